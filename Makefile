@@ -1,0 +1,48 @@
+# make run: the whole product on this machine. make test: everything that it promises.
+PYTHON ?= python3
+PORT ?= 8080
+DATA ?= .sidecar/dev
+BIN := .venv/bin
+OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
+
+.PHONY: run test venv check bench clean
+.DEFAULT_GOAL := run
+
+run: .venv/run.stamp
+	@exec $(BIN)/sidecar dev --port $(PORT) --data-dir $(DATA)
+
+test: .venv/test.stamp
+	$(BIN)/python -m pytest
+
+venv: .venv/test.stamp
+
+check: .venv/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/sidecar check
+	$(if $(OPA),$(OPA) fmt --fail --diff policies)
+	$(if $(OPA),$(OPA) check --strict --schema schemas/input.json policies)
+	$(if $(OPA),,@echo "no opa on the PATH: its format and checks were left out (docs/development.md)")
+
+bench: .venv/test.stamp
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf .venv .sidecar .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed, and $(PYTHON) is older or missing: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { echo "the virtual environment cannot be made: Debian and Ubuntu need apt install python3-venv"; exit 1; }
+
+.venv/run.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing what it needs, once …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing what the tests need, once …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test]'
+	@touch .venv/run.stamp $@

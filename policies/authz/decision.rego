@@ -1,0 +1,91 @@
+# METADATA
+# title: May this user, in this workspace, perform this action?
+# description: |
+#   Somebody must grant it and nobody deny it. This file words the answer; denials.rego says who denies, and
+#   upgrade.rego what would change that. What is sold and who may do what is data: data.authz.plans.
+#
+#   `input` is a situation: no user, no workspace, no clock and no amount, so that there are few of them.
+#   After `not` stands only the bare name of a rule: `not input.role in {"owner"}` is undefined when
+#   input.role is missing, and what is undefined denies nothing.
+package authz
+
+# METADATA
+# title: The verdict
+# description: |
+#   Defined for every input once the data is there; without data it is undefined, which is an outage and
+#   not a denial. `custom.context` names the fields of input.context that rules may look at.
+# entrypoint: true
+# custom:
+#   context: []
+decision := object.union(_verdict, {"revision": _catalog.revision})
+
+# METADATA
+# title: Who grants
+# description: A rule that grants adds its code here.
+grants contains "role" if _role_suffices
+
+_verdict := {
+	"allow": true,
+	"reason": "granted",
+	"status": 200,
+	"charges": _charges,
+	"upgrade": [],
+	"needs": {},
+	"detail": null,
+} if {
+	count(grants) > 0
+	count(denials) == 0
+}
+
+_verdict := {
+	"allow": false,
+	"reason": _reason,
+	"status": _status,
+	"charges": {},
+	"upgrade": _upgrade,
+	"needs": _needs,
+	"detail": _detail,
+} if {
+	count(denials) > 0
+}
+
+# Several may deny; the first in this order is the reason. A stranger hears nothing but that he is one, and
+# nobody is sold a plan who lacks the role to use it.
+_precedence := [
+	"not_a_member",
+	"unknown_action",
+	"workspace_suspended",
+	"role_insufficient",
+	"feature_not_in_plan",
+	"quota_exceeded",
+	"denied_by_policy",
+]
+
+_reason := [reason | some reason in _precedence; reason in denials][0]
+
+# Payment is required exactly when it would help.
+default _status := 403
+
+_status := 402 if count(_upgrade) > 0
+
+_status := 429 if {
+	_reason == "quota_exceeded"
+	count(_upgrade) == 0
+	_waiting_helps
+}
+
+default _needs := {}
+
+_needs := {"roles": _action.roles} if _reason == "role_insufficient"
+
+_needs := {"feature": _action.feature} if _reason == "feature_not_in_plan"
+
+default _detail := null
+
+_detail := sort(_custom_denials)[0] if _reason == "denied_by_policy"
+
+# What the ledger is to charge: the plan's limit of each meter, null for unlimited.
+_charges := {meter: limit |
+	some meter in object.keys(_action.takes)
+	limit := _plan.limits[meter]
+}

@@ -1,0 +1,92 @@
+package authz
+
+_catalog := data.authz.plans
+
+_action := _catalog.actions[input.action]
+
+_plan := _catalog.plans[input.plan]
+
+# METADATA
+# title: Who denies
+# description: |
+#   Each rule says "not the good case", so that a fact that is missing denies. A rule that denies adds the
+#   code of its reason; docs/reasons.md lists them.
+denials contains "not_a_member" if not _member
+
+denials contains "unknown_action" if not _declared
+
+denials contains "workspace_suspended" if not _open
+
+denials contains "role_insufficient" if not _role_suffices
+
+denials contains "feature_not_in_plan" if not _feature_on
+
+denials contains "quota_exceeded" if not _room
+
+denials contains "denied_by_policy" if count(_custom_denials) > 0
+
+_member if input.role in _catalog.roles
+
+_declared if is_array(_action.roles)
+
+_open if input.status == "active"
+
+_open if {
+	input.status == "suspended"
+	_action.while_suspended == true
+}
+
+_role_suffices if input.role in _action.roles
+
+# --- the feature that the action needs
+
+_feature_on if _action.feature == null # the compiler writes null: missing data must not open a door
+
+_feature_on if {
+	_overrides_legible
+	_override == true
+}
+
+_feature_on if {
+	_overrides_legible
+	not _overridden
+	_action.feature in _plan.features
+}
+
+_override := input.overrides.features[_action.feature]
+
+_overridden if _stands(_override)
+
+_overrides_legible if not _overrides_given
+
+_overrides_legible if is_object(input.overrides.features)
+
+_overrides_given if _stands(input.overrides)
+
+# --- the meters that the action takes
+
+_room if {
+	_exceeded_legible
+	count(_exceeded) == 0
+	every meter, _ in _action.takes {
+		meter in object.keys(_plan.limits) # a limit that is missing denies
+	}
+}
+
+_exceeded contains meter if {
+	some meter in object.keys(_action.takes)
+	_stands(input.exceeded[meter]) # what the ledger has refused, however it is put
+}
+
+_exceeded_legible if not _exceeded_given
+
+_exceeded_legible if is_object(input.exceeded)
+
+_exceeded_given if _stands(input.exceeded)
+
+# --- rules of the company's own: they can deny, and nothing else
+
+_custom_denials contains code if some code in data.custom.denials
+
+# True of anything that is there at all, false and null too.
+_stands(_)

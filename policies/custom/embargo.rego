@@ -1,0 +1,17 @@
+# METADATA
+# title: An example of a rule of the company's own
+# description: |
+#   Rules in this folder can deny and nothing else: each adds the code of its denial, which the verdict shows
+#   as `detail`. This one is off: it looks at input.context.country, and no field of the context gets in until
+#   the entrypoint declares it. To switch it on, write `context: [country]` above `decision` in
+#   authz/decision.rego, and let callers send {"context": {"country": "…"}}.
+package custom
+
+# METADATA
+# title: No recordings from where we may not keep them
+denials contains "recording_embargo" if {
+	input.action == "recording.start"
+	input.context.country in _embargoed
+}
+
+_embargoed := {"XA", "XB"} # user-assigned codes: no country has them

@@ -1,0 +1,39 @@
+package custom_test
+
+_recording := {
+	"action": "recording.start",
+	"role": "member",
+	"plan": "team",
+	"status": "active",
+	"overrides": {"features": {}},
+	"exceeded": {},
+}
+
+_cases := {
+	"a recording from an embargoed country is denied": {
+		"input": object.union(_recording, {"context": {"country": "XA"}}),
+		"want": {"allow": false, "reason": "denied_by_policy", "status": 403, "detail": "recording_embargo"},
+	},
+	"a recording from elsewhere is not": {
+		"input": object.union(_recording, {"context": {"country": "FR"}}),
+		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},
+	},
+	"anything but a recording is not, wherever it comes from": {
+		"input": object.union(_recording, {"action": "roleplay.start", "context": {"country": "XA"}}),
+		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},
+	},
+	"without context the rule has nothing to say": {
+		"input": _recording,
+		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},
+	},
+	"what the role may not do is denied for that and not by the rule": {
+		"input": object.union(_recording, {"role": null, "context": {"country": "XA"}}),
+		"want": {"allow": false, "reason": "not_a_member", "status": 403, "detail": null},
+	},
+}
+
+test_cases[sentence] if {
+	some sentence, case in _cases
+	verdict := data.authz.decision with input as case.input
+	object.filter(verdict, object.keys(case.want)) == case.want
+}

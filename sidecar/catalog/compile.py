@@ -1,0 +1,119 @@
+"""A catalog and the policies become what an engine loads: policy data, a revision, a bundle."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tarfile
+import zlib
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from sidecar.catalog.rego import ROOTS, context_fields_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.catalog.catalog import Action, Catalog, Plan
+
+REVISION_DIGITS = 32  # 128 bits: nobody finds two policies of one revision, and it still fits into a log line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """*modules* maps a policy's path to its Rego, without tests; *data* is what OPA calls `data`, as JSON."""
+
+    catalog: Catalog
+    revision: str
+    modules: Mapping[str, str]
+    data: bytes
+    context_fields: frozenset[str]
+
+
+def compiled(catalog: Catalog, modules: Mapping[str, str]) -> Compiled:
+    """*modules* have no problems (`rego.problems_in`)."""
+    revision = _revision(catalog, modules)
+    plans = policy_data(catalog, revision=revision)
+    return Compiled(
+        catalog=catalog,
+        revision=revision,
+        modules=dict(sorted(modules.items())),
+        data=_canonical({"authz": {"plans": plans}}),
+        context_fields=context_fields_in(modules),
+    )
+
+
+def policy_data(catalog: Catalog, *, revision: str) -> dict[str, Any]:
+    """`data.authz.plans`. None stands for no feature needed and for no limit; no key is ever absent."""
+    return {
+        "actions": {name: _action(action) for name, action in catalog.actions.items()},
+        "by_price": list(catalog.plans),
+        "features": sorted(catalog.features),
+        "meters": sorted(catalog.meters),
+        "plans": {name: _plan(plan) for name, plan in catalog.plans.items()},
+        "revision": revision,
+        "roles": list(catalog.roles),
+    }
+
+
+def data_file(catalog: Catalog) -> bytes:
+    """The committed policies/authz/plans/data.json, for OPA without Python; its revision is always `dev`."""
+    data = policy_data(catalog, revision="dev")
+    return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def bundle(compiled: Compiled) -> bytes:
+    """A tar.gz for OPA: the same bytes on any machine."""
+    manifest = {"revision": compiled.revision, "roots": list(ROOTS), "rego_version": 1}
+    files = {"/.manifest": _canonical(manifest), "/data.json": compiled.data}
+    files |= {f"/{path}": text.encode() for path, text in sorted(compiled.modules.items())}
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)  # no time, no owner: what is not content stays out
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return _gzip(tar.getvalue())
+
+
+def _action(action: Action) -> dict[str, object]:
+    return {
+        "feature": action.feature,
+        "roles": list(action.roles),
+        "takes": dict(action.takes),
+        "while_suspended": action.while_suspended,
+    }
+
+
+def _plan(plan: Plan) -> dict[str, object]:
+    return {"features": sorted(plan.features), "limits": dict(plan.limits)}
+
+
+def _revision(catalog: Catalog, modules: Mapping[str, str]) -> str:
+    """Of the policies and of what the database is told as well: titles, routes and comments do not count."""
+    content = {
+        "modules": dict(modules),
+        "plans": policy_data(catalog, revision=""),
+        "prices": {name: [plan.price.amount, plan.price.currency] for name, plan in catalog.plans.items()},
+        "meters": {name: [meter.kind, meter.per, meter.anchor] for name, meter in catalog.meters.items()},
+        "default_plan": catalog.default_plan,
+    }
+    return sha256(_canonical(content)).hexdigest()[:REVISION_DIGITS]
+
+
+def _canonical(document: object) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _gzip(content: bytes) -> bytes:
+    """*content* as gzip without compression: what zlib makes of it differs between its versions."""
+    most = 0xFFFF
+    blocks = [content[start : start + most] for start in range(0, len(content), most)]
+    stored = b"".join(
+        struct.pack("<BHH", number == len(blocks), len(block), len(block) ^ most) + block
+        for number, block in enumerate(blocks, start=1)
+    )
+    header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no name, no time, unknown system
+    return header + stored + struct.pack("<II", zlib.crc32(content), len(content))

@@ -1,0 +1,211 @@
+"""What policies may be: packages in their folders, and of Rego's builtins a short list of harmless ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from sidecar.catalog.finding import Finding
+from sidecar.catalog.read import Fields, Items, Text, Truth, document_in
+from sidecar.errors import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sidecar.catalog.read import Node
+
+# Pure and the same in every engine: no clock, network, randomness or runtime, nothing that shows the order of
+# a set (concat) or depends on a version of Unicode (lower).
+ALLOWED_BUILTINS = frozenset(
+    {
+        "array.concat",
+        "count",
+        "endswith",
+        "is_array",
+        "is_boolean",
+        "is_null",
+        "is_number",
+        "is_object",
+        "is_set",
+        "is_string",
+        "max",
+        "min",
+        "object.get",
+        "object.keys",
+        "object.union",
+        "sort",
+        "startswith",
+        "sum",
+    }
+)
+ROOTS = ("authz", "custom")
+_KEYWORDS = frozenset(
+    {"not", "in", "if", "some", "every", "contains", "else", "default", "import", "package", "as"}
+)
+_TEXT = r'"(?:[^"\\\n]|\\.)*"|`[^`]*`'
+_TOKEN = re.compile(
+    rf"(?P<template>\$(?:{_TEXT}))|(?P<text>{_TEXT})|(?P<comment>#[^\n]*)"
+    r"|(?P<ref>(?<![\w.])[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*)(?P<call>\()?"
+    r"|\](?P<bracket_call>\()|(?P<brace>[{}])"
+)
+_OPA_TIMEOUT_S = 30
+
+
+def problems_in(modules: Mapping[str, str], *, folder: str) -> list[Finding]:
+    """What can be seen without OPA. *modules* maps paths inside *folder* to Rego."""
+    found: list[Finding] = []
+    for path, text in modules.items():
+        source = PurePosixPath(folder, path).as_posix()
+        found += _package_problems(path, text, source=source)
+        found += _call_problems(text, own=_functions_in(modules, PurePosixPath(path).parent), source=source)
+        found += _context_in(path, text, source=source)[1]
+    return sorted(found, key=lambda each: each.order)
+
+
+def context_fields_in(modules: Mapping[str, str]) -> frozenset[str]:
+    """What policies may see of a question's context: `custom: {context: […]}` in an entrypoint's metadata."""
+    return frozenset().union(*(_context_in(path, text, source=path)[0] for path, text in modules.items()))
+
+
+def opa_binary() -> Path | None:
+    """OPA on PATH, or where the tests keep theirs."""
+    if on_path := shutil.which("opa"):
+        return Path(on_path)
+    try:
+        kept = Path.home() / ".cache" / "opa-bin" / "opa"
+    except RuntimeError:  # a user without a home, as containers have them
+        return None
+    return kept if kept.is_file() else None
+
+
+def problems_by_opa(folder: Path, modules: Mapping[str, str], *, opa: Path) -> list[Finding]:
+    """What `opa check --strict` finds when OPA knows only the builtins that are allowed."""
+    if not modules:
+        return []
+    known = json.loads(_output_of([str(opa), "capabilities", "--current"]).stdout)
+    known["builtins"] = [
+        each for each in known["builtins"] if "infix" in each or each["name"] in ALLOWED_BUILTINS
+    ]
+    known |= {"allow_net": [], "features": ["rego_v1"], "future_keywords": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        capabilities = Path(scratch, "capabilities.json")
+        capabilities.write_text(json.dumps(known), encoding="utf-8")
+        paths = [str(folder / path) for path in modules]
+        run = _output_of(
+            [str(opa), "check", "--strict", "--format=json", "--capabilities", str(capabilities), *paths]
+        )
+    if not run.returncode:
+        return []
+    try:
+        errors = json.loads(run.stderr or run.stdout)["errors"]
+    except (ValueError, KeyError):
+        raise Interrupted(f"{opa} check: {(run.stderr or run.stdout).strip()}") from None
+    return [_finding_of_opa(error, folder=folder) for error in errors]
+
+
+def _output_of(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(  # noqa: S603 - our own OPA, no shell, no text of a caller
+            command, capture_output=True, text=True, check=False, timeout=_OPA_TIMEOUT_S
+        )
+    except OSError as error:
+        raise Interrupted(f"{command[0]} does not run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Interrupted(f"{command[0]} {command[1]} did not end within {_OPA_TIMEOUT_S} s") from error
+
+
+def _finding_of_opa(error: dict[str, object], *, folder: Path) -> Finding:
+    match error:
+        case {"location": {"file": str(file), "row": int(row), "col": int(column)}}:
+            source, line = file, row
+        case _:
+            source, line, column = str(folder), 1, 1
+    code, message = str(error.get("code", "rego_error")), str(error.get("message", "")).replace("\n", " ")
+    return Finding(source=source, line=line, column=column, code=code, message=message)
+
+
+def _package_problems(path: str, text: str, *, source: str) -> Iterator[Finding]:
+    folders = PurePosixPath(path).parent.parts
+    if not folders or folders[0] not in ROOTS:
+        message = f"policies stand in {' or '.join(ROOTS)}: OPA does not load them from anywhere else"
+        yield Finding(source=source, line=1, column=1, code="outside_the_roots", message=message)
+        return
+    expected = ".".join(folders)
+    package = re.search(r"^\s*package\s+([\w.]+)", text, flags=re.MULTILINE)
+    if package is None or package[1] != expected:
+        line = text.count("\n", 0, package.start(1)) + 1 if package else 1
+        was = f"package {package[1]}" if package else "no package"
+        message = f"{was} in the folder {'/'.join(folders)}: expected package {expected}"
+        yield Finding(source=source, line=line, column=1, code="package_not_its_folder", message=message)
+
+
+def _call_problems(text: str, *, own: frozenset[str], source: str) -> Iterator[Finding]:
+    imported = set(re.findall(r"^import\s+data\.(?:\w+\.)*(\w+)\s*$", text, flags=re.MULTILINE))
+    imported |= set(re.findall(r"^import\s+data\.[\w.]+\s+as\s+(\w+)", text, flags=re.MULTILINE))
+    for token in _TOKEN.finditer(text):
+        name = re.sub(r"\s", "", token["ref"] or "")
+        first = name.partition(".")[0]
+        if token["template"]:
+            code, message = "builtin_not_allowed", "text with values in it: not every engine has it"
+        elif token["bracket_call"]:
+            code, message = "builtin_not_allowed", "a call by a name in brackets: write it with dots"
+        elif name == "with":
+            code, message = "with_in_policy", "with replaces what is known: only tests may do that"
+        elif not token["call"] or name in ALLOWED_BUILTINS | _KEYWORDS | own or first in imported | {"data"}:
+            continue
+        else:
+            code = "builtin_not_allowed"
+            message = f"{name} is not among the builtins that policies may call (docs/plans.md lists them)"
+        before = text[: token.start()]
+        line, column = before.count("\n") + 1, token.start() - (before.rfind("\n") + 1) + 1
+        yield Finding(source=source, line=line, column=column, code=code, message=message)
+
+
+def _functions_in(modules: Mapping[str, str], folder: PurePosixPath) -> frozenset[str]:
+    """The functions that the policies of one folder define: a head stands first on its line, in no braces."""
+    found: set[str] = set()
+    for path, text in modules.items():
+        if PurePosixPath(path).parent != folder:
+            continue
+        depth = 0
+        for token in _TOKEN.finditer(text):
+            depth += {"{": 1, "}": -1}.get(token["brace"] or "", 0)
+            first_on_line = text[: token.start()].endswith(("\n", "\ndefault ")) or not token.start()
+            if token["call"] and not depth and first_on_line and "." not in token["ref"]:
+                found.add(token["ref"])
+    return frozenset(found)
+
+
+def _context_in(path: str, text: str, *, source: str) -> tuple[frozenset[str], list[Finding]]:
+    """The fields that the metadata of entrypoints under authz declare, and what is wrong with it."""
+    fields: set[str] = set()
+    found: list[Finding] = []
+    if PurePosixPath(path).parts[0] != "authz":
+        return frozenset(), []
+    for block in re.finditer(r"^# METADATA\n((?:#.*\n)*)", text, flags=re.MULTILINE):
+        above = "\n" * text.count("\n", 0, block.start(1))  # so that positions are the policy's
+        metadata = document_in(
+            (above + re.sub(r"^#", " ", block[1], flags=re.MULTILINE)).encode(), source=source
+        )
+        found += metadata.findings
+        match metadata.root:
+            case Fields(values={"entrypoint": Truth(value=True), "custom": Fields(values={"context": node})}):
+                fields |= _names_in(node, found, source=source)
+            case _:
+                pass
+    return frozenset(fields), found
+
+
+def _names_in(node: Node, found: list[Finding], *, source: str) -> set[str]:
+    if isinstance(node, Items) and all(isinstance(item, Text) for item in node.items):
+        return {item.value for item in node.items if isinstance(item, Text)}
+    message = "context: expected a list of field names, like [country, device]"
+    found.append(
+        Finding(source=source, line=node.line, column=node.column, code="bad_context", message=message)
+    )
+    return set()

@@ -1,0 +1,269 @@
+"""`sidecar dev`: the whole product on this machine, with nothing installed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from sidecar.catalog.compile import bundle
+from sidecar.catalog.load import compiled_at
+from sidecar.catalog.rego import opa_binary
+from sidecar.children import ended, started
+from sidecar.errors import Interrupted
+from sidecar.settings import PREFIX, shipped
+from sidecar.store.embedded import EmbeddedPostgres
+from sidecar.store.migrate import migrate
+from sidecar.store.world import load
+from sidecar.web.callers import SCOPES, token_line
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    from sidecar.catalog.compile import Compiled
+
+HOST = "127.0.0.1"
+TOKEN = "dev-token"  # noqa: S105 - everybody may know it: nobody else can reach this server
+_READY_WITHIN_S = 60.0
+_POLL_S = 0.05
+_GRACE_S = 10.0
+_EXAMPLES = (
+    ("adam may start a team session at Acme", "adam", "acme", "team_sessions.start"),
+    ("zoe is a stranger there", "zoe", "acme", "platform.use"),
+    ("sam's plan has no video avatar: payment required", "sam", "solo", "roleplay.start_with_avatar"),
+)
+
+
+class _Stopped(BaseException):
+    """A signal asks us to end."""
+
+
+@click.command(name="dev")
+@click.option("--port", type=click.IntRange(1, 65_535), default=8080, show_default=True)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".sidecar/dev"),
+    show_default=True,
+    help="Where the database lives; a second start finds what the first has left.",
+)
+@click.option(
+    "--plans",
+    type=click.Path(path_type=Path),
+    help="The catalog.  [default: plans.yaml, else the shipped one]",
+)
+@click.option(
+    "--policies",
+    type=click.Path(path_type=Path),
+    help="The folder of policies.  [default: policies, else the shipped one]",
+)
+@click.option("--world", type=click.Path(path_type=Path), help="A world file to load instead of the demo.")
+@click.option("--engine", type=click.Choice(["embedded", "opa"]), default="embedded", show_default=True)
+@click.option("--database-url", help="A server of your own (a superuser's URL) instead of the embedded one.")
+def command(
+    port: int,
+    data_dir: Path,
+    plans: Path | None,
+    policies: Path | None,
+    world: Path | None,
+    engine: str,
+    database_url: str | None,
+) -> None:
+    """Run the whole product on 127.0.0.1: PostgreSQL, policies, demo data and the server. Ctrl-C ends it."""
+    plans = plans or _here_or_shipped("plans.yaml")
+    policies = policies or _here_or_shipped("policies")
+    compiled = compiled_at(plans, policies)
+    _refuse_taken(port)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        with ExitStack() as running:
+            if database_url is None:
+                database_url = _database(running, data_dir)
+            _prepare(database_url, data_dir, compiled, world)
+            environ = {
+                "DATABASE_URL": database_url,
+                "BIND": f"{HOST}:{port}",
+                "TOKENS": str(_tokens_file(data_dir)),
+                "ENGINE": engine,
+                "PLANS": str(plans),
+                "POLICIES": str(policies),
+                "WORKERS": "1",
+                "THREADS": "8",
+                # A laptop that swaps is no production: rather slow than 503.
+                "DEADLINE_MS": "2000",
+            }
+            if engine == "opa":
+                environ["OPA_URL"] = running.enter_context(_opa(compiled))
+            server = running.enter_context(_server(environ))
+            _wait_until_ready(server, port)
+            _print_examples(port, data_dir)
+            code = server.wait()
+        raise Interrupted(f"the server ended by itself, with exit code {code}; its last lines say why")
+    except _Stopped:
+        _say("stopped; the data are kept")
+
+
+def _stop(_: int, __: object) -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # stopping takes its time: a second Ctrl-C must not cut it short
+    raise _Stopped
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _here_or_shipped(name: str) -> Path:
+    return Path(name) if Path(name).exists() else shipped(name)
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise Interrupted(
+                f"port {port} cannot be had: {error.strerror}; choose another with --port"
+            ) from error
+
+
+def _database(running: ExitStack, data_dir: Path) -> str:
+    if not (data_dir / "postgres" / "cluster").exists():
+        _say("making a database, once …")
+    return running.enter_context(EmbeddedPostgres(data_dir / "postgres")).url
+
+
+def _prepare(database_url: str, data_dir: Path, compiled: Compiled, world: Path | None) -> None:
+    migrated = migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
+    for warning in migrated.warnings:
+        _say(f"warning: {warning}")
+    _write_privately(data_dir / "database.url", f"{database_url}\n")
+    world = world or shipped("worlds") / "demo.yaml"
+    # Once: what a user has changed since is not to be undone by the next start.
+    marker, mark = data_dir / "world.loaded", _digest_of(world)
+    if migrated.replaced is None or not marker.exists() or marker.read_text() != mark:
+        load(database_url, world)
+        marker.write_text(mark)
+
+
+def _digest_of(world: Path) -> str:
+    try:
+        return hashlib.sha256(world.read_bytes()).hexdigest()
+    except OSError as error:
+        raise Interrupted(f"{world} cannot be read: {error.strerror}") from error
+
+
+def _tokens_file(data_dir: Path) -> Path:
+    path = data_dir / "tokens"
+    _write_privately(path, token_line("dev", SCOPES, TOKEN) + "\n")
+    return path
+
+
+def _write_privately(path: Path, text: str) -> None:
+    """All or nothing, and for our eyes only."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        Path(fresh).replace(path)
+    except OSError as error:
+        raise Interrupted(f"{path} cannot be written: {error.strerror}; choose another --data-dir") from error
+
+
+@contextmanager
+def _opa(compiled: Compiled) -> Iterator[str]:
+    binary = opa_binary()
+    if binary is None:
+        raise Interrupted("there is no opa on the PATH: install it, or leave --engine at embedded")
+    with tempfile.TemporaryDirectory(prefix="sidecar-opa-") as folder:
+        path = Path(folder, "authz.tar.gz")
+        path.write_bytes(bundle(compiled))
+        address = f"unix://{folder}/opa.sock"
+        options = ["--log-level=error", "--disable-telemetry", f"--addr={address}", "--bundle", str(path)]
+        process = started([binary, "run", "--server", *options])
+        try:
+            yield address
+        finally:
+            ended(process, (signal.SIGTERM, _GRACE_S))
+
+
+@contextmanager
+def _server(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    settings = {PREFIX + name: value for name, value in environ.items()}
+    process = started([sys.executable, "-m", "sidecar", "serve"], environ={**clean, **settings})
+    try:
+        yield process
+    finally:
+        ended(process, (signal.SIGTERM, _GRACE_S + 2))
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise Interrupted(
+                f"the server did not start (exit code {server.returncode}); its last lines say why"
+            )
+        if _asked(port, "GET", "/readyz")[0] == 200:  # noqa: PLR2004 - OK
+            return
+        time.sleep(_POLL_S)
+    raise Interrupted(
+        f"the server is not ready after {_READY_WITHIN_S:.0f} seconds: see http://{HOST}:{port}/readyz"
+    )
+
+
+def _asked(port: int, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, object]]:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    connection = HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request(method, path, body, headers if body else {})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    except (OSError, HTTPException, ValueError):
+        return 0, {}
+    finally:
+        connection.close()
+
+
+def _print_examples(port: int, data_dir: Path) -> None:
+    """With what the server really answers."""
+    lines = [
+        "",
+        f"The sidecar answers on http://{HOST}:{port}, with the token {TOKEN}.",
+        f"Its database is the one in {data_dir}/database.url.",
+        "Try:",
+    ]
+    for says, user, workspace, action in _EXAMPLES:
+        question = json.dumps({"user": user, "workspace": workspace, "action": action})
+        _, answer = _asked(port, "POST", "/v1/authorize", question)
+        shown = {name: answer.get(name) for name in ("allow", "status", "reason", "message")}
+        if "upgrade" in answer:
+            shown["upgrade"] = answer["upgrade"]
+        lines += [
+            "",
+            f"  # {says}",
+            f"  curl -s http://{HOST}:{port}/v1/authorize -H 'Authorization: Bearer {TOKEN}' \\",
+            f"    -H 'Content-Type: application/json' -d '{question}'",
+            f"  → {json.dumps(shown, ensure_ascii=False)}",
+        ]
+    lines += ["", "Ctrl-C ends it; the data are kept. Each question is a line of JSON below.", ""]
+    for line in lines:
+        _say(line)

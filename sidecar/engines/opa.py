@@ -1,0 +1,229 @@
+"""The policy engine: OPA, asked over its REST API on loopback or a Unix socket, through opa_client.
+
+opa_client builds the query; what is under it is ours, because its defaults would retry, follow proxies and
+redirects, and wait for each byte anew. docs/decisions/0005-never-retry-opa.md says why nothing is ever
+asked twice.
+"""
+
+from __future__ import annotations
+
+import socket
+from http import HTTPStatus
+from http.client import HTTPException, RemoteDisconnected
+from threading import local
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from opa_client.opa import OpaClient
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+
+from sidecar.engines.verdict import ENTRYPOINT, NOBODY, named_revision, verdict_from
+from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.model import Verdict
+
+    # What socket.socket takes: a family, and an address of that family.
+    Address = tuple[socket.AddressFamily, Any]
+
+KIB = 1024
+_MAX_ANSWER_BYTES = 64 * KIB  # a verdict has less than one
+_DEFAULT_PORT = 8181
+_LONGEST_WAIT_S = 60.0  # a socket takes no infinity
+
+
+class OpaEngine:
+    name = "opa"
+
+    def __init__(self, url: str, *, revision: str) -> None:
+        """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; it is connected to by the first question."""
+        self.revision = revision
+        self._url = url
+        self._addresses = _addresses_of(url)
+        # requests promises nothing about threads: each has its own session, and its own one connection.
+        self._of_this_thread = local()
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        return verdict_from(self._document(situation, deadline=deadline), revision=self.revision)
+
+    def served_revision(self, *, deadline: float) -> str:
+        """The revision by which OPA answers now, whatever this process was started with."""
+        return named_revision(self._document(NOBODY, deadline=deadline))
+
+    def _document(self, situation: bytes, *, deadline: float) -> object:
+        self._refuse_if_late(deadline)
+        client = self._client()
+        client.timeout = urllib3.Timeout(total=min(deadline - monotonic(), _LONGEST_WAIT_S))
+        try:
+            answer = client.query_rule(situation, "authz", "decision")
+        except (
+            requests.HTTPError,
+            requests.exceptions.ContentDecodingError,
+            ValueError,
+            RecursionError,
+        ) as error:
+            # ValueError is what all that is wrong with JSON, text and headers has in common.
+            raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: {error}") from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise EngineUnavailable(f"OPA at {self._url} did not answer: {_first_cause(error)}") from error
+        self._refuse_if_late(deadline)
+
+        match answer:
+            case {"result": result}:
+                return result
+            case {}:
+                raise EngineMisbehaved(f"{ENTRYPOINT} is undefined at {self._url}: is the bundle loaded?")
+            case _:
+                raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: no object")
+
+    def _client(self) -> _Client:
+        try:
+            client: _Client = self._of_this_thread.client
+        except AttributeError:
+            client = self._of_this_thread.client = _Client(self._addresses)
+        return client
+
+    def _refuse_if_late(self, deadline: float) -> None:
+        if monotonic() >= deadline:
+            raise EngineUnavailable(f"no time was left for OPA at {self._url} to answer")
+
+
+class _Client(OpaClient):  # type: ignore[misc] # opa_client has no types
+    def __init__(self, addresses: Callable[[], list[Address]]) -> None:
+        self._addresses = addresses
+        super().__init__(host="localhost", retries=0)
+
+    def _init_session(self) -> requests.Session:
+        session = _Session()
+        session.mount("http://", _Adapter(self._addresses))
+        return session
+
+
+class _Session(requests.Session):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False  # proxy variables and .netrc are not about loopback
+        self.headers = requests.structures.CaseInsensitiveDict(
+            {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        )
+
+    def post(  # type: ignore[override] # as OpaClient.query_rule calls it, and no other way
+        self, url: str, *, json: dict[str, bytes], timeout: urllib3.Timeout
+    ) -> requests.Response:
+        """Send the situation byte for byte as it is: what is memoised and logged is what OPA has seen."""
+        body = b'{"input":' + json["input"] + b"}"
+        response = super().post(
+            url,
+            data=body,
+            timeout=timeout,  # type: ignore[arg-type] # HTTPAdapter.send takes it, only its types do not
+            allow_redirects=False,
+        )
+        if response.status_code != HTTPStatus.OK:
+            raise requests.HTTPError(f"status {response.status_code}, {response.content[:200]!r}")
+        response.content.decode()  # UnicodeDecodeError: requests would guess another encoding
+        response.encoding = "utf-8"
+        return response
+
+
+class _Adapter(HTTPAdapter):
+    """Every URL leads to the one address, by the one connection that a thread needs.
+
+    Before it is used again urllib3 looks whether OPA has closed it meanwhile, and opens another: that is
+    no retry, nothing had been sent.
+    """
+
+    def __init__(self, addresses: Callable[[], list[Address]]) -> None:
+        super().__init__(max_retries=0)
+        self._pool = urllib3.HTTPConnectionPool("localhost", maxsize=1, addresses=addresses)
+        self._pool.ConnectionCls = _Connection
+
+    def get_connection_with_tls_context(self, *_: object, **__: object) -> urllib3.HTTPConnectionPool:
+        return self._pool
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, *args: Any, addresses: Callable[[], list[Address]], **options: Any) -> None:  # noqa: ANN401 - as the pool makes it
+        super().__init__(*args, **options)
+        self._addresses = addresses
+
+    def connect(self) -> None:
+        deadline = monotonic() + (self.timeout or 0)
+        failure = OSError("no address")
+        for family, address in self._addresses():
+            connected = _Socket(family, socket.SOCK_STREAM)
+            try:
+                connected.settimeout(max(deadline - monotonic(), 0.001))
+                connected.connect(address)
+            except OSError as error:
+                connected.close()
+                failure = error
+                continue
+            if family != socket.AF_UNIX:
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sock = connected
+            return
+        raise failure
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in the base class
+        try:
+            return super().getresponse()
+        except RemoteDisconnected:
+            raise
+        except HTTPException as error:
+            raise EngineMisbehaved(f"what answers there does not speak HTTP: {error!r}") from error
+
+
+class _Socket(socket.socket):
+    """Its timeout is for all that is received until the next one is set, and so is a bound on the bytes.
+
+    A plain socket allows the timeout to each recv: a server that sends a byte a second would be waited for
+    until it is through.
+    """
+
+    _deadline = 0.0
+    _received = 0
+
+    def settimeout(self, value: float | None, /) -> None:
+        super().settimeout(value)
+        self._deadline = monotonic() + (value or 0)
+        self._received = 0
+
+    def recv_into(self, *args: Any) -> int:  # noqa: ANN401 - socket.socket.recv_into takes it as it comes
+        remaining = self._deadline - monotonic()
+        if remaining <= 0:
+            raise TimeoutError("timed out")
+        super().settimeout(remaining)
+        count = super().recv_into(*args)
+        self._received += count
+        if self._received > _MAX_ANSWER_BYTES:
+            raise EngineMisbehaved(
+                f"OPA answers with more than {_MAX_ANSWER_BYTES} bytes: no verdict is as long"
+            )
+        return count
+
+
+def _addresses_of(url: str) -> Callable[[], list[Address]]:
+    """Resolved for each connection, since a name may move. ConfigError if *url* is not one."""
+    parts = urlsplit(url)
+    try:
+        host, port, path = parts.hostname, parts.port or _DEFAULT_PORT, parts.path
+    except ValueError as error:
+        raise ConfigError(f"{url!r} is no address of OPA: {error}") from error
+    if parts.scheme == "unix" and path and not parts.netloc:
+        return lambda: [(socket.AF_UNIX, path)]
+    if parts.scheme == "http" and host:
+        return lambda: [(at[0], at[4]) for at in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    raise ConfigError(f"{url!r} is no address of OPA: expected http://HOST:PORT or unix:///PATH")
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What happened, under what urllib3 and requests made of it ("Max retries exceeded", of none)."""
+    while error.__context__:
+        error = error.__context__
+    return error

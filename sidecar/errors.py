@@ -1,0 +1,108 @@
+"""What can go wrong, as a tree; only its leaves are raised.
+
+SidecarError
+├── ConfigError                 the process must not start
+├── BadQuestion                 the caller's request
+├── UnknownCaller               the caller did not prove itself
+├── CallerForbidden             the caller's token lacks the scope
+├── UnknownWorkspace            an administrator named a workspace that is not there
+├── UnknownPlan                 an administrator named a plan that is not sold
+├── NotAMember                  a user asked about a workspace that is not his
+├── Interrupted                 a command could not go on: one line says why
+└── DependencyError             something we need failed: never a decision
+    ├── EngineUnavailable       the policy engine did not answer in time
+    ├── EngineMisbehaved        the policy engine answered, but not a verdict
+    ├── RevisionMismatch        the policy engine answered by another revision
+    ├── FactsUnavailable        PostgreSQL did not answer in time
+    └── FactsMisread            PostgreSQL answered outside its contract
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: *pointer* is where (JSON pointer, file:line:column or setting)."""
+
+    pointer: str
+    detail: str
+    suggestion: str | None = None
+
+
+class SidecarError(Exception):
+    """*code* is stable and documented in docs/errors.md; the text may change."""
+
+    code = "error"
+
+    def __init__(self, detail: str = "", *, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(detail or self.code)
+        self.detail = detail
+        self.problems = problems
+
+
+class ConfigError(SidecarError):
+    """Carries every problem at once; the process ends with exit code 78."""
+
+    code = "configuration"
+
+
+class BadQuestion(SidecarError):
+    """*code* says which rule the request broke; *detail* and *problems* are shown to the caller."""
+
+    code = "invalid_request"
+
+    def __init__(
+        self, detail: str = "", *, code: str = "invalid_request", problems: tuple[Problem, ...] = ()
+    ) -> None:
+        super().__init__(detail, problems=problems)
+        self.code = code
+
+
+class UnknownCaller(SidecarError):
+    code = "unauthenticated"
+
+
+class CallerForbidden(SidecarError):
+    code = "scope_missing"
+
+
+class UnknownWorkspace(SidecarError):
+    code = "unknown_workspace"
+
+
+class UnknownPlan(SidecarError):
+    code = "unknown_plan"
+
+
+class NotAMember(SidecarError):
+    code = "not_a_member"
+
+
+class Interrupted(SidecarError):
+    code = "interrupted"
+
+
+class DependencyError(SidecarError):
+    code = "dependency"
+
+
+class EngineUnavailable(DependencyError):
+    code = "policy_engine_unavailable"
+
+
+class EngineMisbehaved(DependencyError):
+    code = "policy_engine_misbehaved"
+
+
+class RevisionMismatch(DependencyError):
+    code = "policy_revision_mismatch"
+
+
+class FactsUnavailable(DependencyError):
+    code = "facts_unavailable"
+
+
+class FactsMisread(DependencyError):
+    code = "facts_misread"

@@ -1,0 +1,181 @@
+"""What an operator sets, read from the environment once, with every problem at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sidecar.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PREFIX = "SIDECAR_"
+_BESIDE_THE_PACKAGE = Path(__file__).resolve().parent.parent
+_IN_THE_WHEEL = Path(__file__).resolve().parent / "shipped"
+
+
+def shipped(name: str) -> Path:
+    """*name* (``plans.yaml``, ``policies``, ``sql``, …) in a checkout, else in the installed wheel."""
+    beside = _BESIDE_THE_PACKAGE / name
+    return beside if beside.exists() else _IN_THE_WHEEL / name
+
+
+class _Refused(ValueError):
+    """The value is not one this setting takes; the text says what it takes."""
+
+
+def _number(low: float, high: float, unit: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise _Refused(f"must be a whole number of {unit} from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _database_url(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise _Refused("must start with postgresql://")
+    return text
+
+
+def _engine(text: str) -> str:
+    if text not in {"opa", "embedded"}:
+        raise _Refused("must be opa or embedded")
+    return text
+
+
+def _opa_url(text: str) -> str:
+    if not re.fullmatch(r"http://[^/\s]+/?|unix:///\S+", text):
+        raise _Refused("must be http://HOST:PORT or unix:///PATH")
+    return text.rstrip("/")
+
+
+def _bind(text: str) -> tuple[str, ...]:
+    addresses = tuple(part.strip() for part in text.split(","))
+    for address in addresses:
+        if address.startswith("unix:/"):
+            continue
+        port = re.fullmatch(r"\S+:([0-9]{1,5})", address)
+        if not port or not 0 < int(port[1]) <= 65_535:  # noqa: PLR2004 - the highest port there is
+            raise _Refused("must be HOST:PORT or unix:/PATH, several with a comma between")
+    return addresses
+
+
+def is_loopback(address: str) -> bool:
+    """True of a Unix socket, of localhost and of 127.0.0.0/8 and ::1 with a port."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name: whatever it resolves to, others may reach it
+
+
+def _setting(
+    parse: Callable[[str], Any],
+    says: str,
+    *,
+    default: Any = None,  # noqa: ANN401 - whatever its parser makes
+    required: bool = False,
+    secret: bool = False,
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    return field(
+        default=default,
+        repr=not secret,
+        metadata={"parse": parse, "says": says, "required": required, "secret": secret},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    database_url: str = _setting(
+        _database_url,
+        "PostgreSQL connection string; the login needs the role authz_sidecar and nothing else",
+        required=True,
+        secret=True,
+    )
+    bind: tuple[str, ...] = _setting(
+        _bind,
+        "addresses to listen on, HOST:PORT or unix:/PATH, several with a comma between",
+        default=("127.0.0.1:8080",),
+    )
+    tokens: Path | None = _setting(
+        Path,
+        "file of token hashes that `sidecar token` writes; required on an address that others reach",
+    )
+    engine: Literal["opa", "embedded"] = _setting(
+        _engine, "what evaluates the policies: an OPA server, or the engine inside each worker", default="opa"
+    )
+    opa_url: str = _setting(
+        _opa_url, "where OPA listens: http://HOST:PORT or unix:///PATH", default="http://127.0.0.1:8181"
+    )
+    plans: Path = _setting(Path, "the catalog", default=shipped("plans.yaml"))
+    policies: Path = _setting(Path, "the folder of Rego policies", default=shipped("policies"))
+    workers: int = _setting(
+        _number(1, 256, "processes"), "worker processes", default=max(1, min(os.cpu_count() or 1, 256))
+    )
+    threads: int = _setting(
+        _number(1, 256, "threads"), "threads of a worker, each with its database connection", default=4
+    )
+    deadline_ms: int = _setting(
+        _number(10, 10_000, "milliseconds"),
+        "how long one question may take before it is answered 503",
+        default=150,
+    )
+    grace_s: int = _setting(
+        _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10
+    )
+
+    @property
+    def deadline_s(self) -> float:
+        return self.deadline_ms / 1000
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """ConfigError with every problem at once; a value never stands in it if it is a secret."""
+        known = {PREFIX + each.name.upper(): each for each in fields(cls)}
+        problems: list[Problem] = []
+        values: dict[str, Any] = {}
+        for name in sorted(environ):
+            if name.startswith(PREFIX) and name not in known:
+                near = get_close_matches(name, known, n=1, cutoff=0.8)
+                hint = f"; did you mean {near[0]}?" if near else ": misspelt?"
+                problems.append(Problem(pointer=name, detail=f"is not a setting{hint}"))
+        for name, each in known.items():
+            text = environ.get(name, "").strip()
+            if not text:
+                if each.metadata["required"]:
+                    problems.append(Problem(pointer=name, detail=f"is required: {each.metadata['says']}"))
+                continue
+            try:
+                values[each.name] = each.metadata["parse"](text)
+            except _Refused as refused:
+                shown = "" if each.metadata["secret"] else f", got {text!r}"
+                problems.append(Problem(pointer=name, detail=f"{refused.args[0]}{shown}"))
+        problems += _open_doors(values.get("bind", ()), guarded="tokens" in values)
+        if problems:
+            raise ConfigError("the settings are not complete", problems=tuple(problems))
+        return cls(**values)
+
+
+def _open_doors(bind: tuple[str, ...], *, guarded: bool) -> list[Problem]:
+    """Where somebody else's machine could ask without a token."""
+    return [
+        Problem(
+            pointer=f"{PREFIX}BIND",
+            detail=f"{address} can be reached from other machines: set {PREFIX}TOKENS to a file of caller"
+            " tokens (`sidecar token` makes it), or bind to 127.0.0.1 or a Unix socket",
+        )
+        for address in bind
+        if not guarded and not is_loopback(address)
+    ]

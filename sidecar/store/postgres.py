@@ -1,0 +1,131 @@
+"""Facts from PostgreSQL: one call of one function for each question, or for a thousand of them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sidecar.errors import FactsMisread, FactsUnavailable
+from sidecar.model import Facts, Usage
+from sidecar.store.connections import Connections, Query, Refused, array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sidecar.catalog.catalog import Catalog
+
+FACTS = Query(name=b"facts", sql=b"SELECT authz.facts($1, $2)")
+WORKSPACES_OF = Query(
+    name=b"workspaces_of", sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2)"
+)
+CATALOG_REVISION = Query(name=b"catalog_revision", sql=b"SELECT authz.catalog_revision()")
+
+_STATUSES = frozenset({"active", "suspended"})
+
+
+class PostgresFacts:
+    """A FactStore. Open it after the fork; each method ends by its deadline on the monotonic clock.
+
+    FactsUnavailable when nothing came in time, FactsMisread when what came is not what the schema promises.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        /,
+        *,
+        catalog: Catalog,
+        pool_size: int,
+        statement_timeout_s: float = 1.0,
+        pooler: bool = False,
+        observe: Callable[[float, float], None] | None = None,
+    ) -> None:
+        self._meters = tuple(catalog.meters)
+        self._connections = Connections(
+            url, size=pool_size, statement_timeout_s=statement_timeout_s, pooler=pooler, observe=observe
+        )
+
+    def open(self) -> None:
+        self._connections.open()
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+        if not members:
+            return []
+        users = array([user for user, _ in members])
+        workspaces = array([workspace for _, workspace in members])
+        rows = self._rows(FACTS, (users, workspaces), deadline)
+        if len(rows) != len(members):
+            raise FactsMisread(f"{len(rows)} rows of facts came for {len(members)} questions")
+        return [None if row is None else facts_in(row, meters=self._meters) for row in rows]
+
+    def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
+        rows = self._rows(WORKSPACES_OF, (array([user, after]), b"%d" % limit), deadline)
+        return [facts_in(row, meters=self._meters) for row in rows]
+
+    def revision(self, *, deadline: float) -> str | None:
+        """What the plan tables were published with; None if no catalog was."""
+        revision = self._answer(CATALOG_REVISION, (), deadline)
+        return None if revision is None else revision.decode()
+
+    def _rows(self, query: Query, params: Sequence[bytes], deadline: float) -> list[Any]:
+        try:
+            rows = json.loads((self._answer(query, params, deadline) or b"").decode())
+        except ValueError as error:
+            raise FactsMisread(f"what came is not JSON: {error}") from error
+        if not isinstance(rows, list):
+            raise FactsMisread(f"a list of facts was expected, not {type(rows).__name__}")
+        return rows
+
+    def _answer(self, query: Query, params: Sequence[bytes], deadline: float) -> bytes | None:
+        try:
+            return self._connections.answer(query, params, deadline=deadline)
+        except Refused as refused:
+            raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
+
+
+def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSON, and gone with this function
+    """FactsMisread unless *row* is what authz.member_facts promises, with every one of *meters*."""
+    try:
+        usage = row["usage"]
+        facts = Facts(
+            workspace_id=UUID(row["workspace_id"]),
+            slug=row["slug"],
+            name=row["name"],
+            role=row["role"],
+            plan=row["plan"],
+            status=row["status"],
+            feature_overrides=row["features"],
+            limit_overrides=row["limits"],
+            usage={meter: _usage(*usage[meter]) for meter in meters},
+            version=row["version"],
+            at=datetime.fromisoformat(row["at"]),
+        )
+        texts: tuple[object, ...] = (facts.slug, facts.name, facts.role, facts.plan)
+        if (
+            facts.status not in _STATUSES
+            or type(facts.version) is not int
+            or not all(type(text) is str for text in texts)
+            or not all(type(value) is bool for value in facts.feature_overrides.values())
+            or not all(value is None or _is_count(value) for value in facts.limit_overrides.values())
+        ):
+            raise FactsMisread(f"facts outside their contract: {row}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FactsMisread(f"facts outside their contract: {error!r} in {row}") from error
+    return facts
+
+
+def _usage(used: int, reserved: int, resets_at: str | None) -> Usage:
+    if not (_is_count(used) and _is_count(reserved)):
+        raise ValueError(f"{used!r} used, {reserved!r} reserved")
+    return Usage(
+        used=used, reserved=reserved, resets_at=datetime.fromisoformat(resets_at) if resets_at else None
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0

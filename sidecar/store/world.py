@@ -1,0 +1,311 @@
+"""World files: users and workspaces as they shall be, for demos and fixtures.
+
+A world file says exactly what the workspaces that it names hold: members, overrides and usage that it does
+not name are removed from them. Of other workspaces and users it says nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sidecar.catalog.load import plans_text
+from sidecar.catalog.read import Fields, Items, Text, document_in, plain
+from sidecar.catalog.sections import HIGHEST
+from sidecar.catalog.shape import (
+    Field,
+    Flag,
+    Line,
+    ListOf,
+    MapOf,
+    Place,
+    Record,
+    Reference,
+    Walk,
+    Whole,
+    Words,
+)
+from sidecar.errors import ConfigError
+from sidecar.store.migrate import owner_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    import psycopg
+
+    from sidecar.catalog.read import Node
+
+DECLARED = """
+    SELECT 'plan', name FROM authz.plans UNION ALL
+    SELECT 'role', name FROM authz.roles UNION ALL
+    SELECT 'feature', name FROM authz.features UNION ALL
+    SELECT DISTINCT 'meter', meter FROM authz.plan_limits UNION ALL
+    SELECT 'counted', name FROM authz.meters WHERE kind = 'members'
+"""
+HAS_CATALOG = "SELECT to_regclass('authz.catalog') IS NOT NULL"
+LOCK = "SELECT pg_advisory_xact_lock(7022026)"  # as migrate: one at a time
+PUT_WORKSPACE = """
+    INSERT INTO authz.workspaces (slug, name, plan_tier, status)
+    VALUES (%(slug)s, %(name)s, %(plan)s, %(status)s)
+    ON CONFLICT (slug) DO UPDATE
+    SET name = excluded.name,
+        plan_tier = excluded.plan_tier,
+        plan_as_of = NULL,
+        status = excluded.status,
+        status_reason = NULL
+    RETURNING id
+"""
+DROP_MEMBERS = """
+    DELETE FROM authz.workspace_memberships
+    WHERE workspace_id = %(id)s
+      AND (user_id, role) NOT IN (SELECT * FROM unnest(%(users)s::text[], %(roles)s::text[]))
+"""
+PUT_MEMBERS = """
+    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
+    SELECT %(id)s, stated.user_id, stated.role
+    FROM unnest(%(users)s::text[], %(roles)s::text[]) AS stated (user_id, role)
+    WHERE (stated.user_id, stated.role) NOT IN (
+        SELECT m.user_id, m.role FROM authz.workspace_memberships AS m WHERE m.workspace_id = %(id)s
+    )
+"""
+DROP_OVERRIDES = """
+    DELETE FROM authz.workspace_features
+    WHERE workspace_id = %(id)s
+      AND (kind, name) NOT IN (SELECT * FROM unnest(%(kinds)s::text[], %(names)s::text[]))
+"""
+PUT_OVERRIDE = """
+    INSERT INTO authz.workspace_features AS f (workspace_id, kind, name, enabled, at_most)
+    VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (workspace_id, kind, name) DO UPDATE
+    SET enabled = excluded.enabled,
+        at_most = excluded.at_most,
+        expires_at = NULL,
+        reason = NULL,
+        changed_at = now()
+    WHERE (f.enabled, f.at_most, f.expires_at) IS DISTINCT FROM (excluded.enabled, excluded.at_most, NULL)
+"""
+DROP_USAGE = "DELETE FROM authz.workspace_usage WHERE workspace_id = %s AND meter <> ALL (%s::text[])"
+PUT_USAGE = """
+    INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
+    SELECT
+        w.id,
+        t.name,
+        lower(authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), now())),
+        %(used)s
+    FROM authz.workspaces AS w, authz.meters AS t
+    WHERE w.id = %(id)s AND t.name = %(meter)s
+    ON CONFLICT (workspace_id, meter) DO UPDATE SET period_start = excluded.period_start, used = excluded.used
+"""
+PUT_USER = """
+    INSERT INTO authz.users (id, email) VALUES (%s, %s)
+    ON CONFLICT (id) DO UPDATE SET email = excluded.email
+"""
+PUT_OWN_WORKSPACE = "SELECT authz.create_default_workspace(%s, %s)"
+
+_USER_ID = Line(pattern=r"(?s:.{1,256})", says="the id of a user, at most 256 characters")
+_WORKSPACE = Record(
+    fields={
+        "slug": Field(
+            shape=Line(
+                pattern=r"(?![0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+                says="a slug of lower-case letters, digits and -, at most 63, not like a UUID",
+                code="bad_slug",
+            ),
+            required=True,
+        ),
+        "name": Field(
+            shape=Line(pattern=r"(?=.*\S).{1,256}", says="text on one line, at most 256 characters")
+        ),
+        "plan": Field(shape=Reference(kind="plan", verb="has"), required=True),
+        "status": Field(shape=Words(words=("active", "suspended"))),
+        "owner": Field(shape=_USER_ID),
+        "members": Field(
+            shape=MapOf(
+                key=_USER_ID,
+                value=Reference(kind="role", verb="is"),
+                says="a mapping of user ids to roles",
+                noun="member",
+            )
+        ),
+        "overrides": Field(
+            shape=Record(
+                fields={
+                    "features": Field(
+                        shape=MapOf(
+                            key=Reference(kind="feature", verb="overrides"),
+                            value=Flag(),
+                            says="a mapping of features to true or false",
+                            noun="feature",
+                        )
+                    ),
+                    "limits": Field(
+                        shape=MapOf(
+                            key=Reference(kind="meter", verb="overrides"),
+                            value=Whole(low=0, high=HIGHEST, word="unlimited", code="bad_limit"),
+                            says="a mapping of meters to limits",
+                            noun="limit",
+                        )
+                    ),
+                },
+                says="a mapping with features and limits",
+            )
+        ),
+        "usage": Field(
+            shape=MapOf(
+                key=Reference(kind="meter", verb="uses"),
+                value=Whole(low=0, high=HIGHEST, code="bad_usage"),
+                says="a mapping of meters to what is used of them in this period",
+                noun="usage",
+            )
+        ),
+    },
+    says="a mapping with slug, plan and owner",
+)
+_USER = Record(
+    fields={
+        "id": Field(shape=_USER_ID, required=True),
+        "email": Field(shape=Line(pattern=r"[^@\s]+@[^@\s]+", says="an e-mail address", code="bad_email")),
+    },
+    says="a mapping with id",
+)
+_WORLD = Record(
+    fields={
+        "users": Field(shape=ListOf(item=_USER, says="a list of users", noun="user")),
+        "workspaces": Field(shape=ListOf(item=_WORKSPACE, says="a list of workspaces", noun="workspace")),
+    },
+    says="a mapping with users and workspaces",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """How many users and workspaces the file named; all of them are now as it says."""
+
+    users: int
+    workspaces: int
+
+
+def load(url: str, path: Path, /) -> Loaded:
+    """As the owner of the schema, in one transaction. Twice is once.
+
+    ConfigError with every problem of the file, Interrupted when the database does not let us.
+    """
+    raw = plans_text(path)
+    with owner_connection(url) as connection, connection.transaction():
+        connection.execute(LOCK)
+        world = _world_in(raw, source=str(path), declared=_declared(connection))
+        users, workspaces = world.get("users", []), world.get("workspaces", [])
+        for workspace in workspaces:
+            _put(connection, workspace)
+        # The members first: whoever belongs to a workspace of this file needs none of his own.
+        for user in users:
+            connection.execute(PUT_USER, (user["id"], user.get("email")))
+            connection.execute(PUT_OWN_WORKSPACE, (user["id"], user.get("email")))
+    return Loaded(users=len(users), workspaces=len(workspaces))
+
+
+def _declared(connection: psycopg.Connection) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = {kind: set() for kind in ("plan", "role", "feature", "meter", "counted")}
+    (there,) = connection.execute(HAS_CATALOG).fetchone() or (False,)
+    if there:
+        for kind, name in connection.execute(DECLARED):
+            names[kind].add(name)
+    if not names["plan"]:
+        raise ConfigError("no catalog is published in this database: run `sidecar migrate` first")
+    return names
+
+
+def _world_in(raw: bytes, *, source: str, declared: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    document = document_in(raw, source=source)
+    walk = Walk(source=source, findings=list(document.findings), declared=dict(declared))
+    root = document.root
+    if root is not None:
+        root = walk.sound(root, _WORLD, Place(owner="the world", line=root.line, column=root.column))
+        _check_unique(root, "users", "id", "user", walk)
+        _check_unique(root, "workspaces", "slug", "workspace", walk)
+        for workspace in _items(root, "workspaces"):
+            _check_people(workspace, walk, owned="owner" in declared["role"])
+            _check_counted(workspace, walk, counted=declared["counted"])
+    if walk.findings or root is None:
+        findings = sorted(set(walk.findings), key=lambda each: each.order)
+        raise ConfigError(f"{source} is not a world", problems=tuple(each.problem for each in findings))
+    found = plain(root)
+    return found if isinstance(found, dict) else {}
+
+
+def _items(root: Node, section: str) -> Iterator[Fields]:
+    items = root.values.get(section) if isinstance(root, Fields) else None
+    for item in items.items if isinstance(items, Items) else ():
+        if isinstance(item, Fields):
+            yield item
+
+
+def _check_unique(root: Node, section: str, field: str, noun: str, walk: Walk) -> None:
+    seen: dict[str, int] = {}
+    for item in _items(root, section):
+        name = item.values.get(field)
+        if not isinstance(name, Text):
+            continue
+        if name.value in seen:
+            walk.find(
+                f"duplicate_{noun}",
+                f'{noun} "{name.value}" is there twice, first on line {seen[name.value]}',
+                name,
+            )
+        seen.setdefault(name.value, name.line)
+
+
+def _check_people(workspace: Fields, walk: Walk, *, owned: bool) -> None:
+    """Exactly one owner, if the catalog has owners at all, and nobody with two roles."""
+    owner, members = workspace.values.get("owner"), workspace.values.get("members")
+    if owner is None and owned:
+        walk.find("missing_field", "this workspace has no owner: expected the id of a user", workspace)
+    if owner is not None and not owned:
+        walk.find("unknown_role", "the catalog declares no role owner: name everybody in members", owner)
+    for user, role in members.values.items() if isinstance(members, Fields) else ():
+        if isinstance(role, Text) and role.value == "owner":
+            walk.find("second_owner", f'"{user}" cannot be owner among the members: name him in owner', role)
+        elif isinstance(owner, Text) and isinstance(members, Fields) and owner.value == user:
+            walk.find("duplicate_member", f'"{user}" is the owner already', members.keys[user])
+
+
+def _check_counted(workspace: Fields, walk: Walk, *, counted: Collection[str]) -> None:
+    usage = workspace.values.get("usage")
+    for meter in usage.values if isinstance(usage, Fields) else ():
+        if meter in counted and isinstance(usage, Fields):
+            walk.find(
+                "counted_meter", f'"{meter}" is counted by the database: leave it out', usage.keys[meter]
+            )
+
+
+def _put(connection: psycopg.Connection, workspace: Mapping[str, Any]) -> None:
+    row = {"name": workspace["slug"], "status": "active", **workspace}
+    stated = {key: row[key] for key in ("slug", "name", "plan", "status")}
+    found = connection.execute(PUT_WORKSPACE, stated).fetchone()
+    if found is None:
+        raise TypeError("an upsert that updates returns its row")
+    (id_,) = found
+
+    members = dict(row.get("members", {}))
+    if "owner" in row:
+        members[row["owner"]] = "owner"
+    people = {"id": id_, "users": list(members), "roles": list(members.values())}
+    connection.execute(DROP_MEMBERS, people)  # before: a new owner and the old one exclude each other
+    connection.execute(PUT_MEMBERS, people)
+
+    overrides = row.get("overrides", {})
+    features, limits = overrides.get("features", {}), overrides.get("limits", {})
+    put = [(id_, "feature", name, enabled, None) for name, enabled in features.items()]
+    put += [
+        (id_, "limit", name, None, None if limit == "unlimited" else limit) for name, limit in limits.items()
+    ]
+    named = {"id": id_, "kinds": [kind for _, kind, *_ in put], "names": [name for _, _, name, *_ in put]}
+    connection.execute(DROP_OVERRIDES, named)
+    for override in put:
+        connection.execute(PUT_OVERRIDE, override)
+
+    usage = row.get("usage", {})
+    connection.execute(DROP_USAGE, (id_, list(usage)))
+    for meter, used in usage.items():
+        connection.execute(PUT_USAGE, {"id": id_, "meter": meter, "used": used})

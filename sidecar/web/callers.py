@@ -1,0 +1,166 @@
+"""Who may ask: caller tokens, kept as hashes in a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
+
+from sidecar.errors import ConfigError, Problem, UnknownCaller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+SCOPES = ("authorize", "admin", "audit")
+TOKEN_PREFIX = "sct_"  # noqa: S105 - what a secret scanner can look for
+_RANDOM_BYTES = 32
+_FOR_THE_OWNER = 0o600
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]{1,4096}=*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    name: str
+    scopes: frozenset[str]
+
+
+BY_SOCKET = Caller(name="unix-socket", scopes=frozenset(SCOPES))
+BY_LOOPBACK = Caller(name="loopback", scopes=frozenset({"authorize"}))
+
+
+class Callers:
+    """*known* maps the SHA-256 of a token to whose it is; None of it is what no tokens file says."""
+
+    def __init__(self, known: Mapping[str, Caller] | None) -> None:
+        self._known = known or {}
+        self._without_token = BY_LOOPBACK if known is None else None
+
+    def caller(self, authorization: str | None, *, by_socket: bool) -> Caller:
+        """Who presents a token is who the token says; UnknownCaller if it says nobody.
+
+        Without a token a Unix socket may do everything: its file's mode is its guard. On loopback without a
+        tokens file anybody may ask; Settings refuses to start so on any other address.
+        """
+        if authorization is None:
+            if by_socket:
+                return BY_SOCKET
+            if self._without_token is None:
+                raise UnknownCaller
+            return self._without_token
+
+        bearer = _BEARER.fullmatch(authorization)
+        if bearer is None:
+            raise UnknownCaller
+        # Found by its hash: how long that takes tells nothing about the token itself.
+        caller = self._known.get(_hash_of(bearer[1]))
+        if caller is None:
+            raise UnknownCaller
+        return caller
+
+
+def callers_in(path: Path | None) -> Callers:
+    """ConfigError with every problem of the file, each with its line."""
+    if path is None:
+        return Callers(None)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError(
+            "the tokens file cannot be read",
+            problems=(
+                Problem(pointer=str(path), detail=f"cannot be read: {reason}; `sidecar token` makes it"),
+            ),
+        ) from error
+
+    known: dict[str, Caller] = {}
+    problems: list[Problem] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        faults = list(_faults_in(line.split()))
+        if not faults:
+            name, scopes, token_hash = line.split()
+            digest = token_hash.removeprefix("sha256:")
+            if digest in known:
+                faults = [f"the same token as that of {known[digest].name}"]
+            known[digest] = Caller(name=name, scopes=frozenset(scopes.split(",")))
+        problems += [Problem(pointer=f"{path}:{number}", detail=fault) for fault in faults]
+    if not known and not problems:
+        problems.append(
+            Problem(pointer=str(path), detail="holds no token: nobody could ask; `sidecar token` makes one")
+        )
+    if problems:
+        raise ConfigError("the tokens file is not right", problems=tuple(problems))
+    return Callers(known)
+
+
+def token_line(name: str, scopes: Sequence[str], token: str) -> str:
+    """The line of a tokens file by which *token* is known; ConfigError if name or scopes are not ones."""
+    fields = [name, ",".join(scopes), f"sha256:{_hash_of(token)}"]
+    if faults := tuple(_faults_in(fields)):
+        raise ConfigError(
+            "not a token", problems=tuple(Problem(pointer="", detail=fault) for fault in faults)
+        )
+    return " ".join(fields)
+
+
+def new_token() -> str:
+    return f"{TOKEN_PREFIX}{secrets.token_urlsafe(_RANDOM_BYTES)}"
+
+
+def append_line(path: Path, line: str) -> None:
+    """Put *line* at the end of *path*: whoever reads it sees the old file or the new one.
+
+    OSError if the folder does not let us; ConfigError if the file is not right as it is.
+    """
+    before = ""
+    with suppress(FileNotFoundError):
+        before = path.read_text(encoding="utf-8")
+    if before.strip():
+        callers_in(path)  # a mistake in it would stop the sidecar at its next start: say so now
+    if before and not before.endswith("\n"):
+        before += "\n"
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.resolve().parent, prefix=f".{path.name}.", delete=False
+    ) as new:
+        try:
+            os.fchmod(new.fileno(), _FOR_THE_OWNER)
+            new.write(f"{before}{line}\n")
+            new.flush()
+            os.fsync(new.fileno())
+            Path(new.name).replace(path.resolve())
+        except BaseException:
+            Path(new.name).unlink(missing_ok=True)
+            raise
+
+
+def _faults_in(fields: Sequence[str]) -> Iterator[str]:
+    try:
+        name, scopes, token_hash = fields
+    except ValueError:
+        yield f"expected NAME SCOPE[,SCOPE…] sha256:HASH, got {len(fields)} words"
+        return
+    if not _NAME.fullmatch(name):
+        yield "the name must be 1 to 64 letters, digits, dots, dashes or underscores"
+    for scope in scopes.split(","):
+        if scope not in SCOPES:
+            near = get_close_matches(scope, SCOPES, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            # What stands here may be a token that somebody pasted: it is not shown.
+            yield f"a scope is not one of {', '.join(SCOPES)}{hint}"
+    if not _HASH.fullmatch(token_hash):
+        yield "the hash must be sha256: and 64 hexadecimal digits; `sidecar token` writes it"
+
+
+def _hash_of(token: str) -> str:
+    return sha256(token.encode()).hexdigest()

@@ -1,0 +1,241 @@
+"""An endpoint and what it is asked with: one row of the table, one request, and what both have in common."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
+
+from sidecar.errors import CallerForbidden, DependencyError, Problem, SidecarError
+from sidecar.web import problems, shapes, wire
+from sidecar.web.shapes import Shape, Whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.authorizer import Authorizer
+    from sidecar.model import Decision, Question
+    from sidecar.store.workspaces import WorkspaceStore
+    from sidecar.web.callers import Caller, Callers
+    from sidecar.web.decision_log import DecisionLog
+    from sidecar.web.metrics import Metrics, Trace
+    from sidecar.web.problems import Reply
+
+PER_QUESTION_S = 0.002  # what each further question of one request adds to its deadline
+_MS = 1_000
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+JSON = ("Content-Type", "application/json")
+FACTS_OUTAGES = ("facts_unavailable", "facts_misread")
+OUTAGES = (
+    "policy_engine_unavailable",
+    "policy_engine_misbehaved",
+    "policy_revision_mismatch",
+    *FACTS_OUTAGES,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """*parts*: what the worker, the policy engine and the database say of themselves."""
+
+    ready: bool
+    parts: Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the endpoints need; a worker builds it once.
+
+    *bundle* gives the bytes and their ETag; *serving* is false until every verdict is in the memo.
+    """
+
+    authorizer: Authorizer
+    workspaces: WorkspaceStore
+    callers: Callers
+    metrics: Metrics
+    trace: Trace
+    log: DecisionLog
+    deadline_s: float
+    bundle: Callable[[], tuple[bytes, str]]
+    readiness: Callable[[], Readiness]
+    serving: Callable[[], bool]
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request on its way to its reply.
+
+    *path* and *query* are as they came, percent-encoded. *header* gives the value of a header, None where
+    there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
+    type than JSON. *refused* is why the caller is not known.
+    """
+
+    id: str
+    method: str = "GET"
+    caller: Caller | None = None
+    query: str = ""
+    header: Callable[[str], str | None] = lambda _: None
+    body: Callable[[], bytes] = bytes
+    path: Mapping[str, str] = field(default_factory=dict)
+    refused: SidecarError | None = None
+    began: float = field(default_factory=monotonic)
+    question: Question | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """*path* is a template; *body* and *scope* are None where none is asked for.
+
+    *says* is one sentence for /openapi.json, *answers* its schema there (or its media type, where it is not
+    JSON), *codes* the problems that it has beside those that every endpoint of its kind has. Whoever calls an
+    endpoint without a *scope* need not be a caller: it is open, or finds out itself who asks.
+    """
+
+    name: str
+    method: str
+    path: str
+    reply: Callable[[Service, Exchange], Reply]
+    says: str
+    answers: str
+    codes: tuple[str, ...] = ()
+    scope: str | None = None
+    query: Mapping[str, Shape] = field(default_factory=dict)
+    required_query: tuple[str, ...] = ()
+    body: Shape | None = None
+    while_starting: bool = False
+
+
+def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
+    """The reply of *endpoint*, or the problem with asking it."""
+    service.trace.begin()
+    try:
+        if endpoint.scope is not None:
+            _refuse_without_scope(endpoint.scope, exchange)
+        if exchange.query and not endpoint.query:
+            parameters_of(exchange, endpoint)
+        if not endpoint.while_starting and not service.serving():
+            return _refusal(service, endpoint, exchange, problems.problem("starting"))
+        return endpoint.reply(service, exchange)
+    except SidecarError as error:
+        why = error.detail if isinstance(error, DependencyError) else None
+        return _refusal(service, endpoint, exchange, problems.problem_of(error), why=why)
+
+
+def _refuse_without_scope(scope: str, exchange: Exchange) -> None:
+    if exchange.refused is not None:
+        raise exchange.refused
+    if exchange.caller is None or scope not in exchange.caller.scopes:
+        raise CallerForbidden
+
+
+def _refusal(
+    service: Service,
+    endpoint: Endpoint,
+    exchange: Exchange,
+    problem: Mapping[str, Any],
+    *,
+    why: str | None = None,
+) -> Reply:
+    service.metrics.refused(problem["code"])
+    if endpoint.path.startswith("/v1/"):
+        outcome = {"code": problem["code"], "status": problem["status"]}
+        if why is not None:
+            outcome["why"] = why
+        note(service, exchange, endpoint.name, exchange.question, outcome)
+    return problems.reply_of(problem)
+
+
+def deadline_of(service: Service, exchange: Exchange, *, questions: int = 1) -> float:
+    return exchange.began + service.deadline_s + (questions - 1) * PER_QUESTION_S
+
+
+def json_reply(document: object) -> Reply:
+    return 200, [JSON], wire.encoded(document)
+
+
+def part_of(exchange: Exchange, name: str) -> str:
+    """One part of the path, decoded. BadQuestion if it is not text that could name something."""
+    try:
+        text = unquote(exchange.path[name], errors="strict")
+    except UnicodeDecodeError:
+        raise shapes.refusal((Problem(pointer=f"/path/{name}", detail="is not UTF-8"),)) from None
+    if fault := shapes.fault_in_text(text):
+        raise shapes.refusal((Problem(pointer=f"/path/{name}", detail=fault),))
+    return text
+
+
+def workspace_in(exchange: Exchange) -> str:
+    return wire.workspace_from(part_of(exchange, "workspace"))
+
+
+def parameters_of(exchange: Exchange, endpoint: Endpoint) -> dict[str, Any]:
+    """The query's parameters. BadQuestion with every problem: unknown, repeated, missing, not as they are."""
+    try:
+        pairs = parse_qsl(
+            exchange.query, keep_blank_values=True, errors="strict", max_num_fields=shapes.MOST_PROBLEMS
+        )
+    except ValueError:
+        raise shapes.refusal((Problem(pointer="/query", detail="is not readable as UTF-8"),)) from None
+    values: dict[str, Any] = {
+        name: int(text) if isinstance(endpoint.query.get(name), Whole) and _WHOLE.fullmatch(text) else text
+        for name, text in pairs
+    }
+    repeated = [
+        Problem(pointer=shapes.below("/query", name), detail="is there more than once")
+        for name in values
+        if sum(name == other for other, _ in pairs) > 1
+    ]
+    shape = shapes.Record(endpoint.query, required=endpoint.required_query)
+    if found := (*repeated, *shapes.problems_with(values, shape, at="/query")):
+        raise shapes.refusal(found)
+    return values
+
+
+def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
+    """What the log says of a decision: enough to put the same situation to the same revision again."""
+    verdict = decision.verdict
+    return {
+        "decision_id": decision.decision_id,
+        "allow": verdict.allow,
+        "reason": verdict.reason,
+        "detail": verdict.detail,
+        "status": verdict.status,
+        "policy_revision": verdict.revision,
+        "situation": wire.embedded(situation),
+        "facts_at": decision.at,
+        "facts_cached": decision.cached,
+    }
+
+
+def note(
+    service: Service,
+    exchange: Exchange,
+    endpoint: str,
+    question: Question | None,
+    outcome: Mapping[str, Any],
+) -> None:
+    """One line of the decision log. Who asked, what, what came of it, and where the time went."""
+    now = datetime.now(UTC)
+    entry: dict[str, Any] = {
+        "at": now,
+        "request_id": exchange.id,
+        "caller": exchange.caller.name if exchange.caller else None,
+        "endpoint": endpoint,
+    }
+    if question is not None:
+        entry["user"] = question.user
+        entry["workspace"] = question.workspace
+        entry["action"] = question.action
+        entry["mode"] = question.mode
+        entry["amounts"] = question.amounts
+    entry.update(outcome)
+    trace = service.trace
+    entry["ms"] = {
+        "facts": round(trace.facts_s * _MS, 3),
+        "policy": round(trace.policy_s * _MS, 3),
+        "total": round((monotonic() - exchange.began) * _MS, 3),
+    }
+    service.log.note(entry)

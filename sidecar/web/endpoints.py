@@ -1,0 +1,31 @@
+"""Every endpoint there is, in one table: routing, /openapi.json and the documents are made of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.web.administration import ADMINISTRATION
+from sidecar.web.endpoint import Endpoint, json_reply
+from sidecar.web.native import NATIVE
+from sidecar.web.openapi import document
+from sidecar.web.operation import OPERATION
+
+if TYPE_CHECKING:
+    from sidecar.web.endpoint import Exchange, Service
+    from sidecar.web.problems import Reply
+
+
+def openapi(_: Service, __: Exchange) -> Reply:
+    return json_reply(document(ENDPOINTS))
+
+
+OPENAPI = Endpoint(
+    name="openapi",
+    method="GET",
+    path="/openapi.json",
+    reply=openapi,
+    says="This document.",
+    answers="application/json",
+    while_starting=True,
+)
+ENDPOINTS = (*NATIVE, *ADMINISTRATION, *OPERATION, OPENAPI)

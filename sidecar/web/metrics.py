@@ -1,0 +1,204 @@
+"""What is counted, for Prometheus; several workers count into one folder of files.
+
+No label holds anything that a caller sends.
+"""
+
+from __future__ import annotations
+
+from threading import local
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.model import Decision, Facts, Verdict
+    from sidecar.ports import FactStore, PolicyEngine
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+
+
+class Trace(local):
+    """What the question of this thread has cost so far, and what was asked of the policy."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.facts_s = self.policy_s = 0.0
+        self.known = True
+        self.situations: list[bytes] = []
+
+
+class Metrics:
+    def __init__(self, *, engine: str, revision: str, folder: Path | None = None) -> None:
+        """*folder* is where all workers count; None: this process alone."""
+        self._folder = folder
+        self.registry = registry = CollectorRegistry()
+        labels = (engine, revision)
+
+        self._decisions = Counter(
+            "sidecar_decisions_total",
+            "Questions that were decided.",
+            ("reason", "status", "engine", "revision"),
+            registry=registry,
+        )
+        self._decisions_by: dict[tuple[str, int], Counter] = {}
+        self._engine_and_revision = labels
+        self._problems = Counter(
+            "sidecar_problems_total",
+            "Requests that were answered with a problem.",
+            ("code",),
+            registry=registry,
+        )
+        self._undeclared = Counter(
+            "sidecar_undeclared_plan_total",
+            "Decisions about a workspace whose plan the catalog does not declare.",
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "sidecar_log_lines_dropped_total",
+            "Lines that the decision log could not write.",
+            registry=registry,
+        )
+        memo = Counter(
+            "sidecar_policy_memo_total",
+            "Situations by whether the verdict was known.",
+            ("result",),
+            registry=registry,
+        )
+        self._hits, self._misses = memo.labels("hit"), memo.labels("miss")
+        self._facts = Histogram(
+            "sidecar_facts_seconds",
+            "One read of facts, waiting included.",
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._engine = Histogram(
+            "sidecar_engine_seconds",
+            "One question to the policy engine itself.",
+            ("engine", "revision"),
+            registry=registry,
+            buckets=_SECONDS,
+        ).labels(*labels)
+        self._pool_wait = Histogram(
+            "sidecar_pool_wait_seconds",
+            "How long a question waited for a database connection.",
+            registry=registry,
+            buckets=_SECONDS,
+        )
+
+    def decided(self, decision: Decision, *, catalog: Catalog) -> None:
+        verdict = decision.verdict
+        kind = verdict.reason, verdict.status
+        counter = self._decisions_by.get(kind)
+        if counter is None:
+            counter = self._decisions_by[kind] = self._decisions.labels(
+                verdict.reason, str(verdict.status), *self._engine_and_revision
+            )
+        counter.inc()
+        if decision.plan is not None and decision.plan not in catalog.plans:
+            self._undeclared.inc()
+
+    def refused(self, code: str) -> None:
+        self._problems.labels(code).inc()
+
+    def dropped(self, lines: int) -> None:
+        self._dropped.inc(lines)
+
+    def text(self) -> bytes:
+        if self._folder is None:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
+        return generate_latest(together)
+
+    def observe_facts(self, seconds: float) -> None:
+        self._facts.observe(seconds)
+
+    def observe_engine(self, seconds: float) -> None:
+        self._engine.observe(seconds)
+
+    def observe_pool(self, waited_s: float, _: float) -> None:
+        self._pool_wait.observe(waited_s)
+
+    def remembered(self, *, known: bool) -> None:
+        (self._hits if known else self._misses).inc()
+
+
+class MeasuredFacts:
+    """A fact store, and how long it takes."""
+
+    def __init__(self, store: FactStore, *, metrics: Metrics, trace: Trace) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._trace = trace
+
+    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+        began = monotonic()
+        try:
+            return self._store.facts(members, deadline=deadline)
+        finally:
+            self._took(monotonic() - began)
+
+    def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
+        began = monotonic()
+        try:
+            return self._store.workspaces_of(user, after=after, limit=limit, deadline=deadline)
+        finally:
+            self._took(monotonic() - began)
+
+    def _took(self, seconds: float) -> None:
+        self._trace.facts_s += seconds
+        self._metrics.observe_facts(seconds)
+
+
+class MeasuredEngine:
+    """The policy engine itself, and how long it takes: what stands behind the memo."""
+
+    def __init__(self, engine: PolicyEngine, *, metrics: Metrics, trace: Trace) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._trace = trace
+        self.name = engine.name
+        self.revision = engine.revision
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        self._trace.known = False
+        began = monotonic()
+        try:
+            return self._engine.verdict(situation, deadline=deadline)
+        finally:
+            self._metrics.observe_engine(monotonic() - began)
+
+
+class TracedPolicy:
+    """What the authorizer asks, memo included: keeps what was asked, for the decision log."""
+
+    def __init__(self, policy: PolicyEngine, *, metrics: Metrics, trace: Trace) -> None:
+        self._policy = policy
+        self._metrics = metrics
+        self._trace = trace
+        self.name = policy.name
+        self.revision = policy.revision
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        trace = self._trace
+        trace.situations.append(situation)
+        trace.known = True
+        began = monotonic()
+        try:
+            return self._policy.verdict(situation, deadline=deadline)
+        finally:
+            trace.policy_s += monotonic() - began
+            self._metrics.remembered(known=trace.known)
+
+
+def mark_dead(pid: int, *, folder: Path) -> None:
+    """What a worker counted stays; its live gauges do not."""
+    multiprocess.mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call] # ditto

@@ -1,0 +1,183 @@
+"""Questions in our own words: may this user do it, what may he do, and where."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sidecar.authorizer import MAX_ROWS_SCANNED
+from sidecar.errors import BadQuestion, Problem, SidecarError
+from sidecar.model import Decision
+from sidecar.web import problems, wire
+from sidecar.web.endpoint import (
+    OUTAGES,
+    Endpoint,
+    deadline_of,
+    json_reply,
+    note,
+    outcome_of,
+    parameters_of,
+    part_of,
+)
+from sidecar.web.shapes import Text, Whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.model import Facts
+    from sidecar.web.endpoint import Exchange, Service
+    from sidecar.web.problems import Reply
+
+MOST_ON_A_PAGE = 1_000
+USUAL_PAGE = 100
+
+
+def authorize(service: Service, exchange: Exchange) -> Reply:
+    exchange.question = question = wire.question_from(exchange.body())
+    if question.mode != "check":
+        raise BadQuestion(
+            "this sidecar only checks: nothing can be consumed or reserved",
+            code="mode_not_served",
+            problems=(Problem(pointer="/mode", detail=f"must be check, got {question.mode}"),),
+        )
+    decision = service.authorizer.decision(question, deadline=deadline_of(service, exchange))
+    reply = json_reply(wire.document_about(decision))
+    service.metrics.decided(decision, catalog=service.authorizer.catalog)
+    note(service, exchange, "authorize", question, outcome_of(decision, service.trace.situations[-1]))
+    return reply
+
+
+def authorize_batch(service: Service, exchange: Exchange) -> Reply:
+    items = wire.questions_from(exchange.body())
+    questions = [item for item in items if not isinstance(item, BadQuestion)]
+    deadline = deadline_of(service, exchange, questions=len(items))
+    decided = iter(service.authorizer.decisions(questions, deadline=deadline) if questions else ())
+    situations = iter(service.trace.situations)
+    answers: list[Mapping[str, Any]] = []
+    for place, item in enumerate(items):
+        answer = item if isinstance(item, BadQuestion) else next(decided)
+        question = None if isinstance(item, BadQuestion) else item
+        if isinstance(answer, Decision):
+            answers.append(wire.document_about(answer))
+            service.metrics.decided(answer, catalog=service.authorizer.catalog)
+            outcome = outcome_of(answer, next(situations))
+        else:
+            problem = problems.problem_of(answer if question is None else _of_item(answer, place))
+            answers.append(problem)
+            service.metrics.refused(answer.code)
+            outcome = {"code": answer.code, "status": problem["status"]}
+        note(service, exchange, "authorize_batch", question, outcome)
+    return json_reply({"answers": answers})
+
+
+def entitlements(service: Service, exchange: Exchange) -> Reply:
+    user = parameters_of(exchange, ENTITLEMENTS)["user"]
+    workspace = part_of(exchange, "workspace")
+    has = service.authorizer.entitlements(
+        user, wire.workspace_from(workspace), deadline=deadline_of(service, exchange)
+    )
+    note(
+        service,
+        exchange,
+        "entitlements",
+        None,
+        {"user": user, "workspace": workspace, "status": HTTPStatus.OK},
+    )
+    return json_reply(
+        {
+            "workspace": {"id": has.facts.workspace_id, "slug": has.facts.slug, "name": has.facts.name},
+            "role": has.facts.role,
+            "plan": has.facts.plan,
+            "features": has.features,
+            "quotas": wire.quotas_document(has.quotas),
+            "actions": has.actions,
+            "policy_revision": service.authorizer.policy.revision,
+        }
+    )
+
+
+def workspaces_of_a_user(service: Service, exchange: Exchange) -> Reply:
+    parameters = parameters_of(exchange, WORKSPACES_OF_A_USER)
+    user = part_of(exchange, "user")
+    page = service.authorizer.workspaces_of(
+        user,
+        action=parameters.get("action"),
+        after=parameters.get("after"),
+        limit=parameters.get("limit", USUAL_PAGE),
+        deadline=deadline_of(service, exchange, questions=MAX_ROWS_SCANNED),
+    )
+    note(
+        service,
+        exchange,
+        "workspaces_of_a_user",
+        None,
+        {"user": user, "action": parameters.get("action"), "status": HTTPStatus.OK},
+    )
+    return json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next})
+
+
+def _row(facts: Facts) -> dict[str, Any]:
+    return {
+        "id": facts.workspace_id,
+        "slug": facts.slug,
+        "name": facts.name,
+        "role": facts.role,
+        "plan": facts.plan,
+    }
+
+
+def _of_item(bad: SidecarError, place: int) -> BadQuestion:
+    """As *bad* of a question by itself, with pointers into the batch."""
+    moved = tuple(
+        Problem(pointer=f"/questions/{place}{each.pointer}", detail=each.detail, suggestion=each.suggestion)
+        for each in bad.problems
+    )
+    return BadQuestion(bad.detail, code=bad.code, problems=moved)
+
+
+ENTITLEMENTS = Endpoint(
+    name="entitlements",
+    method="GET",
+    path="/v1/workspaces/{workspace}/entitlements",
+    reply=entitlements,
+    says="All that a frontend needs to draw itself for one user in one workspace.",
+    answers="Entitlements",
+    codes=("not_a_member", *OUTAGES),
+    scope="authorize",
+    query={"user": Text()},
+    required_query=("user",),
+)
+WORKSPACES_OF_A_USER = Endpoint(
+    name="workspaces_of_a_user",
+    method="GET",
+    path="/v1/users/{user}/workspaces",
+    reply=workspaces_of_a_user,
+    says="Where may this user perform an action now? Without one: all workspaces.",
+    answers="Workspaces",
+    codes=OUTAGES,
+    scope="authorize",
+    query={"action": Text(), "after": Text(), "limit": Whole(1, MOST_ON_A_PAGE)},
+)
+AUTHORIZE = Endpoint(
+    name="authorize",
+    method="POST",
+    path="/v1/authorize",
+    reply=authorize,
+    says="May this user, in this workspace, perform this action now?",
+    answers="Decision",
+    codes=("meter_not_taken", "mode_not_served", *OUTAGES),
+    scope="authorize",
+    body=wire.QUESTION,
+)
+AUTHORIZE_BATCH = Endpoint(
+    name="authorize_batch",
+    method="POST",
+    path="/v1/authorize/batch",
+    reply=authorize_batch,
+    says="Up to 1,000 questions at once; each is answered, or has its problem, in its place.",
+    answers="Answers",
+    codes=("mode_not_batched", *OUTAGES),
+    scope="authorize",
+    body=wire.BATCH,
+)
+NATIVE = (AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS, WORKSPACES_OF_A_USER)

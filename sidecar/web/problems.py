@@ -1,0 +1,88 @@
+"""What is no answer: one table from codes to HTTP, and problems as RFC 9457 writes them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sidecar.errors import BadQuestion, SidecarError, UnknownPlan, UnknownWorkspace
+from sidecar.web.wire import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Reply = tuple[int, list[tuple[str, str]], bytes]
+
+_UNDECIDED = "nothing was decided; the log has more under this request id"
+_OUTAGE_RETRY_S = "1"
+
+# Each code with its status and its title; docs/errors.md says the same to people.
+PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
+    "malformed_json": (HTTPStatus.BAD_REQUEST, "The body is not JSON"),
+    "invalid_request": (HTTPStatus.BAD_REQUEST, "The request is not as the API describes it"),
+    "meter_not_taken": (HTTPStatus.BAD_REQUEST, "The action does not take this meter"),
+    "mode_not_served": (HTTPStatus.BAD_REQUEST, "This mode is not served"),
+    "mode_not_batched": (HTTPStatus.BAD_REQUEST, "A batch only checks"),
+    "unknown_plan": (HTTPStatus.BAD_REQUEST, "The plan is not sold"),
+    "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
+    "scope_missing": (HTTPStatus.FORBIDDEN, "The caller's token lacks the scope"),
+    "not_a_member": (HTTPStatus.FORBIDDEN, "The user is not a member of this workspace"),
+    "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this path"),
+    "unknown_workspace": (HTTPStatus.NOT_FOUND, "There is no such workspace"),
+    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
+    "internal_error": (HTTPStatus.INTERNAL_SERVER_ERROR, "The sidecar has a defect"),
+    "starting": (HTTPStatus.SERVICE_UNAVAILABLE, "The sidecar is not ready yet"),
+    "policy_engine_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine did not answer in time"),
+    "policy_engine_misbehaved": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine gave no verdict"),
+    "policy_revision_mismatch": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine has another revision"),
+    "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
+    "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
+}
+
+# The caller's own mistakes: only of these the detail is shown.
+_SHOWN = (BadQuestion, UnknownWorkspace, UnknownPlan)
+
+
+def problem_of(error: SidecarError) -> dict[str, Any]:
+    """The problem document; of what is not the caller's mistake it tells the code and no more."""
+    if isinstance(error, _SHOWN):
+        return problem(error.code, detail=error.detail, errors=_errors_of(error))
+    return problem(error.code)
+
+
+def problem(
+    code: str, *, detail: str | None = None, errors: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    status, title = PROBLEMS[code]
+    document: dict[str, Any] = {
+        "type": f"urn:policy-sidecar:problem:{code}",
+        "title": title,
+        "status": status.value,
+        "code": code,
+    }
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        detail = _UNDECIDED
+    if detail and detail != code:
+        document["detail"] = detail
+    if errors:
+        document["errors"] = errors
+    return document
+
+
+def reply_of(document: Mapping[str, Any]) -> Reply:
+    headers = [("Content-Type", "application/problem+json")]
+    if document["status"] == HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", 'Bearer realm="sidecar"'))
+    if document["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", _OUTAGE_RETRY_S))
+    return document["status"], headers, encoded(document)
+
+
+def _errors_of(error: SidecarError) -> list[dict[str, str]]:
+    return [
+        {"pointer": each.pointer, "detail": each.detail}
+        | ({"suggestion": each.suggestion} if each.suggestion else {})
+        for each in error.problems
+    ]

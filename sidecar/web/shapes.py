@@ -1,0 +1,372 @@
+"""What JSON from outside may look like: a shape finds every problem in a value, and has a JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from itertools import islice
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from sidecar.errors import BadQuestion, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LONGEST_TEXT = 256
+LONGEST_KEY = 255
+DEEPEST = 8
+MOST_PROBLEMS = 100  # of one body: an answer must not be many times larger than what asked for it
+_SHOWN = 40
+
+
+class Duplicated(dict[str, Any]):
+    """A JSON object in which *names* stand more than once; the last of each is its value."""
+
+    names: frozenset[str] = frozenset()
+
+
+class Shape(Protocol):
+    def problems(self, value: object, at: str, /) -> Iterator[Problem]:
+        """*at* is the JSON pointer of *value*."""
+        ...
+
+    @property
+    def schema(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    longest: int = LONGEST_TEXT
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, str):
+            yield _expected("text", value, at)
+        elif fault := fault_in_text(value, longest=self.longest):
+            yield Problem(pointer=at, detail=fault)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": self.longest, "pattern": "^[^\\u0000]*$"}
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    low: int
+    high: int
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if isinstance(value, bool) or not isinstance(value, int):
+            yield _expected("a whole number", value, at)
+        elif not self.low <= value <= self.high:
+            yield Problem(pointer=at, detail=f"must be from {self.low} to {self.high}, got {shown(value)}")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    names: tuple[str, ...]
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, str):
+            yield _expected("text", value, at)
+        elif value not in self.names:
+            yield Problem(
+                pointer=at,
+                detail=f"must be {' or '.join(self.names)}, got {shown(value)}",
+                suggestion=nearest(value, self.names),
+            )
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.names)}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, bool):
+            yield _expected("true or false", value, at)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point in time, as RFC 3339 writes it."""
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, str):
+            yield _expected("a time as text", value, at)
+        elif moment_from(value) is None:
+            yield Problem(
+                pointer=at, detail=f'must be a time such as "2030-01-31T12:00:00Z", got {shown(value)}'
+            )
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
+
+
+@dataclass(frozen=True, slots=True)
+class OrWord:
+    """What *shape* takes, or one *word* (None: null)."""
+
+    shape: Shape
+    word: str | None
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if value != self.word:
+            yield from self.shape.problems(value, at)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.shape.schema, {"type": "null"} if self.word is None else {"const": self.word}]}
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """An object of any names; each value is of *shape*."""
+
+    shape: Shape
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, dict):
+            yield _expected("an object", value, at)
+            return
+        for name, each in value.items():
+            if problem := _problem_with_name(name, value, at):
+                yield problem
+            else:
+                yield from self.shape.problems(each, below(at, name))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "propertyNames": Text().schema,
+            "additionalProperties": self.shape.schema,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    shape: Shape
+    longest: int
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, list):
+            yield _expected("a list", value, at)
+        elif not 1 <= len(value) <= self.longest:
+            yield Problem(pointer=at, detail=f"must hold 1 to {self.longest} of them, got {len(value)}")
+        else:
+            for place, each in enumerate(value):
+                yield from self.shape.problems(each, f"{at}/{place}")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.shape.schema, "minItems": 1, "maxItems": self.longest}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An object of these *fields* and no others."""
+
+    fields: Mapping[str, Shape]
+    required: tuple[str, ...] = ()
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, dict):
+            yield _expected("an object", value, at)
+            return
+        for name, each in value.items():
+            if problem := _problem_with_name(name, value, at):
+                yield problem
+            elif name not in self.fields:
+                yield Problem(
+                    pointer=below(at, name),
+                    detail="is not a field here",
+                    suggestion=nearest(name, self.fields),
+                )
+            else:
+                yield from self.fields[name].problems(each, below(at, name))
+        for name in self.required:
+            if name not in value:
+                yield Problem(pointer=below(at, name), detail="is required")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {name: shape.schema for name, shape in self.fields.items()},
+            "required": list(self.required),
+            "additionalProperties": False,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """Any JSON that is clean: finite numbers, no NUL, no name twice, and not too deep."""
+
+    deepest: int = DEEPEST
+    kind: type = object
+    also: dict[str, Any] = field(default_factory=dict)
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if self.kind is dict and not isinstance(value, dict):
+            yield _expected("an object", value, at)
+        elif isinstance(value, dict | list):
+            yield from self._problems_inside(value, at)
+        elif isinstance(value, str):
+            if value and (fault := fault_in_text(value, longest=len(value))):
+                yield Problem(pointer=at, detail=fault)
+        elif isinstance(value, float) and not isfinite(value):
+            yield Problem(pointer=at, detail="is a number too large to hold")
+
+    def _problems_inside(self, value: dict[str, Any] | list[Any], at: str) -> Iterator[Problem]:
+        if self.deepest == 0:
+            yield Problem(pointer=at, detail=f"is nested more than {DEEPEST} levels deep")
+            return
+        inner = Anything(self.deepest - 1)
+        if isinstance(value, list):
+            for place, each in enumerate(value):
+                yield from inner.problems(each, f"{at}/{place}")
+            return
+        for name, each in value.items():
+            if problem := _problem_with_name(name, value, at):
+                yield problem
+            else:
+                yield from inner.problems(each, below(at, name))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", **self.also} if self.kind is dict else dict(self.also)
+
+
+def document_from(raw: bytes) -> object:
+    """The value that JSON text stands for, objects as `Duplicated` where a name is there twice.
+
+    BadQuestion ``malformed_json`` for what is not JSON.
+    """
+    try:
+        return json.loads(
+            raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+        )
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 at byte {error.start}"
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as error:
+        reason = str(error)
+    raise BadQuestion(f"the body is not JSON: {reason}", code="malformed_json")
+
+
+def problems_with(value: object, shape: Shape, *, at: str = "") -> tuple[Problem, ...]:
+    return tuple(islice(shape.problems(value, at), MOST_PROBLEMS))
+
+
+def checked(raw: bytes, shape: Shape) -> dict[str, Any]:
+    """The object that *raw* is, once it is of *shape*; BadQuestion with every problem."""
+    value = document_from(raw)
+    if problems := problems_with(value, shape):
+        raise refusal(problems)
+    if not isinstance(value, dict):
+        raise TypeError("a body is an object")
+    return value
+
+
+def refusal(problems: tuple[Problem, ...]) -> BadQuestion:
+    return BadQuestion(
+        "the request has a problem" if len(problems) == 1 else f"the request has {len(problems)} problems",
+        problems=problems,
+    )
+
+
+def fault_in_text(text: str, *, longest: int = LONGEST_TEXT) -> str | None:
+    """What is wrong with *text* in words, or None."""
+    if not text:
+        return "must not be empty"
+    if "\0" in text:
+        return "must not hold a NUL"
+    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+        return "must not hold half of a surrogate pair"
+    if len(text) > longest:
+        return f"must be at most {longest} characters long, got {len(text)}"
+    return None
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def moment_from(text: str) -> datetime | None:
+    if not _RFC_3339.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+
+
+def below(at: str, name: str) -> str:
+    return f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
+
+
+def shown(value: object) -> str:
+    """*value* in a few words, whoever sent it."""
+    match value:
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case _:
+            text = json.dumps(value)
+            return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _expected(what: str, value: object, at: str) -> Problem:
+    return Problem(pointer=at, detail=f"expected {what}, got {shown(value)}")
+
+
+def _problem_with_name(name: str, within: dict[str, Any], at: str) -> Problem | None:
+    # A pointer that holds the bad name could itself not be sent: the fault is told of the object.
+    if fault := fault_in_text(name):
+        return Problem(pointer=at, detail=f"the name of a field {fault}")
+    if isinstance(within, Duplicated) and name in within.names:
+        return Problem(pointer=below(at, name), detail="is there more than once")
+    return None
+
+
+def nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
+    near = get_close_matches(word, known, n=1)
+    return near[0] if near else None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    seen: set[str] = set()
+    twice = Duplicated(value)
+    twice.names = frozenset(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value] # add returns None: "and remember it"
+    return twice
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text[:_SHOWN]} is a number too large to hold")
+    return value

@@ -1,0 +1,219 @@
+"""What a process loads before it forks, and what a worker builds once: the one place that joins the parts."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sidecar.audit.cells import cells
+from sidecar.authorizer import Authorizer
+from sidecar.catalog.compile import bundle
+from sidecar.catalog.load import compiled_at
+from sidecar.engines.embedded import EmbeddedEngine
+from sidecar.engines.memo import MemoisedEngine
+from sidecar.engines.opa import OpaEngine
+from sidecar.errors import ConfigError, DependencyError, Problem, RevisionMismatch, SidecarError
+from sidecar.situation import situation_bytes
+from sidecar.store.postgres import PostgresFacts
+from sidecar.store.workspaces import WorkspaceStore
+from sidecar.web.app import Application
+from sidecar.web.callers import callers_in
+from sidecar.web.decision_log import DecisionLog
+from sidecar.web.endpoint import Readiness, Service
+from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, Metrics, Trace, TracedPolicy
+from sidecar.web.problems import PROBLEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from sidecar.catalog.compile import Compiled
+    from sidecar.settings import Settings
+    from sidecar.web.callers import Callers
+
+_log = logging.getLogger("sidecar")
+
+_MOST_REMEMBERED = 50_000  # cells; the simplest come first
+_WARM_WITHIN_S = 30.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+_READINESS_HOLDS_S = 0.5
+_PROBE_WITHIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """All that the files say. Workers inherit it by the fork, so all of a generation decide alike."""
+
+    compiled: Compiled
+    bundle: bytes
+    callers: Callers
+
+
+def loaded(settings: Settings) -> Loaded:
+    """ConfigError with every problem of plans, policies and tokens."""
+    problems: list[Problem] = []
+    compiled, callers = None, None
+    try:
+        compiled = compiled_at(settings.plans, settings.policies)
+        if settings.engine == "embedded":
+            EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)  # do they build?
+    except ConfigError as error:
+        problems += error.problems or (Problem(pointer="", detail=error.detail),)
+    try:
+        WorkspaceStore(settings.database_url)  # is the URL one?
+    except ConfigError:  # in its own words it would show the password
+        problems.append(
+            Problem(pointer="SIDECAR_DATABASE_URL", detail="is not a connection string that libpq can read")
+        )
+    try:
+        callers = callers_in(settings.tokens)
+    except ConfigError as error:
+        problems += error.problems
+    if compiled is None or callers is None or problems:
+        raise ConfigError("the files are not right", problems=tuple(problems))
+    return Loaded(compiled=compiled, bundle=bundle(compiled), callers=callers)
+
+
+class Worker:
+    """One process that serves. *bundle* gives the newest generation's, for OPA to move on to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: Loaded,
+        *,
+        metrics_folder: Path | None = None,
+        newest_bundle: Callable[[], bytes] | None = None,
+    ) -> None:
+        compiled = loaded.compiled
+        trace = Trace()
+        self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
+        self._revision = compiled.revision
+        self._engine = _engine(settings, compiled)
+        self._memo = MemoisedEngine(
+            MeasuredEngine(self._engine, metrics=self._metrics, trace=trace),
+            cells=map(situation_bytes, islice(cells(compiled.catalog), _MOST_REMEMBERED)),
+        )
+        self._store = PostgresFacts(
+            settings.database_url,
+            catalog=compiled.catalog,
+            pool_size=settings.threads,
+            observe=self._metrics.observe_pool,
+        )
+        self._workspaces = WorkspaceStore(settings.database_url)
+        self._log = DecisionLog(on_drop=self._metrics.dropped)
+        self._warm = Event()
+        self._stopping = Event()
+        self._why_cold: SidecarError | None = None
+        self._readiness_lock = Lock()
+        self._readiness: tuple[float, Readiness] | None = None
+        self._loaded = loaded
+        self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
+        self.application = Application(
+            Service(
+                authorizer=Authorizer(
+                    catalog=compiled.catalog,
+                    context_fields=compiled.context_fields,
+                    policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
+                    facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
+                ),
+                workspaces=self._workspaces,
+                callers=loaded.callers,
+                metrics=self._metrics,
+                trace=trace,
+                log=self._log,
+                deadline_s=settings.deadline_s,
+                bundle=self._bundle,
+                readiness=self.readiness,
+                serving=self._warm.is_set,
+            )
+        )
+
+    def start(self) -> None:
+        """After the fork: connections and threads do not survive one."""
+        self._log.start()
+        self._store.open()
+        self._workspaces.open()
+        Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._store.close()
+        self._workspaces.close()
+        self._log.stop()
+
+    def wait_until_warm(self, timeout_s: float) -> bool:
+        return self._warm.wait(timeout_s)
+
+    def _warm_up(self) -> None:
+        """Learn every verdict, however long it takes until the engine answers by our revision."""
+        with suppress(DependencyError):  # the database shows in readyz; here it only makes its connection
+            self._store.revision(deadline=monotonic() + _PROBE_WITHIN_S)
+        retry_s = _FIRST_RETRY_S
+        while not self._stopping.is_set():
+            try:
+                self._memo.warm(deadline=monotonic() + _WARM_WITHIN_S)
+            except DependencyError as error:
+                if self._why_cold is None or self._why_cold.code != error.code:
+                    _log.warning("not ready: %s (%s)", error.detail, error.code)
+                self._why_cold = error
+                self._stopping.wait(retry_s)
+                retry_s = min(retry_s * 2, _LAST_RETRY_S)
+            else:
+                self._why_cold = None
+                self._warm.set()
+                _log.info("ready: revision %s, %d verdicts known", self._revision, len(self._memo))
+                return
+
+    def readiness(self) -> Readiness:
+        """Asked of all three parts, but not more often than probes should."""
+        with self._readiness_lock:
+            if self._readiness is None or monotonic() > self._readiness[0]:
+                found = self._probed()
+                self._readiness = monotonic() + _READINESS_HOLDS_S, found
+            return self._readiness[1]
+
+    def _probed(self) -> Readiness:
+        deadline = monotonic() + _PROBE_WITHIN_S
+        parts = {
+            "worker": self._of_itself(),
+            "policy_engine": self._of(lambda: self._engine.served_revision(deadline=deadline)),
+            "database": self._of(lambda: self._store.revision(deadline=deadline)),
+        }
+        return Readiness(ready=all(part["ready"] for part in parts.values()), parts=parts)
+
+    def _of_itself(self) -> Mapping[str, object]:
+        if self._warm.is_set():
+            return {"ready": True, "revision": self._revision}
+        code = self._why_cold.code if self._why_cold else "starting"
+        return {"ready": False, "revision": self._revision, "code": code, "why": PROBLEMS[code][1]}
+
+    def _of(self, revision: Callable[[], str | None]) -> Mapping[str, object]:
+        try:
+            found = revision()
+        except DependencyError as error:
+            return {"ready": False, "code": error.code, "why": PROBLEMS[error.code][1]}
+        if found == self._revision:
+            return {"ready": True, "revision": found}
+        return {
+            "ready": False,
+            "revision": found,
+            "code": RevisionMismatch.code,
+            "why": f"has revision {found}, this worker decides by {self._revision}",
+        }
+
+    def _bundle(self) -> tuple[bytes, str]:
+        content = self._newest_bundle()
+        return content, f'"{sha256(content).hexdigest()[:32]}"'
+
+
+def _engine(settings: Settings, compiled: Compiled) -> OpaEngine | EmbeddedEngine:
+    if settings.engine == "embedded":
+        return EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)
+    return OpaEngine(settings.opa_url, revision=compiled.revision)

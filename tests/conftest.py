@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres", metavar="URL", help="a superuser's URL of a server to test on, not the embedded one"
+    )
+    parser.addoption(
+        "--require-servers",
+        action="store_true",
+        help="a test that is skipped for want of a server, a binary or a file is a failure",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--require-servers"):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"skipped, and --require-servers allows no skip: {call.excinfo and call.excinfo.value}"
+        )
+    return report

@@ -1,0 +1,361 @@
+"""The first five minutes, as a newcomer has them: the real command, and whatever goes wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import psycopg
+import pytest
+
+from tests.servers import free_port, opa_binary
+
+pytestmark = pytest.mark.postgres
+
+ROOT = Path(__file__).parent.parent.parent
+NOBODY = 65_534
+AS_ROOT = os.geteuid() == 0
+READY_WITHIN_S = 60
+GONE_WITHIN_S = 20
+_direct = build_opener(ProxyHandler({}))
+
+
+class Dev:
+    """A running `sidecar dev`; *printed* is what it said until it was ready."""
+
+    def __init__(self, data_dir: Path, *options: str, port: int | None = None, as_nobody: bool = False):
+        self.port = port or free_port()
+        self.data_dir = data_dir
+        command = [
+            sys.executable,
+            "-m",
+            "sidecar",
+            "dev",
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(data_dir),
+        ]
+        if as_nobody:
+            command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *command]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+        self.process = subprocess.Popen(
+            [*command, *options],
+            cwd=ROOT,
+            env={**environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.printed = ""
+
+    def wait_until_ready(self) -> Dev:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.printed += line
+            if line.startswith("Ctrl-C ends it"):
+                return self
+        raise AssertionError(f"it ended with {self.process.wait()}: {self.printed}")
+
+    def rest(self) -> str:
+        """What it says from here on, once it has ended."""
+        return self.process.communicate(timeout=GONE_WITHIN_S)[1]
+
+    def ask(self, **question: str) -> Any:
+        request = Request(
+            f"http://127.0.0.1:{self.port}/v1/authorize",
+            data=json.dumps(question).encode(),
+            headers={"Authorization": "Bearer dev-token", "Content-Type": "application/json"},
+        )
+        try:
+            with _direct.open(request, timeout=10) as response:
+                return json.load(response)
+        except HTTPError as error:
+            return json.load(error)
+
+    @property
+    def database_url(self) -> str:
+        return (self.data_dir / "database.url").read_text().strip()
+
+    def survivors(self) -> list[str]:
+        """The command lines of processes that know of its data folder or its port, itself not among them."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                environ = (folder / "environ").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            ours = str(self.data_dir) in " ".join(words) or f"SIDECAR_BIND=127.0.0.1:{self.port}\0" in environ
+            if ours and int(folder.name) not in {self.process.pid, os.getpid()}:
+                found.append(" ".join(words))
+        return found
+
+    def wait_until_alone(self) -> list[str]:
+        deadline = time.monotonic() + GONE_WITHIN_S
+        while self.survivors() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.survivors()
+
+
+@contextmanager
+def dev(data_dir: Path, *options: str, **more):
+    running = Dev(data_dir, *options, **more)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.communicate()
+        assert running.wait_until_alone() == []
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "dev"
+
+
+def first_line_of_failure(data_dir: Path, *options: str, **more) -> str:
+    with dev(data_dir, *options, **more) as refused:
+        said = refused.rest()
+
+    assert refused.process.returncode not in {0, None}
+    assert "Traceback" not in said
+    lines: list[str] = said.strip().splitlines()
+    return lines[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whatever_ends_it_leaves_nothing_running_and_keeps_the_data(data_dir, number):
+    with dev(data_dir) as first:
+        first.wait_until_ready()
+        with psycopg.connect(first.database_url, autocommit=True) as connection:
+            connection.execute("UPDATE authz.workspaces SET name = 'Kept' WHERE slug = 'acme'")
+        first.process.send_signal(number)
+        said = first.rest()
+
+    assert first.process.returncode == 0
+    assert said.strip().splitlines()[-1] == "stopped; the data are kept"
+    assert "Traceback" not in said
+    if number != signal.SIGINT:
+        return
+    with dev(data_dir) as second, psycopg.connect(second.wait_until_ready().database_url) as connection:
+        name = connection.execute("SELECT name FROM authz.workspaces WHERE slug = 'acme'").fetchone()
+        assert name == ("Kept",)
+        assert "once" not in second.printed
+
+
+def test_the_printed_requests_answer_what_is_printed(data_dir):
+    with dev(data_dir) as running:
+        printed = running.wait_until_ready().printed
+        requests = re.findall(r"^  (curl .*?\n.*?)\n  → (\{.*\})$", printed, re.MULTILINE)
+        answers = [
+            json.loads(subprocess.run(shlex.split(command), capture_output=True, check=True).stdout)
+            for command, _ in requests
+        ]
+
+    promised = [json.loads(answer) for _, answer in requests]
+    assert [answer["status"] for answer in answers] == [200, 403, 402]
+    assert [
+        {name: answer.get(name) for name in said} for answer, said in zip(answers, promised, strict=True)
+    ] == promised
+    assert [offer["plan"] for offer in answers[2]["upgrade"]] == ["pro", "team"]
+
+
+def test_only_we_may_read_the_superuser_s_url_and_only_this_machine_may_ask(data_dir):
+    with dev(data_dir) as running:
+        running.wait_until_ready()
+        mode = stat.S_IMODE((data_dir / "database.url").stat().st_mode)
+        with socket.socket() as outside:
+            reached = outside.connect_ex((_address_of_this_machine(), running.port))
+
+    assert oct(mode) == oct(0o600)
+    assert reached != 0
+
+
+def _address_of_this_machine() -> str:
+    """Of the network if there is one, else another loopback address: it must not listen on all of them."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+            address: str = probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.2"
+    return address if not address.startswith("127.0.0.1") else "127.0.0.2"
+
+
+def test_kill_9_of_the_command_takes_everything_with_it_and_a_second_start_recovers(data_dir):
+    with dev(data_dir) as first:
+        first.wait_until_ready()
+        first.process.kill()
+        first.process.wait()
+        assert first.wait_until_alone() == []
+
+    with dev(data_dir) as second:
+        assert second.wait_until_ready().ask(user="adam", workspace="acme", action="platform.use")["allow"]
+
+
+def test_kill_9_of_postgres_is_an_outage_and_a_second_start_recovers(data_dir):
+    with dev(data_dir) as first:
+        first.wait_until_ready()
+        postmaster = int((data_dir / "postgres/cluster/postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        outage = first.ask(user="adam", workspace="acme", action="platform.use")
+        first.process.send_signal(signal.SIGINT)
+        first.rest()
+
+    assert (outage["status"], outage["code"]) == (503, "facts_unavailable")
+    with dev(data_dir) as second:
+        assert second.wait_until_ready().ask(user="adam", workspace="acme", action="platform.use")["allow"]
+
+
+def test_a_pid_file_that_names_a_stranger_s_process_is_not_believed(data_dir):
+    with dev(data_dir) as first:
+        first.wait_until_ready()
+        pid_file = data_dir / "postgres/cluster/postmaster.pid"
+        left = pid_file.read_text()
+        first.process.send_signal(signal.SIGINT)
+        first.rest()
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        pid_file.write_text("\n".join([str(stranger.pid), *left.splitlines()[1:]]) + "\n")
+
+        with dev(data_dir) as second:
+            second.wait_until_ready()
+
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_half_a_cluster_is_made_anew(data_dir):
+    (data_dir / "postgres/cluster.new").mkdir(parents=True)
+    (data_dir / "postgres/cluster.new/PG_VERSION").write_text("18\n")
+
+    with dev(data_dir) as running:
+        running.wait_until_ready()
+
+
+def test_a_second_one_on_the_same_folder_says_who_holds_it(data_dir):
+    with dev(data_dir) as first:
+        first.wait_until_ready()
+        said = first_line_of_failure(data_dir)
+
+        assert said == (
+            f"sidecar: {data_dir}/postgres is in use by process {first.process.pid}: stop it,"
+            " or choose another folder with --data-dir"
+        )
+
+
+def test_a_taken_port_is_one_line_and_nothing_is_begun(data_dir):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = first_line_of_failure(data_dir, port=port)
+
+    assert said == f"sidecar: port {port} cannot be had: Address already in use; choose another with --port"
+    assert not data_dir.exists()
+
+
+def test_a_read_only_folder_is_one_line(tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    if AS_ROOT:
+        tmp_path.chmod(0o755)
+        for parent in tmp_path.parents[:2]:
+            parent.chmod(0o755)
+
+    said = first_line_of_failure(folder / "dev", as_nobody=AS_ROOT and reaches_us())
+
+    if AS_ROOT and not reaches_us():
+        pytest.skip("this clone lies where no other user may pass")
+    assert said == (
+        f"sidecar: {folder}/dev/postgres cannot be written: Permission denied;"
+        " choose another folder with --data-dir"
+    )
+
+
+def reaches_us() -> bool:
+    """Whether an ordinary user could run this clone at all."""
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", sys.executable, "-c"]
+    return (
+        subprocess.run([*command, "import sidecar"], cwd=ROOT, capture_output=True, check=False).returncode
+        == 0
+    )
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="the other tests run as an ordinary user already")
+def test_runs_as_an_ordinary_user_too(tmp_path):
+    if not reaches_us():
+        pytest.skip("this clone lies where no other user may pass")
+    home = Path("/tmp") / f"sidecar-test-{os.getpid()}"  # noqa: S108 - pytest's folder is root's own
+    home.mkdir(mode=0o700)
+    os.chown(home, NOBODY, NOBODY)
+    try:
+        with dev(home / "dev", as_nobody=True) as running:
+            running.wait_until_ready()
+            assert running.ask(user="adam", workspace="acme", action="platform.use")["allow"]
+            owner = (home / "dev/postgres/cluster").stat().st_uid
+    finally:
+        shutil.rmtree(home)
+
+    assert owner == NOBODY
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root has a home that the database's user may not pass through")
+def test_as_root_it_runs_where_others_may_not_pass_and_opens_nothing(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+
+    with dev(closed / "dev") as running:
+        running.wait_until_ready()
+
+    assert oct(stat.S_IMODE(closed.stat().st_mode)) == oct(0o700)
+
+
+@pytest.mark.opa
+def test_runs_on_a_real_opa_too(data_dir):
+    opa_binary()
+    with dev(data_dir, "--engine", "opa") as running:
+        assert (
+            running.wait_until_ready().ask(user="sam", workspace="solo", action="coaching.start")["status"]
+            == 402
+        )
+
+
+def test_a_catalog_with_mistakes_is_told_line_by_line(data_dir, tmp_path):
+    plans = tmp_path / "plans.yaml"
+    plans.write_text((ROOT / "plans.yaml").read_text().replace("extends: starter", "extends: startr"))
+
+    with dev(data_dir, "--plans", str(plans)) as refused:
+        said = refused.rest()
+
+    assert refused.process.returncode == 78
+    assert 'plan "pro" extends "startr", which does not exist; did you mean "starter"?' in said
+
+
+def test_a_world_of_one_s_own_is_loaded_once(data_dir, tmp_path):
+    world = tmp_path / "world.yaml"
+    world.write_text(
+        "users: [{id: ann, email: ann@example.com}]\n"
+        "workspaces: [{slug: anns, name: Ann's, plan: pro, owner: ann, usage: {minutes: 500}}]\n"
+    )
+
+    for _ in range(2):
+        with dev(data_dir, "--world", str(world)) as running:
+            answer = running.wait_until_ready().ask(user="ann", workspace="anns", action="recording.start")
+            assert (answer["status"], answer["quota"]["minutes"]["used"]) == (402, 500)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from threading import Lock
+
+import pytest
+
+from sidecar.engines.memo import MemoisedEngine
+from sidecar.engines.verdict import verdict_from
+from sidecar.errors import EngineUnavailable
+from tests.engines.documents import REVISION, a_denial, a_grant
+from tests.values import FAR_AWAY
+
+CELLS = [json.dumps({"action": f"a{n}"}).encode() for n in range(50)]
+
+
+class Recording:
+    """An engine that answers about anything, notes what it was asked, and fails where told to."""
+
+    name = "recording"
+    revision = REVISION
+
+    def __init__(self, *, fails_from: int | None = None, answers_as: str = REVISION) -> None:
+        self.asked: list[bytes] = []
+        self.fails_from = fails_from
+        self.answers_as = answers_as
+        self._lock = Lock()
+
+    def verdict(self, situation: bytes, /, *, deadline: float):
+        with self._lock:
+            self.asked.append(situation)
+            count = len(self.asked)
+        if self.fails_from is not None and count >= self.fails_from:
+            raise EngineUnavailable(f"down at question {count}")
+        document = a_denial(revision=self.answers_as) if situation == CELLS[0] else a_grant()
+        return verdict_from(document, revision=document["revision"])
+
+
+@pytest.mark.parametrize("cell", [CELLS[0], CELLS[1]], ids=["a denial", "a grant"])
+def test_a_cell_is_asked_for_once(cell):
+    engine = Recording()
+    memo = MemoisedEngine(engine, cells=CELLS)
+
+    first, second = (memo.verdict(cell, deadline=FAR_AWAY) for _ in range(2))
+
+    assert second is first
+    assert engine.asked == [cell]
+    assert (memo.hits, memo.misses, memo.outside) == (1, 1, 0)
+
+
+def test_a_situation_that_is_no_cell_is_asked_each_time():
+    engine = Recording()
+    memo = MemoisedEngine(engine, cells=CELLS)
+
+    for _ in range(2):
+        memo.verdict(b'{"action":"stray"}', deadline=FAR_AWAY)
+
+    assert engine.asked == [b'{"action":"stray"}'] * 2
+    assert (memo.hits, memo.misses, memo.outside, len(memo)) == (0, 2, 2, 0)
+
+
+def test_a_situation_with_context_is_never_kept_even_if_it_is_given_as_a_cell():
+    seen = b'{"action":"a","context":{"ip":"::1"}}'
+    engine = Recording()
+    memo = MemoisedEngine(engine, cells=[seen])
+
+    for _ in range(2):
+        memo.verdict(seen, deadline=FAR_AWAY)
+
+    assert engine.asked == [seen, seen]
+
+
+def test_an_error_is_not_kept():
+    engine = Recording(fails_from=1)
+    memo = MemoisedEngine(engine, cells=CELLS)
+    with pytest.raises(EngineUnavailable):
+        memo.verdict(CELLS[0], deadline=FAR_AWAY)
+
+    engine.fails_from = None
+
+    assert memo.verdict(CELLS[0], deadline=FAR_AWAY).reason == "unknown_action"
+
+
+def test_a_verdict_by_another_revision_is_not_kept():
+    engine = Recording(answers_as="r2")
+    memo = MemoisedEngine(engine, cells=CELLS)
+
+    for _ in range(2):
+        memo.verdict(CELLS[0], deadline=FAR_AWAY)
+
+    assert engine.asked == [CELLS[0]] * 2
+
+
+def test_once_warm_it_asks_no_more():
+    engine = Recording()
+    memo = MemoisedEngine(engine, cells=CELLS)
+
+    memo.warm(deadline=FAR_AWAY)
+    for cell in CELLS:
+        memo.verdict(cell, deadline=FAR_AWAY)
+
+    assert sorted(engine.asked) == sorted(CELLS)
+    assert (memo.hits, memo.misses, len(memo)) == (50, 50, 50)
+
+
+def test_an_engine_that_is_down_is_asked_once_to_warm():
+    engine = Recording(fails_from=1)
+    memo = MemoisedEngine(engine, cells=CELLS)
+
+    with pytest.raises(EngineUnavailable, match="down at question 1"):
+        memo.warm(deadline=FAR_AWAY, threads=8)
+
+    assert engine.asked == CELLS[:1]
+
+
+def test_warming_ends_at_the_first_outage_and_goes_on_from_there():
+    engine = Recording(fails_from=11)
+    memo = MemoisedEngine(engine, cells=CELLS)
+    with pytest.raises(EngineUnavailable, match="down at question"):
+        memo.warm(deadline=FAR_AWAY, threads=1)
+    asked, learnt = len(engine.asked), len(memo)
+
+    engine.fails_from = None
+    memo.warm(deadline=FAR_AWAY)
+
+    assert (asked, learnt) == (11, 10)
+    assert (len(engine.asked), len(memo)) == (51, 50)
+
+
+def test_it_is_the_engine_that_it_wraps_by_name_and_revision():
+    memo = MemoisedEngine(Recording(), cells=[])
+    memo.warm(deadline=FAR_AWAY)
+
+    assert (memo.name, memo.revision) == ("recording", REVISION)

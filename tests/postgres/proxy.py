@@ -1,0 +1,102 @@
+"""A TCP proxy in front of PostgreSQL that can be as bad as a network."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote, urlsplit
+
+from psycopg.conninfo import conninfo_to_dict
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """While *silent*, what is sent is taken and goes nowhere. *url* leads to the server through here."""
+
+    def __init__(self, url: str) -> None:
+        self.lead_to(url)
+        self.silent = False
+        self.accepted = 0
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        user, password = self._target.get("user", "postgres"), self._target.get("password", "")
+        login = f"{quote(str(user))}:{quote(str(password))}"
+        self.url = f"postgresql://{login}@127.0.0.1:{self.port}{urlsplit(url).path}?sslmode=disable"
+        self._serve()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.refuse()
+
+    def lead_to(self, url: str) -> None:
+        self._target = conninfo_to_dict(url)
+
+    def refuse(self) -> None:
+        """Nobody listens any more, and whoever was connected is cut off."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def accept(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._serve()
+
+    def cut(self) -> None:
+        """Resets every connection, as a server does that has gone away."""
+        pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for end in pair:
+                with suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+    def _serve(self) -> None:
+        threading.Thread(target=self._accepting, args=(self._listener,), daemon=True).start()
+
+    def _accepting(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                self.accepted += 1
+                try:
+                    server = self._server()
+                except OSError:  # the server behind us is down: so are we
+                    client.close()
+                    continue
+                self._pairs.append((client, server))
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(65_536):
+                if not self.silent:
+                    sink.sendall(chunk)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def _server(self) -> socket.socket:
+        host, port = str(self._target.get("host") or "/tmp"), int(self._target.get("port") or 5432)  # noqa: S108
+        if not host.startswith("/"):
+            return socket.create_connection((host, port))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(str(Path(host) / f".s.PGSQL.{port}"))
+        except OSError:
+            server.close()
+            raise
+        return server

@@ -1,0 +1,110 @@
+"""The direction of dependency, as a table: what each room may import of ours. Table and tree are compared."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "sidecar"
+
+VALUES = {"errors", "model", "reasons"}
+CORE = VALUES | {"ports", "situation", "quota", "messages", "authorizer"}
+MAY_IMPORT = {
+    "errors": set(),
+    "reasons": set(),
+    "model": {"catalog"},
+    "ports": {"model"},
+    "situation": {"model", "catalog"},
+    "quota": {"errors", "model", "catalog"},
+    "messages": {"model", "catalog"},
+    "authorizer": CORE | {"catalog"},
+    "settings": {"errors"},
+    "catalog": {"errors"},
+    "engines": VALUES | {"ports"},
+    "store": VALUES | {"ports", "catalog", "settings", "children"},
+    "audit": VALUES | {"situation", "quota", "catalog", "ports"},
+    "web": CORE | {"settings", "catalog", "engines", "store", "audit"},
+    "guard": {"errors"},
+    "children": set(),
+    "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "children"},
+    "__main__": {"cli"},
+}
+STANDARD_LIBRARY_ONLY = CORE | {"audit", "settings"}
+FORBIDDEN_IN_THE_CORE = {"os", "socket", "subprocess", "urllib", "http.client", "logging", "asyncio"}
+
+
+def room_of(module: str) -> str:
+    """`sidecar.catalog.read` is in the room `catalog`; `sidecar.errors` is its own room."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= (
+                {f"sidecar.{alias.name}" for alias in node.names}
+                if node.module == "sidecar"
+                else {node.module or ""}
+            )
+    return found
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_every_room_is_in_the_table_and_every_entry_is_a_room():
+    rooms = {room_of(name_of(path)) for path in modules()} - {"__init__"}
+
+    assert rooms | {"reasons"} == set(MAY_IMPORT) | {"reasons"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_module_imports_only_what_its_room_may(path):
+    room = room_of(name_of(path))
+    ours = {room_of(name) for name in imports_of(path) if name.startswith("sidecar.")} - {room, "__init__"}
+
+    assert ours - MAY_IMPORT.get(room, set()) == set()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if room_of(name_of(path)) in STANDARD_LIBRARY_ONLY], ids=name_of
+)
+def test_the_core_needs_no_third_party(path):
+    foreign = {name.split(".")[0] for name in imports_of(path)} - {"sidecar"} - set(sys.stdlib_module_names)
+
+    assert foreign == set()
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if room_of(name_of(path)) in CORE], ids=name_of)
+def test_the_core_does_no_input_or_output(path):
+    assert imports_of(path) & FORBIDDEN_IN_THE_CORE == set()
+
+
+def test_every_dependency_has_its_reason_written_down():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
+    reasons = (ROOT / "docs/decisions/0006-choose-each-dependency.md").read_text()
+
+    missing = [name for name in names if name.split(">")[0].split("[")[0] not in reasons]
+
+    assert missing == []
+
+
+def test_every_decision_has_a_number_of_its_own():
+    numbers = [path.name[:4] for path in (ROOT / "docs/decisions").glob("*.md")]
+
+    assert sorted(set(numbers)) == sorted(numbers)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from sidecar.errors import ConfigError
+from sidecar.settings import Settings, is_loopback
+
+URL = "postgresql://sidecar:secret-word@db/app"
+
+
+def problems(**environ):
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_environ({f"SIDECAR_{name.upper()}": value for name, value in environ.items()})
+    return {problem.pointer: problem.detail for problem in caught.value.problems}
+
+
+def test_reports_every_problem_at_once():
+    found = problems(workers="0", threads="many", engine="prolog", bind="nowhere", opa_hsot="x", opa_ur="x")
+
+    assert set(found) == {
+        "SIDECAR_DATABASE_URL",
+        "SIDECAR_WORKERS",
+        "SIDECAR_THREADS",
+        "SIDECAR_ENGINE",
+        "SIDECAR_BIND",
+        "SIDECAR_OPA_HSOT",
+        "SIDECAR_OPA_UR",
+    }
+    assert found["SIDECAR_OPA_UR"] == "is not a setting; did you mean SIDECAR_OPA_URL?"
+    assert found["SIDECAR_WORKERS"] == "must be a whole number of processes from 1 to 256, got '0'"
+
+
+def test_names_of_others_are_none_of_its_business():
+    assert Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "PATH": "/bin"}).engine == "opa"
+
+
+def test_an_empty_value_is_no_value():
+    assert Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "SIDECAR_WORKERS": " "}).workers >= 1
+
+
+def test_a_secret_is_neither_shown_nor_repeated():
+    settings = Settings.from_environ({"SIDECAR_DATABASE_URL": URL})
+
+    assert "secret-word" not in repr(settings)
+    assert "secret-word" not in str(problems(database_url="mysql://secret-word"))
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "10.1.2.3:80", "sidecar.internal:80"])
+def test_refuses_to_start_open(address):
+    assert (
+        f"{address} can be reached"
+        in problems(database_url=URL, bind=f"127.0.0.1:1,{address}")["SIDECAR_BIND"]
+    )
+
+
+def test_starts_for_others_when_callers_have_tokens():
+    environ = {"SIDECAR_DATABASE_URL": URL, "SIDECAR_BIND": "0.0.0.0:8080", "SIDECAR_TOKENS": "/etc/tokens"}
+
+    assert Settings.from_environ(environ).bind == ("0.0.0.0:8080",)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:80", "127.1.2.3:80", "localhost:80", "[::1]:80", "unix:/run/sidecar.sock"]
+)
+def test_this_machine_is_loopback(address):
+    assert is_loopback(address)
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "unix:run", "a:1,,b:2"])
+def test_an_address_has_a_port_or_a_path(bind):
+    assert "SIDECAR_BIND" in problems(database_url=URL, bind=bind)
+
+
+def test_the_deadline_is_in_seconds_for_those_who_wait():
+    assert Settings(database_url=URL, deadline_ms=150).deadline_s == 0.15

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecar.catalog.load import compiled_at
+from sidecar.settings import shipped
+from sidecar.store.migrate import migrate
+from tests.postgres_server import (  # noqa: F401 - fixtures
+    database_url,
+    fresh_database_url,
+    migrated_template,
+    postgres_server,
+)
+from tests.web.scripted_opa import scripted_opa
+from tests.web.serving import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sidecar.catalog.compile import Compiled
+    from tests.web.scripted_opa import ScriptedOpa
+    from tests.web.serving import Sidecar
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Compiled:
+    return compiled_at(shipped("plans.yaml"), shipped("policies"))
+
+
+@pytest.fixture(scope="module")
+def database(database_url: str, compiled: Compiled) -> str:  # noqa: F811 - the fixture
+    """A superuser's URL of a database with the demo world, published with the shipped revision."""
+    migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
+    return database_url
+
+
+@pytest.fixture(scope="module")
+def opa(compiled: Compiled) -> Iterator[ScriptedOpa]:
+    with scripted_opa(compiled.revision) as opa:
+        yield opa
+
+
+@pytest.fixture(scope="module")
+def sidecar(database: str, opa: ScriptedOpa, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """The whole product, with a real database and the scripted OPA, and every verdict known."""
+    folder: Path = tmp_path_factory.mktemp("sidecar")
+    # A deadline that no busy test machine misses: that it is kept is tested where it is set.
+    with serving(folder, database_url=database, opa_url=opa.url, deadline_ms=2_000) as sidecar:
+        if not sidecar.until(sidecar.is_ready):
+            raise AssertionError(f"not ready:\n{sidecar.said}")
+        yield sidecar

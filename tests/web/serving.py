@@ -1,0 +1,139 @@
+"""`sidecar serve` as a process of its own, and a caller that speaks plain HTTP to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+QUESTION = {"user": "adam", "workspace": "acme", "action": "recording.start"}
+_BOOTS_WITHIN_S = 20
+
+
+class Sidecar:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+        self.process = process
+        self.port = port
+        self.folder = folder
+        self.headers: dict[str, str] = {}
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The decision log, but for a line that is being written."""
+        whole = (self.folder / "stdout").read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def request(self, method, path, body=None, *, headers=(), timeout=10):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            content = None if body is None else json.dumps(body)
+            given = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, path, content, given | self.headers | dict(headers))
+            response = connection.getresponse()
+            text = response.read()
+            is_json = "json" in (response.headers["Content-Type"] or "")
+            return response.status, json.loads(text) if is_json else text
+        finally:
+            connection.close()
+
+    def ask(self, **fields):
+        return self.request("POST", "/v1/authorize", QUESTION | fields)
+
+    def raw(self, content: bytes, *, shut=False) -> bytes:
+        """What comes back for these very bytes, until the other side closes or is silent."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=3) as connection:
+            connection.sendall(content)
+            if shut:
+                connection.shutdown(socket.SHUT_WR)
+            received = b""
+            try:
+                while more := connection.recv(65_536):
+                    received += more
+                    if b"\r\n\r\n" in received and b"keep-alive" in received:
+                        connection.settimeout(0.3)
+            except TimeoutError:
+                pass
+            return received
+
+    def until(self, holds, *, within_s=15.0):
+        """Whether *holds* came true in time."""
+        ending = monotonic() + within_s
+        while monotonic() < ending:
+            try:
+                if holds():
+                    return True
+            except (OSError, http.client.HTTPException):
+                pass
+            sleep(0.05)
+        return False
+
+    def is_ready(self) -> bool:
+        status: int = self.request("GET", "/readyz")[0]
+        return status == 200
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    return inherited | {f"SIDECAR_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+@contextmanager
+def serving(folder: Path, *, alive: bool = True, **settings: object) -> Iterator[Sidecar]:
+    """A sidecar on 127.0.0.1 that is stopped at the end; *alive*: once it answers that it is."""
+    port = free_port()
+    chosen = {"bind": f"127.0.0.1:{port}", "workers": 2, "threads": 4, "grace_s": 5} | settings
+    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sidecar", "serve"], env=environment(chosen), stdout=stdout, stderr=stderr
+        )
+    sidecar = Sidecar(process, port, folder)
+    try:
+        if alive and not sidecar.until(
+            lambda: sidecar.request("GET", "/healthz")[0] == 200, within_s=_BOOTS_WITHIN_S
+        ):
+            raise AssertionError(f"it did not come up:\n{sidecar.said}")
+        yield sidecar
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def run_to_its_end(**settings: object) -> subprocess.CompletedProcess[str]:
+    """`sidecar serve` that is expected not to start."""
+    return subprocess.run(
+        [sys.executable, "-m", "sidecar", "serve"],
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )

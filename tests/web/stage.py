@@ -1,0 +1,175 @@
+"""The whole application on a stage: real endpoints, and what stands around them made of plain values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.test import Client
+
+from sidecar.authorizer import Authorizer
+from sidecar.errors import UnknownWorkspace
+from sidecar.model import Verdict
+from sidecar.store.workspaces import WorkspaceState
+from sidecar.web.app import Application
+from sidecar.web.callers import Caller, Callers
+from sidecar.web.endpoint import Readiness, Service
+from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, Metrics, Trace, TracedPolicy
+from tests.fakes import FactsInMemory
+from tests.values import WORKSPACE_ID, some_facts, the_catalog
+
+if TYPE_CHECKING:
+    from sidecar.errors import DependencyError
+
+REVISION = "r1"
+OPS, BACKEND, AUDITOR = "ops-token", "backend-token", "auditor-token"
+TOKENS = {
+    OPS: Caller(name="ops", scopes=frozenset({"admin"})),
+    BACKEND: Caller(name="backend", scopes=frozenset({"authorize"})),
+    AUDITOR: Caller(name="auditor", scopes=frozenset({"audit"})),
+}
+
+
+class PolicyInPython:
+    """A policy engine that knows enough of the seed's rules. *outage* is as in FactsInMemory."""
+
+    name = "embedded"
+    revision = REVISION
+
+    def __init__(self, catalog) -> None:
+        self._catalog = catalog
+        self.outage: DependencyError | None = None
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        if self.outage is not None:
+            raise self.outage
+        asked = json.loads(situation)
+        action = self._catalog.actions.get(asked["action"])
+        denied = Verdict(
+            allow=False,
+            reason="granted",
+            status=403,
+            charges={},
+            upgrade=(),
+            needs_roles=(),
+            needs_feature=None,
+            detail=None,
+            revision=REVISION,
+        )
+        if asked["role"] is None:
+            return replace(denied, reason="not_a_member")
+        if action is None:
+            return replace(denied, reason="unknown_action")
+        if asked["status"] == "suspended" and not action.while_suspended:
+            return replace(denied, reason="workspace_suspended")
+        if asked["role"] not in action.roles:
+            return replace(denied, reason="role_insufficient", needs_roles=action.roles)
+        plan = self._catalog.plans.get(asked["plan"])
+        on = asked["overrides"]["features"].get(action.feature)
+        if action.feature and not (plan and action.feature in plan.features if on is None else on):
+            upgrade = tuple(p.name for p in self._catalog.plans.values() if action.feature in p.features)
+            if on is False:
+                upgrade = ()
+            return replace(
+                denied,
+                reason="feature_not_in_plan",
+                needs_feature=action.feature,
+                upgrade=upgrade,
+                status=402 if upgrade else 403,
+            )
+        if asked["exceeded"]:
+            lacks = asked["exceeded"].values()
+            upgrade = tuple(p for p in self._catalog.plans if all(p in lack["fits_in"] for lack in lacks))
+            waits = all(lack["after_reset"] for lack in lacks)
+            return replace(
+                denied,
+                reason="quota_exceeded",
+                upgrade=upgrade,
+                status=402 if upgrade else 429 if waits else 403,
+            )
+        return replace(denied, allow=True, status=200)
+
+
+class WorkspacesOf:
+    """The administrator's side of a store: remembers the last change asked for."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[object, ...] = ()
+
+    def set_plan(self, workspace, plan, /, *, as_of, deadline):
+        return self._changed("set_plan", workspace, plan, as_of)
+
+    def set_overrides(self, workspace, /, *, features, limits, expires_at, reason, deadline):
+        return self._changed("set_overrides", workspace, features, limits, expires_at, reason)
+
+    def set_status(self, workspace, status, /, *, reason, deadline):
+        return self._changed("set_status", workspace, status, reason)
+
+    def _changed(self, *asked):
+        self.asked = asked
+        if asked[1] == "nowhere":
+            raise UnknownWorkspace('there is no workspace "nowhere"')
+        return WorkspaceState(
+            workspace_id=WORKSPACE_ID,
+            slug="acme",
+            plan="team",
+            as_of=datetime(2026, 11, 24, 12, tzinfo=UTC),
+            status="active",
+            reason=None,
+            overrides=(),
+            applied=True,
+        )
+
+
+class Lines(list[dict[str, Any]]):
+    """A decision log that keeps its lines."""
+
+    note = list.append
+
+
+def a_stage(members=None, *, tokens=TOKENS, **more):
+    """A client of the application, and what it stands on: engine, facts, workspaces, lines, metrics."""
+    catalog = the_catalog()
+    members = members if members is not None else {("adam", "acme"): some_facts(role="admin")}
+    trace, metrics = Trace(), Metrics(engine="embedded", revision=REVISION)
+    engine, facts, workspaces, lines = (
+        PolicyInPython(catalog),
+        FactsInMemory(members),
+        WorkspacesOf(),
+        Lines(),
+    )
+    measured = MeasuredEngine(engine, metrics=metrics, trace=trace)
+    service = Service(
+        authorizer=Authorizer(
+            catalog=catalog,
+            context_fields=frozenset(),
+            policy=TracedPolicy(measured, metrics=metrics, trace=trace),
+            facts=MeasuredFacts(facts, metrics=metrics, trace=trace),
+        ),
+        workspaces=workspaces,  # type: ignore[arg-type] # plays its part
+        callers=Callers(
+            tokens
+            and {
+                __import__("hashlib").sha256(token.encode()).hexdigest(): who for token, who in tokens.items()
+            }
+        ),
+        metrics=metrics,
+        trace=trace,
+        log=lines,  # type: ignore[arg-type] # ditto
+        deadline_s=0.15,
+        bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),
+        readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),
+        serving=more.get("serving", lambda: True),
+    )
+    return SimpleNamespace(
+        client=Client(Application(service)),
+        engine=engine,
+        facts=facts,
+        workspaces=workspaces,
+        lines=lines,
+        metrics=metrics,
+        service=service,
+    )
