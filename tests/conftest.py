@@ -4,6 +4,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.postgres_server import (  # noqa: F401 - fixtures, for every test
+    database_url,
+    empty_database_url,
+    fresh_database_url,
+    migrated_template,
+    postgres_server,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 

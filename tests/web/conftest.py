@@ -7,12 +7,6 @@ import pytest
 from sidecar.catalog.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.postgres_server import (  # noqa: F401 - fixtures
-    database_url,
-    fresh_database_url,
-    migrated_template,
-    postgres_server,
-)
 from tests.web.scripted_opa import scripted_opa
 from tests.web.serving import serving
 
@@ -31,7 +25,7 @@ def compiled() -> Compiled:
 
 
 @pytest.fixture(scope="module")
-def database(database_url: str, compiled: Compiled) -> str:  # noqa: F811 - the fixture
+def database(database_url: str, compiled: Compiled) -> str:
     """A superuser's URL of a database with the demo world, published with the shipped revision."""
     migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
     return database_url
