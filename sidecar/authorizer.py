@@ -12,6 +12,7 @@ from http import HTTPStatus
 from math import ceil
 from typing import TYPE_CHECKING
 
+from sidecar.effects import Effects
 from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
 from sidecar.messages import message_about
 from sidecar.model import Decision, Question, Upgrade
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Exceeded, Facts, Quota, Verdict
-    from sidecar.ports import FactStore, PolicyEngine
+    from sidecar.ports import FactStore, Ledger, PolicyEngine
 
 MAX_ROWS_SCANNED = 1_000
 
@@ -54,8 +55,10 @@ class Authorizer:
         context_fields: frozenset[str],
         policy: PolicyEngine,
         facts: FactStore,
+        ledger: Ledger,
     ) -> None:
         self.catalog = catalog
+        self.effects = Effects(self, catalog=catalog, ledger=ledger)
         self.policy = policy
         self._context_fields = context_fields
         self._facts = facts
@@ -65,10 +68,17 @@ class Authorizer:
         }
 
     def decision(self, question: Question, *, deadline: float) -> Decision:
-        """*deadline* is on the monotonic clock. BadQuestion, or what a port raises."""
+        """*deadline* is on the monotonic clock. BadQuestion, what a port raises or Effects.decision does."""
+        if question.mode != "check":
+            return self.effects.decision(question, deadline=deadline)
         amounts = amounts_of(question, catalog=self.catalog)
+        return self.decided(
+            question, amounts, self.facts_about(question, deadline=deadline), deadline=deadline
+        )
+
+    def facts_about(self, question: Question, *, deadline: float) -> Facts | None:
         [facts] = self._facts.facts([(question.user, question.workspace)], deadline=deadline)
-        return self._decided(question, amounts, facts, deadline=deadline)
+        return facts
 
     def decisions(self, questions: Sequence[Question], *, deadline: float) -> list[Decision | BadQuestion]:
         """In order, with one read of facts for all; a bad question is its own answer."""
@@ -82,7 +92,7 @@ class Authorizer:
                 answers.append(bad)
                 continue
             facts = facts_of[question.user, question.workspace]
-            answers.append(self._decided(question, amounts, facts, deadline=deadline))
+            answers.append(self.decided(question, amounts, facts, deadline=deadline))
         return answers
 
     def entitlements(self, user: str, workspace: str, *, deadline: float) -> Entitlements:
@@ -154,9 +164,10 @@ class Authorizer:
             raise EngineMisbehaved(f"the verdict offers {', '.join(unsold)}, which the catalog does not sell")
         return tuple(self._upgrades[plan] for plan in verdict.upgrade)
 
-    def _decided(
+    def decided(
         self, question: Question, amounts: Mapping[str, int], facts: Facts | None, *, deadline: float
     ) -> Decision:
+        """What the policy says of these facts; nothing is taken."""
         verdict, exceeded = self._verdict(question, amounts, facts, deadline=deadline)
         member = facts if verdict.reason != "not_a_member" else None
         quotas = quotas_of(amounts, member, catalog=self.catalog) if member and amounts else {}

@@ -8,12 +8,20 @@ SidecarError
 ├── UnknownWorkspace            an administrator named a workspace that is not there
 ├── UnknownPlan                 an administrator named a plan that is not sold
 ├── NotAMember                  a user asked about a workspace that is not his
+├── IdempotencyKeyReused        the key was used for another request
+├── UnknownIdempotencyKey       nothing was taken under the key, or too long ago
+├── UnknownReservation          nothing is reserved under the id
+├── ReservationSettled          it was committed or released before, and otherwise
+├── ReservationExpired          it came too late, and there is no right or room any more
+├── CommitExceedsReservation    more was committed than reserved
+├── RefundExceedsUse            more was given back than taken
 ├── Interrupted                 a command could not go on: one line says why
 └── DependencyError             something we need failed: never a decision
     ├── EngineUnavailable       the policy engine did not answer in time
     ├── EngineMisbehaved        the policy engine answered, but not a verdict
     ├── RevisionMismatch        the policy engine answered by another revision
     ├── FactsUnavailable        PostgreSQL did not answer in time
+    ├── UsageContended          too many at once want the same quota, or its workspace is changing
     └── FactsMisread            PostgreSQL answered outside its contract
 """
 
@@ -80,6 +88,34 @@ class NotAMember(SidecarError):
     code = "not_a_member"
 
 
+class IdempotencyKeyReused(SidecarError):
+    code = "idempotency_key_reused"
+
+
+class UnknownIdempotencyKey(SidecarError):
+    code = "unknown_idempotency_key"
+
+
+class UnknownReservation(SidecarError):
+    code = "unknown_reservation"
+
+
+class ReservationSettled(SidecarError):
+    code = "reservation_settled"
+
+
+class ReservationExpired(SidecarError):
+    code = "reservation_expired"
+
+
+class CommitExceedsReservation(SidecarError):
+    code = "commit_exceeds_reservation"
+
+
+class RefundExceedsUse(SidecarError):
+    code = "refund_exceeds_use"
+
+
 class Interrupted(SidecarError):
     code = "interrupted"
 
@@ -102,6 +138,12 @@ class RevisionMismatch(DependencyError):
 
 class FactsUnavailable(DependencyError):
     code = "facts_unavailable"
+
+
+class UsageContended(DependencyError):
+    """Nothing was taken."""
+
+    code = "usage_contended"
 
 
 class FactsMisread(DependencyError):

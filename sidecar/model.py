@@ -120,6 +120,15 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Quota that is held until it is committed, released, or *expires_at*; *amounts* by meter."""
+
+    id: str
+    expires_at: datetime
+    amounts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
     plan: str
     title: str
@@ -131,7 +140,8 @@ class Decision:
     """The answer to one question: the verdict, in words, with the facts that led to it.
 
     *role* and *plan* are None for a stranger; *quota* is None where the action takes nothing or the
-    reason has nothing to do with quota; *retry_after_s* comes with status 429 alone.
+    reason has nothing to do with quota; *retry_after_s* comes with status 429 alone. *quota* is as it is
+    after the effect, if there was one; *replayed* says that there was none, since there had been before.
     """
 
     verdict: Verdict
@@ -145,6 +155,8 @@ class Decision:
     decision_id: str
     at: datetime
     cached: bool = False
+    reservation: Reservation | None = None
+    replayed: bool = False
 
     @property
     def allowed(self) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Facts, Question
+    from sidecar.taking import UsageNow
 
 
 NO_LIMIT_STATED = -1  # of a plan that is not declared: a missing limit denies, every amount is above it
@@ -73,7 +74,7 @@ def exceeded_meters(amounts: Mapping[str, int], facts: Facts, *, catalog: Catalo
     return exceeded
 
 
-def quotas_of(meters: Iterable[str], facts: Facts, *, catalog: Catalog) -> dict[str, Quota]:
+def quotas_of(meters: Iterable[str], facts: Facts | UsageNow, *, catalog: Catalog) -> dict[str, Quota]:
     """Each meter as a caller sees it; where a plan is not declared the limit is 0, not unlimited."""
     plan = catalog.plans.get(facts.plan)
     limits = {**(plan.limits if plan else {}), **facts.limit_overrides}

@@ -66,6 +66,77 @@ TABLE authz.roles (
     CONSTRAINT roles_pkey PRIMARY KEY (name)
 );
 
+TABLE authz.usage_holds (
+    workspace_id uuid NOT NULL,
+    meter text COLLATE "C" NOT NULL,
+    reservation text COLLATE "C" NOT NULL,
+    amount bigint NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT usage_holds_amount_check CHECK ((amount > 0)),
+    CONSTRAINT usage_holds_pkey PRIMARY KEY (workspace_id, meter, reservation)
+);
+
+TABLE authz.usage_keys (
+    workspace_id uuid NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    fingerprint text NOT NULL,
+    decision_id text NOT NULL,
+    answer jsonb NOT NULL,
+    taken jsonb NOT NULL,
+    resource text,
+    reservation text,
+    given_back jsonb,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT usage_keys_pkey PRIMARY KEY (workspace_id, key)
+);
+
+TABLE authz.usage_ledger (
+    workspace_id uuid NOT NULL,
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    meter text COLLATE "C" NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    amount bigint NOT NULL,
+    kind text NOT NULL,
+    user_id text COLLATE "C",
+    action text COLLATE "C",
+    resource text COLLATE "C",
+    decision_id text COLLATE "C",
+    CONSTRAINT usage_ledger_kind_check CHECK ((kind = ANY (ARRAY['consume'::text, 'commit'::text, 'release'::text, 'adjust'::text]))),
+    CONSTRAINT usage_ledger_pkey PRIMARY KEY (workspace_id, id)
+);
+
+TABLE authz.usage_reservations (
+    workspace_id uuid NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    action text COLLATE "C" NOT NULL,
+    resource text COLLATE "C",
+    amounts jsonb NOT NULL,
+    committed jsonb,
+    state text NOT NULL DEFAULT 'held'::text,
+    expires_at timestamp with time zone NOT NULL,
+    key text COLLATE "C",
+    decision_id text NOT NULL,
+    revision text NOT NULL,
+    CONSTRAINT usage_reservations_committed_check CHECK (((state = 'committed'::text) = (committed IS NOT NULL))),
+    CONSTRAINT usage_reservations_id_key UNIQUE (id),
+    CONSTRAINT usage_reservations_pkey PRIMARY KEY (workspace_id, id),
+    CONSTRAINT usage_reservations_state_check CHECK ((state = ANY (ARRAY['held'::text, 'committed'::text, 'released'::text])))
+);
+
+TABLE authz.usage_resources (
+    workspace_id uuid NOT NULL,
+    meter text COLLATE "C" NOT NULL,
+    resource text COLLATE "C" NOT NULL,
+    amount bigint NOT NULL,
+    decision_id text NOT NULL,
+    revision text NOT NULL,
+    CONSTRAINT usage_resources_amount_check CHECK ((amount > 0)),
+    CONSTRAINT usage_resources_pkey PRIMARY KEY (workspace_id, meter, resource)
+);
+
 TABLE authz.users (
     id text COLLATE "C" NOT NULL,
     email text,
@@ -106,6 +177,7 @@ TABLE authz.workspace_usage (
     meter text COLLATE "C" NOT NULL,
     period_start timestamp with time zone NOT NULL,
     used bigint NOT NULL,
+    held_until timestamp with time zone,
     CONSTRAINT workspace_usage_pkey PRIMARY KEY (workspace_id, meter),
     CONSTRAINT workspace_usage_used_check CHECK ((used >= 0)),
     CONSTRAINT workspace_usage_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES authz.workspaces(id) ON DELETE CASCADE
@@ -133,11 +205,29 @@ TABLE authz.workspaces (
     CONSTRAINT workspaces_status_check CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text])))
 );
 
+CREATE INDEX usage_keys_expires_at_idx ON authz.usage_keys USING btree (expires_at);
+
+CREATE INDEX usage_reservations_expires_at_idx ON authz.usage_reservations USING btree (expires_at);
+
 CREATE UNIQUE INDEX workspace_memberships_owner_key ON authz.workspace_memberships USING btree (workspace_id) WHERE (role = 'owner'::text);
 
 CREATE INDEX workspace_memberships_user_id_idx ON authz.workspace_memberships USING btree (user_id, workspace_id);
 
 CREATE INDEX workspaces_plan_tier_idx ON authz.workspaces USING btree (plan_tier);
+
+CREATE OR REPLACE FUNCTION authz.amounts_in(charges jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (SELECT COALESCE(jsonb_object_agg(c.key, (c.value -> 0)), '{}'::jsonb) AS "coalesce" FROM jsonb_each(amounts_in.charges) c(key, value))
+;
+
+CREATE OR REPLACE FUNCTION authz.amounts_of(meters text[], amounts bigint[])
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (SELECT COALESCE(jsonb_object_agg(a.meter, a.amount), '{}'::jsonb) AS "coalesce" FROM UNNEST(amounts_of.meters, amounts_of.amounts) a(meter, amount))
+;
 
 CREATE OR REPLACE FUNCTION authz.anchor_of(anchor text, subscribed_at timestamp with time zone)
  RETURNS timestamp with time zone
@@ -155,6 +245,90 @@ BEGIN ATOMIC
  SELECT catalog.revision
     FROM authz.catalog;
 END
+;
+
+CREATE OR REPLACE FUNCTION authz.charge(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint, kind text, user_id text, action text, resource text, decision_id text, moment timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+BEGIN ATOMIC
+ INSERT INTO authz.usage_ledger (workspace_id, at, meter, period_start, amount, kind, user_id, action, resource, decision_id)
+   VALUES (charge.workspace_id, charge.moment, charge.meter, charge.period_start, charge.amount, charge.kind, charge.user_id, charge.action, charge.resource, charge.decision_id);
+END
+;
+
+CREATE OR REPLACE FUNCTION authz.commit_reservation(reservation text, amounts jsonb)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    held authz.usage_reservations;
+    meters text[];
+    wanted jsonb;
+    above text[];
+    moment timestamptz;
+    hold record;
+    taken bigint;
+    charges jsonb := '{}';
+BEGIN
+    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = commit_reservation.reservation FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN '{"outcome": "unknown"}';
+    END IF;
+    meters := ARRAY(SELECT m FROM jsonb_object_keys(held.amounts) AS m ORDER BY m COLLATE "C");
+    above := ARRAY(SELECT m FROM jsonb_object_keys(commit_reservation.amounts) AS m WHERE NOT m = ANY (meters));
+    IF above <> '{}' THEN
+        RETURN json_build_object('outcome', 'not_held', 'meters', above, 'amounts', held.amounts);
+    END IF;
+    wanted := held.amounts || COALESCE(commit_reservation.amounts, '{}');
+    IF held.state = 'committed' AND held.committed = wanted THEN
+        RETURN authz.reservation_now(held, true);
+    ELSIF held.state <> 'held' THEN
+        RETURN json_build_object('outcome', held.state);
+    END IF;
+    above := ARRAY(
+        SELECT w.key FROM jsonb_each(wanted) AS w WHERE w.value::bigint > (held.amounts ->> w.key)::bigint
+    );
+    IF above <> '{}' THEN
+        RETURN json_build_object('outcome', 'exceeds', 'meters', above, 'amounts', held.amounts);
+    END IF;
+
+    PERFORM authz.counters_locked(held.workspace_id, meters);
+    moment := clock_timestamp();
+    IF held.expires_at <= moment THEN
+        RETURN json_build_object(
+            'outcome', 'expired', 'workspace_id', held.workspace_id, 'user', held.user_id, 'action', held.action,
+            'resource', held.resource, 'amounts', wanted
+        );
+    END IF;
+    FOR hold IN
+        SELECT h.meter, h.period_start, t.kind
+        FROM authz.usage_holds AS h
+        JOIN authz.meters AS t ON t.name = h.meter
+        WHERE h.workspace_id = held.workspace_id AND h.reservation = held.id
+        ORDER BY h.meter
+    LOOP
+        taken := wanted ->> hold.meter;
+        IF hold.kind = 'level' AND held.resource IS NOT NULL THEN
+            INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
+            VALUES (held.workspace_id, hold.meter, held.resource, taken, held.decision_id, held.revision)
+            ON CONFLICT ON CONSTRAINT usage_resources_pkey DO NOTHING;
+            CONTINUE WHEN NOT FOUND; -- somebody has made it meanwhile: to make it twice is to make it once
+        END IF;
+        PERFORM authz.move_usage(held.workspace_id, hold.meter, hold.period_start, taken);
+        PERFORM authz.charge(
+            held.workspace_id, hold.meter, hold.period_start, taken, 'commit',
+            held.user_id, held.action, held.resource, held.decision_id, moment
+        );
+        charges := charges || jsonb_build_object(hold.meter, jsonb_build_array(taken, hold.period_start));
+    END LOOP;
+    PERFORM authz.settle(held.workspace_id, held.id, wanted, charges);
+    held.state := 'committed';
+    held.committed := wanted;
+    RETURN authz.reservation_now(held, false);
+END;
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.count_members()
@@ -197,6 +371,21 @@ BEGIN
         WHERE w.id = change.workspace_id;
     END IF;
     RETURN NULL;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.counters_locked(workspace_id uuid, meters text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    PERFORM FROM authz.workspace_usage AS u
+    WHERE u.workspace_id = counters_locked.workspace_id AND u.meter = ANY (counters_locked.meters)
+    ORDER BY u.meter
+    FOR UPDATE;
 END;
 $function$
 ;
@@ -294,11 +483,63 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.forget_usage()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    DELETE FROM authz.usage_ledger AS l USING old_rows AS o WHERE l.workspace_id = o.id;
+    DELETE FROM authz.usage_keys AS k USING old_rows AS o WHERE k.workspace_id = o.id;
+    DELETE FROM authz.usage_resources AS r USING old_rows AS o WHERE r.workspace_id = o.id;
+    DELETE FROM authz.usage_reservations AS r USING old_rows AS o WHERE r.workspace_id = o.id;
+    DELETE FROM authz.usage_holds AS h USING old_rows AS o WHERE h.workspace_id = o.id;
+    RETURN NULL;
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.is_slug(candidate text)
  RETURNS boolean
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN ((candidate ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text) AND (candidate !~ '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$'::text))
+;
+
+CREATE OR REPLACE FUNCTION authz.let_go(of_workspace uuid, of_meter text, of_resource text, by_decision text, amount bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    IF of_resource IS NULL OR NOT EXISTS (
+        SELECT FROM authz.meters AS t WHERE t.name = of_meter AND t.kind = 'level'
+    ) THEN
+        RETURN true;
+    END IF;
+    DELETE FROM authz.usage_resources AS r
+    WHERE r.workspace_id = of_workspace AND r.meter = of_meter AND r.resource = of_resource
+      AND r.decision_id = by_decision AND r.amount <= let_go.amount;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
+    UPDATE authz.usage_resources AS r SET amount = r.amount - let_go.amount
+    WHERE r.workspace_id = of_workspace AND r.meter = of_meter AND r.resource = of_resource
+      AND r.decision_id = by_decision;
+    RETURN FOUND;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.move_usage(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint)
+ RETURNS void
+ LANGUAGE sql
+BEGIN ATOMIC
+ UPDATE authz.workspace_usage u SET used = (u.used + move_usage.amount)
+   WHERE ((u.workspace_id = move_usage.workspace_id) AND (u.meter = move_usage.meter) AND (u.period_start = move_usage.period_start));
+END
 ;
 
 CREATE OR REPLACE FUNCTION authz.period_of(per text, anchored_at timestamp with time zone, at timestamp with time zone)
@@ -333,6 +574,46 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.quota_now(workspace_id uuid, meters text[])
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    moment CONSTANT timestamptz := clock_timestamp();
+BEGIN
+    RETURN (
+        SELECT json_build_object(
+            'plan', w.plan_tier,
+            'at', moment,
+            'limits', (
+                SELECT COALESCE(json_object_agg(f.name, f.at_most), '{}')
+                FROM authz.workspace_features AS f
+                WHERE f.workspace_id = w.id AND f.kind = 'limit'
+                  AND (f.expires_at IS NULL OR f.expires_at > moment)
+            ),
+            'usage', (
+                SELECT COALESCE(json_object_agg(t.name, json_build_array(
+                    CASE WHEN u.period_start >= lower(p.period) THEN u.used ELSE 0 END,
+                    authz.reserved_of(w.id, t.name, lower(p.period), moment),
+                    CASE WHEN isfinite(upper(p.period)) THEN upper(p.period) END
+                )), '{}')
+                FROM authz.meters AS t
+                LEFT JOIN authz.workspace_usage AS u ON u.workspace_id = w.id AND u.meter = t.name
+                CROSS JOIN LATERAL (
+                    SELECT authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), moment) AS period
+                ) AS p
+                WHERE t.name = ANY (quota_now.meters)
+            )
+        )
+        FROM authz.workspaces AS w
+        WHERE w.id = quota_now.workspace_id
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.raise_version_of_override()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -358,6 +639,274 @@ BEGIN
     RETURN NEW;
 END;
 $function$
+;
+
+CREATE OR REPLACE FUNCTION authz.recount(in_workspace uuid, fix boolean)
+ RETURNS TABLE(meter text, counted bigint, in_ledger bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    counter record;
+BEGIN
+    -- The counters of one workspace are locked for as long as it takes to add them up.
+    FOR counter IN
+        SELECT u.meter, u.period_start, u.used
+        FROM authz.workspace_usage AS u
+        WHERE u.workspace_id = in_workspace
+        ORDER BY u.meter
+        FOR UPDATE
+    LOOP
+        meter := counter.meter;
+        counted := counter.used;
+        SELECT COALESCE(sum(l.amount), 0) INTO in_ledger
+        FROM authz.usage_ledger AS l
+        WHERE l.workspace_id = in_workspace AND l.meter = counter.meter AND l.period_start = counter.period_start;
+        CONTINUE WHEN counted = in_ledger;
+        IF fix THEN
+            UPDATE authz.workspace_usage AS u SET used = greatest(in_ledger, 0)
+            WHERE u.workspace_id = in_workspace AND u.meter = counter.meter;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.refund(workspace text, key text, amounts jsonb)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
+    known authz.usage_keys;
+    taken jsonb;
+    wanted jsonb;
+    moment timestamptz;
+    part record;
+BEGIN
+    IF of_workspace IS NULL THEN
+        RETURN '{"outcome": "unknown_workspace"}';
+    END IF;
+    SELECT k.* INTO known
+    FROM authz.usage_keys AS k
+    WHERE k.workspace_id = of_workspace AND k.key = refund.key AND k.expires_at > clock_timestamp();
+    IF NOT FOUND THEN
+        RETURN '{"outcome": "unknown"}';
+    END IF;
+    IF known.reservation IS NOT NULL THEN -- a commit may be under way: it comes first, or waits
+        PERFORM FROM authz.usage_reservations AS r
+        WHERE r.workspace_id = of_workspace AND r.id = known.reservation
+        FOR UPDATE;
+    END IF;
+    PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT jsonb_object_keys(known.answer -> 'quota')));
+    SELECT k.* INTO known
+    FROM authz.usage_keys AS k
+    WHERE k.workspace_id = of_workspace AND k.key = refund.key
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN '{"outcome": "unknown"}';
+    END IF;
+    moment := clock_timestamp();
+    taken := authz.amounts_in(known.taken);
+    wanted := COALESCE(refund.amounts, known.given_back, taken);
+    IF (known.reservation IS NOT NULL AND taken = '{}')
+        OR (known.given_back IS NOT NULL AND known.given_back <> wanted)
+        OR EXISTS (
+            SELECT FROM jsonb_each(wanted) AS w
+            WHERE NOT taken ? w.key OR w.value::bigint > (taken ->> w.key)::bigint
+        )
+    THEN
+        RETURN json_build_object('outcome', 'exceeds', 'taken', taken, 'given_back', known.given_back);
+    END IF;
+
+    IF known.given_back IS NULL THEN
+        FOR part IN
+            SELECT w.key AS meter, w.value::bigint AS amount, (known.taken -> w.key ->> 1)::timestamptz AS start
+            FROM jsonb_each(wanted) AS w
+            WHERE w.value::bigint > 0
+            ORDER BY w.key COLLATE "C"
+        LOOP
+            CONTINUE WHEN NOT authz.let_go(
+                of_workspace, part.meter, known.resource, known.decision_id, part.amount
+            );
+            PERFORM authz.move_usage(of_workspace, part.meter, part.start, -part.amount);
+            PERFORM authz.charge(
+                of_workspace, part.meter, part.start, -part.amount, 'release',
+                NULL, NULL, known.resource, known.decision_id, moment
+            );
+        END LOOP;
+        UPDATE authz.usage_keys AS k SET given_back = wanted
+        WHERE k.workspace_id = of_workspace AND k.key = refund.key;
+    END IF;
+    RETURN json_build_object(
+        'outcome', 'given_back',
+        'replayed', known.given_back IS NOT NULL,
+        'released', wanted,
+        'now', authz.quota_now(of_workspace, ARRAY(SELECT jsonb_object_keys(taken)))
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.release_reservation(reservation text)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    held authz.usage_reservations;
+    again boolean;
+BEGIN
+    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = release_reservation.reservation FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN '{"outcome": "unknown"}';
+    ELSIF held.state = 'committed' THEN
+        RETURN '{"outcome": "committed"}';
+    END IF;
+    again := held.state = 'released';
+    IF NOT again THEN
+        PERFORM authz.counters_locked(
+            held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts))
+        );
+        DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = held.workspace_id AND h.reservation = held.id;
+        UPDATE authz.usage_reservations AS r SET state = 'released'
+        WHERE r.workspace_id = held.workspace_id AND r.id = held.id
+        RETURNING r.* INTO held;
+    END IF;
+    RETURN authz.reservation_now(held, again);
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.release_resource(workspace text, meter text, resource text)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
+    gone record;
+BEGIN
+    IF of_workspace IS NULL THEN
+        RETURN '{"outcome": "unknown_workspace"}';
+    END IF;
+    PERFORM authz.counters_locked(of_workspace, ARRAY[meter]);
+    DELETE FROM authz.usage_resources AS r
+    WHERE r.workspace_id = of_workspace
+      AND r.meter = release_resource.meter
+      AND r.resource = release_resource.resource
+    RETURNING r.amount, r.decision_id INTO gone;
+    IF FOUND THEN
+        PERFORM authz.move_usage(of_workspace, meter, '-infinity', -gone.amount);
+        PERFORM authz.charge(
+            of_workspace, meter, '-infinity', -gone.amount, 'release',
+            NULL, NULL, resource, gone.decision_id, clock_timestamp()
+        );
+    END IF;
+    RETURN json_build_object(
+        'outcome', 'given_back',
+        'replayed', gone.amount IS NULL,
+        'released', jsonb_build_object(meter, COALESCE(gone.amount, 0)),
+        'now', authz.quota_now(of_workspace, ARRAY[meter])
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.repeat_of(workspace_id uuid, meters text[], resource text, key text, fingerprint text, moment timestamp with time zone)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    known authz.usage_keys;
+    levels text[];
+    made record;
+BEGIN
+    IF repeat_of.key IS NOT NULL THEN
+        SELECT k.* INTO known
+        FROM authz.usage_keys AS k
+        WHERE k.workspace_id = repeat_of.workspace_id AND k.key = repeat_of.key AND k.expires_at > moment;
+        IF FOUND THEN
+            IF known.fingerprint <> repeat_of.fingerprint THEN
+                RETURN '{"outcome": "key_reused"}';
+            END IF;
+            RETURN json_build_object(
+                'outcome', 'repeated', 'decision_id', known.decision_id, 'answer', known.answer
+            );
+        END IF;
+    END IF;
+    IF repeat_of.resource IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    SELECT array_agg(t.name) INTO levels
+    FROM authz.meters AS t
+    WHERE t.name = ANY (repeat_of.meters) AND t.kind = 'level';
+    SELECT min(r.decision_id) AS decision_id, min(r.revision) AS revision, count(*) AS there INTO made
+    FROM authz.usage_resources AS r
+    WHERE r.workspace_id = repeat_of.workspace_id
+      AND r.meter = ANY (levels)
+      AND r.resource = repeat_of.resource;
+    IF made.there = 0 OR made.there < cardinality(levels) THEN
+        RETURN NULL;
+    END IF;
+    RETURN json_build_object(
+        'outcome', 'repeated',
+        'decision_id', made.decision_id,
+        'revision', made.revision,
+        'now', authz.quota_now(repeat_of.workspace_id, repeat_of.meters)
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.repeated(workspace_id uuid, meters text[], resource text, key text, fingerprint text)
+ RETURNS json
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO ''
+BEGIN ATOMIC
+ SELECT authz.repeat_of(workspace_id, meters, resource, key, fingerprint, clock_timestamp()) AS repeat_of;
+END
+;
+
+CREATE OR REPLACE FUNCTION authz.reservation_now(reservation authz.usage_reservations, replayed boolean)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    RETURN json_build_object(
+        'outcome', 'settled',
+        'replayed', replayed,
+        'id', reservation.id,
+        'workspace_id', reservation.workspace_id,
+        'state', reservation.state,
+        'expires_at', reservation.expires_at,
+        'amounts', reservation.amounts,
+        'committed', reservation.committed,
+        'now', authz.quota_now(
+            reservation.workspace_id, ARRAY(SELECT jsonb_object_keys(reservation.amounts))
+        )
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.reserved_of(workspace_id uuid, meter text, since timestamp with time zone, moment timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+RETURN (SELECT (COALESCE(sum(h.amount), (0)::numeric))::bigint AS "coalesce" FROM authz.usage_holds h WHERE ((h.workspace_id = reserved_of.workspace_id) AND (h.meter = reserved_of.meter) AND (h.period_start >= reserved_of.since) AND (h.expires_at > reserved_of.moment)))
 ;
 
 CREATE OR REPLACE FUNCTION authz.set_overrides(workspace text, features jsonb DEFAULT '{}'::jsonb, limits jsonb DEFAULT '{}'::jsonb, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
@@ -472,6 +1021,322 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.set_usage(workspace_id uuid, meters text[], used bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    of_workspace CONSTANT uuid := workspace_id;
+    counter record;
+    before bigint;
+BEGIN
+    -- As many counters as there are, all of them: what is not named has used nothing.
+    PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT t.name FROM authz.meters AS t));
+    DELETE FROM authz.usage_keys AS k WHERE k.workspace_id = of_workspace;
+    DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = of_workspace;
+    DELETE FROM authz.usage_resources AS r WHERE r.workspace_id = of_workspace;
+    DELETE FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace;
+    FOR counter IN
+        SELECT
+            t.name AS meter,
+            lower(authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), clock_timestamp())) AS start,
+            COALESCE(given.used, 0) AS used
+        FROM authz.workspaces AS w
+        CROSS JOIN authz.meters AS t
+        LEFT JOIN unnest(set_usage.meters, set_usage.used) AS given (meter, used) ON given.meter = t.name
+        WHERE w.id = of_workspace AND t.kind <> 'members'
+        ORDER BY t.name
+    LOOP
+        SELECT COALESCE(sum(l.amount), 0) INTO before
+        FROM authz.usage_ledger AS l
+        WHERE l.workspace_id = of_workspace AND l.meter = counter.meter AND l.period_start = counter.start;
+        IF before <> counter.used THEN
+            PERFORM authz.charge(
+                of_workspace, counter.meter, counter.start, counter.used - before, 'adjust',
+                NULL, NULL, NULL, NULL, clock_timestamp()
+            );
+        END IF;
+        IF counter.used = 0 THEN
+            DELETE FROM authz.workspace_usage AS u
+            WHERE u.workspace_id = of_workspace AND u.meter = counter.meter;
+        ELSE
+            INSERT INTO authz.workspace_usage AS u (workspace_id, meter, period_start, used)
+            VALUES (of_workspace, counter.meter, counter.start, counter.used)
+            ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO UPDATE
+            SET period_start = excluded.period_start, used = excluded.used, held_until = NULL;
+        END IF;
+    END LOOP;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.settle(workspace_id uuid, reservation text, committed jsonb, charges jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    settled record;
+BEGIN
+    UPDATE authz.usage_reservations AS r SET state = 'committed', committed = settle.committed
+    WHERE r.workspace_id = settle.workspace_id AND r.id = settle.reservation
+    RETURNING r.key INTO settled;
+    DELETE FROM authz.usage_holds AS h
+    WHERE h.workspace_id = settle.workspace_id AND h.reservation = settle.reservation;
+    -- Now the key of the reservation has taken something, which can be refunded.
+    UPDATE authz.usage_keys AS k SET taken = settle.charges
+    WHERE k.workspace_id = settle.workspace_id AND k.key = settled.key AND k.reservation = settle.reservation;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.take(workspace_id uuid, facts_version bigint, user_id text, action text, meters text[], amounts bigint[], limits bigint[], resource text, key text, fingerprint text, ttl_s integer, reservation text, decision_id text, revision text, answer jsonb)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    many CONSTANT integer := cardinality(meters);
+    late CONSTANT boolean := ttl_s IS NULL AND reservation IS NOT NULL;
+    ends_at timestamptz; -- of the reservation
+    workspace record;
+    counter record;
+    meter record;
+    known json;
+    moment timestamptz;
+    missing boolean;
+    ceiling bigint;
+    period tstzrange;
+    starts timestamptz[];
+    used_now bigint[];
+    held_now bigint[];
+    held_until_now timestamptz[];
+    first_starts timestamptz[];
+    wanted bigint[];
+    levels boolean[];
+    refused text[];
+    quota jsonb;
+    forget_at timestamptz;
+    told jsonb;
+BEGIN
+    IF late THEN
+        PERFORM FROM authz.usage_reservations AS r
+        WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
+        FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN '{"outcome": "settled"}'; -- somebody was faster
+        END IF;
+    END IF;
+
+    LOOP
+        missing := false;
+        FOR i IN 1..many LOOP
+            SELECT u.period_start, u.used, u.held_until INTO counter
+            FROM authz.workspace_usage AS u
+            WHERE u.workspace_id = take.workspace_id AND u.meter = meters[i]
+            FOR UPDATE;
+            missing := missing OR NOT FOUND;
+            starts[i] := counter.period_start;
+            used_now[i] := counter.used;
+            held_until_now[i] := counter.held_until;
+        END LOOP;
+        SELECT w.facts_version, w.subscribed_at INTO workspace
+        FROM authz.workspaces AS w
+        WHERE w.id = take.workspace_id
+        FOR SHARE;
+        IF workspace.facts_version IS DISTINCT FROM take.facts_version THEN
+            RETURN '{"outcome": "stale"}';
+        END IF;
+        moment := clock_timestamp(); -- after the locks: whoever waited past midnight is charged today
+        ends_at := moment + make_interval(secs => ttl_s);
+
+        IF NOT late THEN
+            known := authz.repeat_of(workspace_id, meters, resource, key, fingerprint, moment);
+            IF known IS NOT NULL THEN
+                RETURN known;
+            END IF;
+        END IF;
+
+        wanted := amounts;
+        refused := '{}';
+        quota := '{}';
+        forget_at := moment;
+        FOR i IN 1..many LOOP
+            SELECT t.kind, t.per, t.anchor, f.workspace_id IS NOT NULL AS overridden, f.at_most INTO STRICT meter
+            FROM authz.meters AS t
+            LEFT JOIN authz.workspace_features AS f
+                ON f.workspace_id = take.workspace_id AND f.kind = 'limit' AND f.name = t.name
+                AND (f.expires_at IS NULL OR f.expires_at > moment)
+            WHERE t.name = meters[i];
+            IF meter.kind = 'members' THEN
+                RAISE EXCEPTION 'the meter "%" is counted by the database', meters[i] USING ERRCODE = '22023';
+            END IF;
+            levels[i] := meter.kind = 'level';
+            IF levels[i] AND resource IS NOT NULL AND EXISTS (
+                SELECT FROM authz.usage_resources AS r
+                WHERE r.workspace_id = take.workspace_id AND r.meter = meters[i] AND r.resource = take.resource
+            ) THEN
+                wanted[i] := 0; -- of several levels, one that has it
+            END IF;
+
+            period := authz.period_of(meter.per, authz.anchor_of(meter.anchor, workspace.subscribed_at), moment);
+            first_starts[i] := lower(period);
+            IF starts[i] IS NULL OR starts[i] < lower(period) THEN
+                starts[i] := lower(period);
+                used_now[i] := 0;
+            END IF;
+            held_now[i] := 0;
+            IF held_until_now[i] > moment THEN
+                held_now[i] := authz.reserved_of(workspace_id, meters[i], starts[i], moment);
+            END IF;
+            ceiling := CASE WHEN meter.overridden THEN meter.at_most ELSE limits[i] END;
+            IF wanted[i] > 0 AND used_now[i] + held_now[i] + wanted[i] > ceiling THEN -- never above NULL
+                refused := refused || meters[i];
+            END IF;
+            IF ttl_s IS NULL THEN
+                used_now[i] := used_now[i] + wanted[i];
+            ELSE
+                held_now[i] := held_now[i] + wanted[i];
+            END IF;
+            quota := quota || jsonb_build_object(meters[i], jsonb_build_array(
+                ceiling, used_now[i], held_now[i], CASE WHEN isfinite(upper(period)) THEN upper(period) END
+            ));
+            forget_at := greatest(forget_at, upper(period));
+        END LOOP;
+        IF refused <> '{}' THEN
+            RETURN json_build_object('outcome', 'refused', 'facts', (
+                SELECT f.facts FROM authz.member_facts AS f
+                WHERE f.workspace_id = take.workspace_id AND f.user_id = take.user_id
+            ));
+        END IF;
+
+        IF missing THEN
+            -- The first use of a meter: make its row, and come back to lock it. Two may be here at once.
+            FOR i IN 1..many LOOP
+                INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
+                VALUES (take.workspace_id, meters[i], first_starts[i], 0)
+                ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
+            END LOOP;
+            CONTINUE;
+        END IF;
+
+        told := answer || jsonb_build_object('at', moment, 'quota', quota);
+        IF ttl_s IS NOT NULL THEN
+            told := told || jsonb_build_object('reservation', jsonb_build_object(
+                'id', reservation, 'expires_at', ends_at, 'amounts', authz.amounts_of(meters, wanted)
+            ));
+        END IF;
+        EXIT WHEN key IS NULL OR late;
+
+        DELETE FROM authz.usage_keys AS k
+        WHERE k.workspace_id = take.workspace_id AND k.key = take.key AND k.expires_at <= moment;
+        -- Waits for a twin that holds other counters than we do; then what it was told is our answer.
+        INSERT INTO authz.usage_keys AS k
+            (workspace_id, key, fingerprint, decision_id, answer, taken, resource, reservation, expires_at)
+        VALUES (
+            take.workspace_id,
+            take.key,
+            take.fingerprint,
+            take.decision_id,
+            told,
+            CASE WHEN ttl_s IS NULL THEN authz.charges_of(meters, wanted, starts) ELSE '{}' END,
+            take.resource,
+            take.reservation,
+            forget_at + interval '24 hours'
+        )
+        ON CONFLICT ON CONSTRAINT usage_keys_pkey DO NOTHING;
+        EXIT WHEN FOUND;
+    END LOOP;
+
+    FOR i IN 1..many LOOP
+        CONTINUE WHEN wanted[i] = 0;
+        IF ttl_s IS NOT NULL THEN
+            DELETE FROM authz.usage_holds AS h
+            WHERE h.workspace_id = take.workspace_id AND h.meter = meters[i] AND h.expires_at <= moment;
+            INSERT INTO authz.usage_holds (workspace_id, meter, reservation, amount, period_start, expires_at)
+            VALUES (take.workspace_id, meters[i], take.reservation, wanted[i], starts[i], ends_at);
+        ELSE
+            PERFORM authz.charge(
+                workspace_id, meters[i], starts[i], wanted[i], CASE WHEN late THEN 'commit' ELSE 'consume' END,
+                user_id, action, resource, decision_id, moment
+            );
+            IF levels[i] AND resource IS NOT NULL THEN
+                INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
+                VALUES (take.workspace_id, meters[i], take.resource, wanted[i], take.decision_id, take.revision);
+            END IF;
+        END IF;
+        UPDATE authz.workspace_usage AS u
+        SET used = used_now[i], period_start = starts[i], held_until = greatest(u.held_until, ends_at)
+        WHERE u.workspace_id = take.workspace_id AND u.meter = meters[i];
+    END LOOP;
+
+    IF ttl_s IS NOT NULL THEN
+        INSERT INTO authz.usage_reservations
+            (workspace_id, id, user_id, action, resource, amounts, expires_at, key, decision_id, revision)
+        VALUES (
+            take.workspace_id,
+            take.reservation,
+            take.user_id,
+            take.action,
+            take.resource,
+            authz.amounts_of(meters, wanted),
+            ends_at,
+            take.key,
+            take.decision_id,
+            take.revision
+        );
+    ELSIF late THEN
+        PERFORM authz.settle(
+            workspace_id, reservation, authz.amounts_of(meters, amounts), authz.charges_of(meters, wanted, starts)
+        );
+    END IF;
+    RETURN json_build_object('outcome', 'taken', 'answer', told);
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.tidy()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    gone bigint;
+    total bigint;
+BEGIN
+    DELETE FROM authz.usage_keys AS k WHERE k.expires_at < now();
+    GET DIAGNOSTICS total = ROW_COUNT;
+    DELETE FROM authz.usage_holds AS h WHERE h.expires_at < now();
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    total := total + gone;
+    DELETE FROM authz.usage_reservations AS r WHERE r.expires_at < now() - interval '30 days';
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN total + gone;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.workspace_id_of(workspace text)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+BEGIN ATOMIC
+ SELECT w.id
+    FROM authz.workspaces w
+   WHERE ((w.slug = workspace_id_of.workspace) OR (w.id =
+         CASE
+             WHEN (workspace_id_of.workspace ~ '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'::text) THEN (workspace_id_of.workspace)::uuid
+             ELSE NULL::uuid
+         END));
+END
+;
+
 CREATE OR REPLACE FUNCTION authz.workspace_locked(workspace text)
  RETURNS uuid
  LANGUAGE plpgsql
@@ -574,7 +1439,11 @@ VIEW authz.member_facts AS
                     WHEN (t.kind = 'members'::text) THEN w.member_count
                     WHEN (u.period_start >= lower(p.period)) THEN u.used
                     ELSE (0)::bigint
-                END, 0,
+                END,
+                CASE
+                    WHEN (u.held_until > statement_timestamp()) THEN authz.reserved_of(w.id, t.name, lower(p.period), statement_timestamp())
+                    ELSE (0)::bigint
+                END,
                 CASE
                     WHEN isfinite(upper(p.period)) THEN upper(p.period)
                     ELSE NULL::timestamp with time zone
@@ -593,16 +1462,30 @@ CREATE TRIGGER count_members_inserted AFTER INSERT ON authz.workspace_membership
 
 CREATE TRIGGER count_members_updated AFTER UPDATE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.count_members();
 
+CREATE TRIGGER forget_usage AFTER DELETE ON authz.workspaces REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.forget_usage();
+
 CREATE TRIGGER raise_version BEFORE UPDATE OF plan_tier, status ON authz.workspaces FOR EACH ROW WHEN (((old.plan_tier IS DISTINCT FROM new.plan_tier) OR (old.status IS DISTINCT FROM new.status))) EXECUTE FUNCTION authz.raise_version_of_workspace();
 
 GRANT EXECUTE ON FUNCTION authz.catalog_revision() TO authz_sidecar;
 
+GRANT EXECUTE ON FUNCTION authz.commit_reservation(text,jsonb) TO authz_sidecar;
+
 GRANT EXECUTE ON FUNCTION authz.facts(text[],text[]) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.refund(text,text,jsonb) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.release_reservation(text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.release_resource(text,text,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.repeated(uuid,text[],text,text,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.set_overrides(text,jsonb,jsonb,timestamp with time zone,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.set_plan(text,text,timestamp with time zone) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.set_status(text,text,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,jsonb) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.workspaces_of(text,text,integer) TO authz_sidecar;

@@ -12,17 +12,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sidecar"
 
-VALUES = {"errors", "model", "reasons"}
-CORE = VALUES | {"ports", "situation", "quota", "messages", "authorizer"}
+VALUES = {"errors", "model", "taking", "reasons"}
+CORE = VALUES | {"ports", "situation", "quota", "messages", "authorizer", "effects"}
 MAY_IMPORT = {
     "errors": set(),
     "reasons": set(),
     "model": {"catalog"},
-    "ports": {"model"},
+    "taking": {"model"},
+    "ports": {"model", "taking"},
     "situation": {"model", "catalog"},
-    "quota": {"errors", "model", "catalog"},
+    "quota": {"errors", "model", "taking", "catalog"},
     "messages": {"model", "catalog"},
     "authorizer": CORE | {"catalog"},
+    "effects": CORE | {"catalog"},
     "settings": {"errors"},
     "catalog": {"errors"},
     "engines": VALUES | {"ports"},

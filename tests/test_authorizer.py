@@ -12,6 +12,7 @@ import pytest
 from sidecar.authorizer import MAX_ROWS_SCANNED, Authorizer
 from sidecar.errors import BadQuestion, EngineMisbehaved, EngineUnavailable, FactsUnavailable, NotAMember
 from sidecar.model import Verdict
+from tests.fakes import NoLedger
 from tests.values import FAR_AWAY, NEXT_MONTH, NOON, a_question, some_facts, the_catalog
 
 CATALOG = the_catalog()
@@ -68,7 +69,7 @@ class Knows:
 def an_authorizer(verdict, facts, *, fields=frozenset()) -> Authorizer:
     policy = verdict if isinstance(verdict, Answers) else Answers(verdict)
     store = facts if isinstance(facts, Knows) else Knows({("adam", "acme"): facts} if facts else {})
-    return Authorizer(catalog=CATALOG, context_fields=fields, policy=policy, facts=store)
+    return Authorizer(catalog=CATALOG, context_fields=fields, policy=policy, facts=store, ledger=NoLedger())
 
 
 @pytest.mark.parametrize("outage", [EngineUnavailable("slow"), FactsUnavailable("down")])

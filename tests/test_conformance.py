@@ -16,6 +16,7 @@ from sidecar.catalog.load import modules_at
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.model import Question
 from sidecar.settings import shipped
+from tests.fakes import NoLedger
 
 SCENARIOS = Path(__file__).parent.parent.parent / "shared/conformance/scenarios"
 KEEPER = "keeper-of-the-workspace"  # a workspace has one owner, and these scenarios name none
@@ -119,6 +120,7 @@ def test_agrees_with_every_check(path, tmp_path, database):
         context_fields=policies.context_fields,
         policy=EmbeddedEngine(policies.modules, policies.data, revision=policies.revision),
         facts=store,
+        ledger=NoLedger(),
     )
 
     answers, wanted = {}, {}

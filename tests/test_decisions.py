@@ -13,6 +13,7 @@ from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.engines.opa import OpaEngine
 from sidecar.settings import shipped
+from tests.fakes import NoLedger
 from tests.servers import opa_server
 from tests.values import a_question, some_facts
 
@@ -52,7 +53,11 @@ def policy(compiled):
 def test_story(story, compiled, policy):
     facts = story["facts"] and some_facts(**story["facts"])
     authorizer = Authorizer(
-        catalog=compiled.catalog, context_fields=frozenset(), policy=policy, facts=OneAnswer(facts)
+        catalog=compiled.catalog,
+        context_fields=frozenset(),
+        policy=policy,
+        facts=OneAnswer(facts),
+        ledger=NoLedger(),
     )
 
     decision = authorizer.decision(a_question(**story["question"]), deadline=time.monotonic() + 10)

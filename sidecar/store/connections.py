@@ -31,10 +31,14 @@ _LONGEST_POLL_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One statement that answers one value; prepared under its *name*."""
+    """One statement that answers one value; prepared under its *name*.
+
+    One that is not *repeatable* is never sent twice: an answer that got lost may have had its effect.
+    """
 
     name: bytes
     sql: bytes
+    repeatable: bool = True
 
 
 class Refused(Exception):
@@ -57,8 +61,9 @@ class Connections:
     """Up to *size* connections, each made when it is first needed and again when it is lost.
 
     *pooler*: a transaction pooler stands between, so nothing is prepared, and nothing set at the start of a
-    session: the login itself must have the rights of authz_sidecar alone, and a statement_timeout. *observe*
-    is told of each answer the seconds waited for a connection and for the server.
+    session: the login itself must have the rights of authz_sidecar alone, and a statement_timeout. A
+    *lock_timeout_s* of 0 is none. *observe* is told of each answer the seconds waited for a connection and
+    for the server.
     """
 
     def __init__(
@@ -68,10 +73,13 @@ class Connections:
         *,
         size: int,
         statement_timeout_s: float,
+        lock_timeout_s: float = 0.0,
         pooler: bool = False,
         observe: Callable[[float, float], None] | None = None,
     ) -> None:
-        self._conninfo = _conninfo(url, statement_timeout_s=statement_timeout_s, pooler=pooler)
+        self._conninfo = _conninfo(
+            url, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
+        )
         self._size = size
         self._pooler = pooler
         self._observe = observe
@@ -115,9 +123,10 @@ class Connections:
             try:
                 return self._answer_on(used, query, params, deadline)
             except _Lost:
-                # It broke while nobody looked: a restart must not cost one 503 for each connection. Whatever
-                # is asked here may be asked twice, so a new one is asked; if that breaks, it is an outage.
-                pass
+                # It broke while nobody looked: a restart must not cost one 503 for each connection. What may
+                # be asked twice is asked of a new one; if that breaks, it is an outage.
+                if not query.repeatable:
+                    raise
         return self._answer_on(self._new_connection(), query, params, deadline)
 
     def _answer_on(
@@ -152,7 +161,8 @@ class Connections:
                 connection = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if not (connection.connecting and connection.began < monotonic() - CONNECT_TIMEOUT_S):
+            too_slow = connection.connecting and connection.began < monotonic() - CONNECT_TIMEOUT_S
+            if not too_slow and not connection.has_ended():
                 return connection
             connection.close()
         return None
@@ -178,6 +188,10 @@ class _Connection:
 
     def close(self) -> None:
         self._pg.finish()
+
+    def has_ended(self) -> bool:
+        """True if the server has said something, unasked: mostly that it is going."""
+        return not self.connecting and bool(self._poll.poll(0))
 
     def answer(self, query: Query, params: Sequence[bytes | None], deadline: float) -> bytes | None:
         try:
@@ -225,7 +239,8 @@ class _Connection:
             result = self._pg.get_result()
             if result is None:
                 break
-            found = found or result
+            # A commit that fails is told after the value: the last word counts.
+            found = result if found is None or result.status == ExecStatus.FATAL_ERROR else found
         if found is None or self._pg.status == ConnStatus.BAD:
             raise _Lost(_one_line(self._pg.get_error_message()))
         if found.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
@@ -266,7 +281,7 @@ def _wait(poll: select.poll, deadline: float, doing: str) -> None:
         raise _Late(doing)
 
 
-def _conninfo(url: str, *, statement_timeout_s: float, pooler: bool) -> bytes:
+def _conninfo(url: str, *, statement_timeout_s: float, lock_timeout_s: float, pooler: bool) -> bytes:
     given = parameters_of(url)
     # A firewall forgets a silent connection: the kernel shall know before a question does.
     ours = {"keepalives_idle": "30", "keepalives_interval": "5", "keepalives_count": "3"}
@@ -274,7 +289,11 @@ def _conninfo(url: str, *, statement_timeout_s: float, pooler: bool) -> bytes:
     ours |= {"client_encoding": "UTF8", "fallback_application_name": "sidecar"}
     if not pooler:
         # A superuser's session too has the sidecar's rights alone.
-        settings = f"-c role={ROLE} -c statement_timeout={ceil(statement_timeout_s * 1000)}"
+        settings = (
+            f"-c role={ROLE} -c statement_timeout={ceil(statement_timeout_s * 1000)}"
+            f" -c lock_timeout={ceil(lock_timeout_s * 1000)}"
+            " -c default_transaction_isolation=read\\ committed"
+        )
         ours["options"] = f"{given.get('options') or ''} {settings}".strip()
     return make_conninfo(url, **ours).encode()
 

@@ -39,19 +39,25 @@ class PostgresFacts:
         catalog: Catalog,
         pool_size: int,
         statement_timeout_s: float = 1.0,
+        lock_timeout_s: float = 0.1,
         pooler: bool = False,
         observe: Callable[[float, float], None] | None = None,
     ) -> None:
         self._meters = tuple(catalog.meters)
-        self._connections = Connections(
-            url, size=pool_size, statement_timeout_s=statement_timeout_s, pooler=pooler, observe=observe
+        self.connections = Connections(
+            url,
+            size=pool_size,
+            statement_timeout_s=statement_timeout_s,
+            lock_timeout_s=lock_timeout_s,
+            pooler=pooler,
+            observe=observe,
         )
 
     def open(self) -> None:
-        self._connections.open()
+        self.connections.open()
 
     def close(self) -> None:
-        self._connections.close()
+        self.connections.close()
 
     def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
         if not members:
@@ -83,7 +89,7 @@ class PostgresFacts:
 
     def _answer(self, query: Query, params: Sequence[bytes], deadline: float) -> bytes | None:
         try:
-            return self._connections.answer(query, params, deadline=deadline)
+            return self.connections.answer(query, params, deadline=deadline)
         except Refused as refused:
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
 
@@ -101,7 +107,7 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             status=row["status"],
             feature_overrides=row["features"],
             limit_overrides=row["limits"],
-            usage={meter: _usage(*usage[meter]) for meter in meters},
+            usage={meter: usage_in(*usage[meter]) for meter in meters},
             version=row["version"],
             at=datetime.fromisoformat(row["at"]),
         )
@@ -119,7 +125,8 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
     return facts
 
 
-def _usage(used: int, reserved: int, resets_at: str | None) -> Usage:
+def usage_in(used: int, reserved: int, resets_at: str | None) -> Usage:
+    """ValueError or TypeError for what is not three figures of a meter."""
     if not (_is_count(used) and _is_count(reserved)):
         raise ValueError(f"{used!r} used, {reserved!r} reserved")
     return Usage(

@@ -85,18 +85,7 @@ PUT_OVERRIDE = """
         changed_at = now()
     WHERE (f.enabled, f.at_most, f.expires_at) IS DISTINCT FROM (excluded.enabled, excluded.at_most, NULL)
 """
-DROP_USAGE = "DELETE FROM authz.workspace_usage WHERE workspace_id = %s AND meter <> ALL (%s::text[])"
-PUT_USAGE = """
-    INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
-    SELECT
-        w.id,
-        t.name,
-        lower(authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), now())),
-        %(used)s
-    FROM authz.workspaces AS w, authz.meters AS t
-    WHERE w.id = %(id)s AND t.name = %(meter)s
-    ON CONFLICT (workspace_id, meter) DO UPDATE SET period_start = excluded.period_start, used = excluded.used
-"""
+SET_USAGE = "SELECT authz.set_usage(%s, %s::text[], %s::bigint[])"
 PUT_USER = """
     INSERT INTO authz.users (id, email) VALUES (%s, %s)
     ON CONFLICT (id) DO UPDATE SET email = excluded.email
@@ -306,6 +295,4 @@ def _put(connection: psycopg.Connection, workspace: Mapping[str, Any]) -> None:
         connection.execute(PUT_OVERRIDE, override)
 
     usage = row.get("usage", {})
-    connection.execute(DROP_USAGE, (id_, list(usage)))
-    for meter, used in usage.items():
-        connection.execute(PUT_USAGE, {"id": id_, "meter": meter, "used": used})
+    connection.execute(SET_USAGE, (id_, list(usage), list(usage.values())))

@@ -39,6 +39,7 @@ _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IG
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NO_PATH = "/%2F"
 _EXCHANGE = "sidecar.exchange"
+_NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
 _log = logging.getLogger("sidecar")
 
@@ -178,7 +179,8 @@ def _came_by_socket(environ: WSGIEnvironment) -> bool:
 
 
 def _header(environ: WSGIEnvironment, name: str) -> str | None:
-    value: str | None = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+    key = name.upper().replace("-", "_")
+    value: str | None = environ.get(key if key in _NOT_PREFIXED else f"HTTP_{key}")
     return value
 
 

@@ -84,6 +84,10 @@ class Exchange:
     began: float = field(default_factory=monotonic)
     question: Question | None = None
 
+    def has_body(self) -> bool:
+        """False where nothing was sent; then it need not be JSON either."""
+        return self.header("Content-Length") not in {None, "", "0"} or bool(self.header("Transfer-Encoding"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -105,6 +109,7 @@ class Endpoint:
     query: Mapping[str, Shape] = field(default_factory=dict)
     required_query: tuple[str, ...] = ()
     body: Shape | None = None
+    body_required: bool = True
     while_starting: bool = False
 
 
@@ -197,7 +202,7 @@ def parameters_of(exchange: Exchange, endpoint: Endpoint) -> dict[str, Any]:
 def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
     """What the log says of a decision: enough to put the same situation to the same revision again."""
     verdict = decision.verdict
-    return {
+    outcome: dict[str, Any] = {
         "decision_id": decision.decision_id,
         "allow": verdict.allow,
         "reason": verdict.reason,
@@ -208,6 +213,11 @@ def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
         "facts_at": decision.at,
         "facts_cached": decision.cached,
     }
+    if decision.reservation:
+        outcome["reservation"] = decision.reservation.id
+    if decision.replayed:
+        outcome["replayed"] = True
+    return outcome
 
 
 def note(
@@ -236,6 +246,7 @@ def note(
     entry["ms"] = {
         "facts": round(trace.facts_s * _MS, 3),
         "policy": round(trace.policy_s * _MS, 3),
+        "ledger": round(trace.ledger_s * _MS, 3),
         "total": round((monotonic() - exchange.began) * _MS, 3),
     }
     service.log.note(entry)

@@ -9,6 +9,7 @@ from sidecar.web.endpoint import Endpoint, json_reply
 from sidecar.web.native import NATIVE
 from sidecar.web.openapi import document
 from sidecar.web.operation import OPERATION
+from sidecar.web.usage import USAGE
 
 if TYPE_CHECKING:
     from sidecar.web.endpoint import Exchange, Service
@@ -28,4 +29,4 @@ OPENAPI = Endpoint(
     answers="application/json",
     while_starting=True,
 )
-ENDPOINTS = (*NATIVE, *ADMINISTRATION, *OPERATION, OPENAPI)
+ENDPOINTS = (*NATIVE, *USAGE, *ADMINISTRATION, *OPERATION, OPENAPI)

@@ -5,6 +5,7 @@ No label holds anything that a caller sends.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from threading import local
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -12,12 +13,23 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Decision, Facts, Verdict
-    from sidecar.ports import FactStore, PolicyEngine
+    from sidecar.ports import FactStore, Ledger, PolicyEngine
+    from sidecar.taking import (
+        Expired,
+        GivenBack,
+        Made,
+        NoRoom,
+        Repeated,
+        Settlement,
+        Taken,
+        Taking,
+        Unsettled,
+    )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
@@ -30,7 +42,7 @@ class Trace(local):
         self.begin()
 
     def begin(self) -> None:
-        self.facts_s = self.policy_s = 0.0
+        self.facts_s = self.policy_s = self.ledger_s = 0.0
         self.known = True
         self.situations: list[bytes] = []
 
@@ -79,6 +91,12 @@ class Metrics:
             registry=registry,
             buckets=_SECONDS,
         )
+        self._ledger = Histogram(
+            "sidecar_ledger_seconds",
+            "One effect in the ledger: taken, reserved, committed, released or given back; waiting included.",
+            registry=registry,
+            buckets=_SECONDS,
+        )
         self._engine = Histogram(
             "sidecar_engine_seconds",
             "One question to the policy engine itself.",
@@ -121,6 +139,9 @@ class Metrics:
     def observe_facts(self, seconds: float) -> None:
         self._facts.observe(seconds)
 
+    def observe_ledger(self, seconds: float) -> None:
+        self._ledger.observe(seconds)
+
     def observe_engine(self, seconds: float) -> None:
         self._engine.observe(seconds)
 
@@ -156,6 +177,53 @@ class MeasuredFacts:
     def _took(self, seconds: float) -> None:
         self._trace.facts_s += seconds
         self._metrics.observe_facts(seconds)
+
+
+class MeasuredLedger:
+    """A ledger, and how long it takes."""
+
+    def __init__(self, ledger: Ledger, *, metrics: Metrics, trace: Trace) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+        self._trace = trace
+
+    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
+        with self._timed():
+            return self._ledger.take(taking, deadline=deadline)
+
+    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
+        with self._timed():
+            return self._ledger.repeated(taking, deadline=deadline)
+
+    def commit(
+        self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> Settlement | Expired:
+        with self._timed():
+            return self._ledger.commit(reservation, amounts, deadline=deadline)
+
+    def release(self, reservation: str, /, *, deadline: float) -> Settlement:
+        with self._timed():
+            return self._ledger.release(reservation, deadline=deadline)
+
+    def refund(
+        self, workspace: str, key: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> GivenBack:
+        with self._timed():
+            return self._ledger.refund(workspace, key, amounts, deadline=deadline)
+
+    def release_resource(self, workspace: str, meter: str, resource: str, /, *, deadline: float) -> GivenBack:
+        with self._timed():
+            return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = monotonic()
+        try:
+            yield
+        finally:
+            seconds = monotonic() - began
+            self._trace.ledger_s += seconds
+            self._metrics.observe_ledger(seconds)
 
 
 class MeasuredEngine:

@@ -34,12 +34,6 @@ USUAL_PAGE = 100
 
 def authorize(service: Service, exchange: Exchange) -> Reply:
     exchange.question = question = wire.question_from(exchange.body())
-    if question.mode != "check":
-        raise BadQuestion(
-            "this sidecar only checks: nothing can be consumed or reserved",
-            code="mode_not_served",
-            problems=(Problem(pointer="/mode", detail=f"must be check, got {question.mode}"),),
-        )
     decision = service.authorizer.decision(question, deadline=deadline_of(service, exchange))
     reply = json_reply(wire.document_about(decision))
     service.metrics.decided(decision, catalog=service.authorizer.catalog)
@@ -165,7 +159,13 @@ AUTHORIZE = Endpoint(
     reply=authorize,
     says="May this user, in this workspace, perform this action now?",
     answers="Decision",
-    codes=("meter_not_taken", "mode_not_served", *OUTAGES),
+    codes=(
+        "meter_not_taken",
+        "meter_not_consumable",
+        "idempotency_key_reused",
+        "usage_contended",
+        *OUTAGES,
+    ),
     scope="authorize",
     body=wire.QUESTION,
 )

@@ -99,12 +99,34 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
             },
             "quota": _map(_ref("Quota")),
             "retry_after": {"type": "integer", "minimum": 1},
-            "reservation": {"type": "null"},
+            "reservation": _or_null(_ref("Reservation")),
             "decision_id": _TEXT,
             "policy_revision": _TEXT,
             "facts": _object({"at": _MOMENT, "cached": {"type": "boolean"}}),
+            "replayed": {"const": True},
         },
-        optional=("role", "plan", "needs", "upgrade", "quota", "retry_after"),
+        optional=("role", "plan", "needs", "upgrade", "quota", "retry_after", "replayed"),
+    ),
+    "Reservation": _object({"id": _TEXT, "expires_at": _MOMENT, "amounts": _map(_COUNT)}),
+    "Settled": _object(
+        {
+            "reservation": _object(
+                {
+                    "id": _TEXT,
+                    "expires_at": _MOMENT,
+                    "amounts": _map(_COUNT),
+                    "state": {"type": "string", "enum": ["committed", "released"]},
+                    "committed": _or_null(_map(_COUNT)),
+                }
+            ),
+            "quota": _map(_ref("Quota")),
+            "replayed": {"const": True},
+        },
+        optional=("replayed",),
+    ),
+    "GivenBack": _object(
+        {"released": _map(_COUNT), "quota": _map(_ref("Quota")), "replayed": {"const": True}},
+        optional=("replayed",),
     ),
     "Answers": _object(
         {"answers": {"type": "array", "items": {"anyOf": [_ref("Decision"), _ref("Problem")]}}}
@@ -201,7 +223,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
     if endpoint.body is not None:
         operation["requestBody"] = {
-            "required": True,
+            "required": endpoint.body_required,
             "content": {"application/json": {"schema": endpoint.body.schema}},
         }
     if endpoint.scope is not None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from sidecar.errors import BadQuestion, SidecarError, UnknownPlan, UnknownWorkspace
+from sidecar.errors import (
+    BadQuestion,
+    CommitExceedsReservation,
+    IdempotencyKeyReused,
+    RefundExceedsUse,
+    ReservationExpired,
+    ReservationSettled,
+    SidecarError,
+    UnknownIdempotencyKey,
+    UnknownPlan,
+    UnknownReservation,
+    UnknownWorkspace,
+)
 from sidecar.web.wire import encoded
 
 if TYPE_CHECKING:
@@ -13,7 +25,7 @@ if TYPE_CHECKING:
 
 Reply = tuple[int, list[tuple[str, str]], bytes]
 
-_UNDECIDED = "nothing was decided; the log has more under this request id"
+_UNDECIDED = "there is no answer, which is no yes; the log has more under this request id"
 _OUTAGE_RETRY_S = "1"
 
 # Each code with its status and its title; docs/errors.md says the same to people.
@@ -21,7 +33,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "malformed_json": (HTTPStatus.BAD_REQUEST, "The body is not JSON"),
     "invalid_request": (HTTPStatus.BAD_REQUEST, "The request is not as the API describes it"),
     "meter_not_taken": (HTTPStatus.BAD_REQUEST, "The action does not take this meter"),
-    "mode_not_served": (HTTPStatus.BAD_REQUEST, "This mode is not served"),
+    "meter_not_consumable": (HTTPStatus.BAD_REQUEST, "The meter is counted, and never taken"),
     "mode_not_batched": (HTTPStatus.BAD_REQUEST, "A batch only checks"),
     "unknown_plan": (HTTPStatus.BAD_REQUEST, "The plan is not sold"),
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
@@ -29,6 +41,13 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "not_a_member": (HTTPStatus.FORBIDDEN, "The user is not a member of this workspace"),
     "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this path"),
     "unknown_workspace": (HTTPStatus.NOT_FOUND, "There is no such workspace"),
+    "unknown_reservation": (HTTPStatus.NOT_FOUND, "There is no such reservation"),
+    "unknown_idempotency_key": (HTTPStatus.NOT_FOUND, "Nothing was taken under this key"),
+    "idempotency_key_reused": (HTTPStatus.CONFLICT, "The key was used for another request"),
+    "reservation_settled": (HTTPStatus.CONFLICT, "The reservation was settled otherwise"),
+    "reservation_expired": (HTTPStatus.CONFLICT, "The reservation has expired, and it does not fit any more"),
+    "commit_exceeds_reservation": (HTTPStatus.CONFLICT, "More was committed than is reserved"),
+    "refund_exceeds_use": (HTTPStatus.CONFLICT, "More was given back than was taken"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
@@ -37,12 +56,24 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "policy_engine_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine did not answer in time"),
     "policy_engine_misbehaved": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine gave no verdict"),
     "policy_revision_mismatch": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine has another revision"),
+    "usage_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many want the same quota at once"),
     "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
 }
 
 # The caller's own mistakes: only of these the detail is shown.
-_SHOWN = (BadQuestion, UnknownWorkspace, UnknownPlan)
+_SHOWN = (
+    BadQuestion,
+    CommitExceedsReservation,
+    IdempotencyKeyReused,
+    RefundExceedsUse,
+    ReservationExpired,
+    ReservationSettled,
+    UnknownIdempotencyKey,
+    UnknownPlan,
+    UnknownReservation,
+    UnknownWorkspace,
+)
 
 
 def problem_of(error: SidecarError) -> dict[str, Any]:

@@ -213,6 +213,23 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Either:
+    """An object like *usual*, or like *other* if one of the fields *by* is there."""
+
+    usual: Record
+    other: Record
+    by: tuple[str, ...]
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        other = isinstance(value, dict) and any(name in value for name in self.by)
+        yield from (self.other if other else self.usual).problems(value, at)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "anyOf": [self.usual.schema, self.other.schema]}
+
+
+@dataclass(frozen=True, slots=True)
 class Anything:
     """Any JSON that is clean: finite numbers, no NUL, no name twice, and not too deep."""
 

@@ -17,12 +17,24 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sidecar.errors import BadQuestion, Problem
 from sidecar.model import Question
 from sidecar.web import shapes
-from sidecar.web.shapes import Anything, Flag, ListOf, MapOf, Moment, OneOf, OrWord, Record, Text, Whole
+from sidecar.web.shapes import (
+    Anything,
+    Either,
+    Flag,
+    ListOf,
+    MapOf,
+    Moment,
+    OneOf,
+    OrWord,
+    Record,
+    Text,
+    Whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.model import Decision, Quota
+    from sidecar.model import Decision, Quota, Reservation
     from sidecar.store.workspaces import WorkspaceState
 
 MOST_AMOUNT = 10**12
@@ -32,12 +44,13 @@ KIB = 1024
 LARGEST_BODY = 64 * KIB
 LARGEST_BATCH = 1_024 * KIB
 
+AMOUNTS = MapOf(Whole(1, MOST_AMOUNT))
 _FIELDS: Mapping[str, shapes.Shape] = {
     "user": Text(),
     "workspace": Text(),
     "action": Text(),
     "mode": OneOf(("check", "consume", "reserve")),
-    "amounts": MapOf(Whole(1, MOST_AMOUNT)),
+    "amounts": AMOUNTS,
     "idempotency_key": Text(shapes.LONGEST_KEY),
     "resource": Text(shapes.LONGEST_KEY),
     "ttl_seconds": Whole(1, LONGEST_TTL_S),
@@ -50,6 +63,16 @@ _ITEM = Record(_FIELDS)
 _ANY_ITEM = Anything(10**6, also={"anyOf": [_ITEM.schema, {}]})
 BATCH = Record({"defaults": _ITEM, "questions": ListOf(_ANY_ITEM, MOST_QUESTIONS)}, required=("questions",))
 PLAN = Record({"plan": Text(), "as_of": Moment()}, required=("plan",))
+COMMIT = Record({"amounts": AMOUNTS})
+_REFUND = Record(
+    {"workspace": Text(), "idempotency_key": Text(shapes.LONGEST_KEY), "amounts": AMOUNTS},
+    required=("workspace", "idempotency_key"),
+)
+_LEVEL = Record(
+    {"workspace": Text(), "meter": Text(), "resource": Text(shapes.LONGEST_KEY)},
+    required=("workspace", "meter", "resource"),
+)
+RELEASE = Either(_REFUND, _LEVEL, by=("meter", "resource"))
 STATUS = Record(
     {"status": OneOf(("active", "suspended")), "reason": OrWord(Text(), None)},
     required=("status",),
@@ -282,11 +305,21 @@ def document_about(decision: Decision) -> dict[str, Any]:
         document["quota"] = quotas_document(decision.quota)
     if decision.retry_after_s is not None:
         document["retry_after"] = decision.retry_after_s
-    document["reservation"] = None
+    document["reservation"] = reservation_document(decision.reservation) if decision.reservation else None
     document["decision_id"] = decision.decision_id
     document["policy_revision"] = verdict.revision
     document["facts"] = {"at": decision.at.astimezone(UTC), "cached": decision.cached}
+    if decision.replayed:
+        document["replayed"] = True
     return document
+
+
+def reservation_document(reservation: Reservation) -> dict[str, Any]:
+    return {
+        "id": reservation.id,
+        "expires_at": reservation.expires_at.astimezone(UTC),
+        "amounts": reservation.amounts,
+    }
 
 
 def quotas_document(quotas: Mapping[str, Quota]) -> dict[str, Any]:

@@ -20,13 +20,14 @@ from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import ConfigError, DependencyError, Problem, RevisionMismatch, SidecarError
 from sidecar.situation import situation_bytes
+from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.web.app import Application
 from sidecar.web.callers import callers_in
 from sidecar.web.decision_log import DecisionLog
 from sidecar.web.endpoint import Readiness, Service
-from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, Metrics, Trace, TracedPolicy
+from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
 from sidecar.web.problems import PROBLEMS
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Worker:
             settings.database_url,
             catalog=compiled.catalog,
             pool_size=settings.threads,
+            lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
         )
         self._workspaces = WorkspaceStore(settings.database_url)
@@ -122,6 +124,11 @@ class Worker:
                     context_fields=compiled.context_fields,
                     policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
                     facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
+                    ledger=MeasuredLedger(
+                        PostgresLedger(self._store.connections, catalog=compiled.catalog),
+                        metrics=self._metrics,
+                        trace=trace,
+                    ),
                 ),
                 workspaces=self._workspaces,
                 callers=loaded.callers,

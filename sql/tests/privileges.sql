@@ -10,10 +10,16 @@ BEGIN
     WHERE p.pronamespace = 'authz'::regnamespace AND has_function_privilege('authz_sidecar', p.oid, 'EXECUTE');
     ASSERT found = ARRAY[
         'authz.catalog_revision()',
+        'authz.commit_reservation(text,jsonb)',
         'authz.facts(text[],text[])',
+        'authz.refund(text,text,jsonb)',
+        'authz.release_reservation(text)',
+        'authz.release_resource(text,text,text)',
+        'authz.repeated(uuid,text[],text,text,text)',
         'authz.set_overrides(text,jsonb,jsonb,timestamp with time zone,text)',
         'authz.set_plan(text,text,timestamp with time zone)',
         'authz.set_status(text,text,text)',
+        'authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,jsonb)',
         'authz.workspaces_of(text,text,integer)'
     ], format('authz_sidecar may execute %s', found);
 
@@ -62,6 +68,11 @@ BEGIN
         'INSERT INTO authz.workspace_memberships SELECT gen_random_uuid(), ''eve'', ''owner''',
         'UPDATE authz.workspaces SET plan_tier = ''team''',
         'DELETE FROM authz.workspace_usage',
+        'SELECT FROM authz.usage_ledger',
+        'SELECT FROM authz.usage_reservations',
+        'SELECT authz.set_usage(gen_random_uuid(), ''{}'', ''{}'')',
+        'SELECT authz.recount(gen_random_uuid(), true)',
+        'SELECT authz.tidy()',
         'TRUNCATE authz.workspace_features',
         'SELECT authz.create_default_workspace(''eve'', NULL)',
         'SELECT authz.workspace_locked(''acme'')',

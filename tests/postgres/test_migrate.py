@@ -19,6 +19,7 @@ from tests.values import the_catalog
 pytestmark = pytest.mark.postgres
 
 MIGRATIONS = shipped("sql") / "migrations"
+LAST = len(list(MIGRATIONS.glob("*.sql")))
 NAMES = tuple(path.stem for path in sorted(MIGRATIONS.glob("*.sql")))
 
 
@@ -184,11 +185,14 @@ def test_a_migration_that_fails_leaves_nothing_and_can_be_done_again(empty_datab
     assert migrated(empty_database_url, folder=folder).applied == (last.stem,)
 
 
-@pytest.mark.parametrize("name", ["0007_create_gap.sql", "0006.sql", "six_create_x.sql", "0005_again.sql"])
+@pytest.mark.parametrize(
+    "name",
+    [f"{LAST + 2:04}_create_gap.sql", f"{LAST + 1:04}.sql", "six_create_x.sql", f"{LAST:04}_again.sql"],
+)
 def test_a_misnamed_migration_is_refused(folder, name):
     (folder / name).write_text("SELECT 1")
 
-    with pytest.raises(ConfigError, match=r"expected the name 000[56]_verb_object\.sql"):
+    with pytest.raises(ConfigError, match=r"expected the name \d{4}_verb_object\.sql"):
         migrations_in(folder)
 
 

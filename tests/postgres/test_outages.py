@@ -31,7 +31,7 @@ ADAM = ("adam", "acme")
 
 @contextmanager
 def a_store(url, *, size=3, **more):
-    store = PostgresFacts(url, catalog=the_catalog(), pool_size=size, **more)
+    store = PostgresFacts(url, catalog=the_catalog(), pool_size=size, lock_timeout_s=0, **more)
     store.open()
     try:
         yield store

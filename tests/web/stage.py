@@ -17,8 +17,8 @@ from sidecar.store.workspaces import WorkspaceState
 from sidecar.web.app import Application
 from sidecar.web.callers import Caller, Callers
 from sidecar.web.endpoint import Readiness, Service
-from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, Metrics, Trace, TracedPolicy
-from tests.fakes import FactsInMemory
+from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
+from tests.fakes import FactsInMemory, LedgerInMemory
 from tests.values import WORKSPACE_ID, some_facts, the_catalog
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class PolicyInPython:
                 upgrade=upgrade,
                 status=402 if upgrade else 429 if waits else 403,
             )
-        return replace(denied, allow=True, status=200)
+        charges = {meter: plan.limits[meter] for meter in action.takes} if plan else {}
+        return replace(denied, allow=True, status=200, charges=charges)
 
 
 class WorkspacesOf:
@@ -141,6 +142,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         WorkspacesOf(),
         Lines(),
     )
+    ledger = LedgerInMemory(facts)
     measured = MeasuredEngine(engine, metrics=metrics, trace=trace)
     service = Service(
         authorizer=Authorizer(
@@ -148,6 +150,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
             context_fields=frozenset(),
             policy=TracedPolicy(measured, metrics=metrics, trace=trace),
             facts=MeasuredFacts(facts, metrics=metrics, trace=trace),
+            ledger=MeasuredLedger(ledger, metrics=metrics, trace=trace),
         ),
         workspaces=workspaces,  # type: ignore[arg-type] # plays its part
         callers=Callers(
@@ -168,6 +171,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         client=Client(Application(service)),
         engine=engine,
         facts=facts,
+        ledger=ledger,
         workspaces=workspaces,
         lines=lines,
         metrics=metrics,

@@ -17,6 +17,7 @@ from sidecar.errors import (
     FactsUnavailable,
     RevisionMismatch,
     SidecarError,
+    UsageContended,
 )
 from sidecar.web.endpoint import Readiness
 from sidecar.web.endpoints import ENDPOINTS
@@ -173,13 +174,6 @@ def test_a_decision_id_is_never_the_same():
     stage = a_stage(MEMBERS)
 
     assert len({ask(stage).json["decision_id"] for _ in range(50)}) == 50
-
-
-@pytest.mark.parametrize("mode", ["consume", "reserve"])
-def test_an_effect_is_refused_plainly(mode):
-    answer = ask(a_stage(MEMBERS), mode=mode)
-
-    assert (answer.status_code, answer.json["code"]) == (400, "mode_not_served")
 
 
 def test_a_meter_that_is_not_taken_is_refused_where_it_stands():
@@ -468,7 +462,14 @@ def test_a_cold_sidecar_answers_no_question_but_tells_that_it_lives():
     assert stage.client.get("/bundles/authz.tar.gz", headers=bearer(AUDITOR)).status_code == 200
 
 
-OUTAGES = [EngineUnavailable, EngineMisbehaved, RevisionMismatch, FactsUnavailable, FactsMisread]
+OUTAGES = [
+    EngineUnavailable,
+    EngineMisbehaved,
+    RevisionMismatch,
+    FactsUnavailable,
+    FactsMisread,
+    UsageContended,
+]
 READS = {
     "authorize": ("POST", "/v1/authorize", QUESTION),
     "authorize_batch": ("POST", "/v1/authorize/batch", {"questions": [QUESTION]}),
@@ -481,7 +482,9 @@ READS = {
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
     stage = a_stage(MEMBERS)
-    broken = stage.facts if issubclass(outage, FactsUnavailable | FactsMisread) else stage.engine
+    broken = (
+        stage.facts if issubclass(outage, FactsUnavailable | FactsMisread | UsageContended) else stage.engine
+    )
     broken.outage = outage("10.1.2.3 said no")
     method, path, body = READS[endpoint]
 
@@ -539,6 +542,9 @@ def test_every_endpoint_wants_the_scope_that_the_design_says():
     assert {endpoint.path: endpoint.scope for endpoint in ENDPOINTS} == {
         "/v1/authorize": "authorize",
         "/v1/authorize/batch": "authorize",
+        "/v1/reservations/{reservation}/commit": "authorize",
+        "/v1/reservations/{reservation}/release": "authorize",
+        "/v1/usage/release": "authorize",
         "/v1/workspaces/{workspace}/entitlements": "authorize",
         "/v1/users/{user}/workspaces": "authorize",
         "/v1/workspaces/{workspace}/plan": "admin",
@@ -735,7 +741,7 @@ def test_the_log_line_holds_what_was_asked_and_what_came_of_it_and_no_secret():
         "policy_revision": REVISION,
         "facts_cached": False,
     }
-    assert set(line["ms"]) == {"facts", "policy", "total"}
+    assert set(line["ms"]) == {"facts", "policy", "ledger", "total"}
     assert BACKEND not in str(line)
 
 
@@ -756,7 +762,7 @@ def test_what_is_counted_can_be_scraped():
     ask(stage)
     ask(stage, user="zoe")
     ask(stage, user="old", workspace="legacy")
-    ask(stage, mode="consume")
+    ask(stage, token=UNKNOWN)
     stage.facts.outage = FactsUnavailable("x")
     ask(stage)
 
@@ -766,7 +772,7 @@ def test_what_is_counted_can_be_scraped():
     for line in (
         'sidecar_decisions_total{engine="embedded",reason="granted",revision="r1",status="200"} 2.0',
         'sidecar_decisions_total{engine="embedded",reason="not_a_member",revision="r1",status="403"} 1.0',
-        'sidecar_problems_total{code="mode_not_served"} 1.0',
+        'sidecar_problems_total{code="unauthenticated"} 1.0',
         'sidecar_problems_total{code="facts_unavailable"} 1.0',
         "sidecar_undeclared_plan_total 1.0",
         "sidecar_facts_seconds_count 4.0",

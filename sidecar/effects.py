@@ -1,0 +1,244 @@
+"""Questions with an effect: decided like any other, and then taken, if the ledger still has room.
+
+The policy decides, the ledger arbitrates. What the policy grants is taken in one call, which sees again
+whether there is room and whether anything has changed. What that call refuses goes back to the policy, which
+words the denial.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from sidecar.errors import BadQuestion, Problem, ReservationExpired, UsageContended
+from sidecar.model import Question
+from sidecar.quota import amounts_of, quotas_of
+from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.authorizer import Authorizer
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.model import Decision, Facts, Quota, Verdict
+    from sidecar.ports import Ledger
+    from sidecar.taking import GivenBack, Settlement, UsageNow
+
+_TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener
+
+
+class Effects:
+    def __init__(self, authorizer: Authorizer, *, catalog: Catalog, ledger: Ledger) -> None:
+        self._authorizer = authorizer
+        self._catalog = catalog
+        self._ledger = ledger
+
+    def decision(self, question: Question, *, deadline: float, late: str | None = None) -> Decision:
+        """Of a question in mode ``consume`` or ``reserve``; *late* is the reservation that it settles.
+
+        BadQuestion, IdempotencyKeyReused, UsageContended when nothing was taken since too many wanted it.
+        """
+        amounts = amounts_of(question, catalog=self._catalog)
+        _refuse_counted(amounts, self._catalog)
+        if late is None and question.mode == "consume" and not amounts and not question.idempotency_key:
+            return self._authorizer.decision(replace(question, mode="check"), deadline=deadline)
+
+        for _ in range(_TRIES):
+            facts = self._authorizer.facts_about(question, deadline=deadline)
+            decision = self._decided(question, amounts, facts, deadline=deadline, late=late)
+            if decision is not None:
+                return decision
+        raise UsageContended("the workspace has changed twice while one question was decided")
+
+    def commit(self, reservation: str, amounts: Mapping[str, int] | None, *, deadline: float) -> Settlement:
+        """Within its time a commit settles a right already given. After it, it is a new question.
+
+        What Ledger.commit raises, and ReservationExpired when the answer to the new question is no.
+        """
+        outcome = self._ledger.commit(reservation, amounts, deadline=deadline)
+        if not isinstance(outcome, Expired):
+            return outcome
+
+        question = Question(
+            user=outcome.user,
+            workspace=str(outcome.workspace_id),
+            action=outcome.action,
+            mode="consume",
+            amounts=outcome.amounts,
+            resource=outcome.resource,
+        )
+        try:
+            decision = self.decision(question, deadline=deadline, late=reservation)
+        except BadQuestion as error:  # the action takes other meters by now
+            raise ReservationExpired(error.detail) from error
+        if not decision.allowed:
+            raise ReservationExpired(decision.message)
+        settled = self._ledger.commit(reservation, amounts, deadline=deadline)
+        if isinstance(settled, Expired):
+            raise UsageContended("the reservation was to be committed late, and was not")
+        return replace(settled, replayed=decision.replayed)
+
+    def release(self, reservation: str, *, deadline: float) -> Settlement:
+        return self._ledger.release(reservation, deadline=deadline)
+
+    def refund(
+        self, workspace: str, key: str, amounts: Mapping[str, int] | None, *, deadline: float
+    ) -> GivenBack:
+        return self._ledger.refund(workspace, key, amounts, deadline=deadline)
+
+    def release_resource(self, workspace: str, meter: str, resource: str, *, deadline: float) -> GivenBack:
+        """BadQuestion unless *meter* is a level, which alone is given back by name."""
+        known = self._catalog.meters.get(meter)
+        if known is None or known.kind != "level":
+            what = "is not in the catalog" if known is None else "is not a level"
+            problem = Problem(pointer="/meter", detail=f'"{meter}" {what}')
+            if known is not None and known.kind == "members":
+                raise _not_consumable(problem)
+            raise BadQuestion("only a level is given back by the name of a resource", problems=(problem,))
+        return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
+
+    def quotas(self, now: UsageNow) -> dict[str, Quota]:
+        return quotas_of(now.usage, now, catalog=self._catalog)
+
+    def _decided(
+        self,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts | None,
+        *,
+        deadline: float,
+        late: str | None,
+    ) -> Decision | None:
+        """None: things have changed, and it is to be decided again."""
+        decision = self._authorizer.decided(question, amounts, facts, deadline=deadline)
+        if facts is None or decision.verdict.reason == "not_a_member":
+            return decision
+        taking = self._taking(question, amounts, facts, decision, late=late)
+        if not decision.allowed:
+            # Nothing is taken. But what was taken before stays had, and who asks again is told so again.
+            known = self._ledger.repeated(taking, deadline=deadline) if _may_repeat(taking, late) else None
+            return decision if known is None else self._told(decision, known)
+
+        match self._ledger.take(taking, deadline=deadline):
+            case Taken() as taken:
+                return replace(
+                    decision,
+                    quota=taken.quota if amounts else None,
+                    reservation=taken.reservation,
+                    at=taken.at,
+                )
+            case Repeated() | Made() as known:
+                return self._told(decision, known)
+            case NoRoom(facts=fresh):
+                denial = self._authorizer.decided(question, amounts, fresh, deadline=deadline)
+                return None if denial.allowed else denial
+            case Unsettled.STALE:
+                return None
+            case Unsettled.SETTLED:
+                return replace(decision, replayed=True)
+
+    def _taking(
+        self,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts,
+        decision: Decision,
+        *,
+        late: str | None,
+    ) -> Taking:
+        held = question.mode == "reserve"
+        return Taking(
+            workspace_id=facts.workspace_id,
+            facts_version=facts.version,
+            user=question.user,
+            action=question.action,
+            amounts=amounts,
+            limits=decision.verdict.charges if decision.allowed else dict.fromkeys(amounts),
+            resource=question.resource,
+            key=question.idempotency_key,
+            fingerprint=_fingerprint(question),
+            ttl_s=question.ttl_s if held else None,
+            reservation=secrets.token_hex(16) if held else late,
+            decision_id=decision.decision_id,
+            revision=decision.verdict.revision,
+            role=facts.role,
+            plan=facts.plan,
+            message=decision.message,
+        )
+
+    def _told(self, decision: Decision, known: Repeated | Made) -> Decision:
+        """A yes that was said before, with its id and revision, and no effect this time."""
+        verdict = _granted(decision.verdict, revision=known.revision)
+        if isinstance(known, Repeated):
+            return replace(
+                decision,
+                verdict=verdict,
+                message=known.message,
+                role=known.role,
+                plan=known.plan,
+                upgrade=(),
+                quota=known.quota or None,
+                retry_after_s=None,
+                decision_id=known.decision_id,
+                at=known.at,
+                reservation=known.reservation,
+                replayed=True,
+            )
+        return replace(
+            decision,
+            verdict=verdict,
+            message="It exists already: nothing was taken.",
+            upgrade=(),
+            quota=self.quotas(known.now),
+            retry_after_s=None,
+            decision_id=known.decision_id,
+            replayed=True,
+        )
+
+
+def _granted(verdict: Verdict, *, revision: str) -> Verdict:
+    return replace(
+        verdict,
+        allow=True,
+        reason="granted",
+        status=200,
+        upgrade=(),
+        needs_roles=(),
+        needs_feature=None,
+        detail=None,
+        revision=revision,
+    )
+
+
+def _may_repeat(taking: Taking, late: str | None) -> bool:
+    return late is None and (taking.key is not None or taking.resource is not None)
+
+
+def _fingerprint(question: Question) -> str:
+    """Of what makes a request another one under the same key. As it was asked: a default may change."""
+    asked = [
+        question.user,
+        question.action,
+        question.mode,
+        None if question.amounts is None else dict(question.amounts),
+        question.resource,
+    ]
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_counted(amounts: Mapping[str, int], catalog: Catalog) -> None:
+    for meter in amounts:
+        if catalog.meters[meter].kind == "members":
+            raise _not_consumable(
+                Problem(
+                    pointer="/mode",
+                    detail=f'must be check: "{meter}" is counted by the database, as people join and leave',
+                )
+            )
+
+
+def _not_consumable(problem: Problem) -> BadQuestion:
+    return BadQuestion("members are counted, never taken", code="meter_not_consumable", problems=(problem,))

@@ -1,0 +1,301 @@
+"""The ledger of usage in PostgreSQL: each effect is one call of one function, in one transaction."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sidecar.errors import (
+    BadQuestion,
+    CommitExceedsReservation,
+    FactsMisread,
+    FactsUnavailable,
+    IdempotencyKeyReused,
+    Problem,
+    RefundExceedsUse,
+    ReservationSettled,
+    UnknownIdempotencyKey,
+    UnknownReservation,
+    UnknownWorkspace,
+    UsageContended,
+)
+from sidecar.model import Quota, Reservation
+from sidecar.store.connections import Query, Refused, array
+from sidecar.store.postgres import facts_in, usage_in
+from sidecar.taking import (
+    Expired,
+    GivenBack,
+    Made,
+    NoRoom,
+    Repeated,
+    Settlement,
+    Taken,
+    Unsettled,
+    UsageNow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.store.connections import Connections
+    from sidecar.taking import Taking
+
+TAKE = Query(
+    name=b"take",
+    sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+    repeatable=False,
+)
+# With a key it may be asked again: the second time it is a repeat.
+TAKE_BY_KEY = Query(name=TAKE.name, sql=TAKE.sql)
+REPEATED = Query(name=b"repeated", sql=b"SELECT authz.repeated($1, $2, $3, $4, $5)")
+COMMIT = Query(name=b"commit", sql=b"SELECT authz.commit_reservation($1, $2)")
+RELEASE = Query(name=b"release", sql=b"SELECT authz.release_reservation($1)")
+REFUND = Query(name=b"refund", sql=b"SELECT authz.refund($1, $2, $3)")
+RELEASE_RESOURCE = Query(name=b"release_resource", sql=b"SELECT authz.release_resource($1, $2, $3)")
+
+# lock_not_available, deadlock_detected, query_canceled (our own statement_timeout), serialization_failure
+_CONTENDED = frozenset({"55P03", "40P01", "57014", "40001"})
+
+
+class PostgresLedger:
+    """A Ledger on the *connections* of a store of facts: a question needs one of them at a time.
+
+    They have a lock_timeout, so that whoever waits for a counter gives up before his caller does.
+    """
+
+    def __init__(self, connections: Connections, /, *, catalog: Catalog) -> None:
+        self._connections = connections
+        self._meters = tuple(catalog.meters)
+
+    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
+        meters = sorted(taking.amounts)
+        told = {
+            "role": taking.role,
+            "plan": taking.plan,
+            "message": taking.message,
+            "revision": taking.revision,
+        }
+        params = (
+            str(taking.workspace_id),
+            str(taking.facts_version),
+            taking.user,
+            taking.action,
+            array(meters),
+            array([str(taking.amounts[meter]) for meter in meters]),
+            array([_text(taking.limits[meter]) for meter in meters]),
+            taking.resource,
+            taking.key,
+            taking.fingerprint,
+            _text(taking.ttl_s),
+            taking.reservation,
+            taking.decision_id,
+            taking.revision,
+            json.dumps(told),
+        )
+        query = TAKE_BY_KEY if taking.key else TAKE
+        found = self._found(query, params, deadline)
+        try:
+            outcome = found["outcome"]
+            if outcome == "taken":
+                answer = found["answer"]
+                return Taken(
+                    quota=_quota_in(answer["quota"]),
+                    reservation=_reservation_in(answer.get("reservation")),
+                    at=datetime.fromisoformat(answer["at"]),
+                )
+            if outcome == "refused":
+                return NoRoom(facts=facts_in(found["facts"], meters=self._meters))
+            if outcome in {"stale", "settled"}:
+                return Unsettled(outcome)
+            return _repeat_in(found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _misread(found, error) from error
+
+    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
+        params = (
+            str(taking.workspace_id),
+            array(sorted(taking.amounts)),
+            taking.resource,
+            taking.key,
+            taking.fingerprint,
+        )
+        found = self._found(REPEATED, params, deadline)
+        try:
+            return None if found is None else _repeat_in(found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _misread(found, error) from error
+
+    def commit(
+        self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> Settlement | Expired:
+        found = self._found(COMMIT, (reservation, _json(amounts)), deadline)
+        outcome = found["outcome"]
+        if outcome == "expired":
+            return Expired(
+                workspace_id=UUID(found["workspace_id"]),
+                user=found["user"],
+                action=found["action"],
+                resource=found["resource"],
+                amounts=found["amounts"],
+            )
+        if outcome == "exceeds":
+            held = _in_words(found["amounts"])
+            raise CommitExceedsReservation(
+                f"only {held} are reserved; the reservation stays",
+                problems=_of_amounts(found["meters"], f"is more than is reserved, which is {held}"),
+            )
+        if outcome == "not_held":
+            detail = f"is not reserved; reserved are {_in_words(found['amounts'])}"
+            raise BadQuestion(
+                "an amount of a meter that is not reserved",
+                code="meter_not_taken",
+                problems=_of_amounts(found["meters"], detail),
+            )
+        return _settlement_in(found)
+
+    def release(self, reservation: str, /, *, deadline: float) -> Settlement:
+        return _settlement_in(self._found(RELEASE, (reservation,), deadline))
+
+    def refund(
+        self, workspace: str, key: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> GivenBack:
+        found = self._found(REFUND, (workspace, key, _json(amounts)), deadline)
+        if found["outcome"] == "unknown":
+            raise UnknownIdempotencyKey("nothing was taken under this key, or its period is over for a day")
+        if found["outcome"] == "exceeds":
+            raise RefundExceedsUse(_why_not_more(found))
+        return _given_back_in(found, workspace)
+
+    def release_resource(self, workspace: str, meter: str, resource: str, /, *, deadline: float) -> GivenBack:
+        return _given_back_in(
+            self._found(RELEASE_RESOURCE, (workspace, meter, resource), deadline), workspace
+        )
+
+    def _found(self, query: Query, params: Sequence[str | bytes | None], deadline: float) -> Any:  # noqa: ANN401 - JSON
+        encoded = [each.encode() if isinstance(each, str) else each for each in params]
+        try:
+            answer = self._connections.answer(query, encoded, deadline=deadline)
+        except Refused as refused:
+            if refused.sqlstate in _CONTENDED:
+                raise UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}") from refused
+            raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
+        try:
+            return None if answer is None else json.loads(answer)
+        except ValueError as error:
+            raise FactsMisread(f"what came is not JSON: {error}") from error
+
+
+def _repeat_in(found: Any) -> Repeated | Made:  # noqa: ANN401 - JSON
+    if found["outcome"] == "key_reused":
+        raise IdempotencyKeyReused(
+            "under this key another request was answered: a new request needs a new key"
+        )
+    if found["outcome"] != "repeated":
+        raise ValueError(found["outcome"])
+    if "now" in found:
+        return Made(
+            decision_id=found["decision_id"], revision=found["revision"], now=_usage_now_in(found["now"])
+        )
+    answer = found["answer"]
+    return Repeated(
+        decision_id=found["decision_id"],
+        revision=answer["revision"],
+        role=answer["role"],
+        plan=answer["plan"],
+        message=answer["message"],
+        quota=_quota_in(answer["quota"]),
+        reservation=_reservation_in(answer.get("reservation")),
+        at=datetime.fromisoformat(answer["at"]),
+    )
+
+
+def _settlement_in(found: Any) -> Settlement:  # noqa: ANN401 - JSON
+    if found["outcome"] == "unknown":
+        raise UnknownReservation("there is no reservation of this id")
+    if found["outcome"] in {"committed", "released"}:
+        raise ReservationSettled(f"the reservation is {found['outcome']} already")
+    try:
+        return Settlement(
+            reservation=Reservation(
+                id=found["id"],
+                expires_at=datetime.fromisoformat(found["expires_at"]),
+                amounts=found["amounts"],
+            ),
+            state=found["state"],
+            committed=found["committed"],
+            now=_usage_now_in(found["now"]),
+            replayed=found["replayed"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _misread(found, error) from error
+
+
+def _given_back_in(found: Any, workspace: str) -> GivenBack:  # noqa: ANN401 - JSON
+    if found["outcome"] == "unknown_workspace":
+        raise UnknownWorkspace(f'workspace "{workspace}" does not exist')
+    try:
+        return GivenBack(
+            released=found["released"], now=_usage_now_in(found["now"]), replayed=found["replayed"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _misread(found, error) from error
+
+
+def _usage_now_in(now: Any) -> UsageNow:  # noqa: ANN401 - JSON
+    return UsageNow(
+        plan=now["plan"],
+        limit_overrides=now["limits"],
+        usage={meter: usage_in(*usage) for meter, usage in now["usage"].items()},
+    )
+
+
+def _quota_in(quota: Mapping[str, Any]) -> dict[str, Quota]:
+    found = {}
+    for meter, (limit, *usage) in sorted(quota.items()):
+        of_meter = usage_in(*usage)
+        found[meter] = Quota(
+            limit=limit, used=of_meter.used, reserved=of_meter.reserved, resets_at=of_meter.resets_at
+        )
+    return found
+
+
+def _reservation_in(told: Any) -> Reservation | None:  # noqa: ANN401 - JSON
+    if told is None:
+        return None
+    return Reservation(
+        id=told["id"], expires_at=datetime.fromisoformat(told["expires_at"]), amounts=told["amounts"]
+    )
+
+
+def _why_not_more(found: Any) -> str:  # noqa: ANN401 - JSON
+    if found["given_back"] is not None:
+        return f"{_in_words(found['given_back'])} were given back before, and a key is refunded once"
+    if not found["taken"]:
+        return "what was reserved under this key has not been committed: release the reservation"
+    return f"{_in_words(found['taken'])} were taken under this key"
+
+
+def _of_amounts(meters: Sequence[str], detail: str) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(pointer=f"/amounts/{meter.replace('~', '~0').replace('/', '~1')}", detail=detail)
+        for meter in meters
+    )
+
+
+def _in_words(amounts: Mapping[str, int]) -> str:
+    return ", ".join(f"{amount} {meter}" for meter, amount in sorted(amounts.items())) or "none"
+
+
+def _misread(found: object, error: Exception) -> FactsMisread:
+    return FactsMisread(f"the ledger outside its contract: {error!r} in {found}")
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _json(amounts: Mapping[str, int] | None) -> str | None:
+    return None if amounts is None else json.dumps(dict(amounts))
