@@ -256,6 +256,13 @@ BEGIN ATOMIC
 END
 ;
 
+CREATE OR REPLACE FUNCTION authz.charges_of(meters text[], amounts bigint[], starts timestamp with time zone[])
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (SELECT COALESCE(jsonb_object_agg(c.meter, jsonb_build_array(c.amount, c.start)), '{}'::jsonb) AS "coalesce" FROM UNNEST(charges_of.meters, charges_of.amounts, charges_of.starts) c(meter, amount, start))
+;
+
 CREATE OR REPLACE FUNCTION authz.commit_reservation(reservation text, amounts jsonb)
  RETURNS json
  LANGUAGE plpgsql

@@ -72,6 +72,16 @@ RETURN (
 );
 REVOKE ALL ON FUNCTION authz.amounts_of FROM PUBLIC;
 
+CREATE FUNCTION authz.charges_of(meters text[], amounts bigint[], starts timestamptz[])
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+RETURN (
+    SELECT COALESCE(jsonb_object_agg(c.meter, jsonb_build_array(c.amount, c.start)), '{}')
+    FROM unnest(meters, amounts, starts) AS c (meter, amount, start)
+);
+COMMENT ON FUNCTION authz.charges_of IS 'meter: [amount, period_start], as usage_keys.taken has it.';
+REVOKE ALL ON FUNCTION authz.charges_of FROM PUBLIC;
+
 CREATE FUNCTION authz.charge(
     workspace_id uuid,
     meter text,
