@@ -11,6 +11,7 @@ from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.model import Question
 from sidecar.situation import situation_bytes
+from tests.fakes import NoLedger
 from tests.values import some_facts
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def decisions_in_process(compiled: Compiled) -> float:
     policy = MemoisedEngine(engine, cells=map(situation_bytes, cells(compiled.catalog)))
     policy.warm(deadline=time.monotonic() + 60)
     authorizer = Authorizer(
-        catalog=compiled.catalog, context_fields=compiled.context_fields, policy=policy, facts=_InMemory()
+        catalog=compiled.catalog,
+        context_fields=compiled.context_fields,
+        policy=policy,
+        facts=_InMemory(),
+        ledger=NoLedger(),
     )
     actions = [*compiled.catalog.declared_actions]
     made, began = 0, time.perf_counter()
