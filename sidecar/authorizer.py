@@ -5,16 +5,15 @@ Every answer comes from the policy. What the ports raise goes through untouched:
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from math import ceil
-from threading import local
 from typing import TYPE_CHECKING
 
 from sidecar.effects import Effects
 from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
+from sidecar.ids import fresh_id
 from sidecar.messages import message_about
 from sidecar.model import Decision, Question, Upgrade
 from sidecar.quota import amounts_of, exceeded_meters, quotas_of
@@ -192,33 +191,9 @@ class Authorizer:
             retry_after_s=_wait_s([quotas[meter] for meter in exceeded], at)
             if verdict.status == HTTPStatus.TOO_MANY_REQUESTS
             else None,
-            decision_id=_ids.fresh(),
+            decision_id=fresh_id(),
             at=at,
         )
-
-
-class _Ids(local):
-    """Random ids of 128 bits; asked of the system for many at a time, which costs as much as for one.
-
-    Each thread has its own. A fork would copy them, but whoever forks here has not decided anything yet.
-    """
-
-    _AT_ONCE = 256
-    _LENGTH = 32
-
-    def __init__(self) -> None:
-        self._digits = ""
-        self._at = 0
-
-    def fresh(self) -> str:
-        if self._at == len(self._digits):
-            self._digits = secrets.token_hex(self._AT_ONCE * self._LENGTH // 2)
-            self._at = 0
-        begin, self._at = self._at, self._at + self._LENGTH
-        return self._digits[begin : self._at]
-
-
-_ids = _Ids()
 
 
 def _wait_s(exceeded: Sequence[Quota], at: datetime) -> int:

@@ -8,12 +8,12 @@ words the denial.
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from sidecar.errors import BadQuestion, Problem, ReservationExpired, UsageContended
+from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
 from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
@@ -161,7 +161,7 @@ class Effects:
             key=question.idempotency_key,
             fingerprint=_fingerprint(question),
             ttl_s=question.ttl_s if held else None,
-            reservation=secrets.token_hex(16) if held else late,
+            reservation=fresh_id() if held else late,
             decision_id=decision.decision_id,
             revision=decision.verdict.revision,
             role=facts.role,

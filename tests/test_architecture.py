@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sidecar"
 
-VALUES = {"errors", "model", "taking", "reasons"}
+VALUES = {"errors", "model", "taking", "reasons", "ids"}
 CORE = VALUES | {"ports", "situation", "quota", "messages", "authorizer", "effects"}
 MAY_IMPORT = {
     "errors": set(),
     "reasons": set(),
+    "ids": set(),
     "model": {"catalog"},
     "taking": {"model"},
     "ports": {"model", "taking"},

@@ -119,7 +119,7 @@ class Connections:
     def _answer(self, query: Query, params: Sequence[bytes | None], deadline: float) -> bytes | None:
         if not self._open:
             raise _Lost("the connections are closed")
-        if used := self._idle_connection():
+        if used := self._idle_connection(living=not query.repeatable):
             try:
                 return self._answer_on(used, query, params, deadline)
             except _Lost:
@@ -155,14 +155,15 @@ class Connections:
     def _new_connection(self) -> _Connection:
         return _Connection(self._conninfo, prepare=not self._pooler)
 
-    def _idle_connection(self) -> _Connection | None:
+    def _idle_connection(self, *, living: bool) -> _Connection | None:
+        """*living*: one whose server has not said goodbye, as far as anybody can know."""
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
             too_slow = connection.connecting and connection.began < monotonic() - CONNECT_TIMEOUT_S
-            if not too_slow and not connection.has_ended():
+            if not too_slow and not (living and connection.has_ended()):
                 return connection
             connection.close()
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 from contextlib import AbstractContextManager
 from functools import partial
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.errors import BadQuestion, UnknownCaller
+from sidecar.ids import fresh_id
 from sidecar.web import problems, wire
 from sidecar.web.endpoint import Endpoint, Exchange, Service, served
 from sidecar.web.endpoints import ENDPOINTS
@@ -67,7 +67,7 @@ class Application:
     def _exchange(self, environ: WSGIEnvironment, path: str, query: str) -> Exchange:
         sent_id = environ.get("HTTP_X_REQUEST_ID", "")
         exchange = Exchange(
-            id=sent_id if _REQUEST_ID.fullmatch(sent_id) else secrets.token_hex(16),
+            id=sent_id if _REQUEST_ID.fullmatch(sent_id) else fresh_id(),
             method=environ["REQUEST_METHOD"],
             query=query,
             header=partial(_header, environ),

@@ -86,6 +86,10 @@ class Sidecar:
         status: int = self.request("GET", "/readyz")[0]
         return status == 200
 
+    def all_are_warm(self, workers: int = 2) -> bool:
+        """Not only the one that happens to answer."""
+        return self.said.count("ready: revision") >= workers
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

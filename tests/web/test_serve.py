@@ -39,6 +39,7 @@ def test_it_answers(sidecar):
 
 
 def test_it_says_that_all_its_parts_have_one_revision(sidecar, compiled):
+    assert sidecar.until(sidecar.is_ready)
     status, readiness = sidecar.request("GET", "/readyz")
 
     assert status == 200
@@ -238,9 +239,9 @@ def test_all_workers_count_together(tmp_path, database, opa):
     tokens.write_text(token_line("all", ["authorize", "audit"], "t") + "\n")
     headers = {"Authorization": "Bearer t"}
     with serving(
-        tmp_path, database_url=database, opa_url=opa.url, tokens=tokens, deadline_ms=2_000
+        tmp_path, database_url=database, opa_url=opa.url, tokens=tokens, deadline_ms=5_000
     ) as sidecar:
-        assert sidecar.until(sidecar.is_ready)
+        assert sidecar.until(sidecar.all_are_warm)
         for _ in range(40):
             assert sidecar.request("POST", "/v1/authorize", QUESTION, headers=headers)[0] == 200
 
@@ -293,8 +294,8 @@ class Load:
 
 
 def test_a_stop_finishes_what_has_begun(tmp_path, database, opa):
-    with serving(tmp_path, database_url=database, opa_url=opa.url, deadline_ms=2_000) as sidecar:
-        assert sidecar.until(sidecar.is_ready)
+    with serving(tmp_path, database_url=database, opa_url=opa.url, deadline_ms=5_000) as sidecar:
+        assert sidecar.until(sidecar.all_are_warm)
         with Load(sidecar) as load:
             sleep(1)
             sidecar.signal(signal.SIGTERM)
@@ -308,9 +309,9 @@ def test_a_stop_finishes_what_has_begun(tmp_path, database, opa):
 def test_a_reload_takes_up_new_plans_and_loses_no_request(tmp_path, fresh_database_url, compiled, opa):
     plans = tmp_path / "plans.yaml"
     shutil.copy(shipped("plans.yaml"), plans)
-    settings = {"database_url": fresh_database_url, "opa_url": opa.url, "plans": plans, "deadline_ms": 2_000}
+    settings = {"database_url": fresh_database_url, "opa_url": opa.url, "plans": plans, "deadline_ms": 5_000}
     with serving(tmp_path, **settings) as sidecar:
-        assert sidecar.until(lambda: sidecar.ask()[0] == 200)
+        assert sidecar.until(sidecar.all_are_warm)
         plans.write_text(plans.read_text().replace("price: 149", "price: 150"))
         new = compiled_at(plans, shipped("policies")).revision
         with Load(sidecar) as load:

@@ -1,0 +1,34 @@
+"""Random ids of 128 bits, in hexadecimal: of decisions, reservations and requests."""
+
+from __future__ import annotations
+
+import secrets
+from threading import local
+
+_AT_ONCE = 256
+_DIGITS = 32
+
+
+def fresh_id() -> str:
+    return _store.taken()
+
+
+class _Store(local):
+    """Asked of the system for many at a time, which costs as much as for one. Each thread has its own.
+
+    A fork would copy what is left of it, but whoever forks here has made none yet.
+    """
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._at = 0
+
+    def taken(self) -> str:
+        if self._at == len(self._digits):
+            self._digits = secrets.token_hex(_AT_ONCE * _DIGITS // 2)
+            self._at = 0
+        begin, self._at = self._at, self._at + _DIGITS
+        return self._digits[begin : self._at]
+
+
+_store = _Store()
