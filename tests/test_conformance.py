@@ -1,9 +1,9 @@
 """Cases that others wrote: each becomes a plans.yaml and a world, and every check is asked for real.
 
 Nothing is left out: this model can say every check that the files hold. What their notes leave out of the
-originals it could not: a grant on one issue to whoever it is assigned to (no resource is known here but as a
-text that usage is noted under), a group of users (a membership is a user's own), and the question who subscribes
-to a plan (a question is always about an action).
+originals it could not: a grant on one issue to whoever it is assigned to (a resource is known here only as a
+text that usage is noted under), a group of users (a membership is a user's own), and the question who
+subscribes to a plan (a question is always about an action).
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def _problems_of_policies(folder: Path) -> list[Finding]:
     modules = modules_at(folder)
     problems = problems_in(modules, folder=str(folder))
     opa = opa_binary()
-    return problems if problems or opa is None else problems_by_opa(folder, modules, opa=opa)
+    if problems or opa is None:
+        return problems
+    return problems_by_opa(folder, modules, opa=opa, schema=shipped("schemas") / "input.json")
 
 
 def _documents(findings: list[Finding] | tuple[Finding, ...]) -> list[dict[str, object]]:

@@ -39,7 +39,7 @@ _direct = build_opener(ProxyHandler({}))
 
 @cache
 def nobody_s_python() -> str | None:
-    """A Python that an ordinary user can run this clone with: ours may lie in a home that only root passes."""
+    """A Python that an ordinary user can run this clone with: ours may lie where only root passes."""
     # setpriv still has root's rights when it starts Python; only what that starts in turn has lost them.
     program = (
         'import psycopg, sidecar, subprocess, sys; subprocess.run([sys.executable, "-c", ""], check=True)'
