@@ -170,3 +170,17 @@ test_no_data[sentence] if {
 	verdicts := {verdict | verdict := data.authz.decision with input as _reading with data.authz.plans as plans}
 	count(verdicts) == 0
 }
+
+# Somebody must grant it: that nobody denies is not enough.
+test_nothing_is_granted_that_nobody_grants if {
+	verdicts := {verdict |
+		verdict := data.authz.decision with input as _reading
+			with data.authz.plans as _plans
+			with data.authz.grants as set()
+	}
+	count(verdicts) == 0
+}
+
+test_it_is_the_role_that_grants if {
+	data.authz.grants == {"role"} with input as _reading with data.authz.plans as _plans
+}
