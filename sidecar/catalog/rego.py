@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sidecar.catalog.read import Node
 
 # Pure and the same in every engine: no clock, network, randomness or runtime, nothing that shows the order of
-# a set (concat) or depends on a version of Unicode (lower).
+# a set (concat) or depends on a version of Unicode (lower). What orders or merges is not: the embedded engine
+# sorts numbers as text (sort, min, max), makes no list of a sorted set, and merges one level (object.union).
 ALLOWED_BUILTINS = frozenset(
     {
         "array.concat",
@@ -33,12 +34,8 @@ ALLOWED_BUILTINS = frozenset(
         "is_object",
         "is_set",
         "is_string",
-        "max",
-        "min",
         "object.get",
         "object.keys",
-        "object.union",
-        "sort",
         "startswith",
         "sum",
     }

@@ -21,6 +21,8 @@ _MEMBER = re.compile(rf"(?<!some )(?<!every )(?<!, )\b({_OPERAND}) in ({_OPERAND
 _TURNED = (  # what stands in the text, what is put in its place, and what that does
     (re.compile(r" == (?!0)"), " != ", "turned"),
     (re.compile(r" != "), " == ", "turned"),
+    (re.compile(r" <= "), " > ", "turned"),
+    (re.compile(r" <= "), " < ", "moved"),
     (re.compile(r" > 0"), " == 0", "turned"),
     (re.compile(r" > 0"), " > 1", "moved"),
     (re.compile(r" == 0"), " > 0", "turned"),
