@@ -92,7 +92,7 @@ _WANT = Record(
     },
     says="a mapping with allow, status and reason",
 )
-_STORY = Record(
+STORY = Record(
     fields={
         "story": Field(shape=_SENTENCE, required=True),
         "question": Field(shape=_QUESTION, required=True),
@@ -102,7 +102,7 @@ _STORY = Record(
     },
     says="a mapping with story, question, facts and want",
 )
-_STORIES = ListOf(item=_STORY, says="a list of stories", least=1, noun="story")
+_STORIES = ListOf(item=STORY, says="a list of stories", least=1, noun="story")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
