@@ -17,11 +17,14 @@ import pytest
 from sidecar.settings import shipped
 from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.migrate import migrate
+from sidecar.store.postgres import PostgresFacts
 from sidecar.store.world import load
 from tests.values import the_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sidecar.catalog.catalog import Catalog
 
 DEMO_WORLD = shipped("worlds") / "demo.yaml"
 TEMPLATE = "authz_template"
@@ -97,6 +100,34 @@ def fresh_database_url(postgres_server: str, migrated_template: str) -> Iterator
 def empty_database_url(postgres_server: str) -> Iterator[str]:
     """Nothing was migrated here."""
     yield from a_database(postgres_server, template="template0")
+
+
+class Database:
+    """An empty database, and what tests have opened on it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._stores: list[PostgresFacts] = []
+
+    def prepared(self, catalog: Catalog, *, revision: str, world: Path) -> PostgresFacts:
+        """Migrated with *catalog* and loaded with *world*: the facts about it."""
+        migrate(self.url, catalog=catalog, revision=revision)
+        load(self.url, world)
+        store = PostgresFacts(self.url, catalog=catalog, pool_size=1)
+        store.open()
+        self._stores.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+
+
+@pytest.fixture
+def database(empty_database_url: str) -> Iterator[Database]:
+    made = Database(empty_database_url)
+    yield made
+    made.close()
 
 
 def a_database(server: str, *, template: str) -> Iterator[str]:

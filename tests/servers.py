@@ -50,7 +50,7 @@ def opa_server(bundle: bytes | None = None, *, port: int | None = None) -> Itera
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="opa-") as folder:
-        command = [str(opa_binary()), "run", "--server", "--log-level=error", "--disable-telemetry"]
+        command = [str(opa_binary()), "run", "--server", "--log-level=error", "--skip-version-check"]
         command += [f"--addr=127.0.0.1:{port}"]
         if bundle is not None:
             path = Path(folder, "authz.tar.gz")

@@ -1,86 +1,57 @@
-"""The decision table: stories in tests/decisions, each through the core and a real OPA."""
+"""The decision table: stories in tests/decisions, each through the core, by both engines."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
-import yaml
 
-from sidecar.authorizer import Authorizer
+from sidecar.audit.rehearsal import Rehearsal
+from sidecar.audit.stories import stories_in
 from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
+from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
+from sidecar.reasons import REASONS
 from sidecar.settings import shipped
-from tests.fakes import NoLedger
 from tests.servers import opa_server
-from tests.values import a_question, some_facts
+from tests.values import FAR_AWAY
 
-STORIES = [
-    pytest.param(story, id=story["story"])
-    for file in sorted((Path(__file__).parent / "decisions").glob("*.yaml"))
-    for story in yaml.safe_load(file.read_text())
+COMPILED = compiled_at(shipped("plans.yaml"), shipped("policies"))
+TOLD = [
+    stories_in(path.read_bytes(), source=path.name, catalog=COMPILED.catalog)
+    for path in sorted((Path(__file__).parent / "decisions").glob("*.yaml"))
 ]
-
-
-class OneAnswer:
-    """A store that knows one membership, whoever is asked about."""
-
-    def __init__(self, facts):
-        self._facts = facts
-
-    def facts(self, members, /, *, deadline):
-        return [self._facts] * len(members)
-
-    def workspaces_of(self, user, /, *, after, limit, deadline):
-        return []
+STORIES = [story for told in TOLD for story in told.stories]
 
 
 @pytest.fixture(scope="module")
-def compiled():
-    return compiled_at(shipped("plans.yaml"), shipped("policies"))
+def opa():
+    with opa_server(bundle(COMPILED)) as url:
+        yield OpaEngine(url, revision=COMPILED.revision)
 
 
 @pytest.fixture(scope="module")
-def policy(compiled):
-    with opa_server(bundle(compiled)) as url:
-        yield OpaEngine(url, revision=compiled.revision)
+def embedded():
+    return EmbeddedEngine(COMPILED.modules, COMPILED.data, revision=COMPILED.revision)
 
 
-@pytest.mark.opa
-@pytest.mark.parametrize("story", STORIES)
-def test_story(story, compiled, policy):
-    facts = story["facts"] and some_facts(**story["facts"])
-    authorizer = Authorizer(
-        catalog=compiled.catalog,
-        context_fields=frozenset(),
-        policy=policy,
-        facts=OneAnswer(facts),
-        ledger=NoLedger(),
-    )
+@pytest.fixture(params=[pytest.param("opa", marks=pytest.mark.opa), "embedded"])
+def policy(request):
+    return request.getfixturevalue(request.param)
 
-    decision = authorizer.decision(a_question(**story["question"]), deadline=time.monotonic() + 10)
 
-    want = story["want"]
-    needs = {"roles": list(decision.verdict.needs_roles), "feature": decision.verdict.needs_feature}
-    actual = {
-        "allow": decision.allowed,
-        "status": decision.verdict.status,
-        "reason": decision.verdict.reason,
-        "upgrade": [upgrade.plan for upgrade in decision.upgrade],
-        "needs": {kind: value for kind, value in needs.items() if value},
-        "role": decision.role,
-        "plan": decision.plan,
-        "waits": decision.retry_after_s is not None,
-    }
-    assert actual == {
-        "upgrade": [],
-        "needs": {},
-        "role": (story["facts"] or {}).get("role"),
-        "plan": (story["facts"] or {}).get("plan"),
-        "waits": want["status"] == 429,
-        **want,
-    }
-    if "message" in story:
-        assert decision.message == story["message"]
+def test_the_stories_can_be_read():
+    assert [str(problem) for told in TOLD for problem in told.problems] == []
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.sentence)
+def test_story(story, policy):
+    assert Rehearsal(policy, compiled=COMPILED).differences(story, deadline=FAR_AWAY) == []
+
+
+def test_there_is_a_story_about_every_reason_and_status_but_those_of_custom_rules():
+    told = {(story.want["reason"], story.want["status"]) for story in STORIES}
+    may = {(reason, status) for reason, statuses in REASONS.items() for status in statuses}
+
+    assert told == may - {("denied_by_policy", 403)}

@@ -17,14 +17,7 @@ package authz
 # entrypoint: true
 # custom:
 #   context: []
-decision := object.union(_verdict, {"revision": _catalog.revision})
-
-# METADATA
-# title: Who grants
-# description: A rule that grants adds its code here.
-grants contains "role" if _role_suffices
-
-_verdict := {
+decision := {
 	"allow": true,
 	"reason": "granted",
 	"status": 200,
@@ -32,12 +25,13 @@ _verdict := {
 	"upgrade": [],
 	"needs": {},
 	"detail": null,
+	"revision": _catalog.revision,
 } if {
 	count(grants) > 0
 	count(denials) == 0
 }
 
-_verdict := {
+decision := {
 	"allow": false,
 	"reason": _reason,
 	"status": _status,
@@ -45,9 +39,15 @@ _verdict := {
 	"upgrade": _upgrade,
 	"needs": _needs,
 	"detail": _detail,
+	"revision": _catalog.revision,
 } if {
 	count(denials) > 0
 }
+
+# METADATA
+# title: Who grants
+# description: A rule that grants adds its code here.
+grants contains "role" if _role_suffices
 
 # Several may deny; the first in this order is the reason. A stranger hears nothing but that he is one, and
 # nobody is sold a plan who lacks the role to use it.
@@ -82,7 +82,11 @@ _needs := {"feature": _action.feature} if _reason == "feature_not_in_plan"
 
 default _detail := null
 
-_detail := sort(_custom_denials)[0] if _reason == "denied_by_policy"
+_detail := code if {
+	_reason == "denied_by_policy"
+	some code in _custom_denials
+	every other in _custom_denials { code <= other } # the first by name: always the same one
+}
 
 # What the ledger is to charge: the plan's limit of each meter, null for unlimited.
 _charges := {meter: limit |

@@ -42,10 +42,7 @@ _role_suffices if input.role in _action.roles
 
 _feature_on if _action.feature == null # the compiler writes null: missing data must not open a door
 
-_feature_on if {
-	_overrides_legible
-	_override == true
-}
+_feature_on if _override == true
 
 _feature_on if {
 	_overrides_legible

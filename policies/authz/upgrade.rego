@@ -1,11 +1,7 @@
 package authz
 
 # The plans that would turn this very no into a yes, cheapest first.
-default _upgrade := []
-
-_upgrade := [plan | some plan in _catalog.by_price; _would_help(plan)] if {
-	_reason in {"feature_not_in_plan", "quota_exceeded"}
-}
+_upgrade := [plan | some plan in _catalog.by_price; _would_help(plan)]
 
 _would_help(plan) if {
 	_reason == "feature_not_in_plan"

@@ -14,6 +14,10 @@ _cases := {
 		"input": object.union(_recording, {"context": {"country": "XA"}}),
 		"want": {"allow": false, "reason": "denied_by_policy", "status": 403, "detail": "recording_embargo"},
 	},
+	"and from the other one too": {
+		"input": object.union(_recording, {"context": {"country": "XB"}}),
+		"want": {"allow": false, "reason": "denied_by_policy", "detail": "recording_embargo"},
+	},
 	"a recording from elsewhere is not": {
 		"input": object.union(_recording, {"context": {"country": "FR"}}),
 		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},

@@ -45,6 +45,12 @@ class Finding:
         return Problem(pointer=self.pointer, detail=f"{self._says} ({self.code})", suggestion=self.suggestion)
 
     @property
+    def document(self) -> dict[str, object]:
+        """For a program."""
+        names = ("source", "line", "column", "code", "message", "suggestion")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def _says(self) -> str:
         return f'{self.message}; did you mean "{self.suggestion}"?' if self.suggestion else self.message
 

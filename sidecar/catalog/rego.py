@@ -15,12 +15,13 @@ from sidecar.catalog.read import Fields, Items, Text, Truth, document_in
 from sidecar.errors import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from sidecar.catalog.read import Node
 
 # Pure and the same in every engine: no clock, network, randomness or runtime, nothing that shows the order of
-# a set (concat) or depends on a version of Unicode (lower).
+# a set (concat) or depends on a version of Unicode (lower). What orders or merges is not: the embedded engine
+# sorts numbers as text (sort, min, max), makes no list of a sorted set, and merges one level (object.union).
 ALLOWED_BUILTINS = frozenset(
     {
         "array.concat",
@@ -33,17 +34,15 @@ ALLOWED_BUILTINS = frozenset(
         "is_object",
         "is_set",
         "is_string",
-        "max",
-        "min",
         "object.get",
         "object.keys",
-        "object.union",
-        "sort",
         "startswith",
         "sum",
     }
 )
 ROOTS = ("authz", "custom")
+# What a situation holds, as schemas/input.json says: a rule that looks for anything else would never hold.
+INPUT_FIELDS = frozenset({"action", "context", "exceeded", "overrides", "plan", "role", "status"})
 _KEYWORDS = frozenset(
     {"not", "in", "if", "some", "every", "contains", "else", "default", "import", "package", "as"}
 )
@@ -53,6 +52,7 @@ _TOKEN = re.compile(
     r"|(?P<ref>(?<![\w.])[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*)(?P<call>\()?"
     r"|\](?P<bracket_call>\()|(?P<brace>[{}])"
 )
+_BARE_NAME = re.compile(r"\s+(?!(?:input|data|true|false|null)\b)[A-Za-z_]\w*[ \t]*(?=[\n;#)}\]]|$)")
 _OPA_TIMEOUT_S = 30
 
 
@@ -62,7 +62,9 @@ def problems_in(modules: Mapping[str, str], *, folder: str) -> list[Finding]:
     for path, text in modules.items():
         source = PurePosixPath(folder, path).as_posix()
         found += _package_problems(path, text, source=source)
-        found += _call_problems(text, own=_functions_in(modules, PurePosixPath(path).parent), source=source)
+        found += _problems_of_form(
+            text, own=_functions_in(modules, PurePosixPath(path).parent), source=source
+        )
         found += _context_in(path, text, source=source)[1]
     return sorted(found, key=lambda each: each.order)
 
@@ -83,8 +85,13 @@ def opa_binary() -> Path | None:
     return kept if kept.is_file() else None
 
 
-def problems_by_opa(folder: Path, modules: Mapping[str, str], *, opa: Path) -> list[Finding]:
-    """What `opa check --strict` finds when OPA knows only the builtins that are allowed."""
+def problems_by_opa(
+    folder: Path, modules: Mapping[str, str], *, opa: Path, schema: Path | None = None
+) -> list[Finding]:
+    """What `opa check --strict` finds when OPA knows only the builtins that are allowed.
+
+    *schema* is the JSON Schema of `input`.
+    """
     if not modules:
         return []
     known = json.loads(_output_of([str(opa), "capabilities", "--current"]).stdout)
@@ -95,10 +102,9 @@ def problems_by_opa(folder: Path, modules: Mapping[str, str], *, opa: Path) -> l
     with tempfile.TemporaryDirectory() as scratch:
         capabilities = Path(scratch, "capabilities.json")
         capabilities.write_text(json.dumps(known), encoding="utf-8")
-        paths = [str(folder / path) for path in modules]
-        run = _output_of(
-            [str(opa), "check", "--strict", "--format=json", "--capabilities", str(capabilities), *paths]
-        )
+        options = ["--strict", "--format=json", "--capabilities", str(capabilities)]
+        options += ["--schema", str(schema)] if schema else []
+        run = _output_of([str(opa), "check", *options, *(str(folder / path) for path in modules)])
     if not run.returncode:
         return []
     try:
@@ -144,26 +150,43 @@ def _package_problems(path: str, text: str, *, source: str) -> Iterator[Finding]
         yield Finding(source=source, line=line, column=1, code="package_not_its_folder", message=message)
 
 
-def _call_problems(text: str, *, own: frozenset[str], source: str) -> Iterator[Finding]:
+def _problems_of_form(text: str, *, own: frozenset[str], source: str) -> Iterator[Finding]:
     imported = set(re.findall(r"^import\s+data\.(?:\w+\.)*(\w+)\s*$", text, flags=re.MULTILINE))
     imported |= set(re.findall(r"^import\s+data\.[\w.]+\s+as\s+(\w+)", text, flags=re.MULTILINE))
     for token in _TOKEN.finditer(text):
-        name = re.sub(r"\s", "", token["ref"] or "")
-        first = name.partition(".")[0]
-        if token["template"]:
-            code, message = "builtin_not_allowed", "text with values in it: not every engine has it"
-        elif token["bracket_call"]:
-            code, message = "builtin_not_allowed", "a call by a name in brackets: write it with dots"
-        elif name == "with":
-            code, message = "with_in_policy", "with replaces what is known: only tests may do that"
-        elif not token["call"] or name in ALLOWED_BUILTINS | _KEYWORDS | own or first in imported | {"data"}:
-            continue
-        else:
-            code = "builtin_not_allowed"
-            message = f"{name} is not among the builtins that policies may call (docs/plans.md lists them)"
-        before = text[: token.start()]
-        line, column = before.count("\n") + 1, token.start() - (before.rfind("\n") + 1) + 1
-        yield Finding(source=source, line=line, column=column, code=code, message=message)
+        if problem := _problem_of(token, text, own=own, packages=imported | {"data"}):
+            code, message = problem
+            before = text[: token.start()]
+            line, column = before.count("\n") + 1, token.start() - (before.rfind("\n") + 1) + 1
+            yield Finding(source=source, line=line, column=column, code=code, message=message)
+
+
+def _problem_of(
+    token: re.Match[str], text: str, *, own: frozenset[str], packages: Collection[str]
+) -> tuple[str, str] | None:
+    """Code and message; a call is of *own* functions, or of those in *packages*."""
+    name = re.sub(r"\s", "", token["ref"] or "")
+    first, *rest = name.split(".")
+    if token["template"]:
+        return "builtin_not_allowed", "text with values in it: not every engine has it"
+    if token["bracket_call"]:
+        return "builtin_not_allowed", "a call by a name in brackets: write it with dots"
+    if name == "with":
+        return "with_in_policy", "with replaces what is known: only tests may do that"
+    if name == "not" and (token["call"] or not _BARE_NAME.match(text, token.end())):
+        # `not input.role in {"owner"}` is undefined when there is no role: nothing would be denied.
+        return (
+            "not_without_name",
+            "not stands before the bare name of a rule: give the rest a rule of its own",
+        )
+    if first == "input" and rest and rest[0] not in INPUT_FIELDS:
+        return "unknown_input", f"input.{rest[0]} is in no situation: this would never hold"
+    if token["call"] and name not in ALLOWED_BUILTINS | _KEYWORDS | own and first not in packages:
+        return (
+            "builtin_not_allowed",
+            f"{name} is not among the builtins that policies may call (docs/plans.md lists them)",
+        )
+    return None
 
 
 def _functions_in(modules: Mapping[str, str], folder: PurePosixPath) -> frozenset[str]:

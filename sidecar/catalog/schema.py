@@ -8,6 +8,7 @@ from typing import Any
 from sidecar.catalog.sections import PLANS_FILE
 from sidecar.catalog.shape import (
     MOST_ENTRIES,
+    Anything,
     Field,
     Flag,
     Line,
@@ -41,6 +42,8 @@ def _schema(shape: Shape) -> _Schema:
             return _whole(shape)
         case Flag():
             return {"type": "boolean"}
+        case Anything():
+            return {}
         case ListOf():
             return _list(shape)
         case MapOf():

@@ -80,6 +80,13 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anything:
+    """Whatever can be read: it is not ours to say."""
+
+    says: str = "anything"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListOf:
     """A list; *or_one* takes a single item for a list of one."""
 
@@ -121,7 +128,7 @@ class Record:
     or_nothing: bool = False
 
 
-Shape: TypeAlias = Line | Words | Reference | Whole | Flag | ListOf | MapOf | Record
+Shape: TypeAlias = Line | Words | Reference | Whole | Flag | Anything | ListOf | MapOf | Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +171,7 @@ class Walk:
 
     def sound(self, node: Node, shape: Shape, place: Place) -> Node:
         match node, shape:
-            case Broken(), _:
+            case (Broken(), _) | (_, Anything()):
                 return node
             case Items(), ListOf():
                 return self._items(node, shape, place)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 import click
 
 from sidecar.errors import ConfigError, SidecarError
+from sidecar.settings import shipped
 
 EXIT_FOUND = 1
 EXIT_USAGE = 2
@@ -44,6 +46,11 @@ def main() -> None:
         for line in lines_about(error):
             print(line, file=sys.stderr)
         sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigError) else EXIT_FOUND)
+
+
+def here_or_shipped(name: str) -> Path:
+    """*name* in the folder that the command is called in, else ours."""
+    return Path(name) if Path(name).exists() else shipped(name)
 
 
 def lines_about(error: SidecarError) -> list[str]:

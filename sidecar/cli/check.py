@@ -12,13 +12,11 @@ import click
 from sidecar.catalog.check import checked
 from sidecar.catalog.load import modules_at, plans_text
 from sidecar.catalog.rego import opa_binary, problems_by_opa, problems_in
-from sidecar.cli import EXIT_FOUND
+from sidecar.cli import EXIT_FOUND, here_or_shipped
 from sidecar.settings import shipped
 
 if TYPE_CHECKING:
     from sidecar.catalog.finding import Finding
-
-_POLICIES = Path("policies")
 
 
 @click.command(name="check")
@@ -35,10 +33,13 @@ def command(plans: Path, policies: Path | None, *, as_json: bool) -> None:
     Exit code 1 if something is; a warning is nothing wrong.
     """
     catalog = checked(plans_text(plans), source=str(plans))
-    folder = policies or (_POLICIES if _POLICIES.is_dir() else shipped("policies"))
+    folder = policies or here_or_shipped("policies")
     problems = [*catalog.problems, *_problems_of_policies(folder)]
     if as_json:
-        document = {"problems": _documents(problems), "warnings": _documents(catalog.warnings)}
+        document = {
+            "problems": [finding.document for finding in problems],
+            "warnings": [finding.document for finding in catalog.warnings],
+        }
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         for finding in (*problems, *catalog.warnings):
@@ -52,18 +53,6 @@ def _problems_of_policies(folder: Path) -> list[Finding]:
     modules = modules_at(folder)
     problems = problems_in(modules, folder=str(folder))
     opa = opa_binary()
-    return problems if problems or opa is None else problems_by_opa(folder, modules, opa=opa)
-
-
-def _documents(findings: list[Finding] | tuple[Finding, ...]) -> list[dict[str, object]]:
-    return [
-        {
-            "source": finding.source,
-            "line": finding.line,
-            "column": finding.column,
-            "code": finding.code,
-            "message": finding.message,
-            "suggestion": finding.suggestion,
-        }
-        for finding in findings
-    ]
+    if problems or opa is None:
+        return problems
+    return problems_by_opa(folder, modules, opa=opa, schema=shipped("schemas") / "input.json")

@@ -8,17 +8,26 @@ import click
 
 from sidecar.catalog.compile import bundle, data_file
 from sidecar.catalog.load import compiled_at
+from sidecar.cli import here_or_shipped
 from sidecar.errors import ConfigError, Problem
+from sidecar.settings import shipped
+
+_POLICIES = Path("policies")
 
 
 @click.command(name="compile")
-@click.option("--plans", type=click.Path(path_type=Path), default=Path("plans.yaml"), show_default=True)
-@click.option("--policies", type=click.Path(path_type=Path), default=Path("policies"), show_default=True)
+@click.option("--plans", type=click.Path(path_type=Path), help="The catalog.  [default: plans.yaml]")
+@click.option("--policies", type=click.Path(path_type=Path), help="The policies.  [default: policies]")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write a bundle for OPA.")
-def command(plans: Path, policies: Path, output: Path | None) -> None:
-    """Write POLICIES/authz/plans/data.json, and a bundle with -o; print the revision."""
-    result = compiled_at(plans, policies)
-    _write(policies / "authz" / "plans" / "data.json", data_file(result.catalog))
+def command(plans: Path | None, policies: Path | None, output: Path | None) -> None:
+    """Write POLICIES/authz/plans/data.json, and a bundle with -o; print the revision.
+
+    Where there are no policies of one's own, the shipped ones are taken, and stay as they are.
+    """
+    of_ones_own = policies or (_POLICIES if _POLICIES.exists() else None)
+    result = compiled_at(plans or here_or_shipped("plans.yaml"), of_ones_own or shipped("policies"))
+    if of_ones_own:
+        _write(of_ones_own / "authz" / "plans" / "data.json", data_file(result.catalog))
     if output:
         _write(output, bundle(result))
     print(result.revision)

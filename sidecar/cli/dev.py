@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
-from sidecar.catalog.rego import opa_binary
 from sidecar.children import ended, started
+from sidecar.cli import here_or_shipped
+from sidecar.engines.local_opa import local_opa
 from sidecar.errors import Interrupted
 from sidecar.settings import PREFIX, shipped
 from sidecar.store.embedded import EmbeddedPostgres
@@ -82,8 +82,8 @@ def command(
     database_url: str | None,
 ) -> None:
     """Run the whole product on 127.0.0.1: PostgreSQL, policies, demo data and the server. Ctrl-C ends it."""
-    plans = plans or _here_or_shipped("plans.yaml")
-    policies = policies or _here_or_shipped("policies")
+    plans = plans or here_or_shipped("plans.yaml")
+    policies = policies or here_or_shipped("policies")
     compiled = compiled_at(plans, policies)
     _refuse_taken(port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -106,7 +106,7 @@ def command(
                 "DEADLINE_MS": "2000",
             }
             if engine == "opa":
-                environ["OPA_URL"] = running.enter_context(_opa(compiled))
+                environ["OPA_URL"] = running.enter_context(local_opa(compiled))
             server = running.enter_context(_server(environ))
             _wait_until_ready(server, port)
             _print_examples(port, data_dir)
@@ -126,10 +126,6 @@ def _stop(_: int, __: object) -> NoReturn:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _here_or_shipped(name: str) -> Path:
-    return Path(name) if Path(name).exists() else shipped(name)
 
 
 def _refuse_taken(port: int) -> None:
@@ -185,23 +181,6 @@ def _write_privately(path: Path, text: str) -> None:
         Path(fresh).replace(path)
     except OSError as error:
         raise Interrupted(f"{path} cannot be written: {error.strerror}; choose another --data-dir") from error
-
-
-@contextmanager
-def _opa(compiled: Compiled) -> Iterator[str]:
-    binary = opa_binary()
-    if binary is None:
-        raise Interrupted("there is no opa on the PATH: install it, or leave --engine at embedded")
-    with tempfile.TemporaryDirectory(prefix="sidecar-opa-") as folder:
-        path = Path(folder, "authz.tar.gz")
-        path.write_bytes(bundle(compiled))
-        address = f"unix://{folder}/opa.sock"
-        options = ["--log-level=error", "--disable-telemetry", f"--addr={address}", "--bundle", str(path)]
-        process = started([binary, "run", "--server", *options])
-        try:
-            yield address
-        finally:
-            ended(process, (signal.SIGTERM, _GRACE_S))
 
 
 @contextmanager

@@ -11,20 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.catalog.load import plans_text
 from sidecar.catalog.read import Fields, Items, Text, document_in, plain
-from sidecar.catalog.sections import HIGHEST
-from sidecar.catalog.shape import (
-    Field,
-    Flag,
-    Line,
-    ListOf,
-    MapOf,
-    Place,
-    Record,
-    Reference,
-    Walk,
-    Whole,
-    Words,
-)
+from sidecar.catalog.shape import Field, Line, ListOf, MapOf, Place, Record, Reference, Walk
+from sidecar.catalog.stated import OVERRIDES, STATUS, USER_ID, counts
 from sidecar.errors import ConfigError
 from sidecar.store.migrate import owner_connection
 
@@ -92,7 +80,6 @@ PUT_USER = """
 """
 PUT_OWN_WORKSPACE = "SELECT authz.create_default_workspace(%s, %s)"
 
-_USER_ID = Line(pattern=r"(?s:.{1,256})", says="the id of a user, at most 256 characters")
 _WORKSPACE = Record(
     fields={
         "slug": Field(
@@ -107,53 +94,24 @@ _WORKSPACE = Record(
             shape=Line(pattern=r"(?=.*\S).{1,256}", says="text on one line, at most 256 characters")
         ),
         "plan": Field(shape=Reference(kind="plan", verb="has"), required=True),
-        "status": Field(shape=Words(words=("active", "suspended"))),
-        "owner": Field(shape=_USER_ID),
+        "status": Field(shape=STATUS),
+        "owner": Field(shape=USER_ID),
         "members": Field(
             shape=MapOf(
-                key=_USER_ID,
+                key=USER_ID,
                 value=Reference(kind="role", verb="is"),
                 says="a mapping of user ids to roles",
                 noun="member",
             )
         ),
-        "overrides": Field(
-            shape=Record(
-                fields={
-                    "features": Field(
-                        shape=MapOf(
-                            key=Reference(kind="feature", verb="overrides"),
-                            value=Flag(),
-                            says="a mapping of features to true or false",
-                            noun="feature",
-                        )
-                    ),
-                    "limits": Field(
-                        shape=MapOf(
-                            key=Reference(kind="meter", verb="overrides"),
-                            value=Whole(low=0, high=HIGHEST, word="unlimited", code="bad_limit"),
-                            says="a mapping of meters to limits",
-                            noun="limit",
-                        )
-                    ),
-                },
-                says="a mapping with features and limits",
-            )
-        ),
-        "usage": Field(
-            shape=MapOf(
-                key=Reference(kind="meter", verb="uses"),
-                value=Whole(low=0, high=HIGHEST, code="bad_usage"),
-                says="a mapping of meters to what is used of them in this period",
-                noun="usage",
-            )
-        ),
+        "overrides": Field(shape=OVERRIDES),
+        "usage": Field(shape=counts("what is used of them in this period", verb="uses", code="bad_usage")),
     },
     says="a mapping with slug, plan and owner",
 )
 _USER = Record(
     fields={
-        "id": Field(shape=_USER_ID, required=True),
+        "id": Field(shape=USER_ID, required=True),
         "email": Field(shape=Line(pattern=r"[^@\s]+@[^@\s]+", says="an e-mail address", code="bad_email")),
     },
     says="a mapping with id",

@@ -15,7 +15,7 @@ from sidecar.audit.cells import cells
 from sidecar.authorizer import Authorizer
 from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
-from sidecar.engines.embedded import EmbeddedEngine
+from sidecar.engines.installed import embedded_engine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import ConfigError, DependencyError, Problem, RevisionMismatch, SidecarError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.catalog.compile import Compiled
+    from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.settings import Settings
     from sidecar.web.callers import Callers
 
@@ -63,7 +64,7 @@ def loaded(settings: Settings) -> Loaded:
     try:
         compiled = compiled_at(settings.plans, settings.policies)
         if settings.engine == "embedded":
-            EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)  # do they build?
+            embedded_engine(compiled)  # do they build?
     except ConfigError as error:
         problems += error.problems or (Problem(pointer="", detail=error.detail),)
     try:
@@ -222,5 +223,5 @@ class Worker:
 
 def _engine(settings: Settings, compiled: Compiled) -> OpaEngine | EmbeddedEngine:
     if settings.engine == "embedded":
-        return EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)
+        return embedded_engine(compiled)
     return OpaEngine(settings.opa_url, revision=compiled.revision)

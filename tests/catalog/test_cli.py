@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -141,6 +142,24 @@ def test_compile_writes_a_bundle(sidecar, folder):
     assert (folder / "out/bundle.tar.gz").read_bytes() == bundle(
         compiled_at(folder / "plans.yaml", folder / "policies")
     )
+
+
+def test_where_there_is_nothing_the_shipped_files_become_a_bundle_and_stay_as_they_are(
+    sidecar, tmp_path, monkeypatch
+):
+    ours = tmp_path / "ours"
+    shutil.copytree(ROOT / "policies", ours / "policies")
+    (ours / "policies/authz/plans/data.json").unlink()
+    monkeypatch.setattr("sidecar.cli.compile.shipped", lambda name: ours / name)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    code, output, errors = sidecar("compile", "-o", "bundle.tar.gz", cwd=elsewhere)
+
+    revision = compiled_at(SHIPPED, ROOT / "policies").revision
+    assert (code, output, errors) == (0, f"{revision}\n", "")
+    assert [path.name for path in elsewhere.iterdir()] == ["bundle.tar.gz"]
+    assert not (ours / "policies/authz/plans/data.json").exists()
 
 
 def test_compile_refuses_what_check_refuses(sidecar, folder):

@@ -18,6 +18,8 @@ OF_POLICIES = {
     "outside_the_roots",
     "package_not_its_folder",
     "with_in_policy",
+    "not_without_name",
+    "unknown_input",
 }
 
 

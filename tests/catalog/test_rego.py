@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sidecar.catalog.load import modules_at
 from sidecar.catalog.rego import (
     ALLOWED_BUILTINS,
+    INPUT_FIELDS,
     context_fields_in,
     opa_binary,
     problems_by_opa,
@@ -48,7 +50,7 @@ ALLOWED = [
     "a if data.authz.f(1)",
     'a contains "http.send(1)" if true',
     "a contains `time.now_ns()` if true # rand.intn(1)",
-    'a if not (1 == 2)\n\nb if input.context.country in {"aq"}\n\nc if every x in [1] { x == 1 }',
+    'a if not _x\n\n_x if false\n\nb if input.context.country in {"aq"}\n\nc if every x in [1] { x == 1 }',
     'a := "a \\" http.send(1)"',
 ]
 REFUSED = [
@@ -57,11 +59,40 @@ REFUSED = [
     ("a if rand.intn(1, 2)", "rand.intn"),
     ("a if opa.runtime()", "opa.runtime"),
     ("a := sprintf(`%v`, [1])", "sprintf"),
+    ("a := sort([2, 10])", "sort"),
+    ("a := max([2, 10])", "max"),
+    ('a := object.union({"x": {"y": 1}}, {"x": {"z": 1}})', "object.union"),
     ("a if {\n\tx := 1\nwalk(x, [p, v])\n}", "walk"),
     ('a if startswith("a", trim("b", "c"))', "trim"),
     ("a if time . now_ns() > 1", "time.now_ns"),
     ("f(x) := x\n\na if count.f(1)", "count.f"),
 ]
+
+
+BARE = [
+    "a if not _b",
+    "a if {\n\tnot _b\n}",
+    "a if { not _b; true }",
+    "a if not _b # why",
+    "a := [1 | not _b]",
+]
+NOT_BARE = [
+    'a if not input.role in {"owner"}',
+    "a if not input.role",
+    "a if not input",
+    "a if not (1 == 2)",
+    "a if not(_b)",
+    "a if not _b == 1",
+    "a if not _b in {1}",
+    "a if not _f(1)",
+    "a if not _b.c",
+    'a if not _b["c"]',
+    "a if { not _b.c; true }",
+    "a if not data.custom.x",
+    "a if not true",
+    "a if not every x in [1] { x == 1 }",
+]
+INPUT = ["action", "role", "plan", "status", "overrides.features.sso", "exceeded.minutes", "context.country"]
 
 
 @pytest.mark.parametrize("rule", ALLOWED)
@@ -81,6 +112,38 @@ def test_a_call_is_reported_where_it_stands():
     (line,) = lines_about(custom="# why\na if time.now_ns() > 1")
 
     assert line.startswith("policies/custom/x.rego:4:6: ")
+
+
+@pytest.mark.parametrize("rule", BARE)
+def test_not_stands_before_the_bare_name_of_a_rule(rule):
+    assert lines_about(custom=f"{rule}\n\n_b if false") == []
+
+
+@pytest.mark.parametrize("rule", NOT_BARE)
+def test_and_before_nothing_else(rule):
+    lines = lines_about(custom=f"{rule}\n\n_b if false\n\n_f(x) if x == 1")
+
+    assert [line.rpartition(" ")[2] for line in lines] == ["(not_without_name)"]
+
+
+@pytest.mark.parametrize("field", INPUT)
+def test_a_policy_may_look_at_what_a_situation_holds(field):
+    assert lines_about(custom=f"a if input.{field} == 1") == []
+
+
+@pytest.mark.parametrize("field", ["rol", "user", "workspace", "amounts.minutes", "Role"])
+def test_a_policy_that_looks_at_anything_else_would_never_hold(field):
+    (line,) = lines_about(custom=f"a if input.{field} == 1")
+
+    assert line.endswith(
+        f"input.{field.split('.')[0]} is in no situation: this would never hold (unknown_input)"
+    )
+
+
+def test_what_a_situation_holds_is_what_its_schema_says():
+    schema = json.loads((ROOT / "schemas/input.json").read_text())
+
+    assert set(schema["properties"]) == INPUT_FIELDS
 
 
 def test_a_name_in_brackets_hides_no_builtin():
@@ -204,8 +267,19 @@ def test_what_opa_finds_has_a_place_and_a_code(tmp_path):
 
 
 @pytest.mark.opa
+@pytest.mark.parametrize("place", ['["rol"]', '["overrides"].feature', ".overrides.feature"])
+def test_opa_knows_what_a_situation_holds(place, tmp_path):
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom/x.rego").write_text(f"package custom\n\na if input{place} == 1\n")
+    schema = ROOT / "schemas/input.json"
+    found = problems_by_opa(tmp_path, modules_at(tmp_path), opa=opa(), schema=schema)
+
+    assert [problem.code for problem in found] == ["rego_type_error"]
+
+
+@pytest.mark.opa
 def test_every_allowed_builtin_is_one_of_opas(tmp_path):
-    arity = {"array.concat": 2, "endswith": 2, "object.get": 3, "object.union": 2, "startswith": 2}
+    arity = {"array.concat": 2, "endswith": 2, "object.get": 3, "startswith": 2}
     rules = [
         f"a{number} := {name}({', '.join(['input.x'] * arity.get(name, 1))})"
         for number, name in enumerate(sorted(ALLOWED_BUILTINS))

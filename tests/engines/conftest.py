@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +15,13 @@ from sidecar.situation import situation_bytes
 from tests.servers import opa_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sidecar.catalog.compile import Compiled
+    from sidecar.ports import PolicyEngine
+
+
+ENGINES = [pytest.param("opa", marks=pytest.mark.opa), "embedded"]
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +48,27 @@ def embedded(compiled: Compiled) -> EmbeddedEngine:
 @pytest.fixture
 def opa(compiled: Compiled, opa_url: str) -> OpaEngine:
     return OpaEngine(opa_url, revision=compiled.revision)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=ENGINES)
+def engine_of(request: pytest.FixtureRequest, compiled: Compiled) -> Iterator[Callable[..., PolicyEngine]]:
+    """Makes an engine of that kind of other policies: Rego text, data and a revision."""
+    if request.param == "embedded":
+        yield lambda rego, *, revision="r1": EmbeddedEngine({"authz.rego": rego}, b"{}", revision=revision)
+        return
+
+    stack = []
+
+    def started(rego: str, *, revision: str = "r1") -> OpaEngine:
+        server = opa_server(bundle(replace(compiled, modules={"authz/authz.rego": rego})))
+        stack.append(server)
+        return OpaEngine(server.__enter__(), revision=revision)
+
+    yield started
+    for server in stack:
+        server.__exit__(None, None, None)

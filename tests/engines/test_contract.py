@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.catalog.compile import bundle
-from sidecar.engines.embedded import EmbeddedEngine
-from sidecar.engines.opa import OpaEngine
 from sidecar.errors import EngineMisbehaved, EngineUnavailable, RevisionMismatch
 from tests.engines.documents import a_grant, text_of
-from tests.servers import opa_server
 from tests.values import FAR_AWAY
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from sidecar.catalog.compile import Compiled
-    from sidecar.ports import PolicyEngine
 
 THREADS = 8
 HOSTILE = [
@@ -43,32 +31,6 @@ HOSTILE = [
     "__proto__",
     "a" * 100_000,
 ]
-
-ENGINES = [pytest.param("opa", marks=pytest.mark.opa), "embedded"]
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(params=ENGINES)
-def engine_of(request: pytest.FixtureRequest, compiled: Compiled) -> Iterator[Callable[..., PolicyEngine]]:
-    """Makes an engine of that kind of other policies: Rego text, data and a revision."""
-    if request.param == "embedded":
-        yield lambda rego, *, revision="r1": EmbeddedEngine({"authz.rego": rego}, b"{}", revision=revision)
-        return
-
-    stack = []
-
-    def started(rego: str, *, revision: str = "r1") -> OpaEngine:
-        server = opa_server(bundle(replace(compiled, modules={"authz/authz.rego": rego})))
-        stack.append(server)
-        return OpaEngine(server.__enter__(), revision=revision)
-
-    yield started
-    for server in stack:
-        server.__exit__(None, None, None)
 
 
 def a_cell(**other: object) -> bytes:

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.catalog.compile import bundle
+from sidecar.catalog.compile import compiled as compile_
+from sidecar.engines.embedded import EmbeddedEngine
+from sidecar.engines.opa import OpaEngine
 from sidecar.errors import DependencyError
 from tests.engines.documents import text_of
+from tests.servers import opa_server
 from tests.values import FAR_AWAY
 
 if TYPE_CHECKING:
@@ -115,6 +120,56 @@ def test_both_engines_answer_alike_about_every_cell(opa, embedded, all_cells):
 
     asked = zip(all_cells, by_opa, by_embedded, strict=True)
     assert [each for each in asked if each[1] != each[2] or each[1].startswith(OUTAGE)] == []
+
+
+CUSTOM = """package custom
+
+denials contains "zz_last_by_name" if input.context.country in {"XA", "XB"}
+
+denials contains "embargo" if {
+	input.context.country == "XA"
+	input.action in {"recording.start", "platform.use"}
+}
+
+denials contains "first_by_name" if {
+	input.context.country == "XB"
+	input.role == "admin"
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def with_rules_of_its_own(compiled):
+    """The shipped policies with three more rules, and the context that they see."""
+    decision = compiled.modules["authz/decision.rego"].replace("context: []", "context: [country]")
+    modules = {**compiled.modules, "authz/decision.rego": decision, "custom/rules.rego": CUSTOM}
+    return compile_(compiled.catalog, modules)
+
+
+@pytest.mark.parametrize(
+    ("country", "details"),
+    [
+        ("XA", {None, "embargo", "zz_last_by_name"}),
+        ("XB", {None, "first_by_name", "recording_embargo", "zz_last_by_name"}),
+        ("FR", {None}),
+    ],
+)
+def test_both_engines_answer_alike_where_rules_of_ones_own_deny(
+    with_rules_of_its_own, all_cells, country, details
+):
+    compiled = with_rules_of_its_own
+    asked = [
+        cell.replace(b'"exceeded":', b'"context":{"country":"%s"},"exceeded":' % country.encode())
+        for cell in all_cells[::3]
+    ]
+    embedded = EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)
+    with opa_server(bundle(compiled)) as url:
+        by_opa = answers(OpaEngine(url, revision=compiled.revision), asked)
+    by_embedded = answers(embedded, asked)
+
+    assert [each for each in zip(asked, by_opa, by_embedded, strict=True) if each[1] != each[2]] == []
+    assert [each for each in by_opa if each.startswith(OUTAGE)] == []
+    assert {json.loads(each)["detail"] for each in by_opa} == details
 
 
 def test_both_engines_have_the_same_verdict_about_malformed_situations(opa, embedded, all_cells, words):

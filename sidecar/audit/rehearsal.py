@@ -1,0 +1,89 @@
+"""A story is asked for real: through the core, with the facts that it states in the place of a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sidecar.authorizer import Authorizer
+from sidecar.errors import BadQuestion, DependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecar.audit.stories import Story
+    from sidecar.catalog.compile import Compiled
+    from sidecar.model import Decision, Facts
+    from sidecar.ports import PolicyEngine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A field of the answer that is not as it was *wanted*."""
+
+    field: str
+    wanted: Any
+    got: Any
+
+
+class Rehearsal:
+    def __init__(self, policy: PolicyEngine, *, compiled: Compiled) -> None:
+        self._policy = policy
+        self._compiled = compiled
+
+    def differences(self, story: Story, *, deadline: float) -> list[Difference]:
+        """Empty if the answer is as it was wanted; an outage or a bad question is a difference too."""
+        authorizer = Authorizer(
+            catalog=self._compiled.catalog,
+            context_fields=self._compiled.context_fields,
+            policy=self._policy,
+            facts=_TheseFacts(story.facts),
+            ledger=_NoLedger(),
+        )
+        try:
+            answer = _said_by(authorizer.decision(story.question, deadline=deadline))
+        except (BadQuestion, DependencyError) as error:
+            said = "; ".join(problem.detail for problem in error.problems) or error.detail
+            return [Difference(field="answer", wanted=dict(story.want), got=f"{said} ({error.code})")]
+        wanted = dict(story.want) | ({"message": story.message} if story.message else {})
+        return [
+            Difference(field=field, wanted=value, got=answer[field])
+            for field, value in wanted.items()
+            if answer[field] != value
+        ]
+
+
+def _said_by(decision: Decision) -> dict[str, Any]:
+    verdict = decision.verdict
+    needs: dict[str, Any] = {"roles": list(verdict.needs_roles), "feature": verdict.needs_feature}
+    return {
+        "allow": verdict.allow,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "upgrade": [upgrade.plan for upgrade in decision.upgrade],
+        "needs": {kind: value for kind, value in needs.items() if value},
+        "detail": verdict.detail,
+        "message": decision.message,
+    }
+
+
+class _TheseFacts:
+    """A FactStore that knows one membership, whoever is asked about."""
+
+    def __init__(self, facts: Facts | None) -> None:
+        self._facts = facts
+
+    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:  # noqa: ARG002
+        return [self._facts] * len(members)
+
+    def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:  # noqa: ARG002
+        return [self._facts] if self._facts else []
+
+
+class _NoLedger:
+    """A story only checks: nothing is ever taken."""
+
+    def _unasked(self, *_: object, **__: object) -> NoReturn:
+        raise AssertionError("the ledger was asked")
+
+    take = repeated = commit = release = refund = release_resource = _unasked

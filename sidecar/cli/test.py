@@ -1,0 +1,131 @@
+"""`sidecar test`: decision cases of one's own, asked of one's own catalog and policies; no database."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sidecar.audit.rehearsal import Rehearsal
+from sidecar.audit.stories import stories_in
+from sidecar.catalog.load import compiled_at, plans_text
+from sidecar.cli import EXIT_FOUND, here_or_shipped
+from sidecar.engines.installed import embedded_engine
+from sidecar.engines.local_opa import local_opa
+from sidecar.engines.opa import OpaEngine
+from sidecar.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sidecar.audit.rehearsal import Difference
+    from sidecar.audit.stories import Story
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.catalog.compile import Compiled
+    from sidecar.catalog.finding import Finding
+    from sidecar.ports import PolicyEngine
+
+_CASES = Path("tests/decisions")
+
+
+@click.command(name="test")
+@click.argument("cases", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--plans", type=click.Path(path_type=Path), help="The catalog.  [default: plans.yaml]")
+@click.option("--policies", type=click.Path(path_type=Path), help="The policies.  [default: policies]")
+@click.option("--engine", type=click.Choice(["embedded", "opa"]), default="embedded", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
+def command(
+    cases: tuple[Path, ...], plans: Path | None, policies: Path | None, engine: str, *, as_json: bool
+) -> None:
+    """Ask what the stories in CASES ask, and say which are answered otherwise than they want.
+
+    CASES are YAML files, or folders of them.  [default: tests/decisions]
+
+    Exit code 1 if a story is answered otherwise, or a file has problems.
+    """
+    compiled = compiled_at(plans or here_or_shipped("plans.yaml"), policies or here_or_shipped("policies"))
+    stories, problems = _told(cases or (_CASES,), compiled.catalog)
+    with _engine(engine, compiled) as policy:
+        rehearsal = Rehearsal(policy, compiled=compiled)
+        outcome = [(story, rehearsal.differences(story, deadline=inf)) for story in stories]
+    print(_as_json(outcome, problems) if as_json else "\n".join(_lines(outcome, problems)))
+    if problems or any(differences for _, differences in outcome):
+        sys.exit(EXIT_FOUND)
+
+
+@contextmanager
+def _engine(name: str, compiled: Compiled) -> Iterator[PolicyEngine]:
+    if name == "embedded":
+        yield embedded_engine(compiled)
+        return
+    with local_opa(compiled) as url:
+        yield OpaEngine(url, revision=compiled.revision)
+
+
+def _told(cases: tuple[Path, ...], catalog: Catalog) -> tuple[list[Story], list[Finding]]:
+    stories: list[Story] = []
+    problems: list[Finding] = []
+    for path in (file for each in cases for file in _files(each)):
+        told = stories_in(plans_text(path), source=str(path), catalog=catalog)
+        stories += told.stories
+        problems += told.problems
+    return stories, problems
+
+
+def _files(path: Path) -> list[Path]:
+    """Nothing to ask would look like all is well: ConfigError."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(each for pattern in ("*.yaml", "*.yml") for each in path.rglob(pattern) if each.is_file())
+    if not found:
+        detail = "no *.yaml in this folder: nothing would be asked"
+        raise ConfigError(f"{path}: {detail}", problems=(Problem(pointer=str(path), detail=detail),))
+    return found
+
+
+def _lines(outcome: list[tuple[Story, list[Difference]]], problems: list[Finding]) -> Iterator[str]:
+    yield from map(str, problems)
+    failed = [(story, differences) for story, differences in outcome if differences]
+    for story, differences in failed:
+        yield f"{_place(story)}: {story.sentence}"
+        for each in differences:
+            yield f"  - {each.field}: {_shown(each.wanted)}"
+            yield f"  + {each.field}: {_shown(each.got)}"
+    if failed:
+        yield "- is what the story wants, + what the answer is"
+    stories = "story" if len(outcome) == 1 else "stories"
+    yield f"{len(outcome)} {stories} asked, {len(outcome) - len(failed)} answered as wanted"
+
+
+def _as_json(outcome: list[tuple[Story, list[Difference]]], problems: list[Finding]) -> str:
+    document = {
+        "problems": [finding.document for finding in problems],
+        "stories": [
+            {
+                "source": story.source,
+                "line": story.line,
+                "column": story.column,
+                "story": story.sentence,
+                "passed": not differences,
+                "differences": [
+                    {"field": each.field, "wanted": each.wanted, "got": each.got} for each in differences
+                ],
+            }
+            for story, differences in outcome
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _place(story: Story) -> str:
+    return f"{story.source}:{story.line}:{story.column}"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - what a file or an answer holds
+    """As a file would have it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,134 @@
+"""Whoever breaks a rule or a table entry is told: each of hundreds of small faults is caught by some test."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from sidecar.audit.cells import cells
+from sidecar.catalog.compile import policy_data
+from sidecar.catalog.load import compiled_at
+from sidecar.engines.embedded import EmbeddedEngine
+from sidecar.errors import ConfigError, DependencyError
+from sidecar.settings import shipped
+from sidecar.situation import situation_bytes
+from tests.audit.faults import faults
+from tests.audit.reference import verdict_about
+from tests.servers import opa
+from tests.values import FAR_AWAY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.model import Situation, Verdict
+    from tests.audit.faults import Fault
+
+POLICIES = shipped("policies")
+COMPILED = compiled_at(shipped("plans.yaml"), POLICIES)
+SEED = 20_261
+MOST_CELLS = 100  # besides those that a fault names: what they do not show, the tests in Rego do
+# Changes that change no verdict at all, each with the reason why: they are no faults.
+HARMLESS = {
+    r"authz/decision.rego:\d+: count\(denials\) > 0 — the line removed": (
+        "where nobody denies there is no first reason, so this verdict is undefined anyhow: said for readers"
+    ),
+    r"plans/actions/[^/]+/while_suspended — removed": "what is missing opens no door: as good as false",
+    r"plans/actions/[^/]+/roles — in another order": "all may, so nobody is ever told which roles",
+    r"plans/(features|meters)(/\d+)? — removed": "no rule looks at these two lists: they are for readers",
+}
+
+
+class Known(NamedTuple):
+    cell: Situation
+    asked: bytes
+    wanted: Verdict
+
+
+def caught_by(fault: Fault, known: list[Known], folder: Path) -> str | None:
+    if not decides_as_before(fault, known):
+        return "a cell of the catalog"
+    of_policies = fault.modules is not COMPILED.modules  # the tests in Rego have plans of their own
+    return "a test in Rego" if of_policies and not passes_the_tests_in_rego(fault, folder) else None
+
+
+def decides_as_before(fault: Fault, known: list[Known]) -> bool:
+    data = json.dumps({"authz": {"plans": fault.plans}}).encode()
+    named = [each for each in known if {each.cell.action, each.cell.plan} & fault.names]
+    try:
+        engine = EmbeddedEngine(fault.modules, data, revision=COMPILED.revision)
+        return all(
+            engine.verdict(each.asked, deadline=FAR_AWAY) == each.wanted
+            for each in (*named, *known[:MOST_CELLS])
+        )
+    except (ConfigError, DependencyError):
+        return False
+
+
+def passes_the_tests_in_rego(fault: Fault, folder: Path) -> bool:
+    for path, text in fault.modules.items():
+        (folder / path).write_text(text)
+    return opa("test", folder).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def seeded() -> list[Fault]:
+    return list(faults(COMPILED.modules, policy_data(COMPILED.catalog, revision=COMPILED.revision)))
+
+
+@pytest.mark.opa
+@pytest.mark.slow
+def test_every_seeded_fault_is_caught(seeded, tmp_path, capsys):
+    folder = tmp_path / "policies"
+    shutil.copytree(POLICIES, folder)
+    catalog, revision = COMPILED.catalog, COMPILED.revision
+    known = [
+        Known(cell, situation_bytes(cell), verdict_about(cell, catalog=catalog, revision=revision))
+        for cell in cells(catalog)
+    ]
+    Random(SEED).shuffle(known)  # noqa: S311 - the same order every time
+
+    by = {fault.what: caught_by(fault, known, folder) for fault in seeded}
+
+    caught = Counter(who for who in by.values() if who)
+    missed = {what: reason_why_harmless(what) for what, who in by.items() if who is None}
+    faulty = len(by) - len([reason for reason in missed.values() if reason])
+    with capsys.disabled():
+        shares = ", ".join(f"{count} by {who}" for who, count in caught.most_common())
+        score = f"{caught.total()} of {faulty} seeded faults caught: {shares}"
+        sys.stdout.write(f"\n{score}; {len(by) - faulty} more changes change no verdict\n")
+    assert [what for what, reason in missed.items() if reason is None] == []
+    assert set(missed.values()) == set(HARMLESS.values())
+
+
+def reason_why_harmless(what: str) -> str | None:
+    return next((reason for pattern, reason in HARMLESS.items() if re.fullmatch(pattern, what)), None)
+
+
+def test_each_fault_is_another_one(seeded):
+    kinds = Counter(re.sub(r".* — (\S+ )*?(\S+)$", r"\2", fault.what) for fault in seeded)
+
+    assert len({fault.what for fault in seeded}) == len(seeded)
+    assert len({(*fault.modules.values(), json.dumps(fault.plans)) for fault in seeded}) == len(seeded)
+    assert {"removed", "turned", "flipped", "lost", "moved"} <= set(kinds)
+
+
+def test_every_rule_is_removed_once(seeded):
+    removed = [fault.what for fault in seeded if fault.what.endswith("the rule removed")]
+    rules = re.findall(r"^(?!package)[a-z_]+.*$", "\n".join(COMPILED.modules.values()), re.MULTILINE)
+
+    assert [what.split(": ", 1)[1].removesuffix(" — the rule removed") for what in removed] == rules
+
+
+def test_every_comparison_is_turned(seeded):
+    turned = [fault.what for fault in seeded if fault.what.endswith("turned")]
+    code = re.sub(r"#.*", "", "\n".join(COMPILED.modules.values()))
+    ins = len(re.findall(r" in ", code)) - len(re.findall(r"\b(?:some|every) [\w, ]+ in ", code))
+
+    assert len(turned) == len(re.findall(r" (?:==|!=|<|>|<=|>=) ", code)) + ins
