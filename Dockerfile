@@ -3,7 +3,9 @@ FROM python:3.11-slim AS build
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md plans.yaml ./
 COPY policies policies
+COPY schemas schemas
 COPY sql sql
+COPY worlds worlds
 COPY sidecar sidecar
 RUN python -m venv /opt/sidecar \
     && /opt/sidecar/bin/pip install --no-cache-dir --no-compile -c constraints.txt . \
