@@ -125,6 +125,11 @@ _answers := {
 		"custom": {"no_pages_today", "first_by_name", "no_readers"},
 		"want": {"reason": "denied_by_policy", "detail": "first_by_name"},
 	},
+	"a rule that denies in another form than a set of codes is not passed over": {
+		"given": {},
+		"custom": true,
+		"want": {"allow": false, "reason": "denied_by_policy", "status": 403, "detail": null},
+	},
 	"payment is required where a plan would help": {
 		"given": {"action": "page.audit", "role": "owner"},
 		"want": {"status": 402, "upgrade": ["full"]},
@@ -183,4 +188,9 @@ test_nothing_is_granted_that_nobody_grants if {
 
 test_it_is_the_role_that_grants if {
 	data.authz.grants == {"role"} with input as _reading with data.authz.plans as _plans
+}
+
+test_without_rules_of_the_companys_own_nothing_is_missing if {
+	verdict := data.authz.decision with input as _reading with data.authz.plans as _plans with data.custom as {}
+	verdict.reason == "granted"
 }

@@ -25,6 +25,8 @@ denials contains "quota_exceeded" if not _room
 
 denials contains "denied_by_policy" if count(_custom_denials) > 0
 
+denials contains "denied_by_policy" if not _custom_legible
+
 _member if input.role in _catalog.roles
 
 _declared if is_array(_action.roles)
@@ -84,6 +86,13 @@ _exceeded_given if _stands(input.exceeded)
 # --- rules of the company's own: they can deny, and nothing else
 
 _custom_denials contains code if some code in data.custom.denials
+
+# What they say in another form would not be heard. No code comes with it, so it is an outage, for all to see.
+_custom_legible if not _custom_given
+
+_custom_legible if is_set(data.custom.denials)
+
+_custom_given if _stands(data.custom.denials)
 
 # True of anything that is there at all, false and null too.
 _stands(_)

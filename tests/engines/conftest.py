@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,19 +57,24 @@ def engine(request: pytest.FixtureRequest):
 
 
 @pytest.fixture(params=ENGINES)
-def engine_of(request: pytest.FixtureRequest, compiled: Compiled) -> Iterator[Callable[..., PolicyEngine]]:
-    """Makes an engine of that kind of other policies: Rego text, data and a revision."""
-    if request.param == "embedded":
-        yield lambda rego, *, revision="r1": EmbeddedEngine({"authz.rego": rego}, b"{}", revision=revision)
-        return
+def engine_by(request: pytest.FixtureRequest) -> Iterator[Callable[..., PolicyEngine]]:
+    """Makes an engine of that kind of what was compiled."""
+    with ExitStack() as running:
 
-    stack = []
+        def engine(compiled: Compiled, *, revision: str | None = None) -> PolicyEngine:
+            revision = revision or compiled.revision
+            if request.param == "embedded":
+                return EmbeddedEngine(compiled.modules, compiled.data, revision=revision)
+            return OpaEngine(running.enter_context(opa_server(bundle(compiled))), revision=revision)
 
-    def started(rego: str, *, revision: str = "r1") -> OpaEngine:
-        server = opa_server(bundle(replace(compiled, modules={"authz/authz.rego": rego})))
-        stack.append(server)
-        return OpaEngine(server.__enter__(), revision=revision)
+        yield engine
 
-    yield started
-    for server in stack:
-        server.__exit__(None, None, None)
+
+@pytest.fixture
+def engine_of(engine_by: Callable[..., PolicyEngine], compiled: Compiled) -> Callable[..., PolicyEngine]:
+    """Makes an engine of that kind of other policies: Rego text and a revision."""
+
+    def engine(rego: str, *, revision: str = "r1") -> PolicyEngine:
+        return engine_by(replace(compiled, modules={"authz/authz.rego": rego}), revision=revision)
+
+    return engine

@@ -8,6 +8,7 @@ from time import monotonic
 
 import pytest
 
+from sidecar.catalog.compile import compiled as compile_
 from sidecar.errors import EngineMisbehaved, EngineUnavailable, RevisionMismatch
 from tests.engines.documents import a_grant, text_of
 from tests.values import FAR_AWAY
@@ -154,3 +155,12 @@ def test_threads_get_the_answers_to_their_own_questions(engine, all_cells):
 
     assert [cell for each in wrong for cell in each] == []
     assert len(set(alone.values())) > 5
+
+
+@pytest.mark.parametrize("rule", ['denials := {"code": true} if input.role', "denials contains 7"])
+def test_a_rule_of_ones_own_that_denies_in_another_form_is_an_outage(engine_by, compiled, rule):
+    modules = {**compiled.modules, "custom/embargo.rego": f"package custom\n\n{rule}\n"}
+    engine = engine_by(compile_(compiled.catalog, modules))
+
+    with pytest.raises(EngineMisbehaved, match="/detail: expected the code of the rule that denied"):
+        engine.verdict(a_cell(exceeded={}), deadline=FAR_AWAY)

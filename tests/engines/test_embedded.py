@@ -60,6 +60,16 @@ def test_rules_that_contradict_each_other_are_an_error():
         engine.verdict(b'{"role":"a","plan":"b"}', deadline=FAR_AWAY)
 
 
+def test_a_rule_of_ones_own_that_denies_without_a_code_is_an_outage(compiled):
+    """An OPA server refuses to load it, for its type: here it must not be passed over."""
+    modules = {**compiled.modules, "custom/embargo.rego": "package custom\n\ndenials if input.role\n"}
+    engine = EmbeddedEngine(modules, compiled.data, revision=compiled.revision)
+    member = {"action": "platform.use", "role": "member", "plan": "pro", "status": "active"}
+
+    with pytest.raises(EngineMisbehaved, match="/detail: expected the code of the rule that denied"):
+        engine.verdict(json.dumps(member).encode(), deadline=FAR_AWAY)
+
+
 @pytest.mark.parametrize("text", ['"', "\\", "\n", "\x00"])
 def test_context_that_it_would_misread_is_refused(embedded, text):
     situation = json.dumps({"action": None, "context": {"path": text}}).encode()
