@@ -16,6 +16,11 @@ SidecarError
 ├── ReservationExpired          it came too late, and there is no right or room any more
 ├── CommitExceedsReservation    more was committed than reserved
 ├── RefundExceedsUse            more was given back than taken
+├── UnknownMember               a member named somebody who is not in his workspace
+├── UnknownInvitation           a member named an invitation that is not open
+├── InvitationInvalid           whoever accepts has none that is good
+├── OwnerMustTransfer           the one owner cannot go or become less
+├── UseTransfer                 nobody is made owner by a change of role
 ├── Interrupted                 a command could not go on: one line says why
 └── DependencyError             something we need failed: never a decision
     ├── EngineUnavailable       the policy engine did not answer in time
@@ -24,6 +29,7 @@ SidecarError
     ├── FactsUnavailable        PostgreSQL did not answer in time
     ├── UsageContended          too many at once want the same quota, or its workspace is changing
     ├── FactsMisread            PostgreSQL answered outside its contract
+    ├── WorkspaceContended      the workspace is being changed by too many at once
     └── IdentityUnavailable     the identity provider's keys cannot be had
 """
 
@@ -122,6 +128,26 @@ class RefundExceedsUse(SidecarError):
     code = "refund_exceeds_use"
 
 
+class UnknownMember(SidecarError):
+    code = "unknown_member"
+
+
+class UnknownInvitation(SidecarError):
+    code = "unknown_invitation"
+
+
+class InvitationInvalid(SidecarError):
+    code = "invitation_invalid"
+
+
+class OwnerMustTransfer(SidecarError):
+    code = "owner_must_transfer"
+
+
+class UseTransfer(SidecarError):
+    code = "use_transfer"
+
+
 class Interrupted(SidecarError):
     code = "interrupted"
 
@@ -154,6 +180,12 @@ class UsageContended(DependencyError):
 
 class FactsMisread(DependencyError):
     code = "facts_misread"
+
+
+class WorkspaceContended(DependencyError):
+    """Nothing was done."""
+
+    code = "workspace_contended"
 
 
 class IdentityUnavailable(DependencyError):

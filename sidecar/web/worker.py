@@ -19,8 +19,11 @@ from sidecar.engines.installed import embedded_engine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import ConfigError, DependencyError, Problem, RevisionMismatch, SidecarError
+from sidecar.invitations import Invitations
+from sidecar.people import People
 from sidecar.situation import situation_bytes
 from sidecar.store.ledger import PostgresLedger
+from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.web.app import Application
@@ -125,19 +128,23 @@ class Worker:
         self._readiness: tuple[float, Readiness] | None = None
         self._loaded = loaded
         self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
+        authorizer = Authorizer(
+            catalog=compiled.catalog,
+            context_fields=compiled.context_fields,
+            policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
+            facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
+            ledger=MeasuredLedger(
+                PostgresLedger(self._store.connections, catalog=compiled.catalog),
+                metrics=self._metrics,
+                trace=trace,
+            ),
+        )
+        people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
         self.application = Application(
             Service(
-                authorizer=Authorizer(
-                    catalog=compiled.catalog,
-                    context_fields=compiled.context_fields,
-                    policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
-                    facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
-                    ledger=MeasuredLedger(
-                        PostgresLedger(self._store.connections, catalog=compiled.catalog),
-                        metrics=self._metrics,
-                        trace=trace,
-                    ),
-                ),
+                authorizer=authorizer,
+                people=People(authorizer, store=people),
+                invitations=Invitations(authorizer, store=people),
                 workspaces=self._workspaces,
                 callers=loaded.callers,
                 identities=loaded.identities,
