@@ -100,9 +100,13 @@ class Authorizer:
         [facts] = self._facts.facts([(user, workspace)], deadline=deadline)
         if facts is None or facts.role not in self.catalog.roles:
             raise NotAMember
+        return self.entitled(user, facts, deadline=deadline)
+
+    def entitled(self, user: str, facts: Facts, *, deadline: float) -> Entitlements:
+        """As entitlements, of a member by these *facts*."""
 
         def allowed(action: str) -> bool:
-            question = Question(user=user, workspace=workspace, action=action)
+            question = Question(user=user, workspace=facts.slug, action=action)
             return self._verdict(question, self.catalog.actions[action].takes, facts, deadline=deadline)[
                 0
             ].allow

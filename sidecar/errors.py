@@ -5,6 +5,7 @@ SidecarError
 ├── BadQuestion                 the caller's request
 ├── UnknownCaller               the caller did not prove itself
 ├── CallerForbidden             the caller's token lacks the scope
+├── UnknownUser                 the end user did not prove himself
 ├── UnknownWorkspace            an administrator named a workspace that is not there
 ├── UnknownPlan                 an administrator named a plan that is not sold
 ├── NotAMember                  a user asked about a workspace that is not his
@@ -15,6 +16,11 @@ SidecarError
 ├── ReservationExpired          it came too late, and there is no right or room any more
 ├── CommitExceedsReservation    more was committed than reserved
 ├── RefundExceedsUse            more was given back than taken
+├── UnknownMember               a member named somebody who is not in his workspace
+├── UnknownInvitation           a member named an invitation that is not open
+├── InvitationInvalid           whoever accepts has none that is good
+├── OwnerMustTransfer           the one owner cannot go or become less
+├── UseTransfer                 nobody is made owner by a change of role
 ├── Interrupted                 a command could not go on: one line says why
 └── DependencyError             something we need failed: never a decision
     ├── EngineUnavailable       the policy engine did not answer in time
@@ -22,7 +28,9 @@ SidecarError
     ├── RevisionMismatch        the policy engine answered by another revision
     ├── FactsUnavailable        PostgreSQL did not answer in time
     ├── UsageContended          too many at once want the same quota, or its workspace is changing
-    └── FactsMisread            PostgreSQL answered outside its contract
+    ├── FactsMisread            PostgreSQL answered outside its contract
+    ├── WorkspaceContended      the workspace is being changed by too many at once
+    └── IdentityUnavailable     the identity provider's keys cannot be had
 """
 
 from __future__ import annotations
@@ -76,6 +84,10 @@ class CallerForbidden(SidecarError):
     code = "scope_missing"
 
 
+class UnknownUser(SidecarError):
+    code = "user_unauthenticated"
+
+
 class UnknownWorkspace(SidecarError):
     code = "unknown_workspace"
 
@@ -116,6 +128,26 @@ class RefundExceedsUse(SidecarError):
     code = "refund_exceeds_use"
 
 
+class UnknownMember(SidecarError):
+    code = "unknown_member"
+
+
+class UnknownInvitation(SidecarError):
+    code = "unknown_invitation"
+
+
+class InvitationInvalid(SidecarError):
+    code = "invitation_invalid"
+
+
+class OwnerMustTransfer(SidecarError):
+    code = "owner_must_transfer"
+
+
+class UseTransfer(SidecarError):
+    code = "use_transfer"
+
+
 class Interrupted(SidecarError):
     code = "interrupted"
 
@@ -148,3 +180,13 @@ class UsageContended(DependencyError):
 
 class FactsMisread(DependencyError):
     code = "facts_misread"
+
+
+class WorkspaceContended(DependencyError):
+    """Nothing was done."""
+
+    code = "workspace_contended"
+
+
+class IdentityUnavailable(DependencyError):
+    code = "identity_unavailable"

@@ -1,6 +1,12 @@
 -- What the migrations add up to, for readers. Written by tests/postgres/schema_text.py, compared by a test:
 -- change the schema by a migration, never here.
 
+TABLE authz.action_roles (
+    action text COLLATE "C" NOT NULL,
+    role text COLLATE "C" NOT NULL,
+    CONSTRAINT action_roles_pkey PRIMARY KEY (action, role)
+);
+
 TABLE authz.catalog (
     only_row boolean NOT NULL DEFAULT true,
     revision text NOT NULL,
@@ -34,6 +40,19 @@ TABLE authz.migrations (
     checksum text NOT NULL,
     applied_at timestamp with time zone NOT NULL DEFAULT now(),
     CONSTRAINT migrations_pkey PRIMARY KEY (number)
+);
+
+TABLE authz.outbox (
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    workspace_id uuid NOT NULL,
+    actor text NOT NULL,
+    actor_kind text NOT NULL,
+    kind text NOT NULL,
+    data jsonb NOT NULL,
+    CONSTRAINT outbox_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['user'::text, 'caller'::text, 'sql'::text]))),
+    CONSTRAINT outbox_pkey PRIMARY KEY (workspace_id, id)
 );
 
 TABLE authz.plan_features (
@@ -161,6 +180,25 @@ TABLE authz.workspace_features (
     CONSTRAINT workspace_features_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES authz.workspaces(id) ON DELETE CASCADE
 );
 
+TABLE authz.workspace_invitations (
+    workspace_id uuid NOT NULL,
+    id uuid NOT NULL,
+    email text COLLATE "C" NOT NULL,
+    role text COLLATE "C" NOT NULL,
+    invited_by text COLLATE "C" NOT NULL,
+    token_hash bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT workspace_invitations_email_check CHECK (((length(email) >= 3) AND (length(email) <= 320))),
+    CONSTRAINT workspace_invitations_email_key UNIQUE (workspace_id, email),
+    CONSTRAINT workspace_invitations_expires_at_check CHECK ((expires_at <= (created_at + '7 days'::interval))),
+    CONSTRAINT workspace_invitations_pkey PRIMARY KEY (workspace_id, id),
+    CONSTRAINT workspace_invitations_role_check CHECK ((role <> 'owner'::text)),
+    CONSTRAINT workspace_invitations_token_hash_check CHECK ((length(token_hash) = 32)),
+    CONSTRAINT workspace_invitations_token_hash_key UNIQUE (token_hash),
+    CONSTRAINT workspace_invitations_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES authz.workspaces(id) ON DELETE CASCADE
+);
+
 TABLE authz.workspace_memberships (
     workspace_id uuid NOT NULL,
     user_id text COLLATE "C" NOT NULL,
@@ -195,6 +233,10 @@ TABLE authz.workspaces (
     member_count bigint NOT NULL DEFAULT 0,
     facts_version bigint NOT NULL DEFAULT 1,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
+    deleted_at timestamp with time zone,
+    deleted_by text COLLATE "C",
+    members_before jsonb,
+    CONSTRAINT workspaces_deleted_check CHECK ((((deleted_at IS NULL) = (deleted_by IS NULL)) AND ((deleted_at IS NULL) = (members_before IS NULL)))),
     CONSTRAINT workspaces_id_check CHECK ((id <> '00000000-0000-0000-0000-000000000000'::uuid)),
     CONSTRAINT workspaces_member_count_check CHECK ((member_count >= 0)),
     CONSTRAINT workspaces_name_check CHECK (((length(name) >= 1) AND (length(name) <= 256))),
@@ -205,6 +247,8 @@ TABLE authz.workspaces (
     CONSTRAINT workspaces_status_check CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text])))
 );
 
+CREATE INDEX outbox_transaction_id_idx ON authz.outbox USING btree (transaction, id);
+
 CREATE INDEX usage_keys_expires_at_idx ON authz.usage_keys USING btree (expires_at);
 
 CREATE INDEX usage_reservations_expires_at_idx ON authz.usage_reservations USING btree (expires_at);
@@ -213,7 +257,76 @@ CREATE UNIQUE INDEX workspace_memberships_owner_key ON authz.workspace_membershi
 
 CREATE INDEX workspace_memberships_user_id_idx ON authz.workspace_memberships USING btree (user_id, workspace_id);
 
+CREATE INDEX workspaces_deleted_at_idx ON authz.workspaces USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
+
 CREATE INDEX workspaces_plan_tier_idx ON authz.workspaces USING btree (plan_tier);
+
+CREATE OR REPLACE FUNCTION authz.accept_invitation(workspace_id uuid, facts_version bigint, token_hash text, user_id text, email text, meters text[], limits bigint[])
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    moment timestamptz;
+    members bigint;
+    claimed authz.workspace_invitations;
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    moment := clock_timestamp(); -- after the lock
+    SELECT w.member_count INTO members FROM authz.workspaces AS w WHERE w.id = accept_invitation.workspace_id;
+    IF NOT authz.seats_for(workspace_id, members + 1, meters, limits, moment) THEN
+        RETURN 'full';
+    END IF;
+
+    DELETE FROM authz.workspace_invitations AS i
+    WHERE i.token_hash = decode(accept_invitation.token_hash, 'hex')
+      AND i.workspace_id = accept_invitation.workspace_id
+      AND i.email = accept_invitation.email
+      AND i.expires_at > moment
+      AND NOT EXISTS (
+          SELECT FROM authz.workspace_memberships AS m
+          WHERE m.workspace_id = i.workspace_id AND m.user_id = accept_invitation.user_id
+      )
+    RETURNING i.* INTO claimed;
+    IF NOT FOUND THEN
+        RETURN 'invalid';
+    END IF;
+    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
+    VALUES (claimed.workspace_id, accept_invitation.user_id, claimed.role);
+    PERFORM authz.record(workspace_id, 'invitation.accepted', authz.invitation_document(claimed));
+    RETURN 'joined';
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.acting_as(actor text, kind text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    PERFORM set_config('authz.actor', acting_as.actor, true), set_config('authz.actor_kind', acting_as.kind, true);
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.actor()
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+RETURN COALESCE(NULLIF(current_setting('authz.actor'::text, true), ''::text), (SESSION_USER)::text)
+;
+
+CREATE OR REPLACE FUNCTION authz.actor_kind()
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+RETURN COALESCE(NULLIF(current_setting('authz.actor_kind'::text, true), ''::text), 'sql'::text)
+;
 
 CREATE OR REPLACE FUNCTION authz.amounts_in(charges jsonb)
  RETURNS jsonb
@@ -245,6 +358,25 @@ BEGIN ATOMIC
  SELECT catalog.revision
     FROM authz.catalog;
 END
+;
+
+CREATE OR REPLACE FUNCTION authz.change_role(workspace_id uuid, facts_version bigint, user_id text, role text)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    UPDATE authz.workspace_memberships AS m
+    SET role = change_role.role
+    WHERE m.workspace_id = change_role.workspace_id
+      AND m.user_id = change_role.user_id
+      AND m.role NOT IN ('owner', change_role.role)
+      AND change_role.role <> 'owner';
+    RETURN authz.member_of(workspace_id, user_id);
+END;
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.charge(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint, kind text, user_id text, action text, resource text, decision_id text, moment timestamp with time zone)
@@ -455,6 +587,94 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.create_workspace(workspace_id uuid, user_id text, name text)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    stem CONSTANT text := authz.slug_after(create_workspace.name);
+    candidate text := stem;
+    founder_role text;
+BEGIN
+    LOOP
+        INSERT INTO authz.workspaces (id, slug, name, plan_tier)
+        SELECT create_workspace.workspace_id, candidate, create_workspace.name, c.default_plan FROM authz.catalog AS c
+        ON CONFLICT DO NOTHING;
+        EXIT WHEN FOUND;
+        -- The id is the sidecar's, and new for each question: if it is there, this is the second time.
+        EXIT WHEN EXISTS (SELECT FROM authz.workspaces AS w WHERE w.id = create_workspace.workspace_id);
+        IF NOT EXISTS (SELECT FROM authz.catalog) THEN
+            RAISE EXCEPTION 'no catalog is published, so there is no default plan: run sidecar migrate';
+        END IF;
+        candidate := stem || '-' || left(replace(gen_random_uuid()::text, '-', ''), 8);
+    END LOOP;
+    SELECT r.name INTO founder_role FROM authz.roles AS r ORDER BY r.name = 'owner' DESC, r.rank DESC LIMIT 1;
+    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
+    VALUES (create_workspace.workspace_id, create_workspace.user_id, founder_role)
+    ON CONFLICT ON CONSTRAINT workspace_memberships_pkey DO NOTHING;
+    RETURN (
+        SELECT json_build_object(
+            'id', w.id, 'name', w.name, 'slug', w.slug, 'plan_tier', w.plan_tier, 'role', founder_role
+        )
+        FROM authz.workspaces AS w
+        WHERE w.id = create_workspace.workspace_id
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.decided_by(workspace_id uuid, facts_version bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    PERFORM FROM authz.workspaces AS w
+    WHERE w.id = decided_by.workspace_id AND w.facts_version = decided_by.facts_version AND w.deleted_at IS NULL
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'workspace % has changed since', workspace_id USING ERRCODE = 'AZ010';
+    END IF;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.delete_workspace(workspace_id uuid, facts_version bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    UPDATE authz.workspaces AS w
+    SET deleted_at = clock_timestamp(),
+        deleted_by = authz.actor(),
+        members_before = (
+            SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                'user_id', m.user_id, 'role', m.role, 'joined_at', m.joined_at
+            ) ORDER BY m.user_id), '[]')
+            FROM authz.workspace_memberships AS m
+            WHERE m.workspace_id = delete_workspace.workspace_id
+        )
+    WHERE w.id = delete_workspace.workspace_id;
+    DELETE FROM authz.workspace_invitations AS i WHERE i.workspace_id = delete_workspace.workspace_id;
+    DELETE FROM authz.workspace_memberships AS m WHERE m.workspace_id = delete_workspace.workspace_id;
+    RETURN 'deleted';
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.email_of(user_id text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN (SELECT u.email FROM authz.users u WHERE (u.id = email_of.user_id))
+;
+
 CREATE OR REPLACE FUNCTION authz.facts(users text[], workspaces text[])
  RETURNS json
  LANGUAGE plpgsql
@@ -507,6 +727,124 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.invitation_by_token(token_hash text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+ SET "TimeZone" TO 'UTC'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT authz.invitation_document(i)
+            || jsonb_build_object('workspace_id', w.id, 'members', w.member_count)
+        FROM authz.workspace_invitations AS i
+        JOIN authz.workspaces AS w ON w.id = i.workspace_id
+        WHERE i.token_hash = decode(invitation_by_token.token_hash, 'hex')
+          AND i.expires_at > statement_timestamp()
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.invitation_document(invitation authz.workspace_invitations)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+RETURN jsonb_build_object('id', (invitation).id, 'email', (invitation).email, 'role', (invitation).role, 'invited_by', (invitation).invited_by, 'created_at', (invitation).created_at, 'expires_at', (invitation).expires_at)
+;
+
+CREATE OR REPLACE FUNCTION authz.invitations_of(workspace_id uuid, after text, at_most integer)
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+ SET "TimeZone" TO 'UTC'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(json_agg(authz.invitation_document(page) ORDER BY page.email), '[]')
+        FROM (
+            SELECT i.*
+            FROM authz.workspace_invitations AS i
+            WHERE i.workspace_id = invitations_of.workspace_id
+              AND i.expires_at > statement_timestamp()
+              AND i.email > COALESCE(invitations_of.after, '')
+            ORDER BY i.email
+            LIMIT invitations_of.at_most
+        ) AS page
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.invite(workspace_id uuid, facts_version bigint, id uuid, invited_by text, email text, role text, token_hash text, meters text[], limits bigint[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    moment timestamptz;
+    members bigint;
+    made authz.workspace_invitations;
+    replaced authz.workspace_invitations;
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    moment := clock_timestamp(); -- after the lock
+    SELECT w.member_count INTO members FROM authz.workspaces AS w WHERE w.id = invite.workspace_id;
+    IF NOT authz.seats_for(
+        workspace_id, members + authz.open_invitations(workspace_id, moment, email) + 1, meters, limits, moment
+    ) THEN
+        RETURN NULL;
+    END IF;
+
+    DELETE FROM authz.workspace_invitations AS i
+    WHERE i.workspace_id = invite.workspace_id AND i.expires_at <= moment;
+    DELETE FROM authz.workspace_invitations AS i
+    WHERE i.workspace_id = invite.workspace_id AND i.email = invite.email
+    RETURNING i.* INTO replaced;
+    IF FOUND THEN
+        PERFORM authz.record(workspace_id, 'invitation.replaced', authz.invitation_document(replaced));
+    END IF;
+    INSERT INTO authz.workspace_invitations AS i
+        (workspace_id, id, email, role, invited_by, token_hash, created_at, expires_at)
+    VALUES (
+        invite.workspace_id,
+        invite.id,
+        invite.email,
+        invite.role,
+        invite.invited_by,
+        decode(invite.token_hash, 'hex'),
+        moment,
+        moment + interval '7 days'
+    )
+    RETURNING i.* INTO made;
+    PERFORM authz.record(workspace_id, 'invitation.created', authz.invitation_document(made));
+    RETURN authz.invitation_document(made);
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.is_invited(workspace_id uuid, email text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM authz.workspace_invitations AS i
+        WHERE i.workspace_id = is_invited.workspace_id
+          AND i.email = is_invited.email
+          AND i.expires_at > statement_timestamp()
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.is_slug(candidate text)
  RETURNS boolean
  LANGUAGE sql
@@ -540,6 +878,30 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.member_document(membership authz.workspace_memberships)
+ RETURNS json
+ LANGUAGE sql
+ STABLE
+RETURN json_build_object('user', (membership).user_id, 'role', (membership).role, 'email', authz.email_of((membership).user_id), 'joined_at', (membership).joined_at)
+;
+
+CREATE OR REPLACE FUNCTION authz.member_of(workspace_id uuid, user_id text)
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+ SET "TimeZone" TO 'UTC'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT authz.member_document(m)
+        FROM authz.workspace_memberships AS m
+        WHERE m.workspace_id = member_of.workspace_id AND m.user_id = member_of.user_id
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.move_usage(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint)
  RETURNS void
  LANGUAGE sql
@@ -547,6 +909,45 @@ BEGIN ATOMIC
  UPDATE authz.workspace_usage u SET used = (u.used + move_usage.amount)
    WHERE ((u.workspace_id = move_usage.workspace_id) AND (u.meter = move_usage.meter) AND (u.period_start = move_usage.period_start));
 END
+;
+
+CREATE OR REPLACE FUNCTION authz.open_invitations(workspace_id uuid, moment timestamp with time zone, but_of text DEFAULT NULL::text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+BEGIN ATOMIC
+ SELECT count(*) AS count
+    FROM authz.workspace_invitations i
+   WHERE ((i.workspace_id = open_invitations.workspace_id) AND (i.expires_at > open_invitations.moment) AND (i.email IS DISTINCT FROM open_invitations.but_of));
+END
+;
+
+CREATE OR REPLACE FUNCTION authz.people_of(workspace_id uuid, after text, at_most integer)
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+ SET "TimeZone" TO 'UTC'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(json_agg(authz.member_document(page) ORDER BY page.user_id), '[]')
+        FROM (
+            SELECT m.*
+            FROM authz.workspace_memberships AS m
+            WHERE m.workspace_id = people_of.workspace_id
+              AND m.user_id > COALESCE(people_of.after, '') -- which no user is
+            ORDER BY m.user_id
+            LIMIT people_of.at_most
+        ) AS page
+    );
+END;
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.period_of(per text, anchored_at timestamp with time zone, at timestamp with time zone)
@@ -577,6 +978,31 @@ BEGIN
         RETURN tstzrange(midnight AT TIME ZONE 'UTC', (midnight + interval '1 day') AT TIME ZONE 'UTC');
     END IF;
     RETURN tstzrange('-infinity', 'infinity');
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.purge_workspaces(grace interval DEFAULT '30 days'::interval, at_most integer DEFAULT 100)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    purged integer;
+BEGIN
+    WITH due AS (
+        SELECT w.id
+        FROM authz.workspaces AS w
+        WHERE w.deleted_at <= clock_timestamp() - grace
+          AND w.member_count = 0 -- somebody is in it again: restored by hand
+        ORDER BY w.deleted_at
+        LIMIT at_most
+        FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM authz.workspaces AS w USING due WHERE w.id = due.id;
+    GET DIAGNOSTICS purged = ROW_COUNT;
+    RETURN purged;
 END;
 $function$
 ;
@@ -644,6 +1070,139 @@ AS $function$
 BEGIN
     NEW.facts_version := OLD.facts_version + 1;
     RETURN NEW;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.record(workspace_id uuid, kind text, data jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+BEGIN ATOMIC
+ INSERT INTO authz.outbox (workspace_id, actor, actor_kind, kind, data)
+   VALUES (record.workspace_id, authz.actor(), authz.actor_kind(), record.kind, record.data);
+END
+;
+
+CREATE OR REPLACE FUNCTION authz.record_members()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    who CONSTANT text := authz.actor();
+BEGIN
+    -- A workspace that is not there any more has taken its members with it: that is recorded once, not for each.
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO authz.outbox (workspace_id, actor, actor_kind, kind, data)
+        SELECT
+            n.workspace_id,
+            who,
+            authz.actor_kind(),
+            'member.joined',
+            jsonb_build_object('user', n.user_id, 'role', n.role)
+        FROM new_rows AS n
+        JOIN authz.workspaces AS w ON w.id = n.workspace_id;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO authz.outbox (workspace_id, actor, actor_kind, kind, data)
+        SELECT
+            o.workspace_id,
+            who,
+            authz.actor_kind(),
+            CASE WHEN o.user_id = who AND authz.actor_kind() = 'user' THEN 'member.left' ELSE 'member.removed' END,
+            jsonb_build_object('user', o.user_id, 'role', o.role)
+        FROM old_rows AS o
+        JOIN authz.workspaces AS w ON w.id = o.workspace_id AND w.deleted_at IS NULL;
+    ELSE
+        INSERT INTO authz.outbox (workspace_id, actor, actor_kind, kind, data)
+        SELECT
+            n.workspace_id,
+            who,
+            authz.actor_kind(),
+            'member.role_changed',
+            jsonb_build_object('user', n.user_id, 'from', o.role, 'to', n.role)
+        FROM new_rows AS n
+        JOIN old_rows AS o ON o.workspace_id = n.workspace_id AND o.user_id = n.user_id
+        WHERE n.role <> o.role;
+    END IF;
+    RETURN NULL;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.record_override()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF EXISTS (SELECT FROM authz.workspaces AS w WHERE w.id = OLD.workspace_id) THEN
+            PERFORM authz.record(
+                OLD.workspace_id, 'override.removed', jsonb_build_object('of', OLD.kind, 'name', OLD.name)
+            );
+        END IF;
+    ELSE
+        PERFORM authz.record(NEW.workspace_id, 'override.set', jsonb_build_object(
+            'of', NEW.kind,
+            'name', NEW.name,
+            'value', CASE
+                WHEN NEW.kind = 'feature' THEN to_jsonb(NEW.enabled)
+                WHEN NEW.at_most IS NULL THEN '"unlimited"'
+                ELSE to_jsonb(NEW.at_most)
+            END,
+            'expires_at', NEW.expires_at,
+            'reason', NEW.reason
+        ));
+    END IF;
+    RETURN NULL;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.record_workspace()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        PERFORM authz.record(NEW.id, 'workspace.created', jsonb_build_object(
+            'slug', NEW.slug, 'name', NEW.name, 'plan', NEW.plan_tier
+        ));
+        RETURN NULL;
+    ELSIF TG_OP = 'DELETE' THEN
+        PERFORM authz.record(OLD.id, 'workspace.purged', jsonb_build_object('slug', OLD.slug));
+        RETURN NULL;
+    END IF;
+
+    IF NEW.name <> OLD.name THEN
+        PERFORM authz.record(NEW.id, 'workspace.renamed', jsonb_build_object('from', OLD.name, 'to', NEW.name));
+    END IF;
+    IF NEW.plan_tier <> OLD.plan_tier THEN
+        PERFORM authz.record(
+            NEW.id,
+            'workspace.plan_changed',
+            jsonb_build_object('from', OLD.plan_tier, 'to', NEW.plan_tier, 'as_of', NEW.plan_as_of)
+        );
+    END IF;
+    IF NEW.deleted_at IS NOT NULL AND OLD.deleted_at IS NULL THEN
+        PERFORM authz.record(NEW.id, 'workspace.deleted', jsonb_build_object(
+            'slug', NEW.slug, 'name', NEW.name, 'members', NEW.members_before
+        ));
+    ELSIF NEW.deleted_at IS NULL AND OLD.deleted_at IS NOT NULL THEN
+        PERFORM authz.record(NEW.id, 'workspace.restored', jsonb_build_object('slug', NEW.slug));
+    ELSIF NEW.status <> OLD.status THEN
+        PERFORM authz.record(
+            NEW.id,
+            'workspace.status_changed',
+            jsonb_build_object('from', OLD.status, 'to', NEW.status, 'reason', NEW.status_reason)
+        );
+    END IF;
+    RETURN NULL;
 END;
 $function$
 ;
@@ -826,6 +1385,35 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.remove_member(workspace_id uuid, facts_version bigint, user_id text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    DELETE FROM authz.workspace_memberships AS m
+    WHERE m.workspace_id = remove_member.workspace_id AND m.user_id = remove_member.user_id AND m.role <> 'owner';
+    RETURN 'removed';
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.rename_workspace(workspace_id uuid, facts_version bigint, name text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    UPDATE authz.workspaces AS w SET name = rename_workspace.name WHERE w.id = rename_workspace.workspace_id;
+    RETURN 'renamed';
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.repeat_of(workspace_id uuid, meters text[], resource text, key text, fingerprint text, moment timestamp with time zone)
  RETURNS json
  LANGUAGE plpgsql
@@ -914,6 +1502,89 @@ CREATE OR REPLACE FUNCTION authz.reserved_of(workspace_id uuid, meter text, sinc
  LANGUAGE sql
  STABLE
 RETURN (SELECT (COALESCE(sum(h.amount), (0)::numeric))::bigint AS "coalesce" FROM authz.usage_holds h WHERE ((h.workspace_id = reserved_of.workspace_id) AND (h.meter = reserved_of.meter) AND (h.period_start >= reserved_of.since) AND (h.expires_at > reserved_of.moment)))
+;
+
+CREATE OR REPLACE FUNCTION authz.restore_workspace(workspace_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    before jsonb;
+BEGIN
+    SELECT w.members_before INTO before
+    FROM authz.workspaces AS w
+    WHERE w.id = restore_workspace.workspace_id AND w.deleted_at IS NOT NULL
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no workspace % was deleted and not purged yet', workspace_id USING ERRCODE = 'AZ001';
+    END IF;
+    UPDATE authz.workspaces AS w SET deleted_at = NULL, deleted_by = NULL, members_before = NULL
+    WHERE w.id = restore_workspace.workspace_id;
+    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role, joined_at)
+    SELECT restore_workspace.workspace_id, m.user_id, m.role, m.joined_at
+    FROM jsonb_to_recordset(before) AS m (user_id text, role text, joined_at timestamptz);
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.revoke_invitation(workspace_id uuid, facts_version bigint, id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    revoked authz.workspace_invitations;
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    DELETE FROM authz.workspace_invitations AS i
+    WHERE i.workspace_id = revoke_invitation.workspace_id
+      AND i.id = revoke_invitation.id
+      AND i.expires_at > clock_timestamp()
+    RETURNING i.* INTO revoked;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM authz.record(workspace_id, 'invitation.revoked', authz.invitation_document(revoked));
+    RETURN true;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.seats_for(workspace_id uuid, wanted bigint, meters text[], limits bigint[], moment timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+BEGIN ATOMIC
+ SELECT (NOT (EXISTS ( SELECT
+            FROM (UNNEST(seats_for.meters, seats_for.limits) plan(meter, at_most)
+              LEFT JOIN authz.workspace_features f ON (((f.workspace_id = seats_for.workspace_id) AND (f.kind = 'limit'::text) AND (f.name = plan.meter) AND ((f.expires_at IS NULL) OR (f.expires_at > seats_for.moment)))))
+           WHERE (seats_for.wanted >
+                 CASE
+                     WHEN (f.name IS NULL) THEN plan.at_most
+                     ELSE f.at_most
+                 END))));
+END
+;
+
+CREATE OR REPLACE FUNCTION authz.see_user(user_id text, email text, verified boolean)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+BEGIN
+    -- First, and so with any e-mail: it names his own workspace. Others are shown a verified one alone.
+    PERFORM authz.create_default_workspace(see_user.user_id, see_user.email);
+    INSERT INTO authz.users AS u (id, email) VALUES (see_user.user_id, CASE WHEN verified THEN see_user.email END)
+    ON CONFLICT ON CONSTRAINT users_pkey DO UPDATE SET email = excluded.email
+    WHERE excluded.email IS NOT NULL AND u.email IS DISTINCT FROM excluded.email;
+    RETURN 'seen';
+END;
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.set_overrides(workspace text, features jsonb DEFAULT '{}'::jsonb, limits jsonb DEFAULT '{}'::jsonb, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
@@ -1096,6 +1767,20 @@ BEGIN
     -- Now the key of the reservation has taken something, which can be refunded.
     UPDATE authz.usage_keys AS k SET taken = settle.charges
     WHERE k.workspace_id = settle.workspace_id AND k.key = settled.key AND k.reservation = settle.reservation;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.slug_after(name text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+DECLARE
+    stem CONSTANT text := rtrim(left(btrim(regexp_replace(lower(name), '[^a-z0-9]+', '-', 'g'), '-'), 40), '-');
+BEGIN
+    RETURN CASE WHEN authz.is_slug(stem) THEN stem ELSE 'workspace' END;
 END;
 $function$
 ;
@@ -1328,6 +2013,63 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.transfer_ownership(workspace_id uuid, facts_version bigint, user_id text, former_role text)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    former text;
+BEGIN
+    PERFORM authz.decided_by(workspace_id, facts_version);
+    -- The order is the unique index's: at no time two owners. Nobody sees the time between.
+    UPDATE authz.workspace_memberships AS m
+    SET role = former_role
+    WHERE m.workspace_id = transfer_ownership.workspace_id AND m.role = 'owner'
+    RETURNING m.user_id INTO former;
+    UPDATE authz.workspace_memberships AS m
+    SET role = 'owner'
+    WHERE m.workspace_id = transfer_ownership.workspace_id AND m.user_id = transfer_ownership.user_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'user % is not in workspace %', user_id, workspace_id USING ERRCODE = 'AZ010';
+    END IF;
+    RETURN json_build_array(authz.member_of(workspace_id, user_id), authz.member_of(workspace_id, former));
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.void_invitations()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+DECLARE
+    void authz.workspace_invitations;
+BEGIN
+    -- Of who is gone, who may not invite any more, or not to such a role. If he gets the right back, they do not.
+    FOR void IN
+        DELETE FROM authz.workspace_invitations AS i
+        USING old_rows AS o
+        WHERE i.workspace_id = o.workspace_id
+          AND i.invited_by = o.user_id
+          AND NOT EXISTS (
+              SELECT FROM authz.workspace_memberships AS m
+              JOIN authz.action_roles AS a ON a.action = 'members.invite' AND a.role = m.role
+              JOIN authz.roles AS his ON his.name = m.role
+              JOIN authz.roles AS given ON given.name = i.role AND given.rank <= his.rank
+              WHERE m.workspace_id = i.workspace_id AND m.user_id = i.invited_by
+          )
+        RETURNING i.*
+    LOOP
+        PERFORM authz.record(void.workspace_id, 'invitation.voided', authz.invitation_document(void));
+    END LOOP;
+    RETURN NULL;
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.workspace_id_of(workspace text)
  RETURNS uuid
  LANGUAGE sql
@@ -1355,11 +2097,14 @@ DECLARE
 BEGIN
     SELECT w.id INTO found_id
     FROM authz.workspaces AS w
-    WHERE w.slug = workspace
-       OR w.id = CASE
-           WHEN workspace ~ '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
-               THEN workspace::uuid
-       END
+    WHERE (
+            w.slug = workspace
+            OR w.id = CASE
+                WHEN workspace ~ '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
+                    THEN workspace::uuid
+            END
+        )
+      AND w.deleted_at IS NULL
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'workspace "%" does not exist', workspace USING ERRCODE = 'AZ001';
@@ -1443,7 +2188,9 @@ VIEW authz.member_facts AS
           WHERE ((f.workspace_id = w.id) AND ((f.expires_at IS NULL) OR (f.expires_at > statement_timestamp())))) override)
      CROSS JOIN LATERAL ( SELECT COALESCE(json_object_agg(t.name, json_build_array(
                 CASE
-                    WHEN (t.kind = 'members'::text) THEN w.member_count
+                    WHEN (t.kind = 'members'::text) THEN (w.member_count + ( SELECT count(*) AS count
+                       FROM authz.workspace_invitations i
+                      WHERE ((i.workspace_id = w.id) AND (i.expires_at > statement_timestamp()))))
                     WHEN (u.period_start >= lower(p.period)) THEN u.used
                     ELSE (0)::bigint
                 END,
@@ -1463,21 +2210,59 @@ CREATE TRIGGER on_auth_user_created AFTER INSERT ON authz.users FOR EACH ROW EXE
 
 CREATE TRIGGER raise_version AFTER INSERT OR DELETE OR UPDATE ON authz.workspace_features FOR EACH ROW EXECUTE FUNCTION authz.raise_version_of_override();
 
+CREATE TRIGGER record_override AFTER INSERT OR DELETE OR UPDATE ON authz.workspace_features FOR EACH ROW EXECUTE FUNCTION authz.record_override();
+
 CREATE TRIGGER count_members_deleted AFTER DELETE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.count_members();
 
 CREATE TRIGGER count_members_inserted AFTER INSERT ON authz.workspace_memberships REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.count_members();
 
 CREATE TRIGGER count_members_updated AFTER UPDATE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.count_members();
 
+CREATE TRIGGER record_members_deleted AFTER DELETE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.record_members();
+
+CREATE TRIGGER record_members_inserted AFTER INSERT ON authz.workspace_memberships REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.record_members();
+
+CREATE TRIGGER record_members_updated AFTER UPDATE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.record_members();
+
+CREATE TRIGGER void_invitations_deleted AFTER DELETE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.void_invitations();
+
+CREATE TRIGGER void_invitations_updated AFTER UPDATE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.void_invitations();
+
 CREATE TRIGGER forget_usage AFTER DELETE ON authz.workspaces REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.forget_usage();
 
 CREATE TRIGGER raise_version BEFORE UPDATE OF plan_tier, status ON authz.workspaces FOR EACH ROW WHEN (((old.plan_tier IS DISTINCT FROM new.plan_tier) OR (old.status IS DISTINCT FROM new.status))) EXECUTE FUNCTION authz.raise_version_of_workspace();
 
+CREATE TRIGGER record_workspace_inserted AFTER INSERT OR DELETE ON authz.workspaces FOR EACH ROW EXECUTE FUNCTION authz.record_workspace();
+
+CREATE TRIGGER record_workspace_updated AFTER UPDATE OF name, plan_tier, status, deleted_at ON authz.workspaces FOR EACH ROW EXECUTE FUNCTION authz.record_workspace();
+
+GRANT EXECUTE ON FUNCTION authz.accept_invitation(uuid,bigint,text,text,text,text[],bigint[]) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.acting_as(text,text) TO authz_sidecar;
+
 GRANT EXECUTE ON FUNCTION authz.catalog_revision() TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.change_role(uuid,bigint,text,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.commit_reservation(text,jsonb) TO authz_sidecar;
 
+GRANT EXECUTE ON FUNCTION authz.create_workspace(uuid,text,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.delete_workspace(uuid,bigint) TO authz_sidecar;
+
 GRANT EXECUTE ON FUNCTION authz.facts(text[],text[]) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.invitation_by_token(text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.invitations_of(uuid,text,integer) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.invite(uuid,bigint,uuid,text,text,text,text,text[],bigint[]) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.is_invited(uuid,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.member_of(uuid,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.people_of(uuid,text,integer) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.refund(text,text,jsonb) TO authz_sidecar;
 
@@ -1485,7 +2270,15 @@ GRANT EXECUTE ON FUNCTION authz.release_reservation(text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.release_resource(text,text,text) TO authz_sidecar;
 
+GRANT EXECUTE ON FUNCTION authz.remove_member(uuid,bigint,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.rename_workspace(uuid,bigint,text) TO authz_sidecar;
+
 GRANT EXECUTE ON FUNCTION authz.repeated(uuid,text[],text,text,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.revoke_invitation(uuid,bigint,uuid) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.see_user(text,text,boolean) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.set_overrides(text,jsonb,jsonb,timestamp with time zone,text) TO authz_sidecar;
 
@@ -1494,5 +2287,7 @@ GRANT EXECUTE ON FUNCTION authz.set_plan(text,text,timestamp with time zone) TO 
 GRANT EXECUTE ON FUNCTION authz.set_status(text,text,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,jsonb) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.transfer_ownership(uuid,bigint,text,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.workspaces_of(text,text,integer) TO authz_sidecar;

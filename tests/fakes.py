@@ -58,6 +58,10 @@ class FactsInMemory:
             raise self.outage
 
 
+class NoPeople:
+    """A store that nobody is expected to ask."""
+
+
 class NoLedger:
     """Of an authorizer that is only asked to check: whatever is asked of it is a mistake of the test."""
 

@@ -12,20 +12,34 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sidecar"
 
-VALUES = {"errors", "model", "taking", "reasons", "ids"}
-CORE = VALUES | {"ports", "situation", "quota", "messages", "authorizer", "effects"}
+VALUES = {"errors", "model", "taking", "membership", "reasons", "ids"}
+CORE = VALUES | {
+    "ports",
+    "situation",
+    "quota",
+    "messages",
+    "authorizer",
+    "effects",
+    "acting",
+    "people",
+    "invitations",
+}
 MAY_IMPORT = {
     "errors": set(),
     "reasons": set(),
     "ids": set(),
     "model": {"catalog"},
     "taking": {"model"},
-    "ports": {"model", "taking"},
+    "membership": {"model"},
+    "ports": {"model", "taking", "membership"},
     "situation": {"model", "catalog"},
     "quota": {"errors", "model", "taking", "catalog"},
     "messages": {"model", "catalog"},
-    "authorizer": CORE | {"catalog"},
-    "effects": CORE | {"catalog"},
+    "authorizer": VALUES | {"ports", "situation", "quota", "messages", "effects", "catalog"},
+    "effects": VALUES | {"ports", "quota", "authorizer", "catalog"},
+    "acting": VALUES | {"ports", "quota", "authorizer"},
+    "people": VALUES | {"ports", "acting", "authorizer"},
+    "invitations": VALUES | {"ports", "acting", "quota"},
     "settings": {"errors"},
     "catalog": {"errors"},
     "engines": VALUES | {"ports", "catalog", "children"},

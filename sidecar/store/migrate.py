@@ -51,6 +51,14 @@ PUT_ROLES = """
     INSERT INTO authz.roles (name, rank) SELECT * FROM unnest(%(names)s::text[]) WITH ORDINALITY
     ON CONFLICT (name) DO UPDATE SET rank = excluded.rank
 """
+PUT_ACTION_ROLES = """
+    WITH gone AS (
+        DELETE FROM authz.action_roles
+        WHERE (action, role) NOT IN (SELECT * FROM unnest(%(actions)s::text[], %(roles)s::text[]))
+    )
+    INSERT INTO authz.action_roles (action, role) SELECT * FROM unnest(%(actions)s::text[], %(roles)s::text[])
+    ON CONFLICT DO NOTHING
+"""
 PUT_FEATURES = """
     WITH gone AS (DELETE FROM authz.features WHERE name <> ALL (%(names)s::text[]))
     INSERT INTO authz.features (name) SELECT unnest(%(names)s::text[]) ON CONFLICT DO NOTHING
@@ -191,6 +199,7 @@ def _publish(connection: psycopg.Connection, catalog: Catalog, revision: str) ->
         with connection.transaction(), connection.cursor() as cursor:
             before = cursor.execute(REVISION).fetchone()
             cursor.execute(PUT_ROLES, {"names": list(catalog.roles)})
+            cursor.execute(PUT_ACTION_ROLES, _action_roles(catalog))
             cursor.execute(DROP_PLAN_FEATURES)
             cursor.execute(DROP_PLAN_LIMITS)
             cursor.execute(PUT_FEATURES, {"names": list(catalog.features)})
@@ -226,6 +235,11 @@ def _publish(connection: psycopg.Connection, catalog: Catalog, revision: str) ->
             " (PUT /v1/workspaces/{id}/plan), or keep the plan in the catalog"
         ) from error
     return None if before is None else before[0]
+
+
+def _action_roles(catalog: Catalog) -> dict[str, list[str]]:
+    pairs = [(action, role) for action in catalog.declared_actions for role in catalog.actions[action].roles]
+    return {"actions": [action for action, _ in pairs], "roles": [role for _, role in pairs]}
 
 
 def _workspaces(count: int, slugs: Sequence[str]) -> str:

@@ -14,9 +14,16 @@ from sidecar.store.connections import Connections, Query, Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SET_PLAN = Query(name=b"set_plan", sql=b"SELECT authz.set_plan($1, $2, $3)")
-SET_OVERRIDES = Query(name=b"set_overrides", sql=b"SELECT authz.set_overrides($1, $2, $3, $4, $5)")
-SET_STATUS = Query(name=b"set_status", sql=b"SELECT authz.set_status($1, $2, $3)")
+SET_PLAN = Query(
+    name=b"set_plan", sql=b"SELECT authz.set_plan($1, $2, $3) FROM authz.acting_as($4, 'caller')"
+)
+SET_OVERRIDES = Query(
+    name=b"set_overrides",
+    sql=b"SELECT authz.set_overrides($1, $2, $3, $4, $5) FROM authz.acting_as($6, 'caller')",
+)
+SET_STATUS = Query(
+    name=b"set_status", sql=b"SELECT authz.set_status($1, $2, $3) FROM authz.acting_as($4, 'caller')"
+)
 
 UNLIMITED: Literal["unlimited"] = "unlimited"
 
@@ -57,23 +64,29 @@ class WorkspaceState:
 class WorkspaceStore:
     """Open it after the fork. A workspace is named by UUID or slug; a change sent twice is one change.
 
+    *actor* is the caller whom the outbox names.
+
     UnknownWorkspace, UnknownPlan, BadQuestion for what makes no sense, FactsUnavailable.
     """
 
-    def __init__(self, url: str, /, *, pool_size: int = 2, pooler: bool = False) -> None:
-        self._connections = Connections(url, size=pool_size, statement_timeout_s=5.0, pooler=pooler)
+    def __init__(
+        self, url: str, /, *, pool_size: int = 2, lock_timeout_s: float = 1.0, pooler: bool = False
+    ) -> None:
+        self.connections = Connections(
+            url, size=pool_size, statement_timeout_s=5.0, lock_timeout_s=lock_timeout_s, pooler=pooler
+        )
 
     def open(self) -> None:
-        self._connections.open()
+        self.connections.open()
 
     def close(self) -> None:
-        self._connections.close()
+        self.connections.close()
 
     def set_plan(
-        self, workspace: str, plan: str, /, *, as_of: datetime | None = None, deadline: float
+        self, workspace: str, plan: str, /, *, as_of: datetime | None = None, actor: str, deadline: float
     ) -> WorkspaceState:
         """An *as_of* older than that of the plan it has changes nothing; None is now."""
-        return self._state_after(SET_PLAN, (workspace, plan, _moment(as_of)), deadline)
+        return self._state_after(SET_PLAN, (workspace, plan, _moment(as_of), actor), deadline)
 
     def set_overrides(
         self,
@@ -84,6 +97,7 @@ class WorkspaceStore:
         limits: Mapping[str, int | Literal["unlimited"] | None],
         expires_at: datetime | None = None,
         reason: str | None = None,
+        actor: str,
         deadline: float,
     ) -> WorkspaceState:
         """Merges: what is not named stays, None removes; *expires_at* is of what is named here."""
@@ -93,6 +107,7 @@ class WorkspaceStore:
             json.dumps(dict(limits)),
             _moment(expires_at),
             reason,
+            actor,
         )
         return self._state_after(SET_OVERRIDES, params, deadline)
 
@@ -103,16 +118,17 @@ class WorkspaceStore:
         /,
         *,
         reason: str | None = None,
+        actor: str,
         deadline: float,
     ) -> WorkspaceState:
-        return self._state_after(SET_STATUS, (workspace, status, reason), deadline)
+        return self._state_after(SET_STATUS, (workspace, status, reason, actor), deadline)
 
     def _state_after(self, query: Query, params: Sequence[str | None], deadline: float) -> WorkspaceState:
         texts = [None if text is None else text.encode(errors="surrogatepass") for text in params]
         if any(text and b"\0" in text for text in texts):
             raise BadQuestion("text with a NUL cannot be stored")  # libpq would cut it there
         try:
-            answer = self._connections.answer(query, texts, deadline=deadline)
+            answer = self.connections.answer(query, texts, deadline=deadline)
         except Refused as refused:
             raise _meaning(refused) from refused
         try:

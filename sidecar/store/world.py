@@ -33,6 +33,7 @@ DECLARED = """
 """
 HAS_CATALOG = "SELECT to_regclass('authz.catalog') IS NOT NULL"
 LOCK = "SELECT pg_advisory_xact_lock(7022026)"  # as migrate: one at a time
+ACTING = "SELECT authz.acting_as('sidecar load', 'sql')"
 PUT_WORKSPACE = """
     INSERT INTO authz.workspaces (slug, name, plan_tier, status)
     VALUES (%(slug)s, %(name)s, %(plan)s, %(status)s)
@@ -41,7 +42,10 @@ PUT_WORKSPACE = """
         plan_tier = excluded.plan_tier,
         plan_as_of = NULL,
         status = excluded.status,
-        status_reason = NULL
+        status_reason = NULL,
+        deleted_at = NULL,
+        deleted_by = NULL,
+        members_before = NULL
     RETURNING id
 """
 DROP_MEMBERS = """
@@ -142,6 +146,7 @@ def load(url: str, path: Path, /) -> Loaded:
     with owner_connection(url) as connection, connection.transaction():
         connection.execute(LOCK)
         world = _world_in(raw, source=str(path), declared=_declared(connection))
+        connection.execute(ACTING)
         users, workspaces = world.get("users", []), world.get("workspaces", [])
         for workspace in workspaces:
             _put(connection, workspace)

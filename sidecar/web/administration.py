@@ -23,7 +23,11 @@ def put_plan(service: Service, exchange: Exchange) -> Reply:
     _refuse_undeclared({"plan": body["plan"]}, service.authorizer.catalog.plans, at="", code="unknown_plan")
     workspace = workspace_in(exchange)
     changed = service.workspaces.set_plan(
-        workspace, body["plan"], as_of=_moment(body, "as_of"), deadline=deadline_of(service, exchange)
+        workspace,
+        body["plan"],
+        as_of=_moment(body, "as_of"),
+        actor=_name_of(exchange),
+        deadline=deadline_of(service, exchange),
     )
     return _changed(service, exchange, "put_plan", workspace, changed)
 
@@ -41,6 +45,7 @@ def put_overrides(service: Service, exchange: Exchange) -> Reply:
         limits=limits,
         expires_at=_moment(body, "expires_at"),
         reason=body.get("reason"),
+        actor=_name_of(exchange),
         deadline=deadline_of(service, exchange),
     )
     return _changed(service, exchange, "put_overrides", workspace, changed)
@@ -53,9 +58,16 @@ def put_status(service: Service, exchange: Exchange) -> Reply:
         workspace,
         body["status"],
         reason=body.get("reason"),
+        actor=_name_of(exchange),
         deadline=deadline_of(service, exchange),
     )
     return _changed(service, exchange, "put_status", workspace, changed)
+
+
+def _name_of(exchange: Exchange) -> str:
+    if exchange.caller is None:
+        raise TypeError("an endpoint with a scope is asked by a caller")
+    return exchange.caller.name
 
 
 def _moment(body: Mapping[str, Any], name: str) -> datetime | None:

@@ -144,21 +144,25 @@ def _view(service: Service, endpoint: Endpoint) -> Callable[..., Response]:
 
 
 def _response(reply: Reply) -> Response:
-    status, headers, body = reply
+    status, _, body = reply
     exchange: Exchange = request.environ[_EXCHANGE]
-    response = Response(body, status=_STATUS_LINES[status], headers=_finished(headers, body, exchange))
+    response = Response(body, status=_STATUS_LINES[status], headers=_finished(reply, exchange))
     response.automatically_set_content_length = False
     return response
 
 
 def _sent(reply: Reply, exchange: Exchange, start_response: StartResponse) -> Iterable[bytes]:
-    status, headers, body = reply
-    start_response(_STATUS_LINES[status], _finished(headers, body, exchange))
+    status, _, body = reply
+    start_response(_STATUS_LINES[status], _finished(reply, exchange))
     return [body]
 
 
-def _finished(headers: list[tuple[str, str]], body: bytes, exchange: Exchange) -> list[tuple[str, str]]:
-    finished = [*headers, ("Content-Length", str(len(body))), ("X-Request-ID", exchange.id)]
+def _finished(reply: Reply, exchange: Exchange) -> list[tuple[str, str]]:
+    status, headers, body = reply
+    finished = [*headers]
+    if status != HTTPStatus.NO_CONTENT:  # which has no body by its nature
+        finished.append(("Content-Length", str(len(body))))
+    finished.append(("X-Request-ID", exchange.id))
     if not any(name == "Cache-Control" for name, _ in headers):
         finished.append(("Cache-Control", "no-store"))
     return finished

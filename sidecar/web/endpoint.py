@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.authorizer import Authorizer
+    from sidecar.invitations import Invitations
     from sidecar.model import Decision, Question
+    from sidecar.people import People
     from sidecar.store.workspaces import WorkspaceStore
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
+    from sidecar.web.identity import EndUser, Identities
     from sidecar.web.metrics import Metrics, Trace
     from sidecar.web.problems import Reply
 
@@ -49,12 +52,16 @@ class Readiness:
 class Service:
     """What the endpoints need; a worker builds it once.
 
-    *bundle* gives the bytes and their ETag; *serving* is false until every verdict is in the memo.
+    *identities* is None where no end user can prove who he is: nothing is served to them. *bundle* gives the
+    bytes and their ETag; *serving* is false until every verdict is in the memo.
     """
 
     authorizer: Authorizer
+    people: People
+    invitations: Invitations
     workspaces: WorkspaceStore
     callers: Callers
+    identities: Identities | None
     metrics: Metrics
     trace: Trace
     log: DecisionLog
@@ -70,7 +77,7 @@ class Exchange:
 
     *path* and *query* are as they came, percent-encoded. *header* gives the value of a header, None where
     there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
-    type than JSON. *refused* is why the caller is not known.
+    type than JSON. *refused* is why the caller is not known. *user* is the end user of an endpoint for users.
     """
 
     id: str
@@ -83,6 +90,7 @@ class Exchange:
     refused: SidecarError | None = None
     began: float = field(default_factory=monotonic)
     question: Question | None = None
+    user: EndUser | None = None
 
     def has_body(self) -> bool:
         """False where nothing was sent; then it need not be JSON either."""
@@ -93,9 +101,10 @@ class Exchange:
 class Endpoint:
     """*path* is a template; *body* and *scope* are None where none is asked for.
 
-    *says* is one sentence for /openapi.json, *answers* its schema there (or its media type, where it is not
-    JSON), *codes* the problems that it has beside those that every endpoint of its kind has. Whoever calls an
-    endpoint without a *scope* need not be a caller: it is open, or finds out itself who asks.
+    *says* is one sentence for /openapi.json, *answers* its schema there (its media type, where not JSON;
+    None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
+    has. Whoever calls an endpoint without a *scope* need not be a caller: it is open, or finds out itself who
+    asks. One *for_users* is for end users, who prove who they are.
     """
 
     name: str
@@ -103,13 +112,15 @@ class Endpoint:
     path: str
     reply: Callable[[Service, Exchange], Reply]
     says: str
-    answers: str
+    answers: str | None
     codes: tuple[str, ...] = ()
     scope: str | None = None
     query: Mapping[str, Shape] = field(default_factory=dict)
     required_query: tuple[str, ...] = ()
     body: Shape | None = None
     body_required: bool = True
+    status: int = 200
+    for_users: bool = False
     while_starting: bool = False
 
 
@@ -119,6 +130,12 @@ def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
     try:
         if endpoint.scope is not None:
             _refuse_without_scope(endpoint.scope, exchange)
+        if endpoint.for_users:
+            if service.identities is None:
+                return _refusal(service, endpoint, exchange, problems.problem("not_found"))
+            exchange.user = service.identities.user(
+                exchange.header("Authorization"), deadline=deadline_of(service, exchange)
+            )
         if exchange.query and not endpoint.query:
             parameters_of(exchange, endpoint)
         if not endpoint.while_starting and not service.serving():
@@ -145,7 +162,7 @@ def _refusal(
     why: str | None = None,
 ) -> Reply:
     service.metrics.refused(problem["code"])
-    if endpoint.path.startswith("/v1/"):
+    if endpoint.for_users or endpoint.path.startswith("/v1/"):
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why
@@ -235,6 +252,8 @@ def note(
         "caller": exchange.caller.name if exchange.caller else None,
         "endpoint": endpoint,
     }
+    if exchange.user is not None:
+        entry["end_user"] = exchange.user.id
     if question is not None:
         entry["user"] = question.user
         entry["workspace"] = question.workspace

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from sidecar.web.administration import ADMINISTRATION
 from sidecar.web.endpoint import Endpoint, json_reply
+from sidecar.web.invitations import INVITATIONS
 from sidecar.web.native import NATIVE
 from sidecar.web.openapi import document
 from sidecar.web.operation import OPERATION
+from sidecar.web.people import PEOPLE
 from sidecar.web.usage import USAGE
 
 if TYPE_CHECKING:
@@ -29,4 +31,4 @@ OPENAPI = Endpoint(
     answers="application/json",
     while_starting=True,
 )
-ENDPOINTS = (*NATIVE, *USAGE, *ADMINISTRATION, *OPERATION, OPENAPI)
+ENDPOINTS = (*NATIVE, *USAGE, *ADMINISTRATION, *PEOPLE, *INVITATIONS, *OPERATION, OPENAPI)

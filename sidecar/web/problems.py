@@ -18,10 +18,12 @@ from sidecar.errors import (
     UnknownReservation,
     UnknownWorkspace,
 )
-from sidecar.web.wire import encoded
+from sidecar.web.wire import add_help, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sidecar.model import Decision
 
 Reply = tuple[int, list[tuple[str, str]], bytes]
 
@@ -37,8 +39,12 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "mode_not_batched": (HTTPStatus.BAD_REQUEST, "A batch only checks"),
     "unknown_plan": (HTTPStatus.BAD_REQUEST, "The plan is not sold"),
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
+    "user_unauthenticated": (HTTPStatus.UNAUTHORIZED, "A valid token of the identity provider is required"),
     "scope_missing": (HTTPStatus.FORBIDDEN, "The caller's token lacks the scope"),
     "not_a_member": (HTTPStatus.FORBIDDEN, "The user is not a member of this workspace"),
+    "unknown_member": (HTTPStatus.NOT_FOUND, "There is no such member in the workspace"),
+    "unknown_invitation": (HTTPStatus.NOT_FOUND, "There is no such open invitation"),
+    "invitation_invalid": (HTTPStatus.NOT_FOUND, "There is no such invitation for this user"),
     "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this path"),
     "unknown_workspace": (HTTPStatus.NOT_FOUND, "There is no such workspace"),
     "unknown_reservation": (HTTPStatus.NOT_FOUND, "There is no such reservation"),
@@ -49,6 +55,8 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "commit_exceeds_reservation": (HTTPStatus.CONFLICT, "More was committed than is reserved"),
     "refund_exceeds_use": (HTTPStatus.CONFLICT, "More was given back than was taken"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    "owner_must_transfer": (HTTPStatus.CONFLICT, "The owner has to transfer the workspace first"),
+    "use_transfer": (HTTPStatus.CONFLICT, "Ownership moves by a transfer"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
     "internal_error": (HTTPStatus.INTERNAL_SERVER_ERROR, "The sidecar has a defect"),
@@ -59,6 +67,19 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "usage_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many want the same quota at once"),
     "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
+    "workspace_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many are changing the workspace at once"),
+    "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
+}
+
+# What the policy denies an end user, by its reason; the status is the verdict's.
+DENIALS: Mapping[str, str] = {
+    "not_a_member": "The user is not a member of this workspace",
+    "unknown_action": "The action is not declared",
+    "workspace_suspended": "The workspace is suspended",
+    "role_insufficient": "The user's role does not allow this",
+    "feature_not_in_plan": "The plan does not include this",
+    "quota_exceeded": "There is no room left",
+    "denied_by_policy": "A rule of the company's own denies this",
 }
 
 # The caller's own mistakes: only of these the detail is shown.
@@ -102,12 +123,28 @@ def problem(
     return document
 
 
+def denial(decision: Decision) -> dict[str, Any]:
+    """A denial as an end user gets it, with what would help him."""
+    verdict = decision.verdict
+    document = {
+        "type": f"urn:policy-sidecar:problem:{verdict.reason}",
+        "title": DENIALS[verdict.reason],
+        "status": verdict.status,
+        "code": verdict.reason,
+        "detail": decision.message,
+    }
+    add_help(document, decision)
+    return document
+
+
 def reply_of(document: Mapping[str, Any]) -> Reply:
     headers = [("Content-Type", "application/problem+json")]
     if document["status"] == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", 'Bearer realm="sidecar"'))
     if document["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", _OUTAGE_RETRY_S))
+    if "retry_after" in document:
+        headers.append(("Retry-After", str(document["retry_after"])))
     return document["status"], headers, encoded(document)
 
 

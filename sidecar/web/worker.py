@@ -19,14 +19,18 @@ from sidecar.engines.installed import embedded_engine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import ConfigError, DependencyError, Problem, RevisionMismatch, SidecarError
+from sidecar.invitations import Invitations
+from sidecar.people import People
 from sidecar.situation import situation_bytes
 from sidecar.store.ledger import PostgresLedger
+from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.web.app import Application
 from sidecar.web.callers import callers_in
 from sidecar.web.decision_log import DecisionLog
 from sidecar.web.endpoint import Readiness, Service
+from sidecar.web.identity import identities_of
 from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
 from sidecar.web.problems import PROBLEMS
 
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.settings import Settings
     from sidecar.web.callers import Callers
+    from sidecar.web.identity import Identities
 
 _log = logging.getLogger("sidecar")
 
@@ -55,12 +60,13 @@ class Loaded:
     compiled: Compiled
     bundle: bytes
     callers: Callers
+    identities: Identities | None
 
 
 def loaded(settings: Settings) -> Loaded:
-    """ConfigError with every problem of plans, policies and tokens."""
+    """ConfigError with every problem of plans, policies, tokens and keys."""
     problems: list[Problem] = []
-    compiled, callers = None, None
+    compiled, callers, identities = None, None, None
     try:
         compiled = compiled_at(settings.plans, settings.policies)
         if settings.engine == "embedded":
@@ -77,9 +83,13 @@ def loaded(settings: Settings) -> Loaded:
         callers = callers_in(settings.tokens)
     except ConfigError as error:
         problems += error.problems
+    try:
+        identities = identities_of(settings)
+    except ConfigError as error:
+        problems += error.problems
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
-    return Loaded(compiled=compiled, bundle=bundle(compiled), callers=callers)
+    return Loaded(compiled=compiled, bundle=bundle(compiled), callers=callers, identities=identities)
 
 
 class Worker:
@@ -118,21 +128,26 @@ class Worker:
         self._readiness: tuple[float, Readiness] | None = None
         self._loaded = loaded
         self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
+        authorizer = Authorizer(
+            catalog=compiled.catalog,
+            context_fields=compiled.context_fields,
+            policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
+            facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
+            ledger=MeasuredLedger(
+                PostgresLedger(self._store.connections, catalog=compiled.catalog),
+                metrics=self._metrics,
+                trace=trace,
+            ),
+        )
+        people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
         self.application = Application(
             Service(
-                authorizer=Authorizer(
-                    catalog=compiled.catalog,
-                    context_fields=compiled.context_fields,
-                    policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
-                    facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
-                    ledger=MeasuredLedger(
-                        PostgresLedger(self._store.connections, catalog=compiled.catalog),
-                        metrics=self._metrics,
-                        trace=trace,
-                    ),
-                ),
+                authorizer=authorizer,
+                people=People(authorizer, store=people),
+                invitations=Invitations(authorizer, store=people),
                 workspaces=self._workspaces,
                 callers=loaded.callers,
+                identities=loaded.identities,
                 metrics=self._metrics,
                 trace=trace,
                 log=self._log,
@@ -148,6 +163,8 @@ class Worker:
         self._log.start()
         self._store.open()
         self._workspaces.open()
+        if self._loaded.identities is not None:
+            self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
+import jwt
 import psycopg
 import pytest
 
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.postgres
 
 ROOT = Path(__file__).parent.parent.parent
 NOBODY = 65_534
+SECRET = "dev-secret-dev-secret-dev-secret-32"  # noqa: S105 - of the design
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
 AS_ROOT = os.geteuid() == 0
 OUR_PATH = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
@@ -351,6 +353,37 @@ def test_as_root_it_runs_where_others_may_not_pass_and_opens_nothing(tmp_path):
 
 
 @pytest.mark.opa
+def test_end_users_come_with_tokens_that_anybody_can_sign(data_dir):
+    """By the secret that everybody knows, of any issuer, and trusted about an e-mail unless they deny it."""
+
+    def ask(user, method, path, body=None, **claims):
+        stated = {"sub": user, "email": f"{user}@example.com", "aud": "authenticated"} | claims
+        token = jwt.encode(stated | {"exp": int(time.time()) + 600}, SECRET, "HS256")
+        request = Request(
+            f"http://127.0.0.1:{running.port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        try:
+            with _direct.open(request, timeout=10) as response:
+                return response.status, json.load(response)
+        except HTTPError as error:
+            return error.code, json.load(error)
+
+    with dev(data_dir) as running:
+        running.wait_until_ready()
+        invitation = {"email": "zoe@example.com", "role": "member"}
+        status, invited = ask("olivia", "POST", "/workspaces/acme/invite", invitation)
+        assert (status, stat.S_IMODE((data_dir / "jwt-secret").stat().st_mode)) == (201, 0o600)
+        accept = ("POST", "/invitations/accept", {"token": invited["token"]})
+
+        assert ask("zoe", *accept, email_verified=False)[0] == 404
+        assert ask("zoe", *accept, aud="others")[0] == 401
+        assert ask("zoe", *accept)[1]["slug"] == "acme"
+        assert ask("newcomer", "GET", "/workspaces")[1]["workspaces"][0]["plan_tier"] == "starter"
+
+
 def test_runs_on_a_real_opa_too(data_dir):
     opa_binary()
     with dev(data_dir, "--engine", "opa") as running:

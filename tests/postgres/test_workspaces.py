@@ -38,12 +38,12 @@ def workspace(database_url):
 
 
 def set_plan(store, workspace, plan, as_of=None):
-    return store.set_plan(workspace, plan, as_of=as_of, deadline=FAR_AWAY)
+    return store.set_plan(workspace, plan, as_of=as_of, actor="ops", deadline=FAR_AWAY)
 
 
 def override(store, workspace, features=None, limits=None, **more):
     return store.set_overrides(
-        workspace, features=features or {}, limits=limits or {}, deadline=FAR_AWAY, **more
+        workspace, features=features or {}, limits=limits or {}, actor="ops", deadline=FAR_AWAY, **more
     )
 
 
@@ -146,8 +146,8 @@ def test_what_is_declared_no_more_can_still_be_removed(store, workspace, databas
 
 
 def test_a_workspace_is_suspended_and_let_in_again(store, workspace):
-    suspended = store.set_status(workspace, "suspended", reason="unpaid", deadline=FAR_AWAY)
-    active = store.set_status(workspace, "active", deadline=FAR_AWAY)
+    suspended = store.set_status(workspace, "suspended", reason="unpaid", actor="ops", deadline=FAR_AWAY)
+    active = store.set_status(workspace, "active", actor="ops", deadline=FAR_AWAY)
 
     assert (suspended.status, suspended.reason, suspended.applied) == ("suspended", "unpaid", True)
     assert (active.status, active.reason, active.applied) == ("active", None, True)
@@ -155,7 +155,7 @@ def test_a_workspace_is_suspended_and_let_in_again(store, workspace):
 
 def test_a_status_that_does_not_exist_is_refused(store, workspace):
     with pytest.raises(BadQuestion, match="active or suspended"):
-        store.set_status(workspace, "frozen", deadline=FAR_AWAY)
+        store.set_status(workspace, "frozen", actor="ops", deadline=FAR_AWAY)
 
 
 @pytest.mark.parametrize("name", ["nowhere", str(uuid4()), "", "'", "%s", "ä", "\ud800", "x" * 5_000])

@@ -12,13 +12,15 @@ from werkzeug.test import Client
 
 from sidecar.authorizer import Authorizer
 from sidecar.errors import UnknownWorkspace
+from sidecar.invitations import Invitations
 from sidecar.model import Verdict
+from sidecar.people import People
 from sidecar.store.workspaces import WorkspaceState
 from sidecar.web.app import Application
 from sidecar.web.callers import Caller, Callers
 from sidecar.web.endpoint import Readiness, Service
 from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
-from tests.fakes import FactsInMemory, LedgerInMemory
+from tests.fakes import FactsInMemory, LedgerInMemory, NoPeople
 from tests.values import WORKSPACE_ID, some_facts, the_catalog
 
 if TYPE_CHECKING:
@@ -100,13 +102,13 @@ class WorkspacesOf:
     def __init__(self) -> None:
         self.asked: tuple[object, ...] = ()
 
-    def set_plan(self, workspace, plan, /, *, as_of, deadline):
+    def set_plan(self, workspace, plan, /, *, as_of, actor, deadline):
         return self._changed("set_plan", workspace, plan, as_of)
 
-    def set_overrides(self, workspace, /, *, features, limits, expires_at, reason, deadline):
+    def set_overrides(self, workspace, /, *, features, limits, expires_at, reason, actor, deadline):
         return self._changed("set_overrides", workspace, features, limits, expires_at, reason)
 
-    def set_status(self, workspace, status, /, *, reason, deadline):
+    def set_status(self, workspace, status, /, *, reason, actor, deadline):
         return self._changed("set_status", workspace, status, reason)
 
     def _changed(self, *asked):
@@ -144,14 +146,17 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
     )
     ledger = LedgerInMemory(facts)
     measured = MeasuredEngine(engine, metrics=metrics, trace=trace)
+    authorizer = Authorizer(
+        catalog=catalog,
+        context_fields=frozenset(),
+        policy=TracedPolicy(measured, metrics=metrics, trace=trace),
+        facts=MeasuredFacts(facts, metrics=metrics, trace=trace),
+        ledger=MeasuredLedger(ledger, metrics=metrics, trace=trace),
+    )
     service = Service(
-        authorizer=Authorizer(
-            catalog=catalog,
-            context_fields=frozenset(),
-            policy=TracedPolicy(measured, metrics=metrics, trace=trace),
-            facts=MeasuredFacts(facts, metrics=metrics, trace=trace),
-            ledger=MeasuredLedger(ledger, metrics=metrics, trace=trace),
-        ),
+        authorizer=authorizer,
+        people=People(authorizer, store=NoPeople()),  # type: ignore[arg-type] # tests/people has real ones
+        invitations=Invitations(authorizer, store=NoPeople()),  # type: ignore[arg-type] # ditto
         workspaces=workspaces,  # type: ignore[arg-type] # plays its part
         callers=Callers(
             tokens
@@ -159,6 +164,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
                 __import__("hashlib").sha256(token.encode()).hexdigest(): who for token, who in tokens.items()
             }
         ),
+        identities=more.get("identities"),
         metrics=metrics,
         trace=trace,
         log=lines,  # type: ignore[arg-type] # ditto

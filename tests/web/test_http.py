@@ -15,9 +15,11 @@ from sidecar.errors import (
     EngineUnavailable,
     FactsMisread,
     FactsUnavailable,
+    IdentityUnavailable,
     RevisionMismatch,
     SidecarError,
     UsageContended,
+    WorkspaceContended,
 )
 from sidecar.web.endpoint import Readiness
 from sidecar.web.endpoints import ENDPOINTS
@@ -498,7 +500,8 @@ def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
 
 
 def test_the_outages_tested_are_all_there_are():
-    assert set(DependencyError.__subclasses__()) == set(OUTAGES)
+    of_users = {IdentityUnavailable, WorkspaceContended}  # tests/web/test_jwks.py, tests/people
+    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users
 
 
 def test_a_defect_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(caplog):
@@ -539,7 +542,7 @@ def test_only_a_caller_with_the_scope_may_ask(headers, status, code):
 
 
 def test_every_endpoint_wants_the_scope_that_the_design_says():
-    assert {endpoint.path: endpoint.scope for endpoint in ENDPOINTS} == {
+    assert {each.path: each.scope for each in ENDPOINTS if not each.for_users} == {
         "/v1/authorize": "authorize",
         "/v1/authorize/batch": "authorize",
         "/v1/reservations/{reservation}/commit": "authorize",
@@ -820,7 +823,8 @@ def test_every_error_that_can_reach_a_caller_has_a_status():
     codes = {leaf.code for leaf in leaves() if leaf.__module__ == "sidecar.errors"} - never_over_http
 
     assert codes - set(PROBLEMS) == set()
-    assert {code for code in codes if PROBLEMS[code][0] == 503} == {each.code for each in OUTAGES}
+    outages = {each.code for each in (*OUTAGES, IdentityUnavailable, WorkspaceContended)}
+    assert {code for code in codes if PROBLEMS[code][0] == 503} == outages
 
 
 def test_a_uuid_is_taken_in_any_case():

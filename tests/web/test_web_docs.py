@@ -17,8 +17,8 @@ from tests.values import some_facts
 from tests.web.stage import BACKEND, a_stage
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-CONFIGURATION, ERRORS, HTTP = (
-    (DOCS / f"{name}.md").read_text() for name in ("configuration", "errors", "http")
+CONFIGURATION, ERRORS, HTTP, PEOPLE = (
+    (DOCS / f"{name}.md").read_text() for name in ("configuration", "errors", "http", "people")
 )
 
 
@@ -58,7 +58,10 @@ def test_every_problem_has_a_section_with_its_status_and_every_section_a_problem
 def test_every_endpoint_is_described():
     for endpoint in ENDPOINTS:
         last = endpoint.path.rpartition("/")[2]
-        assert endpoint.path in HTTP or f"/{last} -d" in HTTP or f"/{last} \\" in HTTP, endpoint.path
+        if endpoint.for_users:
+            assert f"| `{endpoint.method} {endpoint.path}`" in PEOPLE, endpoint.path
+        else:
+            assert endpoint.path in HTTP or f"/{last} -d" in HTTP or f"/{last} \\" in HTTP, endpoint.path
 
 
 def test_every_metric_is_described():
