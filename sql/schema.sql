@@ -240,7 +240,7 @@ CREATE OR REPLACE FUNCTION authz.catalog_revision()
  RETURNS text
  LANGUAGE sql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT catalog.revision
     FROM authz.catalog;
@@ -267,7 +267,7 @@ CREATE OR REPLACE FUNCTION authz.commit_reservation(reservation text, amounts js
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     held authz.usage_reservations;
@@ -342,7 +342,7 @@ CREATE OR REPLACE FUNCTION authz.count_members()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     -- In the order of their ids, so that two statements about many workspaces cannot wait for each other.
@@ -386,7 +386,7 @@ CREATE OR REPLACE FUNCTION authz.counters_locked(workspace_id uuid, meters text[
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM FROM authz.workspace_usage AS u
@@ -401,7 +401,7 @@ CREATE OR REPLACE FUNCTION authz.create_default_workspace(user_id text, email te
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     local_part CONSTANT text := COALESCE(NULLIF(split_part(email, '@', 1), ''), 'workspace');
@@ -441,7 +441,7 @@ CREATE OR REPLACE FUNCTION authz.create_default_workspace_for_user()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM authz.create_default_workspace(NEW.id::text, NEW.email::text);
@@ -459,7 +459,7 @@ CREATE OR REPLACE FUNCTION authz.facts(users text[], workspaces text[])
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
@@ -494,7 +494,7 @@ CREATE OR REPLACE FUNCTION authz.forget_usage()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     DELETE FROM authz.usage_ledger AS l USING old_rows AS o WHERE l.workspace_id = o.id;
@@ -518,7 +518,7 @@ CREATE OR REPLACE FUNCTION authz.let_go(of_workspace uuid, of_meter text, of_res
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     IF of_resource IS NULL OR NOT EXISTS (
@@ -553,7 +553,7 @@ CREATE OR REPLACE FUNCTION authz.period_of(per text, anchored_at timestamp with 
  RETURNS tstzrange
  LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     anchor CONSTANT timestamp := anchored_at AT TIME ZONE 'UTC';
@@ -585,7 +585,7 @@ CREATE OR REPLACE FUNCTION authz.quota_now(workspace_id uuid, meters text[])
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     moment CONSTANT timestamptz := clock_timestamp();
@@ -625,7 +625,7 @@ CREATE OR REPLACE FUNCTION authz.raise_version_of_override()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     UPDATE authz.workspaces AS w SET facts_version = w.facts_version + 1
@@ -639,7 +639,7 @@ CREATE OR REPLACE FUNCTION authz.raise_version_of_workspace()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     NEW.facts_version := OLD.facts_version + 1;
@@ -652,7 +652,7 @@ CREATE OR REPLACE FUNCTION authz.recount(in_workspace uuid, fix boolean)
  RETURNS TABLE(meter text, counted bigint, in_ledger bigint)
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     counter record;
@@ -685,7 +685,7 @@ CREATE OR REPLACE FUNCTION authz.refund(workspace text, key text, amounts jsonb)
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
@@ -763,7 +763,7 @@ CREATE OR REPLACE FUNCTION authz.release_reservation(reservation text)
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     held authz.usage_reservations;
@@ -794,7 +794,7 @@ CREATE OR REPLACE FUNCTION authz.release_resource(workspace text, meter text, re
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
@@ -830,7 +830,7 @@ CREATE OR REPLACE FUNCTION authz.repeat_of(workspace_id uuid, meters text[], res
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     known authz.usage_keys;
@@ -879,7 +879,7 @@ CREATE OR REPLACE FUNCTION authz.repeated(workspace_id uuid, meters text[], reso
  RETURNS json
  LANGUAGE sql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT authz.repeat_of(workspace_id, meters, resource, key, fingerprint, clock_timestamp()) AS repeat_of;
 END
@@ -889,7 +889,7 @@ CREATE OR REPLACE FUNCTION authz.reservation_now(reservation authz.usage_reserva
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     RETURN json_build_object(
@@ -920,7 +920,7 @@ CREATE OR REPLACE FUNCTION authz.set_overrides(workspace text, features jsonb DE
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     locked_id CONSTANT uuid := authz.workspace_locked(workspace);
@@ -985,7 +985,7 @@ CREATE OR REPLACE FUNCTION authz.set_plan(workspace text, plan text, as_of times
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     locked_id CONSTANT uuid := authz.workspace_locked(workspace);
@@ -1012,7 +1012,7 @@ CREATE OR REPLACE FUNCTION authz.set_status(workspace text, status text, reason 
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     locked_id CONSTANT uuid := authz.workspace_locked(workspace);
@@ -1032,7 +1032,7 @@ CREATE OR REPLACE FUNCTION authz.set_usage(workspace_id uuid, meters text[], use
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := workspace_id;
@@ -1083,7 +1083,7 @@ CREATE OR REPLACE FUNCTION authz.settle(workspace_id uuid, reservation text, com
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     settled record;
@@ -1104,7 +1104,7 @@ CREATE OR REPLACE FUNCTION authz.take(workspace_id uuid, facts_version bigint, u
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     many CONSTANT integer := cardinality(meters);
@@ -1310,7 +1310,7 @@ CREATE OR REPLACE FUNCTION authz.tidy()
  RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     gone bigint;
@@ -1332,7 +1332,7 @@ CREATE OR REPLACE FUNCTION authz.workspace_id_of(workspace text)
  RETURNS uuid
  LANGUAGE sql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT w.id
     FROM authz.workspaces w
@@ -1348,7 +1348,7 @@ CREATE OR REPLACE FUNCTION authz.workspace_locked(workspace text)
  RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     found_id uuid;
@@ -1373,7 +1373,7 @@ CREATE OR REPLACE FUNCTION authz.workspace_state(workspace_id uuid, applied bool
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 BEGIN
@@ -1411,7 +1411,7 @@ CREATE OR REPLACE FUNCTION authz.workspaces_of(user_id text, after text, at_most
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 BEGIN

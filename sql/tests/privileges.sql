@@ -39,11 +39,13 @@ BEGIN
     WHERE p.pronamespace = 'authz'::regnamespace AND granted.grantee = 0;
     ASSERT found IS NULL, format('everybody may execute %s', found);
 
+    -- Not '': the types of the caller's temporary schema would come before ours (shadows.sql).
     SELECT array_agg(p.oid::regprocedure::text) INTO found
     FROM pg_proc AS p
-    WHERE p.pronamespace = 'authz'::regnamespace AND p.prosecdef
-      AND NOT 'search_path=""' = ANY (COALESCE(p.proconfig, '{}'));
-    ASSERT found IS NULL, format('search_path is not set by %s', found);
+    WHERE p.pronamespace = 'authz'::regnamespace
+      AND (p.prosecdef OR p.proconfig IS NOT NULL)
+      AND NOT 'search_path=pg_catalog, pg_temp' = ANY (COALESCE(p.proconfig, '{}'));
+    ASSERT found IS NULL, format('search_path is not pg_catalog, pg_temp in %s', found);
 END;
 $$;
 
