@@ -507,11 +507,86 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.get_user_workspaces(user_id text)
+ RETURNS TABLE(workspace_id uuid, slug text, name text, plan_tier text, role text, status text, joined_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT w.id, w.slug, w.name, w.plan_tier, m.role, w.status, m.joined_at
+    FROM authz.members AS m
+    JOIN authz.workspaces AS w ON w.id = m.workspace_id
+    WHERE m.user_id = get_user_workspaces.user_id
+    ORDER BY w.slug;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.get_workspace_role(user_id text, workspace_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT m.role
+        FROM authz.members AS m
+        WHERE m.workspace_id = get_workspace_role.workspace_id
+          AND m.user_id = get_workspace_role.user_id
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.has_feature_access(workspace_id uuid, feature text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM authz.workspaces AS w
+        JOIN authz.features AS f ON f.name = has_feature_access.feature -- an override alone declares nothing
+        LEFT JOIN authz.workspace_features AS o
+            ON o.workspace_id = w.id
+            AND o.kind = 'feature'
+            AND o.name = f.name
+            AND (o.expires_at IS NULL OR o.expires_at > statement_timestamp())
+        WHERE w.id = has_feature_access.workspace_id
+          AND w.status = 'active'
+          AND COALESCE(o.enabled, EXISTS (
+              SELECT FROM authz.plan_features AS p WHERE p.plan = w.plan_tier AND p.feature = f.name
+          ))
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.is_slug(candidate text)
  RETURNS boolean
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 RETURN ((candidate ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text) AND (candidate !~ '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$'::text))
+;
+
+CREATE OR REPLACE FUNCTION authz.is_workspace_member(user_id text, workspace_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM authz.members AS m
+        WHERE m.workspace_id = is_workspace_member.workspace_id
+          AND m.user_id = is_workspace_member.user_id
+    );
+END;
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.let_go(of_workspace uuid, of_meter text, of_resource text, by_decision text, amount bigint)
@@ -1459,6 +1534,15 @@ VIEW authz.member_facts AS
              LEFT JOIN authz.workspace_usage u ON (((u.workspace_id = w.id) AND (u.meter = t.name))))
              CROSS JOIN LATERAL ( SELECT authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), statement_timestamp()) AS period) p)) meter);
 
+VIEW authz.members AS
+ SELECT m.workspace_id,
+    m.user_id,
+    m.role,
+    r.rank,
+    m.joined_at
+   FROM (authz.workspace_memberships m
+     JOIN authz.roles r ON ((r.name = m.role)));
+
 CREATE TRIGGER on_auth_user_created AFTER INSERT ON authz.users FOR EACH ROW EXECUTE FUNCTION authz.create_default_workspace_for_user();
 
 CREATE TRIGGER raise_version AFTER INSERT OR DELETE OR UPDATE ON authz.workspace_features FOR EACH ROW EXECUTE FUNCTION authz.raise_version_of_override();
@@ -1478,6 +1562,22 @@ GRANT EXECUTE ON FUNCTION authz.catalog_revision() TO authz_sidecar;
 GRANT EXECUTE ON FUNCTION authz.commit_reservation(text,jsonb) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.facts(text[],text[]) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.get_user_workspaces(text) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.get_user_workspaces(text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.get_workspace_role(text,uuid) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.get_workspace_role(text,uuid) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.has_feature_access(uuid,text) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.has_feature_access(uuid,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.is_workspace_member(text,uuid) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.is_workspace_member(text,uuid) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.refund(text,text,jsonb) TO authz_sidecar;
 

@@ -1,17 +1,27 @@
--- As the sidecar: exactly these functions, and nothing else of the database.
+-- As the sidecar and as the application: exactly these functions, and nothing else of the database.
 BEGIN;
+
+CREATE FUNCTION pg_temp.executable(role_name text) RETURNS text[] LANGUAGE sql
+RETURN (
+    SELECT array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C")
+    FROM pg_proc AS p
+    WHERE p.pronamespace = 'authz'::regnamespace AND has_function_privilege(role_name, p.oid, 'EXECUTE')
+);
 
 DO $$
 DECLARE
     found text[];
+    group_name text;
 BEGIN
-    SELECT array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C") INTO found
-    FROM pg_proc AS p
-    WHERE p.pronamespace = 'authz'::regnamespace AND has_function_privilege('authz_sidecar', p.oid, 'EXECUTE');
+    found := pg_temp.executable('authz_sidecar');
     ASSERT found = ARRAY[
         'authz.catalog_revision()',
         'authz.commit_reservation(text,jsonb)',
         'authz.facts(text[],text[])',
+        'authz.get_user_workspaces(text)',
+        'authz.get_workspace_role(text,uuid)',
+        'authz.has_feature_access(uuid,text)',
+        'authz.is_workspace_member(text,uuid)',
         'authz.refund(text,text,jsonb)',
         'authz.release_reservation(text)',
         'authz.release_resource(text,text,text)',
@@ -22,16 +32,26 @@ BEGIN
         'authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,jsonb)',
         'authz.workspaces_of(text,text,integer)'
     ], format('authz_sidecar may execute %s', found);
+    found := pg_temp.executable('authz_app');
+    ASSERT found = ARRAY[
+        'authz.get_user_workspaces(text)',
+        'authz.get_workspace_role(text,uuid)',
+        'authz.has_feature_access(uuid,text)',
+        'authz.is_workspace_member(text,uuid)'
+    ], format('authz_app may execute %s', found);
 
-    SELECT array_agg(c.relname::text) INTO found
-    FROM pg_class AS c
-    WHERE c.relnamespace = 'authz'::regnamespace AND c.relkind IN ('r', 'v', 'S', 'm', 'p')
-      AND has_table_privilege('authz_sidecar', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
-    ASSERT found IS NULL, format('authz_sidecar may touch %s', found);
-
-    ASSERT NOT has_schema_privilege('authz_sidecar', 'authz', 'CREATE'), 'authz_sidecar may create';
-    ASSERT NOT (SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolcanlogin OR rolbypassrls
-        FROM pg_roles WHERE rolname = 'authz_sidecar'), 'authz_sidecar is more than a group';
+    FOREACH group_name IN ARRAY ARRAY['authz_sidecar', 'authz_app'] LOOP
+        SELECT array_agg(c.relname::text) INTO found
+        FROM pg_class AS c
+        WHERE c.relnamespace = 'authz'::regnamespace AND c.relkind IN ('r', 'v', 'S', 'm', 'p')
+          AND has_table_privilege(
+              group_name, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'
+          );
+        ASSERT found IS NULL, format('%s may touch %s', group_name, found);
+        ASSERT NOT has_schema_privilege(group_name, 'authz', 'CREATE'), format('%s may create', group_name);
+        ASSERT NOT (SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolcanlogin OR rolbypassrls
+            FROM pg_roles WHERE rolname = group_name), format('%s is more than a group', group_name);
+    END LOOP;
 
     SELECT array_agg(p.oid::regprocedure::text) INTO found
     FROM pg_proc AS p
@@ -92,6 +112,31 @@ BEGIN
                 CONTINUE;
         END;
         RAISE EXCEPTION 'authz_sidecar may %', attempt;
+    END LOOP;
+END;
+$$;
+
+SET LOCAL ROLE authz_app;
+
+DO $$
+DECLARE
+    attempt text;
+BEGIN
+    ASSERT (SELECT role FROM authz.get_user_workspaces('adam')) = 'admin';
+
+    FOREACH attempt IN ARRAY ARRAY[
+        'SELECT FROM authz.members',
+        'SELECT authz.facts(''{adam}'', ''{acme}'')',
+        'SELECT authz.set_plan(''solo'', ''team'')',
+        'SELECT authz.create_default_workspace(''eve'', NULL)'
+    ] LOOP
+        BEGIN
+            EXECUTE attempt;
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                CONTINUE;
+        END;
+        RAISE EXCEPTION 'authz_app may %', attempt;
     END LOOP;
 END;
 $$;

@@ -1,10 +1,10 @@
 -- As somebody who may call us and make temporary objects: no code of his runs with the owner's rights.
 BEGIN;
 
-SET LOCAL ROLE authz_sidecar;
+SET LOCAL ROLE authz_app;
 CREATE FUNCTION pg_temp.betray() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    ASSERT current_user = 'authz_sidecar', format('his code runs as %s', current_user);
+    ASSERT current_user IN ('authz_app', 'authz_sidecar'), format('his code runs as %s', current_user);
     RETURN true;
 END;
 $$;
@@ -52,6 +52,19 @@ GRANT EXECUTE ON FUNCTION pg_temp.call_everything() TO PUBLIC;
 
 DO $$
 DECLARE
+    acme CONSTANT pg_catalog.uuid := (SELECT w.workspace_id FROM authz.get_user_workspaces('adam') AS w);
+BEGIN
+    ASSERT authz.is_workspace_member('adam', acme);
+    ASSERT authz.get_workspace_role('adam', acme) = 'admin';
+    ASSERT authz.has_feature_access(acme, 'analytics');
+    ASSERT (SELECT count(*) FROM authz.get_user_workspaces('adam')) = 1;
+    ASSERT pg_temp.call_everything() >= 4;
+END;
+$$;
+
+SET LOCAL ROLE authz_sidecar;
+DO $$
+DECLARE
     acme CONSTANT pg_catalog.text := 'acme';
 BEGIN
     ASSERT authz.facts(ARRAY['adam']::pg_catalog.text[], ARRAY[acme]::pg_catalog.text[]) -> 0 ->> 'role' = 'admin';
@@ -59,7 +72,7 @@ BEGIN
     PERFORM authz.set_plan('solo', 'pro', now());
     PERFORM authz.set_overrides('solo', '{"analytics": true}'::pg_catalog.jsonb, '{"minutes": 3}'::pg_catalog.jsonb);
     PERFORM authz.set_status('solo', 'suspended');
-    ASSERT pg_temp.call_everything() >= 12;
+    ASSERT pg_temp.call_everything() >= 16;
 END;
 $$;
 
