@@ -195,6 +195,8 @@ TABLE authz.workspaces (
     member_count bigint NOT NULL DEFAULT 0,
     facts_version bigint NOT NULL DEFAULT 1,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
+    default_of text COLLATE "C",
+    CONSTRAINT workspaces_default_of_key UNIQUE (default_of),
     CONSTRAINT workspaces_id_check CHECK ((id <> '00000000-0000-0000-0000-000000000000'::uuid)),
     CONSTRAINT workspaces_member_count_check CHECK ((member_count >= 0)),
     CONSTRAINT workspaces_name_check CHECK (((length(name) >= 1) AND (length(name) <= 256))),
@@ -398,41 +400,70 @@ $function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.create_default_workspace(user_id text, email text)
- RETURNS void
+ RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '100ms'
 AS $function$
 DECLARE
-    local_part CONSTANT text := COALESCE(NULLIF(split_part(email, '@', 1), ''), 'workspace');
-    stem text := left(btrim(regexp_replace(lower(local_part), '[^a-z0-9]+', '-', 'g'), '-'), 40);
+    own_id uuid;
+    workspace_name text;
+    stem text;
     candidate text;
-    new_id uuid;
+    plan text;
+    founder_role text;
 BEGIN
-    -- Two sign-ups of one user at once: the second waits, and finds the workspace of the first.
-    PERFORM pg_advisory_xact_lock(hashtextextended(user_id, 7023));
-    IF EXISTS (SELECT FROM authz.workspace_memberships AS m WHERE m.user_id = create_default_workspace.user_id) THEN
-        RETURN;
-    END IF;
-
-    stem := rtrim(stem, '-');
-    IF NOT authz.is_slug(stem) THEN
-        stem := 'workspace';
-    END IF;
-    candidate := stem;
-    LOOP
-        INSERT INTO authz.workspaces AS w (slug, name, plan_tier)
-        SELECT candidate, left(local_part, 256), c.default_plan FROM authz.catalog AS c
-        ON CONFLICT ON CONSTRAINT workspaces_slug_key DO NOTHING
-        RETURNING w.id INTO new_id;
-        EXIT WHEN new_id IS NOT NULL;
-        IF NOT EXISTS (SELECT FROM authz.catalog) THEN
-            RAISE EXCEPTION 'no catalog is published, so there is no default plan: run sidecar migrate';
+    FOR attempt IN 1..10 LOOP
+        SELECT m.workspace_id INTO own_id
+        FROM authz.members AS m
+        WHERE m.user_id = create_default_workspace.user_id
+        ORDER BY m.joined_at, m.workspace_id
+        LIMIT 1;
+        IF FOUND THEN
+            RETURN own_id; -- his already, or made by another session a moment ago
         END IF;
-        candidate := stem || '-' || left(replace(gen_random_uuid()::text, '-', ''), 8);
+
+        IF attempt = 1 THEN
+            SELECT c.default_plan INTO plan FROM authz.catalog AS c;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'no catalog is published, so there is no default plan: run sidecar migrate'
+                    USING ERRCODE = '55000';
+            END IF;
+            SELECT r.name INTO founder_role FROM authz.roles AS r ORDER BY r.name = 'owner' DESC, r.rank DESC LIMIT 1;
+            workspace_name := btrim(regexp_replace(
+                left(split_part(email, '@', 1), 256), '[[:space:][:cntrl:]]+', ' ', 'g'
+            ));
+            stem := btrim(regexp_replace(lower(workspace_name COLLATE "C"), '[^a-z0-9]+', '-', 'g'), '-');
+            stem := rtrim(left(stem, 40), '-');
+            IF authz.is_slug(stem) THEN
+                candidate := stem;
+            ELSE
+                candidate := 'workspace';
+            END IF;
+            stem := candidate;
+        ELSE
+            candidate := stem || '-' || left(replace(gen_random_uuid()::text, '-', ''), 8);
+        END IF;
+
+        BEGIN
+            UPDATE authz.workspaces AS w SET default_of = NULL -- one that he has left
+            WHERE w.default_of = create_default_workspace.user_id;
+            INSERT INTO authz.workspaces AS w (slug, name, plan_tier, default_of)
+            VALUES (candidate, COALESCE(NULLIF(workspace_name, ''), candidate), plan, user_id)
+            ON CONFLICT DO NOTHING
+            RETURNING w.id INTO own_id;
+            IF FOUND THEN
+                INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
+                VALUES (own_id, create_default_workspace.user_id, founder_role);
+                RETURN own_id;
+            END IF;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                NULL; -- the slug is being taken, or his workspace being made: look again
+        END;
     END LOOP;
-    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
-    VALUES (new_id, create_default_workspace.user_id, 'owner');
+    RAISE EXCEPTION 'another session is at the workspace of this user' USING ERRCODE = '55P03';
 END;
 $function$
 ;
@@ -490,6 +521,19 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.forget_deleted_users()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM authz.forget_users(ARRAY(SELECT o.id::text FROM old_rows AS o));
+    RETURN NULL;
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.forget_usage()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -503,6 +547,66 @@ BEGIN
     DELETE FROM authz.usage_reservations AS r USING old_rows AS o WHERE r.workspace_id = o.id;
     DELETE FROM authz.usage_holds AS h USING old_rows AS o WHERE h.workspace_id = o.id;
     RETURN NULL;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.forget_users(users text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    left_ids uuid[];
+    ownerless_ids uuid[];
+BEGIN
+    -- Of a workspace that will go its reservations and counters come first, since whoever takes quota holds them when he
+    -- locks the workspace.
+    SELECT array_agg(m.workspace_id) INTO left_ids
+    FROM authz.workspace_memberships AS m
+    WHERE m.user_id = ANY (users)
+      AND NOT EXISTS (
+          SELECT FROM authz.workspace_memberships AS o
+          WHERE o.workspace_id = m.workspace_id AND o.user_id <> ALL (users)
+      );
+    PERFORM FROM authz.usage_reservations AS r WHERE r.workspace_id = ANY (left_ids)
+    ORDER BY r.workspace_id, r.id FOR UPDATE;
+    PERFORM FROM authz.workspace_usage AS u WHERE u.workspace_id = ANY (left_ids)
+    ORDER BY u.workspace_id, u.meter FOR UPDATE;
+    -- Whoever joins, leaves or moves ownership in one of them waits, or we wait for him; in the order of their ids, so
+    -- that two cannot wait for each other. FOR UPDATE from the start: some of these rows will be deleted.
+    PERFORM FROM authz.workspaces AS w
+    WHERE w.id IN (
+        SELECT m.workspace_id FROM authz.workspace_memberships AS m WHERE m.user_id = ANY (users)
+        UNION ALL
+        SELECT d.id FROM authz.workspaces AS d WHERE d.default_of = ANY (users)
+    )
+    ORDER BY w.id FOR UPDATE;
+
+    UPDATE authz.workspaces AS w SET default_of = NULL WHERE w.default_of = ANY (users);
+    -- The owner goes before his heir is made owner: at no time may there be two (workspace_memberships_owner_key).
+    WITH gone AS (
+        DELETE FROM authz.workspace_memberships AS m WHERE m.user_id = ANY (users)
+        RETURNING m.workspace_id, m.role
+    )
+    SELECT array_agg(g.workspace_id), array_agg(g.workspace_id) FILTER (WHERE g.role = 'owner')
+    INTO left_ids, ownerless_ids
+    FROM gone AS g;
+    UPDATE authz.workspace_memberships AS m
+    SET role = 'owner'
+    FROM (
+        SELECT DISTINCT ON (c.workspace_id) c.workspace_id, c.user_id
+        FROM authz.workspace_memberships AS c
+        LEFT JOIN authz.roles AS r ON r.name = c.role
+        WHERE c.workspace_id = ANY (ownerless_ids)
+        ORDER BY c.workspace_id, r.rank DESC NULLS LAST, c.joined_at, c.user_id
+    ) AS heir
+    WHERE m.workspace_id = heir.workspace_id AND m.user_id = heir.user_id;
+    -- Nobody is left who could use it, hand it over, or ask for it back.
+    DELETE FROM authz.workspaces AS w
+    WHERE w.id = ANY (left_ids)
+      AND NOT EXISTS (SELECT FROM authz.workspace_memberships AS m WHERE m.workspace_id = w.id);
 END;
 $function$
 ;
@@ -1545,6 +1649,8 @@ VIEW authz.members AS
 
 CREATE TRIGGER on_auth_user_created AFTER INSERT ON authz.users FOR EACH ROW EXECUTE FUNCTION authz.create_default_workspace_for_user();
 
+CREATE TRIGGER on_user_deleted AFTER DELETE ON authz.users REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.forget_deleted_users();
+
 CREATE TRIGGER raise_version AFTER INSERT OR DELETE OR UPDATE ON authz.workspace_features FOR EACH ROW EXECUTE FUNCTION authz.raise_version_of_override();
 
 CREATE TRIGGER count_members_deleted AFTER DELETE ON authz.workspace_memberships REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.count_members();
@@ -1560,6 +1666,8 @@ CREATE TRIGGER raise_version BEFORE UPDATE OF plan_tier, status ON authz.workspa
 GRANT EXECUTE ON FUNCTION authz.catalog_revision() TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.commit_reservation(text,jsonb) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.create_default_workspace(text,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.facts(text[],text[]) TO authz_sidecar;
 

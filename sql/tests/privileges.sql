@@ -17,6 +17,7 @@ BEGIN
     ASSERT found = ARRAY[
         'authz.catalog_revision()',
         'authz.commit_reservation(text,jsonb)',
+        'authz.create_default_workspace(text,text)',
         'authz.facts(text[],text[])',
         'authz.get_user_workspaces(text)',
         'authz.get_workspace_role(text,uuid)',
@@ -96,7 +97,7 @@ BEGIN
         'SELECT authz.recount(gen_random_uuid(), true)',
         'SELECT authz.tidy()',
         'TRUNCATE authz.workspace_features',
-        'SELECT authz.create_default_workspace(''eve'', NULL)',
+        'SELECT authz.forget_users(''{adam}'')',
         'SELECT authz.workspace_locked(''acme'')',
         'SELECT authz.workspace_state(gen_random_uuid(), true)',
         'SELECT authz.period_of(''day'', now(), now())',
@@ -128,7 +129,8 @@ BEGIN
         'SELECT FROM authz.members',
         'SELECT authz.facts(''{adam}'', ''{acme}'')',
         'SELECT authz.set_plan(''solo'', ''team'')',
-        'SELECT authz.create_default_workspace(''eve'', NULL)'
+        'SELECT authz.create_default_workspace(''eve'', NULL)',
+        'SELECT authz.forget_users(''{adam}'')'
     ] LOOP
         BEGIN
             EXECUTE attempt;

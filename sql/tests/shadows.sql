@@ -65,14 +65,15 @@ $$;
 SET LOCAL ROLE authz_sidecar;
 DO $$
 DECLARE
-    acme CONSTANT pg_catalog.text := 'acme';
+    acme CONSTANT pg_catalog.uuid := authz.create_default_workspace('adam', NULL);
 BEGIN
     ASSERT authz.facts(ARRAY['adam']::pg_catalog.text[], ARRAY[acme]::pg_catalog.text[]) -> 0 ->> 'role' = 'admin';
     ASSERT authz.workspaces_of('adam', NULL, 9) -> 0 ->> 'slug' = 'acme';
+    PERFORM authz.create_default_workspace('new', 'new@example.com');
     PERFORM authz.set_plan('solo', 'pro', now());
     PERFORM authz.set_overrides('solo', '{"analytics": true}'::pg_catalog.jsonb, '{"minutes": 3}'::pg_catalog.jsonb);
     PERFORM authz.set_status('solo', 'suspended');
-    ASSERT pg_temp.call_everything() >= 16;
+    ASSERT pg_temp.call_everything() >= 17;
 END;
 $$;
 
