@@ -16,6 +16,15 @@ TABLE authz.features (
     CONSTRAINT features_pkey PRIMARY KEY (name)
 );
 
+TABLE authz.isolation_secret (
+    only_row boolean NOT NULL DEFAULT true,
+    inner_key bytea NOT NULL,
+    outer_key bytea NOT NULL,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT isolation_secret_only_row_check CHECK (only_row),
+    CONSTRAINT isolation_secret_pkey PRIMARY KEY (only_row)
+);
+
 TABLE authz.meters (
     name text COLLATE "C" NOT NULL,
     kind text NOT NULL,
@@ -265,6 +274,13 @@ CREATE OR REPLACE FUNCTION authz.charges_of(meters text[], amounts bigint[], sta
 RETURN (SELECT COALESCE(jsonb_object_agg(c.meter, jsonb_build_array(c.amount, c.start)), '{}'::jsonb) AS "coalesce" FROM UNNEST(charges_of.meters, charges_of.amounts, charges_of.starts) c(meter, amount, start))
 ;
 
+CREATE OR REPLACE FUNCTION authz.claimed_workspace()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (NULLIF("left"(current_setting('authz.entered'::text, true), 36), ''::text))::uuid
+;
+
 CREATE OR REPLACE FUNCTION authz.commit_reservation(reservation text, amounts jsonb)
  RETURNS json
  LANGUAGE plpgsql
@@ -486,6 +502,72 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.enter(user_id text, workspace text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    marker CONSTANT integer := 7024;
+    entered_id uuid;
+BEGIN
+    -- The variable could have been emptied, so it proves nothing. A transaction that has entered has a number and
+    -- holds the marker, which nobody can let go of before its end; most have no number yet, and need not look.
+    IF pg_current_xact_id_if_assigned() IS NOT NULL AND EXISTS (
+        SELECT FROM pg_locks AS l
+        WHERE l.locktype = 'advisory'
+          AND l.pid = pg_backend_pid()
+          AND l.classid = marker
+          AND l.objid = pg_backend_pid()
+    ) THEN
+        RAISE EXCEPTION 'this transaction has entered a workspace already: one each, so that they cannot mix'
+            USING ERRCODE = '55000';
+    END IF;
+
+    SELECT m.workspace_id INTO entered_id
+    FROM authz.members AS m
+    WHERE m.user_id = enter.user_id
+      -- The nil UUID, which no workspace has, and not NULL: a membership is looked for in any case, as in authz.facts.
+      AND m.workspace_id = COALESCE(authz.workspace_id_of(workspace), '00000000-0000-0000-0000-000000000000');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'not a member of this workspace' USING ERRCODE = '42501'; -- if there is such a workspace
+    ELSIF NOT pg_try_advisory_xact_lock_shared(marker, pg_backend_pid()) THEN
+        RAISE EXCEPTION 'another session keeps this one from entering: it holds the advisory lock (%, %)',
+            marker, pg_backend_pid() USING ERRCODE = '55P03';
+    END IF;
+    PERFORM set_config('authz.entered', authz.signed(entered_id::text, pg_current_xact_id()), true);
+    RETURN entered_id;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.enter(user_id text, workspace uuid)
+ RETURNS uuid
+ LANGUAGE sql
+RETURN authz.enter(user_id, (workspace)::text)
+;
+
+CREATE OR REPLACE FUNCTION authz.entered_workspace()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    entered CONSTANT text := current_setting('authz.entered', true);
+    workspace CONSTANT text := left(entered, 36);
+BEGIN
+    IF entered = authz.signed(workspace, pg_current_xact_id_if_assigned()) THEN
+        RETURN workspace::uuid;
+    END IF;
+    -- Rather than NULL, which would show an empty table: a plausible answer, and a wrong one.
+    RAISE EXCEPTION 'this transaction has entered no workspace'
+        USING ERRCODE = '55000', HINT = 'SELECT authz.enter(user, workspace) comes first in each transaction.';
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.facts(users text[], workspaces text[])
  RETURNS json
  LANGUAGE plpgsql
@@ -693,6 +775,124 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.isolate(isolated regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET client_min_messages TO 'warning'
+AS $function$
+DECLARE
+    attribute record;
+    homeless boolean;
+    part record;
+BEGIN
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', isolated);
+    IF NOT EXISTS (
+        SELECT FROM pg_class AS c
+        WHERE c.oid = isolated
+          AND c.relkind = 'r'
+          AND c.relpersistence <> 't'
+          AND c.relnamespace <> 'authz'::regnamespace
+          AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid IN (i.inhparent, i.inhrelid))
+    ) THEN
+        RAISE EXCEPTION '% is not a table of yours without partitions or children, which would each be a way around', isolated
+            USING ERRCODE = '42809';
+    END IF;
+
+    EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS workspace_id uuid', isolated);
+    SELECT a.attnum AS number, format_type(a.atttypid, a.atttypmod) AS type INTO attribute
+    FROM pg_attribute AS a
+    WHERE a.attrelid = isolated AND a.attname = 'workspace_id';
+    IF attribute.type <> 'uuid' THEN
+        RAISE EXCEPTION '%.workspace_id is %, not uuid', isolated, attribute.type USING ERRCODE = '42804';
+    END IF;
+    EXECUTE format(
+        'ALTER TABLE %s ALTER COLUMN workspace_id SET DEFAULT authz.claimed_workspace(),'
+        ' ENABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', -- so that its owner finds the homeless
+        isolated
+    );
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE workspace_id IS NULL)', isolated) INTO homeless;
+    IF homeless THEN
+        RAISE WARNING '% has rows of no workspace, which nobody will see: give them one, and isolate it again', isolated;
+    ELSE
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN workspace_id SET NOT NULL', isolated);
+        -- What is unique is so within a workspace: else one would learn of a key that another has, and could not use it.
+        FOR part IN
+            SELECT k.conname AS name, pg_get_constraintdef(k.oid) AS definition
+            FROM pg_constraint AS k
+            WHERE k.conrelid = isolated
+              AND k.contype IN ('p', 'u')
+              AND attribute.number <> ALL (k.conkey)
+              AND NOT EXISTS (
+                  SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.conindid = k.conindid
+              )
+        LOOP
+            EXECUTE format(
+                'ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
+                isolated,
+                part.name,
+                part.name,
+                overlay(part.definition PLACING '(workspace_id, ' FROM strpos(part.definition, '(') FOR 1)
+            );
+        END LOOP;
+    END IF;
+    FOR part IN
+        SELECT i.indexrelid::regclass AS name
+        FROM pg_index AS i
+        WHERE i.indrelid = isolated AND i.indisunique AND attribute.number <> ALL (i.indkey)
+        ORDER BY i.indexrelid::regclass::text
+    LOOP
+        RAISE WARNING '% is unique across workspaces: each can find out what another has there', part.name;
+    END LOOP;
+    IF NOT EXISTS (
+        SELECT FROM pg_index AS i
+        WHERE i.indrelid = isolated AND i.indkey[0] = attribute.number AND i.indisvalid AND i.indpred IS NULL
+    ) THEN
+        EXECUTE format('CREATE INDEX ON %s (workspace_id)', isolated);
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_constraint AS k
+        WHERE k.conrelid = isolated
+          AND k.confrelid = 'authz.workspaces'::regclass
+          AND k.conkey = ARRAY[attribute.number]
+    ) THEN
+        -- The rows of a workspace go with it: nobody could enter it any more to delete them.
+        EXECUTE format(
+            'ALTER TABLE %s ADD FOREIGN KEY (workspace_id) REFERENCES authz.workspaces (id) ON DELETE CASCADE', isolated
+        );
+    END IF;
+
+    EXECUTE format('DROP POLICY IF EXISTS authz_workspace ON %s', isolated);
+    EXECUTE format('DROP POLICY IF EXISTS authz_access ON %s', isolated);
+    -- Restrictive, so that no other policy can widen it. The sub-select is evaluated once a statement, not for each row.
+    EXECUTE format(
+        'CREATE POLICY authz_workspace ON %s AS RESTRICTIVE'
+        ' USING (workspace_id = (SELECT authz.entered_workspace()))'
+        ' WITH CHECK (workspace_id = (SELECT authz.entered_workspace()))',
+        isolated
+    );
+    IF NOT EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = isolated AND p.polpermissive) THEN
+        -- Where all policies restrict, nothing is allowed.
+        EXECUTE format('CREATE POLICY authz_access ON %s USING (true) WITH CHECK (true)', isolated);
+    END IF;
+    EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', isolated); -- for its owner too
+
+    -- What policies do not govern: to empty it, to look for keys from another table, to be called with others' rows.
+    FOR part IN
+        SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
+        FROM pg_class AS c, aclexplode(c.relacl) AS g
+        WHERE c.oid = isolated AND g.grantee <> c.relowner
+        UNION
+        SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END
+        FROM pg_attribute AS a, aclexplode(a.attacl) AS g
+        WHERE a.attrelid = isolated
+    LOOP
+        EXECUTE format('REVOKE TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s', isolated, part.grantee);
+    END LOOP;
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.let_go(of_workspace uuid, of_meter text, of_resource text, by_decision text, amount bigint)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -715,6 +915,23 @@ BEGIN
     WHERE r.workspace_id = of_workspace AND r.meter = of_meter AND r.resource = of_resource
       AND r.decision_id = by_decision;
     RETURN FOUND;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.masked(key bytea, mask integer)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    block bytea := decode(repeat('00', 64), 'hex'); -- a block of SHA-256
+BEGIN
+    FOR at IN 0..63 LOOP
+        block := set_byte(block, at, (CASE WHEN at < length(key) THEN get_byte(key, at) ELSE 0 END) # mask);
+    END LOOP;
+    RETURN block;
 END;
 $function$
 ;
@@ -1095,6 +1312,27 @@ CREATE OR REPLACE FUNCTION authz.reserved_of(workspace_id uuid, meter text, sinc
 RETURN (SELECT (COALESCE(sum(h.amount), (0)::numeric))::bigint AS "coalesce" FROM authz.usage_holds h WHERE ((h.workspace_id = reserved_of.workspace_id) AND (h.meter = reserved_of.meter) AND (h.period_start >= reserved_of.since) AND (h.expires_at > reserved_of.moment)))
 ;
 
+CREATE OR REPLACE FUNCTION authz.rotate_isolation_secret()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    -- Four times 122 strongly random bits: the server has no other source of them without an extension.
+    key CONSTANT bytea := sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+        || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    );
+BEGIN
+    INSERT INTO authz.isolation_secret AS s (inner_key, outer_key)
+    VALUES (authz.masked(key, 54), authz.masked(key, 92)) -- 0x36 and 0x5c
+    ON CONFLICT (only_row) DO UPDATE
+    SET inner_key = excluded.inner_key, outer_key = excluded.outer_key, made_at = now();
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.set_overrides(workspace text, features jsonb DEFAULT '{}'::jsonb, limits jsonb DEFAULT '{}'::jsonb, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS json
  LANGUAGE plpgsql
@@ -1275,6 +1513,24 @@ BEGIN
     -- Now the key of the reservation has taken something, which can be refunded.
     UPDATE authz.usage_keys AS k SET taken = settle.charges
     WHERE k.workspace_id = settle.workspace_id AND k.key = settled.key AND k.reservation = settle.reservation;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.signed(workspace text, transaction xid8)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT workspace || ' ' || encode(sha256(s.outer_key || sha256(s.inner_key || convert_to(
+            -- A number of a transaction comes again after a restore to an earlier time: in another run of the server.
+            workspace || ' ' || transaction::text || ' ' || extract(epoch FROM pg_postmaster_start_time())::text, 'UTF8'
+        ))), 'hex')
+        FROM authz.isolation_secret AS s
+    );
 END;
 $function$
 ;
@@ -1665,9 +1921,17 @@ CREATE TRIGGER raise_version BEFORE UPDATE OF plan_tier, status ON authz.workspa
 
 GRANT EXECUTE ON FUNCTION authz.catalog_revision() TO authz_sidecar;
 
+GRANT EXECUTE ON FUNCTION authz.claimed_workspace() TO authz_app;
+
 GRANT EXECUTE ON FUNCTION authz.commit_reservation(text,jsonb) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.create_default_workspace(text,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.enter(text,text) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.enter(text,uuid) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.entered_workspace() TO authz_app;
 
 GRANT EXECUTE ON FUNCTION authz.facts(text[],text[]) TO authz_sidecar;
 

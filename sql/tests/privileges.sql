@@ -35,6 +35,10 @@ BEGIN
     ], format('authz_sidecar may execute %s', found);
     found := pg_temp.executable('authz_app');
     ASSERT found = ARRAY[
+        'authz.claimed_workspace()',
+        'authz.enter(text,text)',
+        'authz.enter(text,uuid)',
+        'authz.entered_workspace()',
         'authz.get_user_workspaces(text)',
         'authz.get_workspace_role(text,uuid)',
         'authz.has_feature_access(uuid,text)',
@@ -97,6 +101,7 @@ BEGIN
         'SELECT authz.recount(gen_random_uuid(), true)',
         'SELECT authz.tidy()',
         'TRUNCATE authz.workspace_features',
+        'SELECT authz.enter(''adam'', ''acme'')',
         'SELECT authz.forget_users(''{adam}'')',
         'SELECT authz.workspace_locked(''acme'')',
         'SELECT authz.workspace_state(gen_random_uuid(), true)',
@@ -127,6 +132,11 @@ BEGIN
 
     FOREACH attempt IN ARRAY ARRAY[
         'SELECT FROM authz.members',
+        'SELECT FROM authz.isolation_secret',
+        'SELECT authz.signed(gen_random_uuid()::text, pg_current_xact_id())',
+        'SELECT authz.masked(''secret'', 54)',
+        'SELECT authz.rotate_isolation_secret()',
+        'SELECT authz.isolate(''authz.users'')',
         'SELECT authz.facts(''{adam}'', ''{acme}'')',
         'SELECT authz.set_plan(''solo'', ''team'')',
         'SELECT authz.create_default_workspace(''eve'', NULL)',

@@ -52,13 +52,20 @@ GRANT EXECUTE ON FUNCTION pg_temp.call_everything() TO PUBLIC;
 
 DO $$
 DECLARE
-    acme CONSTANT pg_catalog.uuid := (SELECT w.workspace_id FROM authz.get_user_workspaces('adam') AS w);
+    acme CONSTANT pg_catalog.uuid := authz.enter('adam'::pg_catalog.text, 'acme'::pg_catalog.text);
 BEGIN
+    ASSERT authz.entered_workspace() = acme;
     ASSERT authz.is_workspace_member('adam', acme);
     ASSERT authz.get_workspace_role('adam', acme) = 'admin';
     ASSERT authz.has_feature_access(acme, 'analytics');
     ASSERT (SELECT count(*) FROM authz.get_user_workspaces('adam')) = 1;
-    ASSERT pg_temp.call_everything() >= 4;
+    BEGIN
+        PERFORM authz.enter('adam'::pg_catalog.text, acme::pg_catalog.text);
+    EXCEPTION
+        WHEN object_not_in_prerequisite_state THEN
+            NULL;
+    END;
+    ASSERT pg_temp.call_everything() >= 8;
 END;
 $$;
 
