@@ -22,6 +22,15 @@ TABLE authz.features (
     CONSTRAINT features_pkey PRIMARY KEY (name)
 );
 
+TABLE authz.isolation_secret (
+    only_row boolean NOT NULL DEFAULT true,
+    inner_key bytea NOT NULL,
+    outer_key bytea NOT NULL,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT isolation_secret_only_row_check CHECK (only_row),
+    CONSTRAINT isolation_secret_pkey PRIMARY KEY (only_row)
+);
+
 TABLE authz.meters (
     name text COLLATE "C" NOT NULL,
     kind text NOT NULL,
@@ -236,6 +245,8 @@ TABLE authz.workspaces (
     deleted_at timestamp with time zone,
     deleted_by text COLLATE "C",
     members_before jsonb,
+    default_of text COLLATE "C",
+    CONSTRAINT workspaces_default_of_key UNIQUE (default_of),
     CONSTRAINT workspaces_deleted_check CHECK ((((deleted_at IS NULL) = (deleted_by IS NULL)) AND ((deleted_at IS NULL) = (members_before IS NULL)))),
     CONSTRAINT workspaces_id_check CHECK ((id <> '00000000-0000-0000-0000-000000000000'::uuid)),
     CONSTRAINT workspaces_member_count_check CHECK ((member_count >= 0)),
@@ -265,7 +276,7 @@ CREATE OR REPLACE FUNCTION authz.accept_invitation(workspace_id uuid, facts_vers
  RETURNS text
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     moment timestamptz;
@@ -304,7 +315,7 @@ CREATE OR REPLACE FUNCTION authz.acting_as(actor text, kind text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM set_config('authz.actor', acting_as.actor, true), set_config('authz.actor_kind', acting_as.kind, true);
@@ -316,7 +327,7 @@ CREATE OR REPLACE FUNCTION authz.actor()
  RETURNS text
  LANGUAGE sql
  STABLE
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 RETURN COALESCE(NULLIF(current_setting('authz.actor'::text, true), ''::text), (SESSION_USER)::text)
 ;
 
@@ -324,7 +335,7 @@ CREATE OR REPLACE FUNCTION authz.actor_kind()
  RETURNS text
  LANGUAGE sql
  STABLE
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 RETURN COALESCE(NULLIF(current_setting('authz.actor_kind'::text, true), ''::text), 'sql'::text)
 ;
 
@@ -353,7 +364,7 @@ CREATE OR REPLACE FUNCTION authz.catalog_revision()
  RETURNS text
  LANGUAGE sql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT catalog.revision
     FROM authz.catalog;
@@ -364,7 +375,7 @@ CREATE OR REPLACE FUNCTION authz.change_role(workspace_id uuid, facts_version bi
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM authz.decided_by(workspace_id, facts_version);
@@ -395,11 +406,18 @@ CREATE OR REPLACE FUNCTION authz.charges_of(meters text[], amounts bigint[], sta
 RETURN (SELECT COALESCE(jsonb_object_agg(c.meter, jsonb_build_array(c.amount, c.start)), '{}'::jsonb) AS "coalesce" FROM UNNEST(charges_of.meters, charges_of.amounts, charges_of.starts) c(meter, amount, start))
 ;
 
+CREATE OR REPLACE FUNCTION authz.claimed_workspace()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (NULLIF("left"(current_setting('authz.entered'::text, true), 36), ''::text))::uuid
+;
+
 CREATE OR REPLACE FUNCTION authz.commit_reservation(reservation text, amounts jsonb)
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     held authz.usage_reservations;
@@ -474,7 +492,7 @@ CREATE OR REPLACE FUNCTION authz.count_members()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     -- In the order of their ids, so that two statements about many workspaces cannot wait for each other.
@@ -518,7 +536,7 @@ CREATE OR REPLACE FUNCTION authz.counters_locked(workspace_id uuid, meters text[
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM FROM authz.workspace_usage AS u
@@ -530,41 +548,70 @@ $function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.create_default_workspace(user_id text, email text)
- RETURNS void
+ RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '100ms'
 AS $function$
 DECLARE
-    local_part CONSTANT text := COALESCE(NULLIF(split_part(email, '@', 1), ''), 'workspace');
-    stem text := left(btrim(regexp_replace(lower(local_part), '[^a-z0-9]+', '-', 'g'), '-'), 40);
+    own_id uuid;
+    workspace_name text;
+    stem text;
     candidate text;
-    new_id uuid;
+    plan text;
+    founder_role text;
 BEGIN
-    -- Two sign-ups of one user at once: the second waits, and finds the workspace of the first.
-    PERFORM pg_advisory_xact_lock(hashtextextended(user_id, 7023));
-    IF EXISTS (SELECT FROM authz.workspace_memberships AS m WHERE m.user_id = create_default_workspace.user_id) THEN
-        RETURN;
-    END IF;
-
-    stem := rtrim(stem, '-');
-    IF NOT authz.is_slug(stem) THEN
-        stem := 'workspace';
-    END IF;
-    candidate := stem;
-    LOOP
-        INSERT INTO authz.workspaces AS w (slug, name, plan_tier)
-        SELECT candidate, left(local_part, 256), c.default_plan FROM authz.catalog AS c
-        ON CONFLICT ON CONSTRAINT workspaces_slug_key DO NOTHING
-        RETURNING w.id INTO new_id;
-        EXIT WHEN new_id IS NOT NULL;
-        IF NOT EXISTS (SELECT FROM authz.catalog) THEN
-            RAISE EXCEPTION 'no catalog is published, so there is no default plan: run sidecar migrate';
+    FOR attempt IN 1..10 LOOP
+        SELECT m.workspace_id INTO own_id
+        FROM authz.members AS m
+        WHERE m.user_id = create_default_workspace.user_id
+        ORDER BY m.joined_at, m.workspace_id
+        LIMIT 1;
+        IF FOUND THEN
+            RETURN own_id; -- his already, or made by another session a moment ago
         END IF;
-        candidate := stem || '-' || left(replace(gen_random_uuid()::text, '-', ''), 8);
+
+        IF attempt = 1 THEN
+            SELECT c.default_plan INTO plan FROM authz.catalog AS c;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'no catalog is published, so there is no default plan: run sidecar migrate'
+                    USING ERRCODE = '55000';
+            END IF;
+            SELECT r.name INTO founder_role FROM authz.roles AS r ORDER BY r.name = 'owner' DESC, r.rank DESC LIMIT 1;
+            workspace_name := btrim(regexp_replace(
+                left(split_part(email, '@', 1), 256), '[[:space:][:cntrl:]]+', ' ', 'g'
+            ));
+            stem := btrim(regexp_replace(lower(workspace_name COLLATE "C"), '[^a-z0-9]+', '-', 'g'), '-');
+            stem := rtrim(left(stem, 40), '-');
+            IF authz.is_slug(stem) THEN
+                candidate := stem;
+            ELSE
+                candidate := 'workspace';
+            END IF;
+            stem := candidate;
+        ELSE
+            candidate := stem || '-' || left(replace(gen_random_uuid()::text, '-', ''), 8);
+        END IF;
+
+        BEGIN
+            UPDATE authz.workspaces AS w SET default_of = NULL -- one that he has left
+            WHERE w.default_of = create_default_workspace.user_id;
+            INSERT INTO authz.workspaces AS w (slug, name, plan_tier, default_of)
+            VALUES (candidate, COALESCE(NULLIF(workspace_name, ''), candidate), plan, user_id)
+            ON CONFLICT DO NOTHING
+            RETURNING w.id INTO own_id;
+            IF FOUND THEN
+                INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
+                VALUES (own_id, create_default_workspace.user_id, founder_role);
+                RETURN own_id;
+            END IF;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                NULL; -- the slug is being taken, or his workspace being made: look again
+        END;
     END LOOP;
-    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
-    VALUES (new_id, create_default_workspace.user_id, 'owner');
+    RAISE EXCEPTION 'another session is at the workspace of this user' USING ERRCODE = '55P03';
 END;
 $function$
 ;
@@ -573,7 +620,7 @@ CREATE OR REPLACE FUNCTION authz.create_default_workspace_for_user()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM authz.create_default_workspace(NEW.id::text, NEW.email::text);
@@ -591,7 +638,7 @@ CREATE OR REPLACE FUNCTION authz.create_workspace(workspace_id uuid, user_id tex
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     stem CONSTANT text := authz.slug_after(create_workspace.name);
@@ -629,7 +676,7 @@ CREATE OR REPLACE FUNCTION authz.decided_by(workspace_id uuid, facts_version big
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM FROM authz.workspaces AS w
@@ -646,7 +693,7 @@ CREATE OR REPLACE FUNCTION authz.delete_workspace(workspace_id uuid, facts_versi
  RETURNS text
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM authz.decided_by(workspace_id, facts_version);
@@ -675,11 +722,77 @@ CREATE OR REPLACE FUNCTION authz.email_of(user_id text)
 RETURN (SELECT u.email FROM authz.users u WHERE (u.id = email_of.user_id))
 ;
 
+CREATE OR REPLACE FUNCTION authz.enter(user_id text, workspace text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    marker CONSTANT integer := 7024;
+    entered_id uuid;
+BEGIN
+    -- The variable could have been emptied, so it proves nothing. A transaction that has entered has a number and
+    -- holds the marker, which nobody can let go of before its end; most have no number yet, and need not look.
+    IF pg_current_xact_id_if_assigned() IS NOT NULL AND EXISTS (
+        SELECT FROM pg_locks AS l
+        WHERE l.locktype = 'advisory'
+          AND l.pid = pg_backend_pid()
+          AND l.classid = marker
+          AND l.objid = pg_backend_pid()
+    ) THEN
+        RAISE EXCEPTION 'this transaction has entered a workspace already: one each, so that they cannot mix'
+            USING ERRCODE = '55000';
+    END IF;
+
+    SELECT m.workspace_id INTO entered_id
+    FROM authz.members AS m
+    WHERE m.user_id = enter.user_id
+      -- The nil UUID, which no workspace has, and not NULL: a membership is looked for in any case, as in authz.facts.
+      AND m.workspace_id = COALESCE(authz.workspace_id_of(workspace), '00000000-0000-0000-0000-000000000000');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'not a member of this workspace' USING ERRCODE = '42501'; -- if there is such a workspace
+    ELSIF NOT pg_try_advisory_xact_lock_shared(marker, pg_backend_pid()) THEN
+        RAISE EXCEPTION 'another session keeps this one from entering: it holds the advisory lock (%, %)',
+            marker, pg_backend_pid() USING ERRCODE = '55P03';
+    END IF;
+    PERFORM set_config('authz.entered', authz.signed(entered_id::text, pg_current_xact_id()), true);
+    RETURN entered_id;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.enter(user_id text, workspace uuid)
+ RETURNS uuid
+ LANGUAGE sql
+RETURN authz.enter(user_id, (workspace)::text)
+;
+
+CREATE OR REPLACE FUNCTION authz.entered_workspace()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    entered CONSTANT text := current_setting('authz.entered', true);
+    workspace CONSTANT text := left(entered, 36);
+BEGIN
+    IF entered = authz.signed(workspace, pg_current_xact_id_if_assigned()) THEN
+        RETURN workspace::uuid;
+    END IF;
+    -- Rather than NULL, which would show an empty table: a plausible answer, and a wrong one.
+    RAISE EXCEPTION 'this transaction has entered no workspace'
+        USING ERRCODE = '55000', HINT = 'SELECT authz.enter(user, workspace) comes first in each transaction.';
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.facts(users text[], workspaces text[])
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
@@ -710,11 +823,28 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.forget_deleted_users()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM old_rows) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM authz.forget_users(ARRAY(SELECT o.id::text FROM old_rows AS o));
+    DELETE FROM authz.users AS u USING old_rows AS o WHERE u.id = o.id::text; -- who was auth.users' and came here
+    RETURN NULL;
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.forget_usage()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     DELETE FROM authz.usage_ledger AS l USING old_rows AS o WHERE l.workspace_id = o.id;
@@ -727,11 +857,131 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.forget_users(users text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    left_ids uuid[];
+    ownerless_ids uuid[];
+BEGIN
+    -- Of a workspace that will go its reservations and counters come first, since whoever takes quota holds them when he
+    -- locks the workspace.
+    SELECT array_agg(m.workspace_id) INTO left_ids
+    FROM authz.workspace_memberships AS m
+    WHERE m.user_id = ANY (users)
+      AND NOT EXISTS (
+          SELECT FROM authz.workspace_memberships AS o
+          WHERE o.workspace_id = m.workspace_id AND o.user_id <> ALL (users)
+      );
+    PERFORM FROM authz.usage_reservations AS r WHERE r.workspace_id = ANY (left_ids)
+    ORDER BY r.workspace_id, r.id FOR UPDATE;
+    PERFORM FROM authz.workspace_usage AS u WHERE u.workspace_id = ANY (left_ids)
+    ORDER BY u.workspace_id, u.meter FOR UPDATE;
+    -- Whoever joins, leaves or moves ownership in one of them waits, or we wait for him; in the order of their ids, so
+    -- that two cannot wait for each other. FOR UPDATE from the start: some of these rows will be deleted.
+    PERFORM FROM authz.workspaces AS w
+    WHERE w.id IN (
+        SELECT m.workspace_id FROM authz.workspace_memberships AS m WHERE m.user_id = ANY (users)
+        UNION ALL
+        SELECT d.id FROM authz.workspaces AS d WHERE d.default_of = ANY (users)
+    )
+    ORDER BY w.id FOR UPDATE;
+
+    UPDATE authz.workspaces AS w SET default_of = NULL WHERE w.default_of = ANY (users);
+    -- The owner goes before his heir is made owner: at no time may there be two (workspace_memberships_owner_key).
+    WITH gone AS (
+        DELETE FROM authz.workspace_memberships AS m WHERE m.user_id = ANY (users)
+        RETURNING m.workspace_id, m.role
+    )
+    SELECT array_agg(g.workspace_id), array_agg(g.workspace_id) FILTER (WHERE g.role = 'owner')
+    INTO left_ids, ownerless_ids
+    FROM gone AS g;
+    UPDATE authz.workspace_memberships AS m
+    SET role = 'owner'
+    FROM (
+        SELECT DISTINCT ON (c.workspace_id) c.workspace_id, c.user_id
+        FROM authz.workspace_memberships AS c
+        LEFT JOIN authz.roles AS r ON r.name = c.role
+        WHERE c.workspace_id = ANY (ownerless_ids)
+        ORDER BY c.workspace_id, r.rank DESC NULLS LAST, c.joined_at, c.user_id
+    ) AS heir
+    WHERE m.workspace_id = heir.workspace_id AND m.user_id = heir.user_id;
+    -- Nobody is left who could use it, hand it over, or ask for it back.
+    DELETE FROM authz.workspaces AS w
+    WHERE w.id = ANY (left_ids)
+      AND NOT EXISTS (SELECT FROM authz.workspace_memberships AS m WHERE m.workspace_id = w.id);
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.get_user_workspaces(user_id text)
+ RETURNS TABLE(workspace_id uuid, slug text, name text, plan_tier text, role text, status text, joined_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT w.id, w.slug, w.name, w.plan_tier, m.role, w.status, m.joined_at
+    FROM authz.members AS m
+    JOIN authz.workspaces AS w ON w.id = m.workspace_id
+    WHERE m.user_id = get_user_workspaces.user_id
+    ORDER BY w.slug;
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.get_workspace_role(user_id text, workspace_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT m.role
+        FROM authz.members AS m
+        WHERE m.workspace_id = get_workspace_role.workspace_id
+          AND m.user_id = get_workspace_role.user_id
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.has_feature_access(workspace_id uuid, feature text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM authz.workspaces AS w
+        JOIN authz.features AS f ON f.name = has_feature_access.feature -- an override alone declares nothing
+        LEFT JOIN authz.workspace_features AS o
+            ON o.workspace_id = w.id
+            AND o.kind = 'feature'
+            AND o.name = f.name
+            AND (o.expires_at IS NULL OR o.expires_at > statement_timestamp())
+        WHERE w.id = has_feature_access.workspace_id
+          AND w.status = 'active'
+          AND w.deleted_at IS NULL
+          AND COALESCE(o.enabled, EXISTS (
+              SELECT FROM authz.plan_features AS p WHERE p.plan = w.plan_tier AND p.feature = f.name
+          ))
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.invitation_by_token(token_hash text)
  RETURNS jsonb
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 BEGIN
@@ -751,7 +1001,7 @@ CREATE OR REPLACE FUNCTION authz.invitation_document(invitation authz.workspace_
  RETURNS jsonb
  LANGUAGE sql
  STABLE
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 RETURN jsonb_build_object('id', (invitation).id, 'email', (invitation).email, 'role', (invitation).role, 'invited_by', (invitation).invited_by, 'created_at', (invitation).created_at, 'expires_at', (invitation).expires_at)
 ;
 
@@ -759,7 +1009,7 @@ CREATE OR REPLACE FUNCTION authz.invitations_of(workspace_id uuid, after text, a
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 BEGIN
@@ -783,7 +1033,7 @@ CREATE OR REPLACE FUNCTION authz.invite(workspace_id uuid, facts_version bigint,
  RETURNS jsonb
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 DECLARE
@@ -832,7 +1082,7 @@ CREATE OR REPLACE FUNCTION authz.is_invited(workspace_id uuid, email text)
  RETURNS boolean
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     RETURN EXISTS (
@@ -852,11 +1102,145 @@ CREATE OR REPLACE FUNCTION authz.is_slug(candidate text)
 RETURN ((candidate ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text) AND (candidate !~ '^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$'::text))
 ;
 
+CREATE OR REPLACE FUNCTION authz.is_workspace_member(user_id text, workspace_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM authz.members AS m
+        WHERE m.workspace_id = is_workspace_member.workspace_id
+          AND m.user_id = is_workspace_member.user_id
+    );
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.isolate(isolated regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET client_min_messages TO 'warning'
+AS $function$
+DECLARE
+    attribute record;
+    homeless boolean;
+    part record;
+BEGIN
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', isolated);
+    IF NOT EXISTS (
+        SELECT FROM pg_class AS c
+        WHERE c.oid = isolated
+          AND c.relkind = 'r'
+          AND c.relpersistence <> 't'
+          AND c.relnamespace <> 'authz'::regnamespace
+          AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid IN (i.inhparent, i.inhrelid))
+    ) THEN
+        RAISE EXCEPTION '% is not a table of yours without partitions or children, which would each be a way around', isolated
+            USING ERRCODE = '42809';
+    END IF;
+
+    EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS workspace_id uuid', isolated);
+    SELECT a.attnum AS number, format_type(a.atttypid, a.atttypmod) AS type INTO attribute
+    FROM pg_attribute AS a
+    WHERE a.attrelid = isolated AND a.attname = 'workspace_id';
+    IF attribute.type <> 'uuid' THEN
+        RAISE EXCEPTION '%.workspace_id is %, not uuid', isolated, attribute.type USING ERRCODE = '42804';
+    END IF;
+    EXECUTE format(
+        'ALTER TABLE %s ALTER COLUMN workspace_id SET DEFAULT authz.claimed_workspace(),'
+        ' ENABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', -- so that its owner finds the homeless
+        isolated
+    );
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE workspace_id IS NULL)', isolated) INTO homeless;
+    IF homeless THEN
+        RAISE WARNING '% has rows of no workspace, which nobody will see: give them one, and isolate it again', isolated;
+    ELSE
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN workspace_id SET NOT NULL', isolated);
+        -- What is unique is so within a workspace: else one would learn of a key that another has, and could not use it.
+        FOR part IN
+            SELECT k.conname AS name, pg_get_constraintdef(k.oid) AS definition
+            FROM pg_constraint AS k
+            WHERE k.conrelid = isolated
+              AND k.contype IN ('p', 'u')
+              AND attribute.number <> ALL (k.conkey)
+              AND NOT EXISTS (
+                  SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.conindid = k.conindid
+              )
+        LOOP
+            EXECUTE format(
+                'ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
+                isolated,
+                part.name,
+                part.name,
+                overlay(part.definition PLACING '(workspace_id, ' FROM strpos(part.definition, '(') FOR 1)
+            );
+        END LOOP;
+    END IF;
+    FOR part IN
+        SELECT i.indexrelid::regclass AS name
+        FROM pg_index AS i
+        WHERE i.indrelid = isolated AND i.indisunique AND attribute.number <> ALL (i.indkey)
+        ORDER BY i.indexrelid::regclass::text
+    LOOP
+        RAISE WARNING '% is unique across workspaces: each can find out what another has there', part.name;
+    END LOOP;
+    IF NOT EXISTS (
+        SELECT FROM pg_index AS i
+        WHERE i.indrelid = isolated AND i.indkey[0] = attribute.number AND i.indisvalid AND i.indpred IS NULL
+    ) THEN
+        EXECUTE format('CREATE INDEX ON %s (workspace_id)', isolated);
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_constraint AS k
+        WHERE k.conrelid = isolated
+          AND k.confrelid = 'authz.workspaces'::regclass
+          AND k.conkey = ARRAY[attribute.number]
+    ) THEN
+        -- The rows of a workspace go with it: nobody could enter it any more to delete them.
+        EXECUTE format(
+            'ALTER TABLE %s ADD FOREIGN KEY (workspace_id) REFERENCES authz.workspaces (id) ON DELETE CASCADE', isolated
+        );
+    END IF;
+
+    EXECUTE format('DROP POLICY IF EXISTS authz_workspace ON %s', isolated);
+    EXECUTE format('DROP POLICY IF EXISTS authz_access ON %s', isolated);
+    -- Restrictive, so that no other policy can widen it. The sub-select is evaluated once a statement, not for each row.
+    EXECUTE format(
+        'CREATE POLICY authz_workspace ON %s AS RESTRICTIVE'
+        ' USING (workspace_id = (SELECT authz.entered_workspace()))'
+        ' WITH CHECK (workspace_id = (SELECT authz.entered_workspace()))',
+        isolated
+    );
+    IF NOT EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = isolated AND p.polpermissive) THEN
+        -- Where all policies restrict, nothing is allowed.
+        EXECUTE format('CREATE POLICY authz_access ON %s USING (true) WITH CHECK (true)', isolated);
+    END IF;
+    EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', isolated); -- for its owner too
+
+    -- What policies do not govern: to empty it, to look for keys from another table, to be called with others' rows.
+    FOR part IN
+        SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
+        FROM pg_class AS c, aclexplode(c.relacl) AS g
+        WHERE c.oid = isolated AND g.grantee <> c.relowner
+        UNION
+        SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END
+        FROM pg_attribute AS a, aclexplode(a.attacl) AS g
+        WHERE a.attrelid = isolated
+    LOOP
+        EXECUTE format('REVOKE TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s', isolated, part.grantee);
+    END LOOP;
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.let_go(of_workspace uuid, of_meter text, of_resource text, by_decision text, amount bigint)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     IF of_resource IS NULL OR NOT EXISTS (
@@ -878,6 +1262,23 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.masked(key bytea, mask integer)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    block bytea := decode(repeat('00', 64), 'hex'); -- a block of SHA-256
+BEGIN
+    FOR at IN 0..63 LOOP
+        block := set_byte(block, at, (CASE WHEN at < length(key) THEN get_byte(key, at) ELSE 0 END) # mask);
+    END LOOP;
+    RETURN block;
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.member_document(membership authz.workspace_memberships)
  RETURNS json
  LANGUAGE sql
@@ -889,7 +1290,7 @@ CREATE OR REPLACE FUNCTION authz.member_of(workspace_id uuid, user_id text)
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 BEGIN
@@ -915,7 +1316,7 @@ CREATE OR REPLACE FUNCTION authz.open_invitations(workspace_id uuid, moment time
  RETURNS bigint
  LANGUAGE sql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT count(*) AS count
     FROM authz.workspace_invitations i
@@ -927,7 +1328,7 @@ CREATE OR REPLACE FUNCTION authz.people_of(workspace_id uuid, after text, at_mos
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
@@ -954,7 +1355,7 @@ CREATE OR REPLACE FUNCTION authz.period_of(per text, anchored_at timestamp with 
  RETURNS tstzrange
  LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     anchor CONSTANT timestamp := anchored_at AT TIME ZONE 'UTC';
@@ -986,7 +1387,7 @@ CREATE OR REPLACE FUNCTION authz.purge_workspaces(grace interval DEFAULT '30 day
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     purged integer;
@@ -1011,7 +1412,7 @@ CREATE OR REPLACE FUNCTION authz.quota_now(workspace_id uuid, meters text[])
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     moment CONSTANT timestamptz := clock_timestamp();
@@ -1051,7 +1452,7 @@ CREATE OR REPLACE FUNCTION authz.raise_version_of_override()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     UPDATE authz.workspaces AS w SET facts_version = w.facts_version + 1
@@ -1065,7 +1466,7 @@ CREATE OR REPLACE FUNCTION authz.raise_version_of_workspace()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     NEW.facts_version := OLD.facts_version + 1;
@@ -1077,7 +1478,7 @@ $function$
 CREATE OR REPLACE FUNCTION authz.record(workspace_id uuid, kind text, data jsonb)
  RETURNS void
  LANGUAGE sql
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  INSERT INTO authz.outbox (workspace_id, actor, actor_kind, kind, data)
    VALUES (record.workspace_id, authz.actor(), authz.actor_kind(), record.kind, record.data);
@@ -1088,7 +1489,7 @@ CREATE OR REPLACE FUNCTION authz.record_members()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     who CONSTANT text := authz.actor();
@@ -1135,7 +1536,7 @@ CREATE OR REPLACE FUNCTION authz.record_override()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     IF TG_OP = 'DELETE' THEN
@@ -1166,7 +1567,7 @@ CREATE OR REPLACE FUNCTION authz.record_workspace()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     IF TG_OP = 'INSERT' THEN
@@ -1211,7 +1612,7 @@ CREATE OR REPLACE FUNCTION authz.recount(in_workspace uuid, fix boolean)
  RETURNS TABLE(meter text, counted bigint, in_ledger bigint)
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     counter record;
@@ -1244,7 +1645,7 @@ CREATE OR REPLACE FUNCTION authz.refund(workspace text, key text, amounts jsonb)
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
@@ -1322,7 +1723,7 @@ CREATE OR REPLACE FUNCTION authz.release_reservation(reservation text)
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     held authz.usage_reservations;
@@ -1353,7 +1754,7 @@ CREATE OR REPLACE FUNCTION authz.release_resource(workspace text, meter text, re
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
@@ -1389,7 +1790,7 @@ CREATE OR REPLACE FUNCTION authz.remove_member(workspace_id uuid, facts_version 
  RETURNS text
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM authz.decided_by(workspace_id, facts_version);
@@ -1404,7 +1805,7 @@ CREATE OR REPLACE FUNCTION authz.rename_workspace(workspace_id uuid, facts_versi
  RETURNS text
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM authz.decided_by(workspace_id, facts_version);
@@ -1418,7 +1819,7 @@ CREATE OR REPLACE FUNCTION authz.repeat_of(workspace_id uuid, meters text[], res
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     known authz.usage_keys;
@@ -1467,7 +1868,7 @@ CREATE OR REPLACE FUNCTION authz.repeated(workspace_id uuid, meters text[], reso
  RETURNS json
  LANGUAGE sql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT authz.repeat_of(workspace_id, meters, resource, key, fingerprint, clock_timestamp()) AS repeat_of;
 END
@@ -1477,7 +1878,7 @@ CREATE OR REPLACE FUNCTION authz.reservation_now(reservation authz.usage_reserva
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     RETURN json_build_object(
@@ -1508,7 +1909,7 @@ CREATE OR REPLACE FUNCTION authz.restore_workspace(workspace_id uuid)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     before jsonb;
@@ -1533,7 +1934,7 @@ CREATE OR REPLACE FUNCTION authz.revoke_invitation(workspace_id uuid, facts_vers
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     revoked authz.workspace_invitations;
@@ -1553,11 +1954,32 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.rotate_isolation_secret()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    -- Four times 122 strongly random bits: the server has no other source of them without an extension.
+    key CONSTANT bytea := sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+        || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    );
+BEGIN
+    INSERT INTO authz.isolation_secret AS s (inner_key, outer_key)
+    VALUES (authz.masked(key, 54), authz.masked(key, 92)) -- 0x36 and 0x5c
+    ON CONFLICT (only_row) DO UPDATE
+    SET inner_key = excluded.inner_key, outer_key = excluded.outer_key, made_at = now();
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.seats_for(workspace_id uuid, wanted bigint, meters text[], limits bigint[], moment timestamp with time zone)
  RETURNS boolean
  LANGUAGE sql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT (NOT (EXISTS ( SELECT
             FROM (UNNEST(seats_for.meters, seats_for.limits) plan(meter, at_most)
@@ -1574,7 +1996,7 @@ CREATE OR REPLACE FUNCTION authz.see_user(user_id text, email text, verified boo
  RETURNS text
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     -- First, and so with any e-mail: it names his own workspace. Others are shown a verified one alone.
@@ -1591,7 +2013,7 @@ CREATE OR REPLACE FUNCTION authz.set_overrides(workspace text, features jsonb DE
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     locked_id CONSTANT uuid := authz.workspace_locked(workspace);
@@ -1656,7 +2078,7 @@ CREATE OR REPLACE FUNCTION authz.set_plan(workspace text, plan text, as_of times
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     locked_id CONSTANT uuid := authz.workspace_locked(workspace);
@@ -1683,7 +2105,7 @@ CREATE OR REPLACE FUNCTION authz.set_status(workspace text, status text, reason 
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     locked_id CONSTANT uuid := authz.workspace_locked(workspace);
@@ -1703,7 +2125,7 @@ CREATE OR REPLACE FUNCTION authz.set_usage(workspace_id uuid, meters text[], use
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := workspace_id;
@@ -1754,7 +2176,7 @@ CREATE OR REPLACE FUNCTION authz.settle(workspace_id uuid, reservation text, com
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     settled record;
@@ -1771,11 +2193,29 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.signed(workspace text, transaction xid8)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT workspace || ' ' || encode(sha256(s.outer_key || sha256(s.inner_key || convert_to(
+            -- A number of a transaction comes again after a restore to an earlier time: in another run of the server.
+            workspace || ' ' || transaction::text || ' ' || extract(epoch FROM pg_postmaster_start_time())::text, 'UTF8'
+        ))), 'hex')
+        FROM authz.isolation_secret AS s
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.slug_after(name text)
  RETURNS text
  LANGUAGE plpgsql
  IMMUTABLE
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     stem CONSTANT text := rtrim(left(btrim(regexp_replace(lower(name), '[^a-z0-9]+', '-', 'g'), '-'), 40), '-');
@@ -1789,7 +2229,7 @@ CREATE OR REPLACE FUNCTION authz.take(workspace_id uuid, facts_version bigint, u
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     many CONSTANT integer := cardinality(meters);
@@ -1995,7 +2435,7 @@ CREATE OR REPLACE FUNCTION authz.tidy()
  RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     gone bigint;
@@ -2017,7 +2457,7 @@ CREATE OR REPLACE FUNCTION authz.transfer_ownership(workspace_id uuid, facts_ver
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     former text;
@@ -2043,7 +2483,7 @@ CREATE OR REPLACE FUNCTION authz.void_invitations()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     void authz.workspace_invitations;
@@ -2074,7 +2514,7 @@ CREATE OR REPLACE FUNCTION authz.workspace_id_of(workspace text)
  RETURNS uuid
  LANGUAGE sql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT w.id
     FROM authz.workspaces w
@@ -2090,7 +2530,7 @@ CREATE OR REPLACE FUNCTION authz.workspace_locked(workspace text)
  RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     found_id uuid;
@@ -2118,7 +2558,7 @@ CREATE OR REPLACE FUNCTION authz.workspace_state(workspace_id uuid, applied bool
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 BEGIN
@@ -2156,7 +2596,7 @@ CREATE OR REPLACE FUNCTION authz.workspaces_of(user_id text, after text, at_most
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
- SET search_path TO ''
+ SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
 BEGIN
@@ -2206,7 +2646,18 @@ VIEW authz.member_facts AS
              LEFT JOIN authz.workspace_usage u ON (((u.workspace_id = w.id) AND (u.meter = t.name))))
              CROSS JOIN LATERAL ( SELECT authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), statement_timestamp()) AS period) p)) meter);
 
+VIEW authz.members AS
+ SELECT m.workspace_id,
+    m.user_id,
+    m.role,
+    r.rank,
+    m.joined_at
+   FROM (authz.workspace_memberships m
+     JOIN authz.roles r ON ((r.name = m.role)));
+
 CREATE TRIGGER on_auth_user_created AFTER INSERT ON authz.users FOR EACH ROW EXECUTE FUNCTION authz.create_default_workspace_for_user();
+
+CREATE TRIGGER on_user_deleted AFTER DELETE ON authz.users REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.forget_deleted_users();
 
 CREATE TRIGGER raise_version AFTER INSERT OR DELETE OR UPDATE ON authz.workspace_features FOR EACH ROW EXECUTE FUNCTION authz.raise_version_of_override();
 
@@ -2244,13 +2695,33 @@ GRANT EXECUTE ON FUNCTION authz.catalog_revision() TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.change_role(uuid,bigint,text,text) TO authz_sidecar;
 
+GRANT EXECUTE ON FUNCTION authz.claimed_workspace() TO authz_app;
+
 GRANT EXECUTE ON FUNCTION authz.commit_reservation(text,jsonb) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.create_workspace(uuid,text,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.delete_workspace(uuid,bigint) TO authz_sidecar;
 
+GRANT EXECUTE ON FUNCTION authz.enter(text,text) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.enter(text,uuid) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.entered_workspace() TO authz_app;
+
 GRANT EXECUTE ON FUNCTION authz.facts(text[],text[]) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.get_user_workspaces(text) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.get_user_workspaces(text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.get_workspace_role(text,uuid) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.get_workspace_role(text,uuid) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.has_feature_access(uuid,text) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.has_feature_access(uuid,text) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.invitation_by_token(text) TO authz_sidecar;
 
@@ -2259,6 +2730,10 @@ GRANT EXECUTE ON FUNCTION authz.invitations_of(uuid,text,integer) TO authz_sidec
 GRANT EXECUTE ON FUNCTION authz.invite(uuid,bigint,uuid,text,text,text,text,text[],bigint[]) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.is_invited(uuid,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.is_workspace_member(text,uuid) TO authz_app;
+
+GRANT EXECUTE ON FUNCTION authz.is_workspace_member(text,uuid) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.member_of(uuid,text) TO authz_sidecar;
 

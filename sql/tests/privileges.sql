@@ -1,13 +1,19 @@
--- As the sidecar: exactly these functions, and nothing else of the database.
+-- As the sidecar and as the application: exactly these functions, and nothing else of the database.
 BEGIN;
+
+CREATE FUNCTION pg_temp.executable(role_name text) RETURNS text[] LANGUAGE sql
+RETURN (
+    SELECT array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C")
+    FROM pg_proc AS p
+    WHERE p.pronamespace = 'authz'::regnamespace AND has_function_privilege(role_name, p.oid, 'EXECUTE')
+);
 
 DO $$
 DECLARE
     found text[];
+    group_name text;
 BEGIN
-    SELECT array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C") INTO found
-    FROM pg_proc AS p
-    WHERE p.pronamespace = 'authz'::regnamespace AND has_function_privilege('authz_sidecar', p.oid, 'EXECUTE');
+    found := pg_temp.executable('authz_sidecar');
     ASSERT found = ARRAY[
         'authz.accept_invitation(uuid,bigint,text,text,text,text[],bigint[])',
         'authz.acting_as(text,text)',
@@ -17,10 +23,14 @@ BEGIN
         'authz.create_workspace(uuid,text,text)',
         'authz.delete_workspace(uuid,bigint)',
         'authz.facts(text[],text[])',
+        'authz.get_user_workspaces(text)',
+        'authz.get_workspace_role(text,uuid)',
+        'authz.has_feature_access(uuid,text)',
         'authz.invitation_by_token(text)',
         'authz.invitations_of(uuid,text,integer)',
         'authz.invite(uuid,bigint,uuid,text,text,text,text,text[],bigint[])',
         'authz.is_invited(uuid,text)',
+        'authz.is_workspace_member(text,uuid)',
         'authz.member_of(uuid,text)',
         'authz.people_of(uuid,text,integer)',
         'authz.refund(text,text,jsonb)',
@@ -38,16 +48,30 @@ BEGIN
         'authz.transfer_ownership(uuid,bigint,text,text)',
         'authz.workspaces_of(text,text,integer)'
     ], format('authz_sidecar may execute %s', found);
+    found := pg_temp.executable('authz_app');
+    ASSERT found = ARRAY[
+        'authz.claimed_workspace()',
+        'authz.enter(text,text)',
+        'authz.enter(text,uuid)',
+        'authz.entered_workspace()',
+        'authz.get_user_workspaces(text)',
+        'authz.get_workspace_role(text,uuid)',
+        'authz.has_feature_access(uuid,text)',
+        'authz.is_workspace_member(text,uuid)'
+    ], format('authz_app may execute %s', found);
 
-    SELECT array_agg(c.relname::text) INTO found
-    FROM pg_class AS c
-    WHERE c.relnamespace = 'authz'::regnamespace AND c.relkind IN ('r', 'v', 'S', 'm', 'p')
-      AND has_table_privilege('authz_sidecar', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
-    ASSERT found IS NULL, format('authz_sidecar may touch %s', found);
-
-    ASSERT NOT has_schema_privilege('authz_sidecar', 'authz', 'CREATE'), 'authz_sidecar may create';
-    ASSERT NOT (SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolcanlogin OR rolbypassrls
-        FROM pg_roles WHERE rolname = 'authz_sidecar'), 'authz_sidecar is more than a group';
+    FOREACH group_name IN ARRAY ARRAY['authz_sidecar', 'authz_app'] LOOP
+        SELECT array_agg(c.relname::text) INTO found
+        FROM pg_class AS c
+        WHERE c.relnamespace = 'authz'::regnamespace AND c.relkind IN ('r', 'v', 'S', 'm', 'p')
+          AND has_table_privilege(
+              group_name, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'
+          );
+        ASSERT found IS NULL, format('%s may touch %s', group_name, found);
+        ASSERT NOT has_schema_privilege(group_name, 'authz', 'CREATE'), format('%s may create', group_name);
+        ASSERT NOT (SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolcanlogin OR rolbypassrls
+            FROM pg_roles WHERE rolname = group_name), format('%s is more than a group', group_name);
+    END LOOP;
 
     SELECT array_agg(p.oid::regprocedure::text) INTO found
     FROM pg_proc AS p
@@ -55,11 +79,13 @@ BEGIN
     WHERE p.pronamespace = 'authz'::regnamespace AND granted.grantee = 0;
     ASSERT found IS NULL, format('everybody may execute %s', found);
 
+    -- Not '': the types of the caller's temporary schema would come before ours (shadows.sql).
     SELECT array_agg(p.oid::regprocedure::text) INTO found
     FROM pg_proc AS p
-    WHERE p.pronamespace = 'authz'::regnamespace AND p.prosecdef
-      AND NOT 'search_path=""' = ANY (COALESCE(p.proconfig, '{}'));
-    ASSERT found IS NULL, format('search_path is not set by %s', found);
+    WHERE p.pronamespace = 'authz'::regnamespace
+      AND (p.prosecdef OR p.proconfig IS NOT NULL)
+      AND NOT 'search_path=pg_catalog, pg_temp' = ANY (COALESCE(p.proconfig, '{}'));
+    ASSERT found IS NULL, format('search_path is not pg_catalog, pg_temp in %s', found);
 END;
 $$;
 
@@ -98,6 +124,8 @@ BEGIN
         'SELECT authz.restore_workspace(gen_random_uuid())',
         'SELECT authz.purge_workspaces(''0'')',
         'SELECT authz.decided_by(gen_random_uuid(), 1)',
+        'SELECT authz.enter(''adam'', ''acme'')',
+        'SELECT authz.forget_users(''{adam}'')',
         'SELECT authz.workspace_locked(''acme'')',
         'SELECT authz.workspace_state(gen_random_uuid(), true)',
         'SELECT authz.period_of(''day'', now(), now())',
@@ -113,6 +141,37 @@ BEGIN
                 CONTINUE;
         END;
         RAISE EXCEPTION 'authz_sidecar may %', attempt;
+    END LOOP;
+END;
+$$;
+
+SET LOCAL ROLE authz_app;
+
+DO $$
+DECLARE
+    attempt text;
+BEGIN
+    ASSERT (SELECT role FROM authz.get_user_workspaces('adam')) = 'admin';
+
+    FOREACH attempt IN ARRAY ARRAY[
+        'SELECT FROM authz.members',
+        'SELECT FROM authz.isolation_secret',
+        'SELECT authz.signed(gen_random_uuid()::text, pg_current_xact_id())',
+        'SELECT authz.masked(''secret'', 54)',
+        'SELECT authz.rotate_isolation_secret()',
+        'SELECT authz.isolate(''authz.users'')',
+        'SELECT authz.facts(''{adam}'', ''{acme}'')',
+        'SELECT authz.set_plan(''solo'', ''team'')',
+        'SELECT authz.create_default_workspace(''eve'', NULL)',
+        'SELECT authz.forget_users(''{adam}'')'
+    ] LOOP
+        BEGIN
+            EXECUTE attempt;
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                CONTINUE;
+        END;
+        RAISE EXCEPTION 'authz_app may %', attempt;
     END LOOP;
 END;
 $$;

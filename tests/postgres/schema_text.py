@@ -54,7 +54,7 @@ QUERIES = (
     """SELECT format('GRANT EXECUTE ON FUNCTION %s TO %s;', p.oid::regprocedure, a.grantee::regrole)
     FROM pg_proc AS p, aclexplode(p.proacl) AS a
     WHERE p.pronamespace = 'authz'::regnamespace AND a.grantee <> p.proowner
-    ORDER BY p.oid::regprocedure::text COLLATE "C" """,
+    ORDER BY p.oid::regprocedure::text COLLATE "C", a.grantee::regrole::text COLLATE "C" """,
 )
 
 

@@ -224,7 +224,7 @@ def test_nobody_there_is_one_line_without_the_password():
 
 
 def test_an_ordinary_owner_can_migrate(empty_database_url):
-    """No superuser: who may create in this database, where somebody else has made the role."""
+    """No superuser: who may create in this database, where somebody else has made the roles."""
     database = psycopg.conninfo.conninfo_to_dict(empty_database_url)["dbname"]
     run(
         empty_database_url,
@@ -232,6 +232,7 @@ def test_an_ordinary_owner_can_migrate(empty_database_url):
         "CREATE ROLE authz_test_owner LOGIN PASSWORD 'owner'",
         f"GRANT CREATE ON DATABASE {database} TO authz_test_owner",
         "DO $$ BEGIN CREATE ROLE authz_sidecar NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        "DO $$ BEGIN CREATE ROLE authz_app NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
     )
     separator = "&" if "?" in empty_database_url else "?"
     try:

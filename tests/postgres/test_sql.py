@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -11,7 +10,7 @@ import pytest
 
 from sidecar.settings import shipped
 from tests.postgres.schema_text import schema_text
-from tests.postgres_server import rows, run
+from tests.postgres_server import run
 
 TESTS = sorted((shipped("sql") / "tests").glob("*.sql"))
 STORE = Path(__file__).parent.parent.parent / "sidecar" / "store"
@@ -39,19 +38,6 @@ def test_a_test_of_the_database_can_fail(database_url, path):
 def test_the_dumped_schema_is_the_schema(database_url):
     """If it is not: `python -m tests.postgres.schema_text URL > sql/schema.sql` on a migrated database."""
     assert (shipped("sql") / "schema.sql").read_text() == schema_text(database_url)
-
-
-@pytest.mark.postgres
-def test_one_user_who_signs_up_many_times_at_once_has_one_workspace(fresh_database_url):
-    def sign_up(_):
-        run(fresh_database_url, "SELECT authz.create_default_workspace('twin', 'twin@example.com')")
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(sign_up, range(8)))
-
-    assert rows(
-        fresh_database_url, "SELECT count(*) FROM authz.workspace_memberships WHERE user_id = 'twin'"
-    ) == [(1,)]
 
 
 @pytest.mark.parametrize("path", sorted(STORE.glob("*.py")), ids=lambda path: path.stem)

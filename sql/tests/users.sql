@@ -1,0 +1,62 @@
+-- A user who is deleted leaves no membership behind, and each workspace has its one owner, or is gone.
+BEGIN;
+
+CREATE FUNCTION pg_temp.people(slug text) RETURNS text LANGUAGE sql
+RETURN (
+    SELECT string_agg(m.user_id || ' ' || m.role, ', ' ORDER BY m.user_id)
+    FROM authz.workspace_memberships AS m JOIN authz.workspaces AS w ON w.id = m.workspace_id
+    WHERE w.slug = people.slug
+);
+
+DO $$
+DECLARE
+    acme CONSTANT uuid := (SELECT id FROM authz.workspaces WHERE slug = 'acme');
+    version bigint;
+BEGIN
+    -- The most senior first, then the earliest, and only then by name.
+    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role, joined_at) VALUES
+        (acme, 'ada', 'admin', now() + interval '1 day'),
+        (acme, 'abe', 'member', now() - interval '9 days'),
+        (acme, 'aba', 'janitor', now() - interval '10 days');
+    SELECT facts_version INTO version FROM authz.workspaces WHERE id = acme;
+    DELETE FROM authz.users WHERE id = 'olivia';
+    ASSERT pg_temp.people('acme') = 'aba janitor, abe member, ada admin, adam owner, mia member', pg_temp.people('acme');
+    ASSERT (SELECT member_count FROM authz.workspaces WHERE id = acme) = 5;
+    ASSERT (SELECT facts_version FROM authz.workspaces WHERE id = acme) > version;
+
+    -- Several at once: none of them is anybody's heir. Users whom this database has never seen are forgotten by hand.
+    PERFORM authz.forget_users('{adam,ada}');
+    ASSERT pg_temp.people('acme') = 'aba janitor, abe owner, mia member', pg_temp.people('acme');
+
+    -- A member who is deleted changes no owner.
+    DELETE FROM authz.users WHERE id = 'mia';
+    ASSERT pg_temp.people('acme') = 'aba janitor, abe owner', pg_temp.people('acme');
+
+    -- A role that is declared no more still keeps the data of whoever holds it.
+    PERFORM authz.forget_users('{abe}');
+    ASSERT pg_temp.people('acme') = 'aba owner', pg_temp.people('acme');
+
+    -- What nobody else is in goes, with all that belongs to it.
+    INSERT INTO authz.workspace_usage VALUES (acme, 'minutes', '-infinity', 3);
+    PERFORM authz.forget_users('{aba}');
+    ASSERT NOT EXISTS (SELECT FROM authz.workspaces WHERE id = acme);
+    ASSERT NOT EXISTS (SELECT FROM authz.workspace_usage WHERE workspace_id = acme);
+
+    -- Nothing stays of his name, and he may come back.
+    ASSERT (SELECT default_of FROM authz.workspaces WHERE slug = 'zoe') = 'zoe';
+    INSERT INTO authz.workspace_memberships SELECT id, 'sam', 'member' FROM authz.workspaces WHERE slug = 'zoe';
+    DELETE FROM authz.users WHERE id = 'zoe';
+    ASSERT pg_temp.people('zoe') = 'sam owner', pg_temp.people('zoe');
+    ASSERT NOT EXISTS (SELECT FROM authz.workspaces WHERE default_of = 'zoe');
+    INSERT INTO authz.users (id, email) VALUES ('zoe', 'zoe@example.com');
+    ASSERT (SELECT count(*) FROM authz.get_user_workspaces('zoe')) = 1;
+
+    -- All of them, as a test does that starts anew.
+    DELETE FROM authz.users;
+    ASSERT NOT EXISTS (SELECT FROM authz.workspaces), (SELECT string_agg(slug, ' ') FROM authz.workspaces);
+    DELETE FROM authz.users;
+    PERFORM authz.forget_users(NULL), authz.forget_users('{}'), authz.forget_users('{nobody,NULL}');
+END;
+$$;
+
+ROLLBACK;
