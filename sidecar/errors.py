@@ -5,6 +5,7 @@ SidecarError
 ├── BadQuestion                 the caller's request
 ├── UnknownCaller               the caller did not prove itself
 ├── CallerForbidden             the caller's token lacks the scope
+├── UnknownUser                 the end user did not prove himself
 ├── UnknownWorkspace            an administrator named a workspace that is not there
 ├── UnknownPlan                 an administrator named a plan that is not sold
 ├── NotAMember                  a user asked about a workspace that is not his
@@ -22,7 +23,8 @@ SidecarError
     ├── RevisionMismatch        the policy engine answered by another revision
     ├── FactsUnavailable        PostgreSQL did not answer in time
     ├── UsageContended          too many at once want the same quota, or its workspace is changing
-    └── FactsMisread            PostgreSQL answered outside its contract
+    ├── FactsMisread            PostgreSQL answered outside its contract
+    └── IdentityUnavailable     the identity provider's keys cannot be had
 """
 
 from __future__ import annotations
@@ -74,6 +76,10 @@ class UnknownCaller(SidecarError):
 
 class CallerForbidden(SidecarError):
     code = "scope_missing"
+
+
+class UnknownUser(SidecarError):
+    code = "user_unauthenticated"
 
 
 class UnknownWorkspace(SidecarError):
@@ -148,3 +154,7 @@ class UsageContended(DependencyError):
 
 class FactsMisread(DependencyError):
     code = "facts_misread"
+
+
+class IdentityUnavailable(DependencyError):
+    code = "identity_unavailable"

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from sidecar.errors import ConfigError, Problem
 
@@ -55,6 +56,23 @@ def _opa_url(text: str) -> str:
     if not re.fullmatch(r"http://[^/\s]+/?|unix:///\S+", text):
         raise _Refused("must be http://HOST:PORT or unix:///PATH")
     return text.rstrip("/")
+
+
+def _keys(text: str) -> str:
+    if text.startswith(("/", "hs256:/")) or _is_url_of_keys(text):
+        return text
+    raise _Refused("must be https://…, the /PATH of a JWK set or hs256:/PATH of a secret")
+
+
+def _is_url_of_keys(text: str) -> bool:
+    """Whoever can stand between could give out keys of his own: plain HTTP is for this machine alone."""
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        return False
+    near = parts.scheme == "http" and is_loopback(f"{parts.hostname}:{parts.port}")
+    return named and re.fullmatch(r"[!-~]+", text) is not None and (parts.scheme == "https" or near)
 
 
 def _bind(text: str) -> tuple[str, ...]:
@@ -113,6 +131,13 @@ class Settings:
         Path,
         "file of token hashes that `sidecar token` writes; required on an address that others reach",
     )
+    jwt_keys: str | None = _setting(
+        _keys,
+        "the identity provider's keys: https://… or the /PATH of a JWK set, or hs256:/PATH of a secret",
+        secret=True,  # somebody will put the secret itself here
+    )
+    jwt_issuer: str | None = _setting(str, "the issuer (`iss`) that an end user's token must have")
+    jwt_audience: str | None = _setting(str, "the audience (`aud`) that an end user's token must have")
     engine: Literal["opa", "embedded"] = _setting(
         _engine, "what evaluates the policies: an OPA server, or the engine inside each worker", default="opa"
     )
@@ -162,6 +187,7 @@ class Settings:
             except _Refused as refused:
                 shown = "" if each.metadata["secret"] else f", got {text!r}"
                 problems.append(Problem(pointer=name, detail=f"{refused.args[0]}{shown}"))
+        problems += _half_an_identity({name for name in known if environ.get(name, "").strip()})
         problems += _open_doors(values.get("bind", ()), guarded="tokens" in values)
         if problems:
             raise ConfigError("the settings are not complete", problems=tuple(problems))
@@ -178,4 +204,15 @@ def _open_doors(bind: tuple[str, ...], *, guarded: bool) -> list[Problem]:
         )
         for address in bind
         if not guarded and not is_loopback(address)
+    ]
+
+
+def _half_an_identity(given: set[str]) -> list[Problem]:
+    """Tokens are checked against all three, or there are no end users."""
+    three = [f"{PREFIX}JWT_{name}" for name in ("KEYS", "ISSUER", "AUDIENCE")]
+    there = [name for name in three if name in given]
+    return [
+        Problem(pointer=name, detail=f"is required with {there[0]}")
+        for name in three
+        if there and name not in given
     ]

@@ -73,3 +73,63 @@ def test_an_address_has_a_port_or_a_path(bind):
 
 def test_the_deadline_is_in_seconds_for_those_who_wait():
     assert Settings(database_url=URL, deadline_ms=150).deadline_s == 0.15
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "https://idp.example.com/.well-known/jwks.json",
+        "https://idp.example.com:8443/keys?v=2",
+        "http://127.0.0.1:9999/jwks.json",
+        "http://localhost/jwks.json",
+        "http://[::1]:80/jwks.json",
+        "/etc/jwks.json",
+        "hs256:/run/secrets/jwt",
+    ],
+)
+def test_keys_are_a_url_a_file_or_a_secret(keys):
+    environ = {"DATABASE_URL": URL, "JWT_KEYS": keys, "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
+    settings = Settings.from_environ({f"SIDECAR_{name}": value for name, value in environ.items()})
+
+    assert (settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience) == (keys, "i", "a")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "http://idp.example.com/jwks.json",
+        "https://user:word@idp.example.com/jwks.json",
+        "https://",
+        "https:///jwks.json",
+        "https://idp.example.com:99999/",
+        "https://idp.example.com/a b",
+        "https://[::1/",
+        "ftp://idp.example.com/",
+        "file:///etc/jwks.json",
+        "jwks.json",
+        "hs256:secret-word-in-the-setting",
+    ],
+)
+def test_keys_that_anybody_could_put_there_are_refused(keys):
+    found = problems(database_url=URL, jwt_keys=keys, jwt_issuer="i", jwt_audience="a")
+
+    assert list(found) == ["SIDECAR_JWT_KEYS"]
+    assert "must be https://" in found["SIDECAR_JWT_KEYS"]
+    assert "word" not in found["SIDECAR_JWT_KEYS"]
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"jwt_keys": "/keys"}, {"ISSUER": "KEYS", "AUDIENCE": "KEYS"}),
+        ({"jwt_keys": "/keys", "jwt_issuer": "i"}, {"AUDIENCE": "KEYS"}),
+        ({"jwt_keys": "/keys", "jwt_audience": "a"}, {"ISSUER": "KEYS"}),
+        ({"jwt_issuer": "i"}, {"KEYS": "ISSUER", "AUDIENCE": "ISSUER"}),
+        ({"jwt_audience": "a"}, {"KEYS": "AUDIENCE", "ISSUER": "AUDIENCE"}),
+        ({"jwt_issuer": "i", "jwt_audience": "a"}, {"KEYS": "ISSUER"}),
+    ],
+)
+def test_half_an_identity_provider_is_none(given, missing):
+    assert problems(database_url=URL, **given) == {
+        f"SIDECAR_JWT_{name}": f"is required with SIDECAR_JWT_{there}" for name, there in missing.items()
+    }

@@ -6,11 +6,15 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.errors import ConfigError, SidecarError
 from sidecar.settings import shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXIT_FOUND = 1
 EXIT_USAGE = 2
@@ -38,10 +42,10 @@ def commands() -> None:
     """May this user, in this workspace, perform this action now?"""
 
 
-def main() -> None:
+def main(run: Callable[[], None] = lambda: commands(prog_name="sidecar")) -> None:
     """Exit codes: 0 fine, 1 found something, 2 usage, 78 configuration."""
     try:
-        commands(prog_name="sidecar")
+        run()
     except SidecarError as error:
         for line in lines_about(error):
             print(line, file=sys.stderr)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -22,7 +23,7 @@ from sidecar.children import ended, started
 from sidecar.cli import here_or_shipped
 from sidecar.engines.local_opa import local_opa
 from sidecar.errors import Interrupted
-from sidecar.settings import PREFIX, shipped
+from sidecar.settings import PREFIX, Settings, shipped
 from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.migrate import migrate
 from sidecar.store.world import load
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
     from sidecar.catalog.compile import Compiled
 
 HOST = "127.0.0.1"
-TOKEN = "dev-token"  # noqa: S105 - everybody may know it: nobody else can reach this server
+# Everybody may know them: nobody else can reach this server.
+TOKEN = "dev-token"  # noqa: S105
+JWT_SECRET = "dev-secret-dev-secret-dev-secret-32"  # noqa: S105
+JWT_AUDIENCE = "authenticated"
+_SERVE = "from sidecar.cli import main, dev; main(dev.serve)"
 _READY_WITHIN_S = 60.0
 _POLL_S = 0.05
 _GRACE_S = 10.0
@@ -107,13 +112,27 @@ def command(
             }
             if engine == "opa":
                 environ["OPA_URL"] = running.enter_context(local_opa(compiled))
-            server = running.enter_context(_server(environ))
+            server = running.enter_context(_server(environ, _secret_file(data_dir)))
             _wait_until_ready(server, port)
             _print_examples(port, data_dir)
             code = server.wait()
         raise Interrupted(f"the server ended by itself, with exit code {code}; its last lines say why")
     except _Stopped:
         _say("stopped; the data are kept")
+
+
+def serve() -> None:
+    """What the child runs: production's server, but that whoever knows our secret is an end user.
+
+    Settings with keys and without an issuer are made here and nowhere else: no variable says so, so that
+    production cannot be this trusting by mistake.
+    """
+    settings = replace(
+        Settings.from_environ(os.environ), jwt_keys=f"hs256:{sys.argv[1]}", jwt_audience=JWT_AUDIENCE
+    )
+    from sidecar.web import gunicorn_conf  # noqa: PLC0415 - as `sidecar serve`
+
+    gunicorn_conf.serve(settings)
 
 
 def _stop(_: int, __: object) -> NoReturn:
@@ -171,6 +190,12 @@ def _tokens_file(data_dir: Path) -> Path:
     return path
 
 
+def _secret_file(data_dir: Path) -> Path:
+    path = data_dir / "jwt-secret"
+    _write_privately(path, f"{JWT_SECRET}\n")
+    return path.resolve()
+
+
 def _write_privately(path: Path, text: str) -> None:
     """All or nothing, and for our eyes only."""
     try:
@@ -184,10 +209,10 @@ def _write_privately(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _server(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _server(environ: dict[str, str], jwt_secret: Path) -> Iterator[subprocess.Popen[bytes]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     settings = {PREFIX + name: value for name, value in environ.items()}
-    process = started([sys.executable, "-m", "sidecar", "serve"], environ={**clean, **settings})
+    process = started([sys.executable, "-c", _SERVE, jwt_secret], environ={**clean, **settings})
     try:
         yield process
     finally:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.store.workspaces import WorkspaceStore
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
+    from sidecar.web.identity import Identities
     from sidecar.web.metrics import Metrics, Trace
     from sidecar.web.problems import Reply
 
@@ -49,12 +50,14 @@ class Readiness:
 class Service:
     """What the endpoints need; a worker builds it once.
 
-    *bundle* gives the bytes and their ETag; *serving* is false until every verdict is in the memo.
+    *identities* is None where no end user can prove who he is: nothing is served to them. *bundle* gives the
+    bytes and their ETag; *serving* is false until every verdict is in the memo.
     """
 
     authorizer: Authorizer
     workspaces: WorkspaceStore
     callers: Callers
+    identities: Identities | None
     metrics: Metrics
     trace: Trace
     log: DecisionLog

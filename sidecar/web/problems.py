@@ -37,6 +37,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "mode_not_batched": (HTTPStatus.BAD_REQUEST, "A batch only checks"),
     "unknown_plan": (HTTPStatus.BAD_REQUEST, "The plan is not sold"),
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
+    "user_unauthenticated": (HTTPStatus.UNAUTHORIZED, "A valid token of the identity provider is required"),
     "scope_missing": (HTTPStatus.FORBIDDEN, "The caller's token lacks the scope"),
     "not_a_member": (HTTPStatus.FORBIDDEN, "The user is not a member of this workspace"),
     "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this path"),
@@ -59,6 +60,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "usage_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many want the same quota at once"),
     "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
+    "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
 }
 
 # The caller's own mistakes: only of these the detail is shown.

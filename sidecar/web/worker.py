@@ -27,6 +27,7 @@ from sidecar.web.app import Application
 from sidecar.web.callers import callers_in
 from sidecar.web.decision_log import DecisionLog
 from sidecar.web.endpoint import Readiness, Service
+from sidecar.web.identity import identities_of
 from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
 from sidecar.web.problems import PROBLEMS
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.settings import Settings
     from sidecar.web.callers import Callers
+    from sidecar.web.identity import Identities
 
 _log = logging.getLogger("sidecar")
 
@@ -55,12 +57,13 @@ class Loaded:
     compiled: Compiled
     bundle: bytes
     callers: Callers
+    identities: Identities | None
 
 
 def loaded(settings: Settings) -> Loaded:
-    """ConfigError with every problem of plans, policies and tokens."""
+    """ConfigError with every problem of plans, policies, tokens and keys."""
     problems: list[Problem] = []
-    compiled, callers = None, None
+    compiled, callers, identities = None, None, None
     try:
         compiled = compiled_at(settings.plans, settings.policies)
         if settings.engine == "embedded":
@@ -77,9 +80,13 @@ def loaded(settings: Settings) -> Loaded:
         callers = callers_in(settings.tokens)
     except ConfigError as error:
         problems += error.problems
+    try:
+        identities = identities_of(settings)
+    except ConfigError as error:
+        problems += error.problems
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
-    return Loaded(compiled=compiled, bundle=bundle(compiled), callers=callers)
+    return Loaded(compiled=compiled, bundle=bundle(compiled), callers=callers, identities=identities)
 
 
 class Worker:
@@ -133,6 +140,7 @@ class Worker:
                 ),
                 workspaces=self._workspaces,
                 callers=loaded.callers,
+                identities=loaded.identities,
                 metrics=self._metrics,
                 trace=trace,
                 log=self._log,
@@ -148,6 +156,8 @@ class Worker:
         self._log.start()
         self._store.open()
         self._workspaces.open()
+        if self._loaded.identities is not None:
+            self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 
     def stop(self) -> None:

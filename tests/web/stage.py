@@ -159,6 +159,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
                 __import__("hashlib").sha256(token.encode()).hexdigest(): who for token, who in tokens.items()
             }
         ),
+        identities=more.get("identities"),
         metrics=metrics,
         trace=trace,
         log=lines,  # type: ignore[arg-type] # ditto

@@ -15,6 +15,7 @@ from sidecar.errors import (
     EngineUnavailable,
     FactsMisread,
     FactsUnavailable,
+    IdentityUnavailable,
     RevisionMismatch,
     SidecarError,
     UsageContended,
@@ -498,7 +499,8 @@ def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
 
 
 def test_the_outages_tested_are_all_there_are():
-    assert set(DependencyError.__subclasses__()) == set(OUTAGES)
+    of_users = {IdentityUnavailable}  # tests/web/test_jwks.py
+    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users
 
 
 def test_a_defect_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(caplog):
@@ -820,7 +822,8 @@ def test_every_error_that_can_reach_a_caller_has_a_status():
     codes = {leaf.code for leaf in leaves() if leaf.__module__ == "sidecar.errors"} - never_over_http
 
     assert codes - set(PROBLEMS) == set()
-    assert {code for code in codes if PROBLEMS[code][0] == 503} == {each.code for each in OUTAGES}
+    outages = {each.code for each in (*OUTAGES, IdentityUnavailable)}
+    assert {code for code in codes if PROBLEMS[code][0] == 503} == outages
 
 
 def test_a_uuid_is_taken_in_any_case():
