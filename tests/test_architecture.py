@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sidecar"
 
 VALUES = {"errors", "model", "taking", "reasons", "ids"}
-CORE = VALUES | {"ports", "situation", "quota", "messages", "authorizer", "effects"}
+CORE = VALUES | {"ports", "situation", "quota", "messages", "routes", "authorizer", "effects"}
 MAY_IMPORT = {
     "errors": set(),
     "reasons": set(),
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "situation": {"model", "catalog"},
     "quota": {"errors", "model", "taking", "catalog"},
     "messages": {"model", "catalog"},
+    "routes": {"errors", "catalog"},
     "authorizer": CORE | {"catalog"},
     "effects": CORE | {"catalog"},
     "settings": {"errors"},
