@@ -39,8 +39,6 @@ class _Alike:
 
     def looks_like_one(self, segments: tuple[Segment, ...]) -> bool:
         """Whether a server that cares for neither case nor extension would take it for one of these."""
-        if not self.places:
-            return False
         folded = tuple(segments[place].lookalikes[0] for place in self.places)
         if folded in self.lenient:
             return True

@@ -100,7 +100,8 @@ def test_the_core_does_no_input_or_output(path):
 
 def test_every_dependency_has_its_reason_written_down():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
+    extras = project["optional-dependencies"]
+    names = [*project["dependencies"], *extras["embedded"], *extras["grpc"]]
     reasons = (ROOT / "docs/decisions/0006-choose-each-dependency.md").read_text()
 
     missing = [name for name in names if name.split(">")[0].split("[")[0] not in reasons]

@@ -129,6 +129,8 @@ def test_what_no_route_is_for_is_refused(method, target):
         "/acme/Billing",
         "/acme/BILLING",
         "/acme/billing.json",
+        "/acme/billing.",
+        "/acme/billing%20",
         "/acme/%EF%BD%82illing",
         "/acme/a%3Arun",
         "/docs/OpenAPI.json",

@@ -11,8 +11,6 @@ from sidecar.catalog.read import Broken, Items, Text
 from sidecar.errors import UnsafePath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sidecar.catalog.paths import Template
     from sidecar.catalog.read import Node
     from sidecar.catalog.shape import Walk
@@ -83,12 +81,7 @@ def _check_consumption(root: Node, route: Node, counting: set[str], walk: Walk) 
         walk.find("field_not_for_mode", "once_per is for mode: consume, where something is taken", key)
     if not isinstance(mode, Text) or not consumes:
         return
-    for meter in _taken_by(root, text_at(route, "action")):
+    for meter in fields_at(root, "actions", text_at(route, "action") or "", "takes"):
         if meter in counting:
             message = f'"{meter}" is counted by the database itself: a request cannot consume it'
             walk.find("meter_not_consumable", message, mode)
-
-
-def _taken_by(root: Node, action: str | None) -> Iterator[str]:
-    if action is not None:
-        yield from fields_at(root, "actions", action, "takes")

@@ -32,10 +32,11 @@ class Segment:
 
     @property
     def lookalikes(self) -> tuple[str, str]:
-        """What a lenient server may take it for: whatever its case and its form, and without an extension."""
+        """What a lenient server may take it for: of any case, form and end, and without an extension."""
         folded = (
             self.text.lower() if self.text.isascii() else unicodedata.normalize("NFKC", self.text).casefold()
         )
+        folded = folded.rstrip(". ")
         return folded, folded.rpartition(".")[0]
 
 

@@ -240,13 +240,14 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         codes += _BAD_BODY
     if not endpoint.while_starting:
         codes.append("starting")
+    content = {}
     if endpoint.answers in _MEDIA_TYPES:
-        media_type, schema = endpoint.answers, _MEDIA_TYPES[endpoint.answers]
-    else:
-        media_type, schema = "application/json", _ref(endpoint.answers)
-    responses: dict[str, Any] = {"200": {"description": "OK", "content": {media_type: {"schema": schema}}}}
+        content[endpoint.answers] = {"schema": _MEDIA_TYPES[endpoint.answers]}
+    elif endpoint.answers is not None:
+        content["application/json"] = {"schema": _ref(endpoint.answers)}
+    responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     if endpoint.name == "readyz":
-        responses["503"] = {"description": "Not ready", "content": {media_type: {"schema": schema}}}
+        responses["503"] = {"description": "Not ready", "content": content}
     if endpoint.name == "bundle":
         responses["304"] = {"description": "It is still the one with this ETag"}
     for status in sorted({PROBLEMS[code][0] for code in codes}):

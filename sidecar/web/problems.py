@@ -18,10 +18,12 @@ from sidecar.errors import (
     UnknownReservation,
     UnknownWorkspace,
 )
-from sidecar.web.wire import encoded
+from sidecar.web.wire import add_help, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sidecar.model import Decision
 
 Reply = tuple[int, list[tuple[str, str]], bytes]
 
@@ -40,6 +42,11 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "user_unauthenticated": (HTTPStatus.UNAUTHORIZED, "A valid token of the identity provider is required"),
     "scope_missing": (HTTPStatus.FORBIDDEN, "The caller's token lacks the scope"),
     "not_a_member": (HTTPStatus.FORBIDDEN, "The user is not a member of this workspace"),
+    "unknown_route": (HTTPStatus.FORBIDDEN, "No route is for this request"),
+    "unsafe_path": (HTTPStatus.FORBIDDEN, "The path could be read in two ways"),
+    "workspace_missing": (HTTPStatus.FORBIDDEN, "The request names no workspace"),
+    "gateway_unreadable": (HTTPStatus.FORBIDDEN, "The gateway does not say what is requested"),
+    "gateway_untrusted": (HTTPStatus.FORBIDDEN, "The gateway has not proved itself"),
     "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this path"),
     "unknown_workspace": (HTTPStatus.NOT_FOUND, "There is no such workspace"),
     "unknown_reservation": (HTTPStatus.NOT_FOUND, "There is no such reservation"),
@@ -61,6 +68,17 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
     "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
+}
+
+# What the policy denies an end user, by its reason; the status is the verdict's.
+DENIALS: Mapping[str, str] = {
+    "not_a_member": "The user is not a member of this workspace",
+    "unknown_action": "The action is not declared",
+    "workspace_suspended": "The workspace is suspended",
+    "role_insufficient": "The user's role does not allow this",
+    "feature_not_in_plan": "The plan does not include this",
+    "quota_exceeded": "There is no room left",
+    "denied_by_policy": "A rule of the company's own denies this",
 }
 
 # The caller's own mistakes: only of these the detail is shown.
@@ -104,12 +122,28 @@ def problem(
     return document
 
 
+def denial(decision: Decision) -> dict[str, Any]:
+    """A denial as an end user gets it, with what would help him."""
+    verdict = decision.verdict
+    document = {
+        "type": f"urn:policy-sidecar:problem:{verdict.reason}",
+        "title": DENIALS[verdict.reason],
+        "status": verdict.status,
+        "code": verdict.reason,
+        "detail": decision.message,
+    }
+    add_help(document, decision)
+    return document
+
+
 def reply_of(document: Mapping[str, Any]) -> Reply:
     headers = [("Content-Type", "application/problem+json")]
     if document["status"] == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", 'Bearer realm="sidecar"'))
     if document["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", _OUTAGE_RETRY_S))
+    if "retry_after" in document:
+        headers.append(("Retry-After", str(document["retry_after"])))
     return document["status"], headers, encoded(document)
 
 

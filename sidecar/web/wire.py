@@ -284,10 +284,22 @@ def document_about(decision: Decision) -> dict[str, Any]:
     if decision.role is not None:
         document["role"] = decision.role
         document["plan"] = decision.plan
-    if verdict.needs_roles:
-        document["needs"] = {"roles": verdict.needs_roles}
-    elif verdict.needs_feature is not None:
-        document["needs"] = {"feature": verdict.needs_feature}
+    add_help(document, decision)
+    document["reservation"] = reservation_document(decision.reservation) if decision.reservation else None
+    document["decision_id"] = decision.decision_id
+    document["policy_revision"] = verdict.revision
+    document["facts"] = {"at": decision.at.astimezone(UTC), "cached": decision.cached}
+    if decision.replayed:
+        document["replayed"] = True
+    return document
+
+
+def add_help(document: dict[str, Any], decision: Decision) -> None:
+    """What would change the answer, in so far as anything would."""
+    if decision.verdict.needs_roles:
+        document["needs"] = {"roles": decision.verdict.needs_roles}
+    elif decision.verdict.needs_feature is not None:
+        document["needs"] = {"feature": decision.verdict.needs_feature}
     if decision.upgrade:
         document["upgrade"] = [
             {
@@ -305,13 +317,6 @@ def document_about(decision: Decision) -> dict[str, Any]:
         document["quota"] = quotas_document(decision.quota)
     if decision.retry_after_s is not None:
         document["retry_after"] = decision.retry_after_s
-    document["reservation"] = reservation_document(decision.reservation) if decision.reservation else None
-    document["decision_id"] = decision.decision_id
-    document["policy_revision"] = verdict.revision
-    document["facts"] = {"at": decision.at.astimezone(UTC), "cached": decision.cached}
-    if decision.replayed:
-        document["replayed"] = True
-    return document
 
 
 def reservation_document(reservation: Reservation) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from werkzeug.test import Client
 from sidecar.authorizer import Authorizer
 from sidecar.errors import UnknownWorkspace
 from sidecar.model import Verdict
+from sidecar.routes import Routes
 from sidecar.store.workspaces import WorkspaceState
 from sidecar.web.app import Application
 from sidecar.web.callers import Caller, Callers
@@ -152,6 +153,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
             facts=MeasuredFacts(facts, metrics=metrics, trace=trace),
             ledger=MeasuredLedger(ledger, metrics=metrics, trace=trace),
         ),
+        routes=Routes(catalog.routes),
         workspaces=workspaces,  # type: ignore[arg-type] # plays its part
         callers=Callers(
             tokens
