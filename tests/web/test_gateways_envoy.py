@@ -21,7 +21,7 @@ grpc = pytest.importorskip("grpc", reason="needs the extra `grpc`")
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc  # noqa: E402 - once it is there
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402 - ditto
 
-from sidecar.web.gateways.envoy import EnvoyServer  # noqa: E402 - ditto
+from sidecar.web.gateways.envoy import EnvoyServer, remote_of  # noqa: E402 - ditto
 
 ANALYTICS = "/workspaces/acme/analytics"
 WITHIN_S = 20
@@ -161,6 +161,21 @@ def test_a_user_in_a_header_counts_from_an_envoy_that_shows_a_token(channel):
         channel, "/user-from-header/acme", user=None, x_user="adam", x_sidecar_token=BACKEND
     )
     assert reason_of(sent_by_the_client) == "gateway_untrusted"
+
+
+@pytest.mark.parametrize(
+    ("peer", "remote"),
+    [
+        ("ipv4:127.0.0.1:50000", "127.0.0.1"),
+        ("ipv4:10.0.0.7:50000", "10.0.0.7"),
+        ("ipv6:%5B::1%5D:50000", "::1"),
+        ("ipv6:[2001:db8::1]:50000", "2001:db8::1"),
+        ("unix:", ""),
+        ("", ""),
+    ],
+)
+def test_the_address_of_a_peer_is_found(peer, remote):
+    assert remote_of(peer) == remote
 
 
 class Deadlines:

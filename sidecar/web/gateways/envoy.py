@@ -84,7 +84,7 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
         exchange = Exchange(
             id=request_id(headers.get("x-request-id", [http.id])[0]),
             method=http.method,
-            remote=unquote(context.peer().partition(":")[2]).rpartition(":")[0].strip("[]"),
+            remote=remote_of(context.peer()),
         )
         if remaining_s is not None:
             exchange.patience_s = remaining_s
@@ -92,6 +92,11 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
         ruled = ruling(self._service, exchange, NAME, partial(_asked, http, headers), token=token)
         return _response(ruled)
+
+
+def remote_of(peer: str) -> str:
+    """The address in what gRPC calls a peer, like ``ipv4:127.0.0.1:5000`` or ``ipv6:%5B::1%5D:5000``."""
+    return unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
 
 
 def _headers_in(http: Any) -> Mapping[str, list[str]]:  # noqa: ANN401 - a message, without types

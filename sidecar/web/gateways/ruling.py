@@ -125,11 +125,11 @@ def ruling(
         )
         asked = read()
         said["request"] = f"{asked.method} {asked.target.partition('?')[0][:256]}"
-        match = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
-        said["request"] = f"{asked.method} {match.route.path}"
+        found = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
+        said["request"] = f"{asked.method} {found.route.path}"
         if not service.serving():
             return _refused(service, exchange, endpoint, problems.problem("starting"), said)
-        exchange.question = _question(service, exchange, asked, match)
+        exchange.question = _question(service, exchange, asked, found)
         decision = service.authorizer.decision(exchange.question, deadline=deadline_of(service, exchange))
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
@@ -141,7 +141,7 @@ def ruling(
     return _ruled(decision, exchange.question.user)
 
 
-def _question(service: Service, exchange: Exchange, asked: Asked, match: Match) -> Question:
+def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) -> Question:
     """UnknownUser where nobody is named who proved it; Unroutable where no workspace is."""
     proved = exchange.caller is not None and "authorize" in exchange.caller.scopes
     tokens_user: EndUser | None = None
@@ -150,7 +150,7 @@ def _question(service: Service, exchange: Exchange, asked: Asked, match: Match) 
         nonlocal tokens_user
         match source.kind:
             case "path":
-                return match.parameters[source.name]
+                return found.parameters[source.name]
             case "header":
                 return asked.header(source.name)
             case "claim":
@@ -158,7 +158,7 @@ def _question(service: Service, exchange: Exchange, asked: Asked, match: Match) 
                 claim = tokens_user.claims.get(source.name)
                 return claim if isinstance(claim, str) else None
 
-    route = match.route
+    route = found.route
     if route.user.kind != "claim" and not proved:
         raise Unroutable(
             f"{route.path} takes the user from the {route.user.kind}, which counts from a gateway that shows"
