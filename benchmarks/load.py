@@ -26,15 +26,23 @@ class Figures:
 
 def wrk(url: str, *, connections: int, seconds: int, body: str, workspaces: int, token: str = "") -> Figures:
     """*body* has three %d: workspace, number of the user in it, workspace."""
+    environ = {"BENCH_WORKSPACES": str(workspaces), "BENCH_BODY": body}
+    if token:
+        environ["BENCH_TOKEN"] = token
+    return run_wrk("questions.lua", url, environ, connections=connections, seconds=seconds)
+
+
+def run_wrk(script: str, url: str, environ: dict[str, str], *, connections: int, seconds: int) -> Figures:
     program = shutil.which("wrk")
     if program is None:
         sys.exit("benchmarks need wrk: apt-get install wrk")
-    environ = {**os.environ, "BENCH_WORKSPACES": str(workspaces), "BENCH_BODY": body}
-    if token:
-        environ["BENCH_TOKEN"] = token
     command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "2s", "-s"]
     printed = subprocess.run(
-        [*command, str(HERE / "questions.lua"), url], env=environ, capture_output=True, text=True, check=True
+        [*command, str(HERE / script), url],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     figures = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
     return Figures(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import world
+from benchmarks import gateways, world
 from benchmarks.in_process import decisions_in_process
 from benchmarks.load import Figures, wrk
 from sidecar.audit.cells import cells
@@ -96,6 +96,23 @@ def product(engine: str, database_url: str, opa_url: str) -> Iterator[Contender]
         yield Contender(
             name=f"this product, engine {engine}", url=f"{base}/v1/authorize", body=QUESTION, process=process
         )
+
+
+def at_gateways(folder: Path, database_url: str, *, seconds: int, workspaces: int) -> list[gateways.Row]:
+    port, grpc_port = free_port(), free_port()
+    environ = gateways.settings(folder) | {
+        "SIDECAR_DATABASE_URL": database_url,
+        "SIDECAR_BIND": f"127.0.0.1:{port},grpc://127.0.0.1:{grpc_port}",
+        "SIDECAR_ENGINE": "embedded",
+    }
+    ports = {"sidecar": port, "grpc_port": grpc_port}
+    found = []
+    ready = f"http://127.0.0.1:{port}/readyz"
+    with running([sys.executable, "-m", "sidecar", "serve"], environ, ready=ready):
+        for row in gateways.rows(folder, **ports, seconds=seconds, workspaces=workspaces):
+            say(f"{row.name}, {row.connections} connections: {row.figures.per_second:8.0f} a second")
+            found.append(row)
+    return found
 
 
 @contextmanager
@@ -201,6 +218,8 @@ def main() -> None:
                 say(each.name)
                 rows[each.name] = measured(each, seconds=options.seconds, workspaces=options.workspaces)
 
+        asked = at_gateways(folder, database.url, seconds=options.seconds, workspaces=options.workspaces)
+
     inside = decisions_in_process(compiled)
     size = sum(1 for _ in cells(compiled.catalog))
     lines = [
@@ -214,6 +233,8 @@ def main() -> None:
         "",
         *table(rows, "OPA's own server, memberships in its memory"),
         "",
+        *gateways.table(asked),
+        "",
         f"In one process, facts in memory: {inside:,.0f} decisions a second; {size:,} cells in the memo.",
         "",
     ]
@@ -223,7 +244,7 @@ def main() -> None:
         name
         for name, (figures, _) in rows.items()
         if any(each.not_2xx or each.broken for each in figures.values())
-    ]:
+    ] + [row.name for row in asked if row.figures.not_2xx or row.figures.broken]:
         say(f"not every answer was one: {json.dumps(broken)}")
 
 

@@ -6,6 +6,8 @@ SidecarError
 ├── UnknownCaller               the caller did not prove itself
 ├── CallerForbidden             the caller's token lacks the scope
 ├── UnknownUser                 the end user did not prove himself
+├── UnsafePath                  two servers could read this path differently
+├── Unroutable                  a gateway's request leads to no question
 ├── UnknownWorkspace            an administrator named a workspace that is not there
 ├── UnknownPlan                 an administrator named a plan that is not sold
 ├── NotAMember                  a user asked about a workspace that is not his
@@ -86,6 +88,20 @@ class CallerForbidden(SidecarError):
 
 class UnknownUser(SidecarError):
     code = "user_unauthenticated"
+
+
+class UnsafePath(SidecarError):
+    code = "unsafe_path"
+
+
+class Unroutable(SidecarError):
+    """*code* says why; *detail* is for the log."""
+
+    code = "unknown_route"
+
+    def __init__(self, detail: str = "", *, code: str = "unknown_route") -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 class UnknownWorkspace(SidecarError):

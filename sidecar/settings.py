@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "SIDECAR_"
+GRPC = "grpc://"
 _BESIDE_THE_PACKAGE = Path(__file__).resolve().parent.parent
 _IN_THE_WHEEL = Path(__file__).resolve().parent / "shipped"
 
@@ -80,9 +81,11 @@ def _bind(text: str) -> tuple[str, ...]:
     for address in addresses:
         if address.startswith("unix:/"):
             continue
-        port = re.fullmatch(r"\S+:([0-9]{1,5})", address)
+        port = re.fullmatch(r"[^\s/]+:([0-9]{1,5})", address.removeprefix(GRPC))
         if not port or not 0 < int(port[1]) <= 65_535:  # noqa: PLR2004 - the highest port there is
-            raise _Refused("must be HOST:PORT or unix:/PATH, several with a comma between")
+            raise _Refused("must be HOST:PORT, unix:/PATH or grpc://HOST:PORT, several with a comma between")
+    if all(address.startswith(GRPC) for address in addresses):
+        raise _Refused("must have an address for HTTP too, where health and metrics are asked for")
     return addresses
 
 
@@ -90,7 +93,7 @@ def is_loopback(address: str) -> bool:
     """True of a Unix socket, of localhost and of 127.0.0.0/8 and ::1 with a port."""
     if address.startswith("unix:"):
         return True
-    host = address.rpartition(":")[0].strip("[]")
+    host = address.removeprefix(GRPC).rpartition(":")[0].strip("[]")
     if host == "localhost":
         return True
     try:
@@ -124,7 +127,7 @@ class Settings:
     )
     bind: tuple[str, ...] = _setting(
         _bind,
-        "addresses to listen on, HOST:PORT or unix:/PATH, several with a comma between",
+        "addresses to listen on, HOST:PORT, unix:/PATH or grpc://HOST:PORT, several with a comma between",
         default=("127.0.0.1:8080",),
     )
     tokens: Path | None = _setting(
@@ -160,6 +163,14 @@ class Settings:
     grace_s: int = _setting(
         _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10
     )
+
+    @property
+    def http_bind(self) -> list[str]:
+        return [address for address in self.bind if not address.startswith(GRPC)]
+
+    @property
+    def grpc_bind(self) -> list[str]:
+        return [address.removeprefix(GRPC) for address in self.bind if address.startswith(GRPC)]
 
     @property
     def deadline_s(self) -> float:

@@ -18,6 +18,7 @@ CORE = VALUES | {
     "situation",
     "quota",
     "messages",
+    "routes",
     "authorizer",
     "effects",
     "acting",
@@ -35,6 +36,7 @@ MAY_IMPORT = {
     "situation": {"model", "catalog"},
     "quota": {"errors", "model", "taking", "catalog"},
     "messages": {"model", "catalog"},
+    "routes": {"errors", "catalog"},
     "authorizer": VALUES | {"ports", "situation", "quota", "messages", "effects", "catalog"},
     "effects": VALUES | {"ports", "quota", "authorizer", "catalog"},
     "acting": VALUES | {"ports", "quota", "authorizer"},
@@ -113,7 +115,8 @@ def test_the_core_does_no_input_or_output(path):
 
 def test_every_dependency_has_its_reason_written_down():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
+    extras = project["optional-dependencies"]
+    names = [*project["dependencies"], *extras["embedded"], *extras["grpc"]]
     reasons = (ROOT / "docs/decisions/0006-choose-each-dependency.md").read_text()
 
     missing = [name for name in names if name.split(">")[0].split("[")[0] not in reasons]

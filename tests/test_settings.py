@@ -45,7 +45,9 @@ def test_a_secret_is_neither_shown_nor_repeated():
     assert "secret-word" not in str(problems(database_url="mysql://secret-word"))
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "10.1.2.3:80", "sidecar.internal:80"])
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:8080", "[::]:8080", "10.1.2.3:80", "sidecar.internal:80", "grpc://0.0.0.0:80"]
+)
 def test_refuses_to_start_open(address):
     assert (
         f"{address} can be reached"
@@ -60,15 +62,45 @@ def test_starts_for_others_when_callers_have_tokens():
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:80", "127.1.2.3:80", "localhost:80", "[::1]:80", "unix:/run/sidecar.sock"]
+    "address",
+    [
+        "127.0.0.1:80",
+        "127.1.2.3:80",
+        "localhost:80",
+        "[::1]:80",
+        "unix:/run/sidecar.sock",
+        "grpc://127.0.0.1:80",
+    ],
 )
 def test_this_machine_is_loopback(address):
     assert is_loopback(address)
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "unix:run", "a:1,,b:2"])
+@pytest.mark.parametrize(
+    "bind",
+    [
+        "127.0.0.1",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "unix:run",
+        "a:1,,b:2",
+        "a:1,grpc://b",
+        "a:1,grpc://b/c:2",
+        "a:1,http://b:2",
+        "grpc://127.0.0.1:1",
+    ],
+)
 def test_an_address_has_a_port_or_a_path(bind):
     assert "SIDECAR_BIND" in problems(database_url=URL, bind=bind)
+
+
+def test_addresses_for_grpc_stand_beside_those_for_http():
+    bind = "127.0.0.1:1, grpc://127.0.0.1:2, unix:/run/s, grpc://[::1]:3"
+
+    settings = Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "SIDECAR_BIND": bind})
+
+    assert settings.http_bind == ["127.0.0.1:1", "unix:/run/s"]
+    assert settings.grpc_bind == ["127.0.0.1:2", "[::1]:3"]
 
 
 def test_the_deadline_is_in_seconds_for_those_who_wait():

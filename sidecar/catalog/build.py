@@ -145,6 +145,7 @@ def _route(file: _File) -> Route:
         user=_source(file.get("user", {"claim": "sub"})),
         workspace=_source(file.get("workspace", {"path": "workspace"})),
         mode=file.get("mode", "check"),
+        once_per=file.get("once_per"),
     )
 
 

@@ -79,6 +79,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
+    """*once_per* names the header by which a repeated request is known, where the route consumes."""
+
     method: str
     path: str
     host: str | None
@@ -86,6 +88,7 @@ class Route:
     user: Source
     workspace: Source
     mode: Literal["check", "consume"]
+    once_per: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

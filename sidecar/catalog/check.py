@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.build import built
+from sidecar.catalog.check_routes import check_routes
 from sidecar.catalog.finding import Finding, nearest
+from sidecar.catalog.node import fields_at, node_at, text_at
 from sidecar.catalog.read import Broken, Fields, Items, Text, document_in, plain
-from sidecar.catalog.sections import PLANS_FILE, SEGMENT
+from sidecar.catalog.sections import PLANS_FILE
 from sidecar.catalog.shape import Place, Walk
 from sidecar.catalog.warn import warnings_about
 
@@ -44,10 +45,10 @@ def checked(raw: bytes, *, source: str) -> Checked:
     if root is not None:
         walk.declared.update(_declared_in(root))
         root = walk.sound(root, PLANS_FILE, Place(owner="the catalog", line=root.line, column=root.column))
-        _check_roles(_section(root, "roles"), walk)
-        _check_meters(_section(root, "meters"), walk)
+        _check_roles(fields_at(root, "roles"), walk)
+        _check_meters(fields_at(root, "meters"), walk)
         _check_plans(root, walk)
-        _check_routes(root, walk)
+        check_routes(root, walk)
     if walk.findings or root is None:
         return Checked(catalog=None, problems=tuple(sorted(set(walk.findings), key=lambda each: each.order)))
     catalog = built(plain(root))
@@ -85,31 +86,15 @@ def _declared_in(root: Node) -> dict[str, set[str]]:
 
 
 def _sections(root: Node) -> dict[str, Fields]:
-    return {name: section for name in _SECTION_OF.values() if isinstance(section := _at(root, name), Fields)}
-
-
-def _section(root: Node, name: str) -> Mapping[str, Node]:
-    section = _at(root, name)
-    return section.values if isinstance(section, Fields) else {}
-
-
-def _at(node: Node | None, *path: str) -> Node | None:
-    for name in path:
-        if not isinstance(node, Fields) or name not in node.values:
-            return None
-        node = node.values[name]
-    return node
-
-
-def _text_at(node: Node, *path: str) -> str | None:
-    found = _at(node, *path)
-    return found.value if isinstance(found, Text) else None
+    return {
+        name: section for name in _SECTION_OF.values() if isinstance(section := node_at(root, name), Fields)
+    }
 
 
 def _check_roles(roles: Mapping[str, Node], walk: Walk) -> None:
     included: dict[str, list[Text]] = {}
     for name, role in roles.items():
-        names = _at(role, "includes")
+        names = node_at(role, "includes")
         included[name] = (
             [each for each in names.items if isinstance(each, Text)] if isinstance(names, Items) else []
         )
@@ -153,7 +138,7 @@ def _check_meters(meters: Mapping[str, Node], walk: Walk) -> None:
 
 def _check_kind(name: str, meter: Fields, walk: Walk) -> None:
     fields = meter.values
-    kind, per, anchor = (_text_at(meter, part) for part in ("kind", "per", "anchor"))
+    kind, per, anchor = (text_at(meter, part) for part in ("kind", "per", "anchor"))
     counts_members = "counts" in fields
     if kind == "counter" and counts_members:
         message = f'meter "{name}" counts members: what can leave again is a level, not a counter'
@@ -173,9 +158,9 @@ def _check_kind(name: str, meter: Fields, walk: Walk) -> None:
 
 
 def _check_plans(root: Node, walk: Walk) -> None:
-    plans = _section(root, "plans")
+    plans = fields_at(root, "plans")
     parents = {
-        name: [parent] if isinstance(parent := _at(plan, "extends"), Text) else []
+        name: [parent] if isinstance(parent := node_at(plan, "extends"), Text) else []
         for name, plan in plans.items()
     }
     on_a_cycle = _check_cycles(parents, "plan", "extends", walk)
@@ -190,7 +175,7 @@ def _check_plans(root: Node, walk: Walk) -> None:
 
     def without(name: str) -> set[str] | None:
         plan = plans.get(name)
-        stated, parent = _at(plan, "limits"), _at(plan, "extends")
+        stated, parent = node_at(plan, "limits"), node_at(plan, "extends")
         if not isinstance(plan, Fields) or isinstance(stated, Broken) or isinstance(parent, Broken):
             return None
         inherited = lacks(parent.value) if isinstance(parent, Text) else set(meters)
@@ -201,41 +186,9 @@ def _check_plans(root: Node, walk: Walk) -> None:
         )
 
     for name, plan in plans.items():
-        parent_name = _text_at(plan, "extends")
+        parent_name = text_at(plan, "extends")
         echoed = (lacks(parent_name) or set()) if parent_name else set()
         for meter in meters:
             if meter in (lacks(name) or set()) - echoed:
                 message = f'plan "{name}" has no limit for "{meter}": write a number, or unlimited'
-                walk.find("missing_limit", message, _at(plan, "limits") or sections["plans"].keys[name])
-
-
-def _check_routes(root: Node, walk: Walk) -> None:
-    routes = _at(root, "routes")
-    seen: dict[tuple[str, str | None, str], int] = {}
-    for route in routes.items if isinstance(routes, Items) else ():
-        path, method = _at(route, "path"), _text_at(route, "method")
-        if not isinstance(path, Text):
-            continue
-        segments = [segment[1:-1] for segment in re.findall(SEGMENT, path.value)]
-        for segment in sorted({each for each in segments if segments.count(each) > 1}):
-            walk.find("duplicate_item", f'path "{path.value}": "{{{segment}}}" is there twice', path)
-        _check_sources(route, path, segments, walk)
-        if method and not isinstance(_at(route, "host"), Broken):
-            key = (method, _text_at(route, "host"), re.sub(SEGMENT, "{}", path.value))
-            if key in seen:
-                message = f"the route {method} {path.value} is there twice, first on line {seen[key]}"
-                walk.find("duplicate_route", message, path)
-            seen.setdefault(key, path.line)
-
-
-def _check_sources(route: Node, path: Text, segments: list[str], walk: Walk) -> None:
-    for whom in ("user", "workspace"):
-        named = _at(route, whom, "path")
-        if isinstance(named, Text) and named.value not in segments:
-            message = f'{whom} is the segment "{named.value}" of {path.value}, which has none of that name'
-            walk.find("unknown_segment", message, named, nearest(named.value, segments))
-    if _at(route, "workspace") is None and "workspace" not in segments:
-        message = (
-            f"{path.value} has no {{workspace}}: say where it is, like workspace: {{header: X-Workspace-Id}}"
-        )
-        walk.find("unknown_segment", message, path)
+                walk.find("missing_limit", message, node_at(plan, "limits") or sections["plans"].keys[name])

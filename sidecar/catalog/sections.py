@@ -20,9 +20,9 @@ _ACTION_NAME = Line(
 _SHORT_TEXT = Line(pattern=r"(?=.*\S).{1,120}", says="text on one line, at most 120 characters")
 _TITLE = Field(shape=_SHORT_TEXT, says="What people read; if absent, the name with a capital letter.")
 
-SEGMENT = r"\{[a-z][a-z0-9_]*\}"
+_SEGMENT = r"\{[a-z][a-z0-9_]*\}"
 _PATH = Line(
-    pattern=rf"/|(/({SEGMENT}|[A-Za-z0-9._~!$&'()*+,;=:@%-]+))+/?",
+    pattern=rf"/|(/({_SEGMENT}|[A-Za-z0-9._~!$&'()*+,;=:@%-]+))+/?",
     says="a path like /workspaces/{workspace}/members",
     code="bad_path",
 )
@@ -124,13 +124,12 @@ _ACTION = Record(
     says="a mapping with role or roles",
     one_of=(("role", "roles"),),
 )
+_HEADER = Line(pattern=r"[A-Za-z0-9-]{1,64}", says="the name of a header")
 _SOURCE = Record(
     fields={
         "claim": Field(shape=_SHORT_TEXT, says="A claim of the bearer token."),
         "path": Field(shape=_SHORT_TEXT, says="A {segment} of the path."),
-        "header": Field(
-            shape=Line(pattern=r"[A-Za-z0-9-]{1,64}", says="the name of a header"), says="A request header."
-        ),
+        "header": Field(shape=_HEADER, says="A request header."),
     },
     says="a mapping like {header: X-Workspace-Id}",
     one_of=(("claim", "path", "header"),),
@@ -146,6 +145,10 @@ _ROUTE = Record(
         "user": Field(shape=_SOURCE, says="Where the user is; if absent, {claim: sub}."),
         "workspace": Field(shape=_SOURCE, says="Where the workspace is; if absent, {path: workspace}."),
         "mode": Field(shape=Words(words=("check", "consume")), says="If absent, check: nothing is taken."),
+        "once_per": Field(
+            shape=_HEADER,
+            says="With mode consume: the header by which a repeat is known, which takes nothing more.",
+        ),
     },
     says="a mapping with method, path and action",
 )

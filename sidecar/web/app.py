@@ -19,10 +19,10 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.errors import BadQuestion, UnknownCaller
-from sidecar.ids import fresh_id
 from sidecar.web import problems, wire
-from sidecar.web.endpoint import Endpoint, Exchange, Service, served
+from sidecar.web.endpoint import Endpoint, Exchange, Service, request_id, served
 from sidecar.web.endpoints import ENDPOINTS
+from sidecar.web.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.web.native import AUTHORIZE, AUTHORIZE_BATCH
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from sidecar.web.problems import Reply
 
-_HOT = {endpoint.path: endpoint for endpoint in (AUTHORIZE, AUTHORIZE_BATCH)}
+_HOT = {endpoint.path: endpoint for endpoint in (AUTHORIZE, AUTHORIZE_BATCH, *BY_HEADER)}
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_EXT_AUTHZ = f"{EXT_AUTHZ_PREFIX}/"
 _NO_PATH = "/%2F"
 _EXCHANGE = "sidecar.exchange"
 _NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
@@ -46,7 +46,7 @@ _log = logging.getLogger("sidecar")
 
 class Application:
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self.service = service
         self._flask = _flask(service)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -54,9 +54,13 @@ class Application:
         path, _, query = _target(environ).partition("?")
         exchange = self._exchange(environ, path, query)
         endpoint = _HOT.get(path)
-        with _Defects(self._service, exchange) as defects:
-            if endpoint is not None and environ["REQUEST_METHOD"] == endpoint.method:
-                return _sent(served(self._service, endpoint, exchange), exchange, start_response)
+        if path.startswith(_EXT_AUTHZ):
+            # The rest is a path that others read: as it was written, and never as the absolute form has it.
+            endpoint = EXT_AUTHZ
+            exchange.path = {"target": environ["RAW_URI"].removeprefix(EXT_AUTHZ_PREFIX)}
+        with _Defects(self.service, exchange) as defects:
+            if endpoint is not None and (endpoint.for_gateways or exchange.method == endpoint.method):
+                return _sent(served(self.service, endpoint, exchange), exchange, start_response)
             # Werkzeug drops slashes in front: "//v1/authorize" would be served as "/v1/authorize".
             environ["PATH_INFO"] = path if "//" not in path else _NO_PATH
             environ["SCRIPT_NAME"] = ""
@@ -65,17 +69,19 @@ class Application:
         return _sent(defects.reply, exchange, start_response)
 
     def _exchange(self, environ: WSGIEnvironment, path: str, query: str) -> Exchange:
-        sent_id = environ.get("HTTP_X_REQUEST_ID", "")
+        by_socket = _came_by_socket(environ)
         exchange = Exchange(
-            id=sent_id if _REQUEST_ID.fullmatch(sent_id) else fresh_id(),
+            id=request_id(environ.get("HTTP_X_REQUEST_ID", "")),
             method=environ["REQUEST_METHOD"],
             query=query,
             header=partial(_header, environ),
             body=partial(_body, environ, largest=_largest_body(path)),
+            by_socket=by_socket,
+            remote=environ.get("REMOTE_ADDR", ""),
         )
         try:
-            exchange.caller = self._service.callers.caller(
-                environ.get("HTTP_AUTHORIZATION"), by_socket=_came_by_socket(environ)
+            exchange.caller = self.service.callers.caller(
+                environ.get("HTTP_AUTHORIZATION"), by_socket=by_socket
             )
         except UnknownCaller as error:
             exchange.refused = error
@@ -106,6 +112,8 @@ def _flask(service: Service) -> Flask:
     app.config["PROPAGATE_EXCEPTIONS"] = True  # to _Defects, where those of the hot path go too
     app.url_map.merge_slashes = False
     for endpoint in ENDPOINTS:
+        if endpoint.for_gateways:
+            continue  # found by the application itself, whatever the method
         app.add_url_rule(
             endpoint.path.replace("{", "<").replace("}", ">"),
             endpoint=endpoint.name,
@@ -154,7 +162,7 @@ def _response(reply: Reply) -> Response:
 def _sent(reply: Reply, exchange: Exchange, start_response: StartResponse) -> Iterable[bytes]:
     status, _, body = reply
     start_response(_STATUS_LINES[status], _finished(reply, exchange))
-    return [body]
+    return [body] if exchange.method != "HEAD" else []
 
 
 def _finished(reply: Reply, exchange: Exchange) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
-from sidecar.errors import ConfigError, Problem, UnknownCaller
+from sidecar.errors import ConfigError, Problem, UnknownCaller, Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,7 @@ class Caller:
 
 BY_SOCKET = Caller(name="unix-socket", scopes=frozenset(SCOPES))
 BY_LOOPBACK = Caller(name="loopback", scopes=frozenset({"authorize"}))
+NEARBY_GATEWAY = Caller(name="loopback", scopes=frozenset())
 
 
 class Callers:
@@ -65,6 +66,24 @@ class Callers:
         if caller is None:
             raise UnknownCaller
         return caller
+
+    def gateway(self, token: str | None, *, by_socket: bool, nearby: bool) -> Caller:
+        """Who asks for an end user, whose own header says who *he* is. Unroutable if it may not.
+
+        On loopback a gateway need not show a token; then it has no scope, and who the user is must be proved.
+        """
+        if token:
+            caller = self._known.get(_hash_of(token))
+            if caller is None or "authorize" not in caller.scopes:
+                raise Unroutable(
+                    "what the gateway shows is no token with the scope authorize", code="gateway_untrusted"
+                )
+            return caller
+        if by_socket:
+            return BY_SOCKET
+        if not nearby:
+            raise Unroutable("from another machine a gateway has to show a token", code="gateway_untrusted")
+        return NEARBY_GATEWAY
 
 
 def callers_in(path: Path | None) -> Callers:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from sidecar.errors import CallerForbidden, DependencyError, Problem, SidecarError
+from sidecar.ids import fresh_id
 from sidecar.web import problems, shapes, wire
 from sidecar.web.shapes import Shape, Whole
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sidecar.invitations import Invitations
     from sidecar.model import Decision, Question
     from sidecar.people import People
+    from sidecar.routes import Routes
     from sidecar.store.workspaces import WorkspaceStore
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 PER_QUESTION_S = 0.002  # what each further question of one request adds to its deadline
 _MS = 1_000
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 JSON = ("Content-Type", "application/json")
 FACTS_OUTAGES = ("facts_unavailable", "facts_misread")
@@ -59,6 +63,7 @@ class Service:
     authorizer: Authorizer
     people: People
     invitations: Invitations
+    routes: Routes
     workspaces: WorkspaceStore
     callers: Callers
     identities: Identities | None
@@ -77,7 +82,9 @@ class Exchange:
 
     *path* and *query* are as they came, percent-encoded. *header* gives the value of a header, None where
     there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
-    type than JSON. *refused* is why the caller is not known. *user* is the end user of an endpoint for users.
+    type than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
+    connection itself. *patience_s* is how long the caller waits, where he says so. *user* is the end user of
+    an endpoint for users.
     """
 
     id: str
@@ -88,6 +95,9 @@ class Exchange:
     body: Callable[[], bytes] = bytes
     path: Mapping[str, str] = field(default_factory=dict)
     refused: SidecarError | None = None
+    by_socket: bool = False
+    remote: str = ""
+    patience_s: float = inf
     began: float = field(default_factory=monotonic)
     question: Question | None = None
     user: EndUser | None = None
@@ -105,6 +115,7 @@ class Endpoint:
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
     has. Whoever calls an endpoint without a *scope* need not be a caller: it is open, or finds out itself who
     asks. One *for_users* is for end users, who prove who they are.
+    One *for_gateways* is asked with the method and query of somebody else's request, whatever they are.
     """
 
     name: str
@@ -122,6 +133,7 @@ class Endpoint:
     status: int = 200
     for_users: bool = False
     while_starting: bool = False
+    for_gateways: bool = False
 
 
 def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
@@ -136,7 +148,7 @@ def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
             exchange.user = service.identities.user(
                 exchange.header("Authorization"), deadline=deadline_of(service, exchange)
             )
-        if exchange.query and not endpoint.query:
+        if exchange.query and not endpoint.query and not endpoint.for_gateways:
             parameters_of(exchange, endpoint)
         if not endpoint.while_starting and not service.serving():
             return _refusal(service, endpoint, exchange, problems.problem("starting"))
@@ -171,7 +183,13 @@ def _refusal(
 
 
 def deadline_of(service: Service, exchange: Exchange, *, questions: int = 1) -> float:
-    return exchange.began + service.deadline_s + (questions - 1) * PER_QUESTION_S
+    within_s = min(service.deadline_s + (questions - 1) * PER_QUESTION_S, exchange.patience_s)
+    return exchange.began + within_s
+
+
+def request_id(sent: str) -> str:
+    """The one that was *sent*, where it may stand in a log and in a header; else a new one."""
+    return sent if _REQUEST_ID.fullmatch(sent) else fresh_id()
 
 
 def json_reply(document: object) -> Reply:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sidecar.web.administration import ADMINISTRATION
 from sidecar.web.endpoint import Endpoint, json_reply
+from sidecar.web.gateways.by_header import BY_HEADER
+from sidecar.web.gateways.opa import LIKE_OPA
 from sidecar.web.invitations import INVITATIONS
 from sidecar.web.native import NATIVE
 from sidecar.web.openapi import document
@@ -31,4 +33,14 @@ OPENAPI = Endpoint(
     answers="application/json",
     while_starting=True,
 )
-ENDPOINTS = (*NATIVE, *USAGE, *ADMINISTRATION, *PEOPLE, *INVITATIONS, *OPERATION, OPENAPI)
+ENDPOINTS = (
+    *NATIVE,
+    *USAGE,
+    *ADMINISTRATION,
+    *PEOPLE,
+    *INVITATIONS,
+    *BY_HEADER,
+    *LIKE_OPA,
+    *OPERATION,
+    OPENAPI,
+)

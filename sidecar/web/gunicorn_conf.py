@@ -17,6 +17,7 @@ import socket
 import struct
 import tempfile
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped] # it ships 
 from gunicorn.http.wsgi import Response, create  # type: ignore[import-untyped] # it ships none
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped] # it ships none
 
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, Problem
+from sidecar.settings import GRPC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,14 +52,31 @@ _CHECK = re.compile(
 
 def serve(settings: Settings) -> None:
     """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files."""
-    folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
-    try:
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for address in settings.grpc_bind:
+            stack.enter_context(_kept(address))
         (folder / "metrics").mkdir()
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
         _Server(settings, folder).run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept(address: str) -> socket.socket:
+    """*address* for our workers alone, which share it: no other process, not even one of ours, has it."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, *_, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(place[:2], family=family):
+            """Nobody listens there: it would have failed."""
+        kept = socket.socket(family)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(place)
+    except OSError as error:
+        detail = f"cannot listen on {GRPC}{address}: {error.strerror}"
+        raise ConfigError(detail, problems=(Problem(pointer="SIDECAR_BIND", detail=detail),)) from error
+    return kept
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -77,7 +96,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def load_config(self) -> None:
         settings = self.settings
         for name, value in {
-            "bind": list(settings.bind),
+            "bind": settings.http_bind,
             "workers": settings.workers,
             "threads": settings.threads,
             "worker_class": _Worker,
@@ -195,6 +214,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().set_accept_enabled(enabled)
         if enabled or self.alive:
             return
+        self.app.worker.listen_no_more()
         for listener in self.sockets:
             for _ in range(_BACKLOG):
                 if not select.select([listener], [], [], 0)[0]:
@@ -286,9 +306,11 @@ def _begin(worker: _Worker) -> None:
     ending = monotonic() + server.patience_s
     while worker.alive and monotonic() < ending:
         if server.worker.wait_until_warm(_TICK_S):
+            server.worker.listen()
             os.write(server.ready_pipe[1], b"+")
             return
         worker.notify()
+    server.worker.listen()
 
 
 def _end(_: _Master, worker: _Worker) -> None:

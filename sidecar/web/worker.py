@@ -6,6 +6,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from itertools import islice
 from threading import Event, Lock, Thread
 from time import monotonic
@@ -21,6 +22,7 @@ from sidecar.engines.opa import OpaEngine
 from sidecar.errors import ConfigError, DependencyError, Problem, RevisionMismatch, SidecarError
 from sidecar.invitations import Invitations
 from sidecar.people import People
+from sidecar.routes import Routes
 from sidecar.situation import situation_bytes
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
@@ -42,10 +44,12 @@ if TYPE_CHECKING:
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.settings import Settings
     from sidecar.web.callers import Callers
+    from sidecar.web.gateways.envoy import EnvoyServer
     from sidecar.web.identity import Identities
 
 _log = logging.getLogger("sidecar")
 
+_GRPC = "sidecar.web.gateways.envoy"  # imported where it is wanted: it needs an extra
 _MOST_REMEMBERED = 50_000  # cells; the simplest come first
 _WARM_WITHIN_S = 30.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
@@ -79,6 +83,12 @@ def loaded(settings: Settings) -> Loaded:
         problems.append(
             Problem(pointer="SIDECAR_DATABASE_URL", detail="is not a connection string that libpq can read")
         )
+    if settings.grpc_bind:
+        try:
+            import_module(_GRPC)
+        except ModuleNotFoundError as error:
+            detail = f"a grpc:// address needs the extra `grpc`: {error.name} is not installed"
+            problems.append(Problem(pointer="SIDECAR_BIND", detail=detail))
     try:
         callers = callers_in(settings.tokens)
     except ConfigError as error:
@@ -128,6 +138,9 @@ class Worker:
         self._readiness: tuple[float, Readiness] | None = None
         self._loaded = loaded
         self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
+        self._settings = settings
+        self._grpc: EnvoyServer | None = None
+        self._grpc_ended: Event | None = None
         authorizer = Authorizer(
             catalog=compiled.catalog,
             context_fields=compiled.context_fields,
@@ -145,6 +158,7 @@ class Worker:
                 authorizer=authorizer,
                 people=People(authorizer, store=people),
                 invitations=Invitations(authorizer, store=people),
+                routes=Routes(compiled.catalog.routes),
                 workspaces=self._workspaces,
                 callers=loaded.callers,
                 identities=loaded.identities,
@@ -167,7 +181,23 @@ class Worker:
             self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 
+    def listen(self) -> None:
+        """Where the sidecar speaks gRPC; what speaks HTTP is gunicorn's."""
+        if self._settings.grpc_bind:
+            server: EnvoyServer = import_module(_GRPC).EnvoyServer(
+                self.application.service, self._settings.grpc_bind, threads=self._settings.threads
+            )
+            server.start()
+            self._grpc = server
+
+    def listen_no_more(self) -> None:
+        if self._grpc is not None and self._grpc_ended is None:
+            self._grpc_ended = self._grpc.end(grace_s=self._settings.grace_s)
+
     def stop(self) -> None:
+        self.listen_no_more()
+        if self._grpc_ended is not None:
+            self._grpc_ended.wait()
         self._stopping.set()
         self._store.close()
         self._workspaces.close()

@@ -13,6 +13,7 @@ from werkzeug.test import Client
 from sidecar.authorizer import Authorizer
 from sidecar.invitations import Invitations
 from sidecar.people import People
+from sidecar.routes import Routes
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
@@ -141,6 +142,7 @@ def a_people_stage(
     store = PostgresPeople(reads=facts.connections, changes=workspaces.connections)
     service = Service(
         authorizer=authorizer,
+        routes=Routes(catalog.routes),
         people=People(authorizer, store=store),
         invitations=Invitations(authorizer, store=store),
         workspaces=workspaces,

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that can be as bad as a network."""
+"""A TCP proxy in front of PostgreSQL, or of another server, that can be as bad as a network."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+
+    @property
+    def refuses(self) -> bool:
+        return self._listener.fileno() < 0
 
     def accept(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))

@@ -106,9 +106,11 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path, *, alive: bool = True, **settings: object) -> Iterator[Sidecar]:
+def serving(
+    folder: Path, *, alive: bool = True, port: int | None = None, **settings: object
+) -> Iterator[Sidecar]:
     """A sidecar on 127.0.0.1 that is stopped at the end; *alive*: once it answers that it is."""
-    port = free_port()
+    port = port or free_port()
     chosen = {"bind": f"127.0.0.1:{port}", "workers": 2, "threads": 4, "grace_s": 5} | settings
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(

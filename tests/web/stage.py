@@ -15,6 +15,7 @@ from sidecar.errors import UnknownWorkspace
 from sidecar.invitations import Invitations
 from sidecar.model import Verdict
 from sidecar.people import People
+from sidecar.routes import Routes
 from sidecar.store.workspaces import WorkspaceState
 from sidecar.web.app import Application
 from sidecar.web.callers import Caller, Callers
@@ -157,6 +158,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         authorizer=authorizer,
         people=People(authorizer, store=NoPeople()),  # type: ignore[arg-type] # tests/people has real ones
         invitations=Invitations(authorizer, store=NoPeople()),  # type: ignore[arg-type] # ditto
+        routes=Routes(catalog.routes),
         workspaces=workspaces,  # type: ignore[arg-type] # plays its part
         callers=Callers(
             tokens

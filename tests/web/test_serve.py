@@ -91,6 +91,16 @@ def test_a_target_in_absolute_form_is_the_path_in_it(sidecar):
     assert status_of(answer) == 200
 
 
+def test_an_answer_to_head_has_no_body_that_the_next_one_would_begin_with(sidecar):
+    ask = b"%s /gw/nginx HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    answers = sidecar.raw(ask % b"HEAD" + ask % b"GET")
+
+    head, _, rest = answers.partition(b"\r\n\r\n")
+    assert (status_of(head), status_of(rest)) == (403, 403)
+    assert b"gateway_unreadable" in rest
+
+
 @pytest.mark.parametrize(
     ("content", "statuses"),
     [

@@ -20,6 +20,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 CONFIGURATION, ERRORS, HTTP, PEOPLE = (
     (DOCS / f"{name}.md").read_text() for name in ("configuration", "errors", "http", "people")
 )
+GATEWAYS = (DOCS / "gateways/README.md").read_text()
 
 
 def sections(text):
@@ -60,6 +61,8 @@ def test_every_endpoint_is_described():
         last = endpoint.path.rpartition("/")[2]
         if endpoint.for_users:
             assert f"| `{endpoint.method} {endpoint.path}`" in PEOPLE, endpoint.path
+        elif endpoint.name.startswith("gateway_"):
+            assert f"`{endpoint.path.replace('{target}', '…')}`" in GATEWAYS, endpoint.path
         else:
             assert endpoint.path in HTTP or f"/{last} -d" in HTTP or f"/{last} \\" in HTTP, endpoint.path
 

@@ -1,0 +1,87 @@
+"""What can be wrong with routes: sources that are not there, and paths that lead nowhere or to two places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.catalog.finding import nearest
+from sidecar.catalog.node import fields_at, node_at, text_at
+from sidecar.catalog.paths import template_of
+from sidecar.catalog.read import Broken, Items, Text
+from sidecar.errors import UnsafePath
+
+if TYPE_CHECKING:
+    from sidecar.catalog.paths import Template
+    from sidecar.catalog.read import Node
+    from sidecar.catalog.shape import Walk
+
+_Others = list[tuple["Template", Text]]
+
+
+def check_routes(root: Node, walk: Walk) -> None:
+    routes = node_at(root, "routes")
+    others: dict[tuple[str, str | None, int], _Others] = {}
+    counting = {meter for meter in fields_at(root, "meters") if node_at(root, "meters", meter, "counts")}
+    for route in routes.items if isinstance(routes, Items) else ():
+        path = node_at(route, "path")
+        if not isinstance(path, Text):
+            continue
+        try:
+            template = template_of(path.value)
+        except UnsafePath as error:
+            walk.find("unreachable_route", f"no request gets to {path.value}: {error.detail}", path)
+            continue
+        _check_sources(route, path, template, walk)
+        _check_consumption(root, route, counting, walk)
+        method = text_at(route, "method")
+        if method and not isinstance(node_at(route, "host"), Broken):
+            of_this_form = others.setdefault((method, text_at(route, "host"), len(template.parts)), [])
+            _check_others(method, path, template, of_this_form, walk)
+            of_this_form.append((template, path))
+
+
+def _check_others(method: str, path: Text, template: Template, others: _Others, walk: Walk) -> None:
+    """A path that two templates have must be that of one of them first; the first that is not is told."""
+    for other, elsewhere in others:
+        if not template.meets(other):
+            continue
+        first = f"first on line {elsewhere.line}"
+        if template.fixed == other.fixed:
+            words = f"the route {method} {path.value} is there twice, {first}"
+            if path.value != elsewhere.value:
+                words += f" as {elsewhere.value}: names, case and a slash at the end make no difference"
+            walk.find("duplicate_route", words, path)
+            return
+        if not template.is_within(other) and not other.is_within(template):
+            words = f"some paths are of {path.value} and of {elsewhere.value} on line {elsewhere.line}"
+            walk.find("ambiguous_route", f"{words}, and neither goes first", path)
+            return
+
+
+def _check_sources(route: Node, path: Text, template: Template, walk: Walk) -> None:
+    segments = [part for part in template.parts if isinstance(part, str)]
+    for segment in sorted({each for each in segments if segments.count(each) > 1}):
+        walk.find("duplicate_item", f'path "{path.value}": "{{{segment}}}" is there twice', path)
+    for whom in ("user", "workspace"):
+        named = node_at(route, whom, "path")
+        if isinstance(named, Text) and named.value not in segments:
+            message = f'{whom} is the segment "{named.value}" of {path.value}, which has none of that name'
+            walk.find("unknown_segment", message, named, nearest(named.value, segments))
+    if node_at(route, "workspace") is None and "workspace" not in segments:
+        message = (
+            f"{path.value} has no {{workspace}}: say where it is, like workspace: {{header: X-Workspace-Id}}"
+        )
+        walk.find("unknown_segment", message, path)
+
+
+def _check_consumption(root: Node, route: Node, counting: set[str], walk: Walk) -> None:
+    mode, key = node_at(route, "mode"), node_at(route, "once_per")
+    consumes = isinstance(mode, Text) and mode.value == "consume"
+    if isinstance(key, Text) and not consumes and not isinstance(mode, Broken):
+        walk.find("field_not_for_mode", "once_per is for mode: consume, where something is taken", key)
+    if not isinstance(mode, Text) or not consumes:
+        return
+    for meter in fields_at(root, "actions", text_at(route, "action") or "", "takes"):
+        if meter in counting:
+            message = f'"{meter}" is counted by the database itself: a request cannot consume it'
+            walk.find("meter_not_consumable", message, mode)
