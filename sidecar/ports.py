@@ -43,6 +43,20 @@ class PolicyEngine(Protocol):
         ...
 
 
+class RuleEngine(Protocol):
+    """What evaluates policies of any kind, verdict or not."""
+
+    @property
+    def name(self) -> str: ...
+
+    def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        """What *rule* (``data.authz.decision``) says when *given*, which is JSON, is its input.
+
+        EngineMisbehaved where it says nothing, EngineUnavailable when nothing came in time.
+        """
+        ...
+
+
 class FactStore(Protocol):
     def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
         """The facts of each (user, workspace) in order, in one round trip; None for whoever is no member.
