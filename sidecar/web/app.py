@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from sidecar.errors import BadQuestion, UnknownCaller
 from sidecar.ids import fresh_id
 from sidecar.web import problems, wire
+from sidecar.web.authzen import EVALUATION, EVALUATIONS
 from sidecar.web.endpoint import Endpoint, Exchange, Service, served
 from sidecar.web.endpoints import ENDPOINTS
 from sidecar.web.native import AUTHORIZE, AUTHORIZE_BATCH
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
 
     from sidecar.web.problems import Reply
 
-_HOT = {endpoint.path: endpoint for endpoint in (AUTHORIZE, AUTHORIZE_BATCH)}
+_HOT = {endpoint.path: endpoint for endpoint in (AUTHORIZE, AUTHORIZE_BATCH, EVALUATION, EVALUATIONS)}
+_LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}
+_AUTHZEN = "/access/v1/"
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
+_ANY_ID = re.compile(r"[\t\x20-\x7e\x80-\xff]+")  # AuthZEN: an arbitrary string
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NO_PATH = "/%2F"
@@ -66,8 +70,10 @@ class Application:
 
     def _exchange(self, environ: WSGIEnvironment, path: str, query: str) -> Exchange:
         sent_id = environ.get("HTTP_X_REQUEST_ID", "")
+        of_authzen = path.startswith(_AUTHZEN)
+        echoed = (_ANY_ID if of_authzen else _REQUEST_ID).fullmatch(sent_id)
         exchange = Exchange(
-            id=sent_id if _REQUEST_ID.fullmatch(sent_id) else fresh_id(),
+            id=sent_id if echoed else fresh_id(),
             method=environ["REQUEST_METHOD"],
             query=query,
             header=partial(_header, environ),
@@ -78,7 +84,10 @@ class Application:
                 environ.get("HTTP_AUTHORIZATION"), by_socket=_came_by_socket(environ)
             )
         except UnknownCaller as error:
-            exchange.refused = error
+            if of_authzen and self._service.authzen.anybody:
+                exchange.caller = self._service.authzen.anybody
+            else:
+                exchange.refused = error
         return exchange
 
 
@@ -189,7 +198,7 @@ def _header(environ: WSGIEnvironment, name: str) -> str | None:
 
 
 def _largest_body(path: str) -> int:
-    return wire.LARGEST_BATCH if path == AUTHORIZE_BATCH.path else wire.LARGEST_BODY
+    return wire.LARGEST_BATCH if path in _LARGE else wire.LARGEST_BODY
 
 
 def _body(environ: WSGIEnvironment, *, largest: int) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.model import Decision, Question
     from sidecar.people import People
     from sidecar.store.workspaces import WorkspaceStore
+    from sidecar.web.authzen_domain import Authzen
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
     from sidecar.web.identity import EndUser, Identities
@@ -31,6 +32,8 @@ PER_QUESTION_S = 0.002  # what each further question of one request adds to its 
 _MS = 1_000
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 JSON = ("Content-Type", "application/json")
+_DECIDING = ("/v1/", "/access/")
+BODY_CODES = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
 FACTS_OUTAGES = ("facts_unavailable", "facts_misread")
 OUTAGES = (
     "policy_engine_unavailable",
@@ -65,6 +68,7 @@ class Service:
     metrics: Metrics
     trace: Trace
     log: DecisionLog
+    authzen: Authzen
     deadline_s: float
     bundle: Callable[[], tuple[bytes, str]]
     readiness: Callable[[], Readiness]
@@ -103,8 +107,8 @@ class Endpoint:
 
     *says* is one sentence for /openapi.json, *answers* its schema there (its media type, where not JSON;
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
-    has. Whoever calls an endpoint without a *scope* need not be a caller: it is open, or finds out itself who
-    asks. One *for_users* is for end users, who prove who they are.
+    has, *body_codes* those of a body. Whoever calls an endpoint without a *scope* need not be a caller: it is
+    open, or finds out itself who asks. One *for_users* is for end users, who prove who they are.
     """
 
     name: str
@@ -121,6 +125,7 @@ class Endpoint:
     body_required: bool = True
     status: int = 200
     for_users: bool = False
+    body_codes: tuple[str, ...] = BODY_CODES
     while_starting: bool = False
 
 
@@ -162,7 +167,7 @@ def _refusal(
     why: str | None = None,
 ) -> Reply:
     service.metrics.refused(problem["code"])
-    if endpoint.for_users or endpoint.path.startswith("/v1/"):
+    if endpoint.for_users or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why

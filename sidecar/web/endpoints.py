@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.web.administration import ADMINISTRATION
+from sidecar.web.authzen import AUTHZEN
 from sidecar.web.endpoint import Endpoint, json_reply
 from sidecar.web.invitations import INVITATIONS
 from sidecar.web.native import NATIVE
@@ -31,4 +32,4 @@ OPENAPI = Endpoint(
     answers="application/json",
     while_starting=True,
 )
-ENDPOINTS = (*NATIVE, *USAGE, *ADMINISTRATION, *PEOPLE, *INVITATIONS, *OPERATION, OPENAPI)
+ENDPOINTS = (*NATIVE, *USAGE, *AUTHZEN, *ADMINISTRATION, *PEOPLE, *INVITATIONS, *OPERATION, OPENAPI)
