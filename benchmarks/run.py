@@ -39,6 +39,17 @@ RESULTS = HERE / "RESULTS.md"
 CONNECTIONS = (1, 16, 64)
 ACTION = "roleplay.start_with_avatar"
 QUESTION = '{"user": "u%d-%d", "workspace": "w%d", "action": "' + ACTION + '"}'
+SUBJECT = '"subject": {"type": "user", "id": "u%d-%d"}'
+RESOURCE = '"resource": {"type": "workspace", "id": "w%d"}'
+ASKED = '"action": {"name": "' + ACTION + '"}'
+WHO, WHERE = '"subject": {"type": "user"}', '"resource": {"type": "workspace"}'
+AUTHZEN = {
+    "evaluation": f"{{{SUBJECT}, {ASKED}, {RESOURCE}}}",
+    "evaluations": f'{{{SUBJECT}, {ASKED}, {RESOURCE}, "evaluations": [{", ".join(["{}"] * 10)}]}}',
+    "search/subject": f"{{{WHO}, {ASKED}, {RESOURCE}}}",
+    "search/resource": f"{{{SUBJECT}, {ASKED}, {WHERE}}}",
+    "search/action": f"{{{SUBJECT}, {RESOURCE}}}",
+}
 RIVAL_QUESTION = '{"input": {"user": "u%d-%d", "workspace": "w%d", "action": "' + ACTION + '"}}'
 
 
@@ -82,7 +93,9 @@ def running(command: list[str], environ: dict[str, str], *, ready: str) -> Itera
 
 
 @contextmanager
-def product(engine: str, database_url: str, opa_url: str) -> Iterator[Contender]:
+def product(
+    engine: str, database_url: str, opa_url: str, *, path: str = "v1/authorize", body: str = QUESTION
+) -> Iterator[Contender]:
     port = free_port()
     environ = {
         "SIDECAR_DATABASE_URL": database_url,
@@ -93,9 +106,8 @@ def product(engine: str, database_url: str, opa_url: str) -> Iterator[Contender]
     base = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "sidecar", "serve"]
     with running(command, environ, ready=f"{base}/readyz") as process:
-        yield Contender(
-            name=f"this product, engine {engine}", url=f"{base}/v1/authorize", body=QUESTION, process=process
-        )
+        name = f"this product, engine {engine}" if body == QUESTION else f"AuthZEN, /{path}"
+        yield Contender(name=name, url=f"{base}/{path}", body=body, process=process)
 
 
 def at_gateways(folder: Path, database_url: str, *, seconds: int, workspaces: int) -> list[gateways.Row]:
@@ -152,11 +164,13 @@ def _pss_kib(process: int) -> int:
     return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
-def measured(contender: Contender, *, seconds: int, workspaces: int) -> tuple[dict[int, Figures], float]:
+def measured(
+    contender: Contender, *, seconds: int, workspaces: int, at: tuple[int, ...] = CONNECTIONS
+) -> tuple[dict[int, Figures], float]:
     load = {"seconds": seconds, "body": contender.body, "workspaces": workspaces}
     wrk(contender.url, connections=4, **{**load, "seconds": 2})  # warm
     figures = {}
-    for connections in CONNECTIONS:
+    for connections in at:
         figures[connections] = wrk(contender.url, connections=connections, **load)
         say(f"  {connections:3} connections: {figures[connections].per_second:8.0f} a second")
     return figures, memory_mib(contender.process)
@@ -218,6 +232,13 @@ def main() -> None:
                 say(each.name)
                 rows[each.name] = measured(each, seconds=options.seconds, workspaces=options.workspaces)
 
+        for path, body in AUTHZEN.items():
+            about = {"path": f"access/v1/{path}", "body": body}
+            with product("embedded", database.url, opa_url, **about) as each:
+                say(each.name)
+                rows[each.name] = measured(
+                    each, seconds=options.seconds, workspaces=options.workspaces, at=(16,)
+                )
         asked = at_gateways(folder, database.url, seconds=options.seconds, workspaces=options.workspaces)
 
     inside = decisions_in_process(compiled)

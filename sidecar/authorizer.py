@@ -5,7 +5,8 @@ Every answer comes from the policy. What the ports raise goes through untouched:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from math import ceil
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.model import Exceeded, Facts, Quota, Verdict
+    from sidecar.model import Exceeded, Facts, Json, Quota, Verdict
     from sidecar.ports import FactStore, Ledger, PolicyEngine
 
 MAX_ROWS_SCANNED = 1_000
@@ -44,6 +45,14 @@ class Page:
     """*next* is the cursor to go on from; None at the end."""
 
     workspaces: tuple[Facts, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembersPage:
+    """*next* is as in Page."""
+
+    users: tuple[str, ...]
     next: str | None
 
 
@@ -119,12 +128,26 @@ class Authorizer:
         )
 
     def workspaces_of(
-        self, user: str, *, action: str | None, after: str | None, limit: int, deadline: float
+        self,
+        user: str,
+        *,
+        action: str | None,
+        after: str | None,
+        limit: int,
+        deadline: float,
+        amounts: Mapping[str, int] | None = None,
+        context: Mapping[str, Json] | None = None,
     ) -> Page:
         """Where *user* may perform *action* now, quotas included; every workspace of his if it is None.
 
         At most MAX_ROWS_SCANNED workspaces are looked at for one page: it may be short and yet not the last.
         """
+        question = None
+        if action is not None:
+            question = Question(
+                user=user, workspace="", action=action, amounts=amounts, context=context or {}
+            )
+            amounts_of(question, catalog=self.catalog)  # is it a question at all?
         found: list[Facts] = []
         scanned = 0
         while scanned < MAX_ROWS_SCANNED:
@@ -133,19 +156,53 @@ class Authorizer:
                 if len(found) == limit:
                     return Page(workspaces=tuple(found), next=after)
                 after = facts.slug
-                if self._may(user, action, facts, deadline=deadline):
+                if facts.role in self.catalog.roles and (
+                    question is None or self._may(question, facts, deadline=deadline)
+                ):
                     found.append(facts)
             if len(rows) <= limit:
                 return Page(workspaces=tuple(found), next=None)
             scanned += limit
         return Page(workspaces=tuple(found), next=after)
 
-    def _may(self, user: str, action: str | None, facts: Facts, *, deadline: float) -> bool:
-        if facts.role not in self.catalog.roles:
-            return False
-        if action is None:
-            return True
-        question = Question(user=user, workspace=facts.slug, action=action)
+    def members_who_may(
+        self, question: Question, *, after: str | None, limit: int, deadline: float
+    ) -> MembersPage:
+        """Who may do in a workspace what *question* asks, whoever asks it, from one read of its members.
+
+        They differ by their role alone, so one verdict for each role decides. At most MAX_ROWS_SCANNED of
+        them are looked at for one page: it may be short and yet not the last.
+        """
+        amounts_of(question, catalog=self.catalog)  # is it a question at all?
+        roster = self._facts.members_of(
+            question.workspace, after=after, limit=MAX_ROWS_SCANNED + 1, deadline=deadline
+        )
+        may: dict[str, bool] = {}
+        found: list[str] = []
+        for user, role in roster.members[:MAX_ROWS_SCANNED]:
+            if role not in may and roster.facts is not None:
+                may[role] = self._may(question, replace(roster.facts, role=role), deadline=deadline)
+            if may[role]:
+                if len(found) == limit:
+                    return MembersPage(users=tuple(found), next=after)
+                found.append(user)
+            after = user
+        return MembersPage(users=tuple(found), next=after if len(roster.members) > MAX_ROWS_SCANNED else None)
+
+    def actions_of(self, question: Question, *, deadline: float) -> tuple[str, ...]:
+        """The declared actions that the user of *question* may perform in its workspace, by name.
+
+        An action that does not take what the question wants to take is none of them.
+        """
+        [facts] = self._facts.facts([(question.user, question.workspace)], deadline=deadline)
+        found = []
+        for action in sorted(self.catalog.declared_actions):
+            with suppress(BadQuestion):
+                if self._may(replace(question, action=action), facts, deadline=deadline):
+                    found.append(action)
+        return tuple(found)
+
+    def _may(self, question: Question, facts: Facts | None, *, deadline: float) -> bool:
         amounts = amounts_of(question, catalog=self.catalog)
         return self._verdict(question, amounts, facts, deadline=deadline)[0].allow
 

@@ -23,6 +23,7 @@ SidecarError
 ├── InvitationInvalid           whoever accepts has none that is good
 ├── OwnerMustTransfer           the one owner cannot go or become less
 ├── UseTransfer                 nobody is made owner by a change of role
+├── NotServed                   what is asked for is not offered here
 ├── Interrupted                 a command could not go on: one line says why
 └── DependencyError             something we need failed: never a decision
     ├── EngineUnavailable       the policy engine did not answer in time
@@ -162,6 +163,10 @@ class OwnerMustTransfer(SidecarError):
 
 class UseTransfer(SidecarError):
     code = "use_transfer"
+
+
+class NotServed(SidecarError):
+    code = "not_found"
 
 
 class Interrupted(SidecarError):

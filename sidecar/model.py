@@ -62,6 +62,14 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """Members of one workspace by user id, each with his role; *facts* are the first one's, if any."""
+
+    facts: Facts | None
+    members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exceeded:
     """A meter without room: the plans in which this amount fits, and whether it does after the reset."""
 

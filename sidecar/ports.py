@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.membership import Invitation, Member, Offer, Place, Seats
-    from sidecar.model import Facts, Verdict
+    from sidecar.model import Facts, Roster, Verdict
     from sidecar.taking import (
         Expired,
         GivenBack,
@@ -43,6 +43,20 @@ class PolicyEngine(Protocol):
         ...
 
 
+class RuleEngine(Protocol):
+    """What evaluates policies of any kind, verdict or not."""
+
+    @property
+    def name(self) -> str: ...
+
+    def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        """What *rule* (``data.authz.decision``) says when *given*, which is JSON, is its input.
+
+        EngineMisbehaved where it says nothing, EngineUnavailable when nothing came in time.
+        """
+        ...
+
+
 class FactStore(Protocol):
     def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
         """The facts of each (user, workspace) in order, in one round trip; None for whoever is no member.
@@ -53,6 +67,13 @@ class FactStore(Protocol):
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
         """The facts of up to *limit* workspaces of *user*, ordered by slug, those behind *after*."""
+        ...
+
+    def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
+        """Up to *limit* members of *workspace*, ordered by user id, those behind *after*.
+
+        A workspace that does not exist has none.
+        """
         ...
 
 

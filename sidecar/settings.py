@@ -76,6 +76,20 @@ def _is_url_of_keys(text: str) -> bool:
     return named and re.fullmatch(r"[!-~]+", text) is not None and (parts.scheme == "https" or near)
 
 
+def _yes_or_no(text: str) -> bool:
+    if text not in {"yes", "no"}:
+        raise _Refused("must be yes or no")
+    return text == "yes"
+
+
+def _identifier(text: str) -> str:
+    if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)?", text):
+        raise _Refused(
+            "must be https://HOST, with a port and one part of a path at most, and no / at its end"
+        )
+    return text
+
+
 def _bind(text: str) -> tuple[str, ...]:
     addresses = tuple(part.strip() for part in text.split(","))
     for address in addresses:
@@ -149,6 +163,17 @@ class Settings:
     )
     plans: Path = _setting(Path, "the catalog", default=shipped("plans.yaml"))
     policies: Path = _setting(Path, "the folder of Rego policies", default=shipped("policies"))
+    authzen_policy: Path | None = _setting(
+        Path, "folder of another domain's policy, which AuthZEN's endpoints then serve instead of ours"
+    )
+    authzen_url: str | None = _setting(
+        _identifier, "the identifier that AuthZEN's clients know this decision point by, an https URL"
+    )
+    authzen_anonymous: bool = _setting(
+        _yes_or_no,
+        "whether AuthZEN's endpoints take callers without a token: for conformance runs",
+        default=False,
+    )
     workers: int = _setting(
         _number(1, 256, "processes"), "worker processes", default=max(1, min(os.cpu_count() or 1, 256))
     )
@@ -200,6 +225,8 @@ class Settings:
                 problems.append(Problem(pointer=name, detail=f"{refused.args[0]}{shown}"))
         problems += _half_an_identity({name for name in known if environ.get(name, "").strip()})
         problems += _open_doors(values.get("bind", ()), guarded="tokens" in values)
+        if values.get("authzen_anonymous"):
+            problems += _open_to_anybody(values.get("bind", ()), policy="authzen_policy" in values)
         if problems:
             raise ConfigError("the settings are not complete", problems=tuple(problems))
         return cls(**values)
@@ -227,3 +254,17 @@ def _half_an_identity(given: set[str]) -> list[Problem]:
         for name in three
         if there and name not in given
     ]
+
+
+def _open_to_anybody(bind: tuple[str, ...], *, policy: bool) -> list[Problem]:
+    """What AuthZEN tells without a token must be nobody's business, and nobody else's machine may ask it."""
+    name = f"{PREFIX}AUTHZEN_ANONYMOUS"
+    problems = [
+        Problem(pointer=name, detail=f"{address} can be reached from other machines: bind to 127.0.0.1")
+        for address in bind
+        if not is_loopback(address)
+    ]
+    if not policy:
+        detail = f"only with {PREFIX}AUTHZEN_POLICY: anybody could ask who is in which workspace"
+        problems.append(Problem(pointer=name, detail=detail))
+    return problems

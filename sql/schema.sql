@@ -1303,6 +1303,44 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.members_of(workspace text, after text, at_most integer)
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+DECLARE
+    known CONSTANT uuid := CASE
+        WHEN workspace ~ '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
+            THEN workspace::uuid
+        ELSE (SELECT w.id FROM authz.workspaces AS w WHERE w.slug = workspace)
+    END;
+BEGIN
+    RETURN (
+        SELECT json_build_object(
+            'facts', (
+                SELECT f.facts FROM authz.member_facts AS f
+                WHERE f.workspace_id = known AND f.user_id = min(page.user_id)
+            ),
+            'members', COALESCE(json_agg(json_build_array(page.user_id, page.role) ORDER BY page.user_id), '[]')
+        )
+        FROM (
+            SELECT m.user_id, m.role
+            FROM authz.workspace_memberships AS m
+            WHERE m.workspace_id = known
+              AND m.user_id > COALESCE(after, '') -- which no user is
+            ORDER BY m.user_id
+            LIMIT at_most
+        ) AS page
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.move_usage(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint)
  RETURNS void
  LANGUAGE sql
@@ -2736,6 +2774,8 @@ GRANT EXECUTE ON FUNCTION authz.is_workspace_member(text,uuid) TO authz_app;
 GRANT EXECUTE ON FUNCTION authz.is_workspace_member(text,uuid) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.member_of(uuid,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.members_of(text,text,integer) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.people_of(uuid,text,integer) TO authz_sidecar;
 

@@ -14,7 +14,7 @@ from sidecar.errors import (
     UnknownIdempotencyKey,
     UnknownReservation,
 )
-from sidecar.model import Quota, Reservation, Usage
+from sidecar.model import Quota, Reservation, Roster, Usage
 from sidecar.taking import (
     GivenBack,
     NoRoom,
@@ -42,16 +42,26 @@ class FactsInMemory:
 
     def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
         self._answers()
-        slugs = {str(facts.workspace_id): facts.slug for facts in self.members.values()}
-        return [
-            self.members.get((user, slugs.get(workspace.lower(), workspace))) for user, workspace in members
-        ]
+        return [self.members.get((user, self._slug(workspace))) for user, workspace in members]
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
         self._answers()
         found = [facts for (member, _), facts in self.members.items() if member == user]
         found.sort(key=lambda facts: facts.slug)
         return [facts for facts in found if after is None or facts.slug > after][:limit]
+
+    def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
+        self._answers()
+        wanted = self._slug(workspace)
+        of_it = {user: facts for (user, slug), facts in self.members.items() if slug == wanted}
+        page = [(user, of_it[user]) for user in sorted(of_it) if user > (after or "")][:limit]
+        return Roster(
+            facts=page[0][1] if page else None, members=tuple((user, facts.role) for user, facts in page)
+        )
+
+    def _slug(self, workspace: str) -> str:
+        slugs = {str(facts.workspace_id): facts.slug for facts in self.members.values()}
+        return slugs.get(workspace.lower(), workspace)
 
     def _answers(self) -> None:
         if self.outage is not None:

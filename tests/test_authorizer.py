@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.authorizer import MAX_ROWS_SCANNED, Authorizer
 from sidecar.errors import BadQuestion, EngineMisbehaved, EngineUnavailable, FactsUnavailable, NotAMember
-from sidecar.model import Verdict
+from sidecar.model import Roster, Verdict
 from tests.fakes import NoLedger
 from tests.values import FAR_AWAY, NEXT_MONTH, NOON, a_question, some_facts, the_catalog
 
@@ -64,6 +64,14 @@ class Knows:
     def workspaces_of(self, user, /, *, after, limit, deadline):
         self.reads += 1
         return [facts for facts in self._workspaces if after is None or facts.slug > after][:limit]
+
+    def members_of(self, workspace, /, *, after, limit, deadline):
+        self.reads += 1
+        of_it = {user: facts for (user, slug), facts in self._facts.items() if slug == workspace}
+        page = [user for user in sorted(of_it) if user > (after or "")][:limit]
+        return Roster(
+            facts=of_it[page[0]] if page else None, members=tuple((user, of_it[user].role) for user in page)
+        )
 
 
 def an_authorizer(verdict, facts, *, fields=frozenset()) -> Authorizer:

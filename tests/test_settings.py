@@ -103,6 +103,45 @@ def test_addresses_for_grpc_stand_beside_those_for_http():
     assert settings.grpc_bind == ["127.0.0.1:2", "[::1]:3"]
 
 
+@pytest.mark.parametrize("bind", ["0.0.0.0:80", "127.0.0.1:80,10.1.2.3:80"])
+def test_what_is_open_to_anybody_is_so_on_this_machine_alone(bind):
+    environ = {"database_url": URL, "bind": bind, "tokens": "/t", "authzen_policy": "/p"}
+
+    assert "can be reached" in problems(**environ, authzen_anonymous="yes")["SIDECAR_AUTHZEN_ANONYMOUS"]
+
+
+def test_our_own_workspaces_are_never_open_to_anybody():
+    assert (
+        "only with SIDECAR_AUTHZEN_POLICY"
+        in (problems(database_url=URL, authzen_anonymous="yes")["SIDECAR_AUTHZEN_ANONYMOUS"])
+    )
+
+
+def test_open_to_anybody_is_said_in_one_word():
+    environ = {
+        "SIDECAR_DATABASE_URL": URL,
+        "SIDECAR_AUTHZEN_POLICY": "/p",
+        "SIDECAR_AUTHZEN_ANONYMOUS": "yes",
+    }
+
+    assert Settings.from_environ(environ).authzen_anonymous is True
+    assert Settings.from_environ(environ | {"SIDECAR_AUTHZEN_ANONYMOUS": "no"}).authzen_anonymous is False
+    assert "SIDECAR_AUTHZEN_ANONYMOUS" in problems(database_url=URL, authzen_anonymous="true")
+
+
+@pytest.mark.parametrize("url", ["https://pdp.example.com", "https://h:8443", "https://h/tenant1"])
+def test_an_identifier_is_an_https_url(url):
+    assert Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "SIDECAR_AUTHZEN_URL": url}).authzen_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "https://h/", "https://h/a/b", "https://h?x", "https://h#x", "https://u@h", "h", "https://"],
+)
+def test_what_is_no_identifier_is_refused(url):
+    assert "must be https://HOST" in problems(database_url=URL, authzen_url=url)["SIDECAR_AUTHZEN_URL"]
+
+
 def test_the_deadline_is_in_seconds_for_those_who_wait():
     assert Settings(database_url=URL, deadline_ms=150).deadline_s == 0.15
 

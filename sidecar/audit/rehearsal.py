@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sidecar.authorizer import Authorizer
 from sidecar.errors import BadQuestion, DependencyError
+from sidecar.model import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +79,9 @@ class _TheseFacts:
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:  # noqa: ARG002
         return [self._facts] if self._facts else []
+
+    def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:  # noqa: ARG002
+        return Roster(facts=None, members=())  # a story is about one question, never about who may
 
 
 class _NoLedger:

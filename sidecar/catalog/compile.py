@@ -16,6 +16,7 @@ from sidecar.catalog.rego import ROOTS, context_fields_in
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.catalog.authzen import AuthzenPolicy
     from sidecar.catalog.catalog import Action, Catalog, Plan
 
 REVISION_DIGITS = 32  # 128 bits: nobody finds two policies of one revision, and it still fits into a log line
@@ -40,7 +41,7 @@ def compiled(catalog: Catalog, modules: Mapping[str, str]) -> Compiled:
         catalog=catalog,
         revision=revision,
         modules=dict(sorted(modules.items())),
-        data=_canonical({"authz": {"plans": plans}}),
+        data=canonical({"authz": {"plans": plans}}),
         context_fields=context_fields_in(modules),
     )
 
@@ -64,11 +65,17 @@ def data_file(catalog: Catalog) -> bytes:
     return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def bundle(compiled: Compiled) -> bytes:
-    """A tar.gz for OPA: the same bytes on any machine."""
-    manifest = {"revision": compiled.revision, "roots": list(ROOTS), "rego_version": 1}
-    files = {"/.manifest": _canonical(manifest), "/data.json": compiled.data}
-    files |= {f"/{path}": text.encode() for path, text in sorted(compiled.modules.items())}
+def bundle(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> bytes:
+    """A tar.gz for OPA: the same bytes on any machine. *authzen* is a domain of its own, beside ours."""
+    manifest: dict[str, Any] = {"revision": compiled.revision, "roots": list(ROOTS), "rego_version": 1}
+    data, modules = compiled.data, dict(compiled.modules)
+    if authzen is not None:
+        manifest["revision"] = f"{compiled.revision}-{authzen.revision}"
+        manifest["roots"] += [authzen.root]
+        data = canonical(json.loads(data) | json.loads(authzen.data))
+        modules |= authzen.modules
+    files = {"/.manifest": canonical(manifest), "/data.json": data}
+    files |= {f"/{path}": text.encode() for path, text in sorted(modules.items())}
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path, content in files.items():
@@ -100,10 +107,10 @@ def _revision(catalog: Catalog, modules: Mapping[str, str]) -> str:
         "meters": {name: [meter.kind, meter.per, meter.anchor] for name, meter in catalog.meters.items()},
         "default_plan": catalog.default_plan,
     }
-    return sha256(_canonical(content)).hexdigest()[:REVISION_DIGITS]
+    return sha256(canonical(content)).hexdigest()[:REVISION_DIGITS]
 
 
-def _canonical(document: object) -> bytes:
+def canonical(document: object) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

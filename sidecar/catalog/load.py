@@ -11,7 +11,7 @@ from sidecar.catalog.rego import problems_in
 from sidecar.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
@@ -23,7 +23,7 @@ def catalog_at(path: Path) -> Catalog:
     """ConfigError with every problem."""
     found = checked(plans_text(path), source=str(path))
     if found.catalog is None:
-        raise _refused(f"{path} is not a catalog", found.problems)
+        raise refused(f"{path} is not a catalog", found.problems)
     return found.catalog
 
 
@@ -32,7 +32,7 @@ def compiled_at(plans: Path, policies: Path) -> Compiled:
     catalog = catalog_at(plans)
     modules = modules_at(policies)
     if problems := problems_in(modules, folder=str(policies)):
-        raise _refused(f"{policies} holds policies that may not be used", problems)
+        raise refused(f"{policies} holds policies that may not be used", problems)
     return compiled(catalog, modules)
 
 
@@ -42,13 +42,13 @@ def plans_text(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def modules_at(folder: Path) -> dict[str, str]:
     """Every policy by its path inside *folder*, in order, without the tests."""
     if not folder.is_dir():
-        raise _unreadable(folder, NotADirectoryError(0, "there is no such folder"))
+        raise unreadable(folder, NotADirectoryError(0, "there is no such folder"))
     paths = sorted(
         (path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.rego") if path.is_file()
     )
@@ -59,12 +59,12 @@ def _module(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise _refused_at(path, "is not UTF-8") from error
 
 
-def _unreadable(path: Path, error: OSError) -> ConfigError:
+def unreadable(path: Path, error: OSError) -> ConfigError:
     return _refused_at(path, f"cannot be read: {(error.strerror or str(error)).lower()}")
 
 
@@ -72,5 +72,5 @@ def _refused_at(path: Path, detail: str) -> ConfigError:
     return ConfigError(f"{path} {detail}", problems=(Problem(pointer=str(path), detail=detail),))
 
 
-def _refused(detail: str, findings: Sequence[Finding]) -> ConfigError:
+def refused(detail: str, findings: Iterable[Finding]) -> ConfigError:
     return ConfigError(detail, problems=tuple(finding.problem for finding in findings))

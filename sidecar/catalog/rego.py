@@ -56,15 +56,25 @@ _BARE_NAME = re.compile(r"\s+(?!(?:input|data|true|false|null)\b)[A-Za-z_]\w*[ \
 _OPA_TIMEOUT_S = 30
 
 
-def problems_in(modules: Mapping[str, str], *, folder: str) -> list[Finding]:
-    """What can be seen without OPA. *modules* maps paths inside *folder* to Rego."""
+def problems_in(
+    modules: Mapping[str, str],
+    *,
+    folder: str,
+    package: str | None = None,
+    fields: Collection[str] = INPUT_FIELDS,
+) -> list[Finding]:
+    """What can be seen without OPA. *modules* maps paths inside *folder* to Rego.
+
+    *package* is that of the folder itself; None where the folder holds those of ROOTS. *fields* are those of
+    `input`.
+    """
     found: list[Finding] = []
+    roots = (package,) if package else ROOTS
     for path, text in modules.items():
         source = PurePosixPath(folder, path).as_posix()
-        found += _package_problems(path, text, source=source)
-        found += _problems_of_form(
-            text, own=_functions_in(modules, PurePosixPath(path).parent), source=source
-        )
+        found += _package_problems(path, text, source=source, outermost=package)
+        own = _functions_in(modules, PurePosixPath(path).parent)
+        found += _problems_of_form(text, own=own, fields=fields, roots=roots, source=source)
         found += _context_in(path, text, source=source)[1]
     return sorted(found, key=lambda each: each.order)
 
@@ -135,9 +145,19 @@ def _finding_of_opa(error: dict[str, object], *, folder: Path) -> Finding:
     return Finding(source=source, line=line, column=column, code=code, message=message)
 
 
-def _package_problems(path: str, text: str, *, source: str) -> Iterator[Finding]:
-    folders = PurePosixPath(path).parent.parts
-    if not folders or folders[0] not in ROOTS:
+def rules_in(modules: Mapping[str, str]) -> frozenset[str]:
+    """The rules that the policies of the outermost folder define."""
+    return frozenset(
+        token["ref"].partition(".")[0]
+        for path, text in modules.items()
+        if PurePosixPath(path).parent == PurePosixPath()
+        for token in _heads_in(text)
+    )
+
+
+def _package_problems(path: str, text: str, *, source: str, outermost: str | None) -> Iterator[Finding]:
+    folders = (*([outermost] if outermost else []), *PurePosixPath(path).parent.parts)
+    if not outermost and (not folders or folders[0] not in ROOTS):
         message = f"policies stand in {' or '.join(ROOTS)}: OPA does not load them from anywhere else"
         yield Finding(source=source, line=1, column=1, code="outside_the_roots", message=message)
         return
@@ -150,11 +170,15 @@ def _package_problems(path: str, text: str, *, source: str) -> Iterator[Finding]
         yield Finding(source=source, line=line, column=1, code="package_not_its_folder", message=message)
 
 
-def _problems_of_form(text: str, *, own: frozenset[str], source: str) -> Iterator[Finding]:
+def _problems_of_form(
+    text: str, *, own: frozenset[str], fields: Collection[str], roots: Collection[str], source: str
+) -> Iterator[Finding]:
     imported = set(re.findall(r"^import\s+data\.(?:\w+\.)*(\w+)\s*$", text, flags=re.MULTILINE))
     imported |= set(re.findall(r"^import\s+data\.[\w.]+\s+as\s+(\w+)", text, flags=re.MULTILINE))
     for token in _TOKEN.finditer(text):
-        if problem := _problem_of(token, text, own=own, packages=imported | {"data"}):
+        if problem := _problem_of(
+            token, text, own=own, fields=fields, roots=roots, packages=imported | {"data"}
+        ):
             code, message = problem
             before = text[: token.start()]
             line, column = before.count("\n") + 1, token.start() - (before.rfind("\n") + 1) + 1
@@ -162,7 +186,13 @@ def _problems_of_form(text: str, *, own: frozenset[str], source: str) -> Iterato
 
 
 def _problem_of(
-    token: re.Match[str], text: str, *, own: frozenset[str], packages: Collection[str]
+    token: re.Match[str],
+    text: str,
+    *,
+    own: frozenset[str],
+    fields: Collection[str],
+    roots: Collection[str],
+    packages: Collection[str],
 ) -> tuple[str, str] | None:
     """Code and message; a call is of *own* functions, or of those in *packages*."""
     name = re.sub(r"\s", "", token["ref"] or "")
@@ -179,8 +209,11 @@ def _problem_of(
             "not_without_name",
             "not stands before the bare name of a rule: give the rest a rule of its own",
         )
-    if first == "input" and rest and rest[0] not in INPUT_FIELDS:
-        return "unknown_input", f"input.{rest[0]} is in no situation: this would never hold"
+    if first == "input" and rest and rest[0] not in fields:
+        return "unknown_input", f"input.{rest[0]} is never there: this would never hold"
+    if first == "data" and (not rest or rest[0] not in roots):
+        allowed = " or ".join(f"data.{root}.…" for root in roots)
+        return "unknown_data", f"{'.'.join(['data', *rest[:1]])} is not for this policy: write {allowed}"
     if token["call"] and name not in ALLOWED_BUILTINS | _KEYWORDS | own and first not in packages:
         return (
             "builtin_not_allowed",
@@ -190,18 +223,24 @@ def _problem_of(
 
 
 def _functions_in(modules: Mapping[str, str], folder: PurePosixPath) -> frozenset[str]:
-    """The functions that the policies of one folder define: a head stands first on its line, in no braces."""
-    found: set[str] = set()
-    for path, text in modules.items():
-        if PurePosixPath(path).parent != folder:
-            continue
-        depth = 0
-        for token in _TOKEN.finditer(text):
-            depth += {"{": 1, "}": -1}.get(token["brace"] or "", 0)
-            first_on_line = text[: token.start()].endswith(("\n", "\ndefault ")) or not token.start()
-            if token["call"] and not depth and first_on_line and "." not in token["ref"]:
-                found.add(token["ref"])
-    return frozenset(found)
+    """The functions that the policies of one folder define."""
+    return frozenset(
+        token["ref"]
+        for path, text in modules.items()
+        if PurePosixPath(path).parent == folder
+        for token in _heads_in(text)
+        if token["call"] and "." not in token["ref"]
+    )
+
+
+def _heads_in(text: str) -> Iterator[re.Match[str]]:
+    """The names of rules and functions: a head stands first on its line, in no braces."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += {"{": 1, "}": -1}.get(token["brace"] or "", 0)
+        first_on_line = text[: token.start()].endswith(("\n", "\ndefault ")) or not token.start()
+        if token["ref"] and not depth and first_on_line and token["ref"] not in _KEYWORDS:
+            yield token
 
 
 def _context_in(path: str, text: str, *, source: str) -> tuple[frozenset[str], list[Finding]]:

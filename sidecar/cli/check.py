@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sidecar.catalog.authzen import findings_at
 from sidecar.catalog.check import checked
 from sidecar.catalog.load import modules_at, plans_text
 from sidecar.catalog.rego import opa_binary, problems_by_opa, problems_in
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The folder of policies.  [default: policies, or the shipped ones where there is no such folder]",
 )
+@click.option(
+    "--authzen-policy",
+    type=click.Path(path_type=Path),
+    help="The folder of another domain's policy for AuthZEN, to be checked as well.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
-def command(plans: Path, policies: Path | None, *, as_json: bool) -> None:
+def command(plans: Path, policies: Path | None, authzen_policy: Path | None, *, as_json: bool) -> None:
     """Say what is wrong with the catalog and the policies.
 
     Exit code 1 if something is; a warning is nothing wrong.
@@ -35,6 +41,8 @@ def command(plans: Path, policies: Path | None, *, as_json: bool) -> None:
     catalog = checked(plans_text(plans), source=str(plans))
     folder = policies or here_or_shipped("policies")
     problems = [*catalog.problems, *_problems_of_policies(folder)]
+    if authzen_policy:
+        problems += _and_by_opa(authzen_policy, findings_at(authzen_policy))
     if as_json:
         document = {
             "problems": [finding.document for finding in problems],
@@ -49,10 +57,13 @@ def command(plans: Path, policies: Path | None, *, as_json: bool) -> None:
 
 
 def _problems_of_policies(folder: Path) -> list[Finding]:
+    problems = problems_in(modules_at(folder), folder=str(folder))
+    return _and_by_opa(folder, problems, schema=shipped("schemas") / "input.json")
+
+
+def _and_by_opa(folder: Path, problems: list[Finding], *, schema: Path | None = None) -> list[Finding]:
     """OPA is asked only about policies that have passed: it would say the same again in its own words."""
-    modules = modules_at(folder)
-    problems = problems_in(modules, folder=str(folder))
     opa = opa_binary()
     if problems or opa is None:
         return problems
-    return problems_by_opa(folder, modules, opa=opa, schema=shipped("schemas") / "input.json")
+    return problems_by_opa(folder, modules_at(folder), opa=opa, schema=schema)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sidecar.catalog.authzen import authzen_policy_at
 from sidecar.catalog.compile import bundle, data_file
 from sidecar.catalog.load import compiled_at
 from sidecar.cli import here_or_shipped
@@ -19,17 +20,25 @@ _POLICIES = Path("policies")
 @click.option("--plans", type=click.Path(path_type=Path), help="The catalog.  [default: plans.yaml]")
 @click.option("--policies", type=click.Path(path_type=Path), help="The policies.  [default: policies]")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write a bundle for OPA.")
-def command(plans: Path | None, policies: Path | None, output: Path | None) -> None:
+@click.option(
+    "--authzen-policy",
+    type=click.Path(path_type=Path),
+    help="The folder of another domain's policy for AuthZEN, to be put into the bundle.",
+)
+def command(
+    plans: Path | None, policies: Path | None, output: Path | None, authzen_policy: Path | None
+) -> None:
     """Write POLICIES/authz/plans/data.json, and a bundle with -o; print the revision.
 
     Where there are no policies of one's own, the shipped ones are taken, and stay as they are.
     """
     of_ones_own = policies or (_POLICIES if _POLICIES.exists() else None)
     result = compiled_at(plans or here_or_shipped("plans.yaml"), of_ones_own or shipped("policies"))
+    authzen = authzen_policy_at(authzen_policy) if authzen_policy else None
     if of_ones_own:
         _write(of_ones_own / "authz" / "plans" / "data.json", data_file(result.catalog))
     if output:
-        _write(output, bundle(result))
+        _write(output, bundle(result, authzen))
     print(result.revision)
 
 

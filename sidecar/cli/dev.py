@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from sidecar.catalog.authzen import authzen_policy_at
 from sidecar.catalog.load import compiled_at
 from sidecar.children import ended, started
 from sidecar.cli import here_or_shipped
@@ -41,6 +42,7 @@ TOKEN = "dev-token"  # noqa: S105
 JWT_SECRET = "dev-secret-dev-secret-dev-secret-32"  # noqa: S105
 JWT_AUDIENCE = "authenticated"
 _SERVE = "from sidecar.cli import main, dev; main(dev.serve)"
+SCENARIOS = ("certification", "todo", "search", "gateway", "idp")
 _READY_WITHIN_S = 60.0
 _POLL_S = 0.05
 _GRACE_S = 10.0
@@ -76,20 +78,37 @@ class _Stopped(BaseException):
 )
 @click.option("--world", type=click.Path(path_type=Path), help="A world file to load instead of the demo.")
 @click.option("--engine", type=click.Choice(["embedded", "opa"]), default="embedded", show_default=True)
+@click.option(
+    "--authzen-policy",
+    type=click.Path(path_type=Path),
+    help="A folder with another domain's policy, which AuthZEN's endpoints then serve instead of ours.",
+)
+@click.option(
+    "--authzen-scenario",
+    type=click.Choice(SCENARIOS),
+    help="A policy of AuthZEN's own scenarios, served to anybody without a token: for a conformance run.",
+)
 @click.option("--database-url", help="A server of your own (a superuser's URL) instead of the embedded one.")
-def command(
+def command(  # noqa: PLR0913, PLR0917 - click gives each option
     port: int,
     data_dir: Path,
     plans: Path | None,
     policies: Path | None,
     world: Path | None,
     engine: str,
+    authzen_policy: Path | None,
+    authzen_scenario: str | None,
     database_url: str | None,
 ) -> None:
     """Run the whole product on 127.0.0.1: PostgreSQL, policies, demo data and the server. Ctrl-C ends it."""
     plans = plans or here_or_shipped("plans.yaml")
     policies = policies or here_or_shipped("policies")
+    if authzen_scenario is not None:
+        if authzen_policy is not None:
+            raise click.UsageError("--authzen-policy and --authzen-scenario exclude each other")
+        authzen_policy = _scenario(authzen_scenario)
     compiled = compiled_at(plans, policies)
+    authzen = authzen_policy_at(authzen_policy) if authzen_policy else None
     _refuse_taken(port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
@@ -110,10 +129,17 @@ def command(
                 # A laptop that swaps is no production: rather slow than 503.
                 "DEADLINE_MS": "2000",
             }
+            if authzen_policy is not None:
+                environ["AUTHZEN_POLICY"] = str(authzen_policy)
+            if authzen_scenario is not None:
+                environ["AUTHZEN_ANONYMOUS"] = "yes"
             if engine == "opa":
-                environ["OPA_URL"] = running.enter_context(local_opa(compiled))
+                environ["OPA_URL"] = running.enter_context(local_opa(compiled, authzen))
             server = running.enter_context(_server(environ, _secret_file(data_dir)))
             _wait_until_ready(server, port)
+            if authzen_policy is not None:
+                who = "anybody" if authzen_scenario else f"whoever has the token {TOKEN}"
+                _say(f"AuthZEN: http://{HOST}:{port}/access/v1/… answers {who} by {authzen_policy}.")
             _print_examples(port, data_dir)
             code = server.wait()
         raise Interrupted(f"the server ended by itself, with exit code {code}; its last lines say why")
@@ -145,6 +171,16 @@ def _stop(_: int, __: object) -> NoReturn:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _scenario(name: str) -> Path:
+    folder = shipped("tests") / "authzen" / name
+    if not folder.is_dir():
+        raise Interrupted(
+            f"{folder} is not there: the scenarios are among the project's tests, which an installed package"
+            " does not have. Run it in a checkout, or give a folder of your own to --authzen-policy"
+        )
+    return folder
 
 
 def _refuse_taken(port: int) -> None:

@@ -8,17 +8,19 @@ What it does differently from OPA, and what is done about it here:
 - It reads its input as a Rego term, in which more is legal than JSON (``data.secret`` is a reference), and it
   never decodes escapes: the texts ``"\u00e9"`` and ``"é"`` differ to it. So only JSON that we have written
   ourselves gets in, where each text has one form.
-- What has to be escaped even there (quotes, backslashes, control characters) still counts as two characters
-  or more: ``endswith("a\n", "n")`` is true. Only context can bring such text to a rule; it is refused.
+- What has to be escaped even there (quotes, backslashes, control characters) would count as two characters
+  or more: ``endswith("a\n", "n")`` would be true. So each of them becomes one character of a plane of Unicode
+  that is nobody's, in input, data and policies alike, and is itself again in the answer.
 - It speaks on the process's standard output when something fails, unless told not to.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from threading import local
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regopy import Interpreter, LogLevel, RegoError
 
@@ -32,22 +34,36 @@ if TYPE_CHECKING:
 
     from sidecar.model import Verdict
 
-_ENTRYPOINT_PATH = "authz/decision"
-_ESCAPES_IN_CONTEXT = (
-    "the embedded engine would misread a quote, a backslash or a control character in context:"
-    " an OPA server would not (SIDECAR_ENGINE=opa)"
-)
+_ESCAPED = (*range(0x20), ord('"'), ord("\\"))
+_STAND_IN = 0xF0000  # the first of a private plane
+_AS_STAND_INS = {code: _STAND_IN + code for code in _ESCAPED}
+_AS_THEY_ARE = {stand_in: code for code, stand_in in _AS_STAND_INS.items()}
+_STAND_INS = re.compile(f"[{chr(_STAND_IN)}-{chr(_STAND_IN + max(_ESCAPED))}]")
+_LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*')
 
 
 class EmbeddedEngine:
     name = "embedded"
 
-    def __init__(self, modules: Mapping[str, str], data: bytes, *, revision: str) -> None:
-        """*modules* is path → Rego, *data* the JSON of ``data``. ConfigError if they do not build."""
+    def __init__(
+        self,
+        modules: Mapping[str, str],
+        data: bytes,
+        *,
+        revision: str,
+        rules: tuple[str, ...] = (ENTRYPOINT,),
+    ) -> None:
+        """*modules* is path → Rego, *data* the JSON of ``data``, *rules* are those that will be asked.
+
+        ConfigError if they do not build.
+        """
         self.revision = revision
-        self._modules = dict(modules)
+        self._rules = rules
         self._of_this_thread = local()
         try:
+            self._modules = {
+                path: _LITERAL.sub(_literal_as_we_write_it, rego) for path, rego in modules.items()
+            }
             self._data = _as_we_write_it(data)
             self._loaded()
         except (RegoError, ValueError) as error:
@@ -55,34 +71,33 @@ class EmbeddedEngine:
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
         """As ports.PolicyEngine says; but a slow evaluation returns late, with EngineUnavailable."""
-        return verdict_from(self._document(situation, deadline=deadline), revision=self.revision)
+        return verdict_from(self.document(ENTRYPOINT, situation, deadline=deadline), revision=self.revision)
 
     def served_revision(self, *, deadline: float) -> str:
         """The revision in the policy data, whatever this process was started with."""
-        return named_revision(self._document(NOBODY, deadline=deadline))
+        return named_revision(self.document(ENTRYPOINT, NOBODY, deadline=deadline))
 
-    def _document(self, situation: bytes, *, deadline: float) -> object:
+    def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        """As ports.RuleEngine says; *rule* is one of those that the engine was made with."""
         _refuse_if_late(deadline)
         try:
-            text = _as_we_write_it(situation)
-            if "\\" in text and '"context":' in text:
-                raise EngineMisbehaved(_ESCAPES_IN_CONTEXT)
+            text = _as_we_write_it(given)
             interpreter, bundle = self._loaded()
             interpreter.set_input_term(text)
-            output = interpreter.query_bundle_entrypoint(bundle, _ENTRYPOINT_PATH)
+            output = interpreter.query_bundle_entrypoint(bundle, _path_of(rule))
         except (RegoError, ValueError, RecursionError) as error:
-            raise EngineMisbehaved(f"{ENTRYPOINT} could not be evaluated: {error}") from error
+            raise EngineMisbehaved(f"{rule} could not be evaluated: {error}") from error
         _refuse_if_late(deadline)
 
         if not output.ok():
-            raise EngineMisbehaved(f"{ENTRYPOINT} is in error: do two rules contradict each other?")
+            raise EngineMisbehaved(f"{rule} is in error: do two rules contradict each other?")
         match output.results:
             case [result] if result.expressions:
-                return result.expressions[0]
-        raise EngineMisbehaved(f"{ENTRYPOINT} is undefined: are policies and data complete?")
+                return _each_text(result.expressions[0], _AS_THEY_ARE)
+        raise EngineMisbehaved(f"{rule} is undefined: are policies and data complete?")
 
     def _loaded(self) -> tuple[Interpreter, Bundle]:
-        """The interpreter of this thread, and the entrypoint that it has planned once and for all."""
+        """The interpreter of this thread, and the rules that it has planned once and for all."""
         try:
             interpreter, bundle = self._of_this_thread.loaded
         except AttributeError:
@@ -91,16 +106,54 @@ class EmbeddedEngine:
             for path, rego in self._modules.items():
                 interpreter.add_module(path, rego)
             interpreter.add_data_json(self._data)
-            bundle = interpreter.build(None, [_ENTRYPOINT_PATH])
+            bundle = interpreter.build(None, [_path_of(rule) for rule in self._rules])
             self._of_this_thread.loaded = interpreter, bundle
         return interpreter, bundle
 
 
+def _path_of(rule: str) -> str:
+    return rule.removeprefix("data.").replace(".", "/")
+
+
 def _as_we_write_it(document: bytes) -> str:
     """ValueError or RecursionError if *document* is not JSON, or holds what canonical JSON cannot."""
-    return json.dumps(
-        json.loads(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    value = json.loads(document)
+    text = _canonical(value)
+    _refuse_stand_ins(text)
+    return _canonical(_each_text(value, _AS_STAND_INS)) if "\\" in text else text
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _refuse_stand_ins(text: str) -> None:
+    if _STAND_INS.search(text):
+        raise ValueError("a character of the private plane U+F0000, which stands for another one here")
+
+
+def _literal_as_we_write_it(literal: re.Match[str]) -> str:
+    text = literal[0]
+    if text.startswith("#"):
+        return text
+    try:
+        value = json.loads(text) if text.startswith('"') else text[1:-1]
+    except ValueError:
+        return text  # no text in Rego either: the engine says so
+    _refuse_stand_ins(value)
+    return json.dumps(value.translate(_AS_STAND_INS), ensure_ascii=False)
+
+
+def _each_text(value: Any, table: Mapping[int, int]) -> Any:  # noqa: ANN401 - JSON
+    match value:
+        case str():
+            return value.translate(table)
+        case list():
+            return [_each_text(item, table) for item in value]
+        case dict():
+            return {_each_text(name, table): _each_text(item, table) for name, item in value.items()}
+        case _:
+            return value
 
 
 def _refuse_if_late(deadline: float) -> None:

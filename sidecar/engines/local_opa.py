@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
+    from sidecar.catalog.authzen import AuthzenPolicy
     from sidecar.catalog.compile import Compiled
 
 _ANSWERS_WITHIN_S = 30.0
@@ -27,7 +28,7 @@ _GRACE_S = 10.0
 
 
 @contextmanager
-def local_opa(compiled: Compiled) -> Iterator[str]:
+def local_opa(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> Iterator[str]:
     """The URL of a server that answers by *compiled*; Interrupted if there is no OPA or it does not start."""
     binary = opa_binary()
     if binary is None:
@@ -36,7 +37,7 @@ def local_opa(compiled: Compiled) -> Iterator[str]:
         )
     with tempfile.TemporaryDirectory(prefix="sidecar-opa-") as folder:
         path = Path(folder, "authz.tar.gz")
-        path.write_bytes(bundle(compiled))
+        path.write_bytes(bundle(compiled, authzen))
         url = f"unix://{folder}/opa.sock"
         options = ["--log-level=error", "--skip-version-check", f"--addr={url}", "--bundle", str(path)]
         log = Path(folder, "opa.log")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Address = tuple[socket.AddressFamily, Any]
 
 KIB = 1024
-_MAX_ANSWER_BYTES = 64 * KIB  # a verdict has less than one
+_MAX_ANSWER_BYTES = 1024 * KIB  # a verdict has less than one, a list of candidates some hundred
 _DEFAULT_PORT = 8181
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
 
@@ -50,18 +50,18 @@ class OpaEngine:
         self._of_this_thread = local()
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
-        return verdict_from(self._document(situation, deadline=deadline), revision=self.revision)
+        return verdict_from(self.document(ENTRYPOINT, situation, deadline=deadline), revision=self.revision)
 
     def served_revision(self, *, deadline: float) -> str:
         """The revision by which OPA answers now, whatever this process was started with."""
-        return named_revision(self._document(NOBODY, deadline=deadline))
+        return named_revision(self.document(ENTRYPOINT, NOBODY, deadline=deadline))
 
-    def _document(self, situation: bytes, *, deadline: float) -> object:
+    def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
         self._refuse_if_late(deadline)
         client = self._client()
         client.timeout = urllib3.Timeout(total=min(deadline - monotonic(), _LONGEST_WAIT_S))
         try:
-            answer = client.query_rule(situation, "authz", "decision")
+            answer = client.query_rule(given, rule.removeprefix("data."))
         except (
             requests.HTTPError,
             requests.exceptions.ContentDecodingError,
@@ -78,7 +78,7 @@ class OpaEngine:
             case {"result": result}:
                 return result
             case {}:
-                raise EngineMisbehaved(f"{ENTRYPOINT} is undefined at {self._url}: is the bundle loaded?")
+                raise EngineMisbehaved(f"{rule} is undefined at {self._url}: is the bundle loaded?")
             case _:
                 raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: no object")
 
@@ -203,7 +203,7 @@ class _Socket(socket.socket):
         self._received += count
         if self._received > _MAX_ANSWER_BYTES:
             raise EngineMisbehaved(
-                f"OPA answers with more than {_MAX_ANSWER_BYTES} bytes: no verdict is as long"
+                f"OPA answers with more than {_MAX_ANSWER_BYTES} bytes: no answer is as long"
             )
         return count
 

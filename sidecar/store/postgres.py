@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sidecar.errors import FactsMisread, FactsUnavailable
-from sidecar.model import Facts, Usage
+from sidecar.model import Facts, Roster, Usage
 from sidecar.store.connections import Connections, Query, Refused, array
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ FACTS = Query(name=b"facts", sql=b"SELECT authz.facts($1, $2)")
 WORKSPACES_OF = Query(
     name=b"workspaces_of", sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2)"
 )
+MEMBERS_OF = Query(name=b"members_of", sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2)")
 CATALOG_REVISION = Query(name=b"catalog_revision", sql=b"SELECT authz.catalog_revision()")
 
 _STATUSES = frozenset({"active", "suspended"})
@@ -73,19 +74,33 @@ class PostgresFacts:
         rows = self._rows(WORKSPACES_OF, (array([user, after]), b"%d" % limit), deadline)
         return [facts_in(row, meters=self._meters) for row in rows]
 
+    def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
+        answer = self._json(MEMBERS_OF, (array([workspace, after]), b"%d" % limit), deadline)
+        match answer:
+            case {"facts": None, "members": []}:
+                return Roster(facts=None, members=())
+            case {"facts": dict(row), "members": [*members]} if members and all(map(_is_member, members)):
+                facts = facts_in(row, meters=self._meters)
+                return Roster(facts=facts, members=tuple((user, role) for user, role in members))
+            case _:
+                raise FactsMisread(f"members outside their contract: {answer}")
+
     def revision(self, *, deadline: float) -> str | None:
         """What the plan tables were published with; None if no catalog was."""
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
 
     def _rows(self, query: Query, params: Sequence[bytes], deadline: float) -> list[Any]:
-        try:
-            rows = json.loads((self._answer(query, params, deadline) or b"").decode())
-        except ValueError as error:
-            raise FactsMisread(f"what came is not JSON: {error}") from error
+        rows = self._json(query, params, deadline)
         if not isinstance(rows, list):
             raise FactsMisread(f"a list of facts was expected, not {type(rows).__name__}")
         return rows
+
+    def _json(self, query: Query, params: Sequence[bytes], deadline: float) -> object:
+        try:
+            return json.loads((self._answer(query, params, deadline) or b"").decode())
+        except ValueError as error:
+            raise FactsMisread(f"what came is not JSON: {error}") from error
 
     def _answer(self, query: Query, params: Sequence[bytes], deadline: float) -> bytes | None:
         try:
@@ -123,6 +138,10 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FactsMisread(f"facts outside their contract: {error!r} in {row}") from error
     return facts
+
+
+def _is_member(row: object) -> bool:
+    return isinstance(row, list) and [type(each) for each in row] == [str, str]
 
 
 def usage_in(used: int, reserved: int, resets_at: str | None) -> Usage:

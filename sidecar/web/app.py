@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.errors import BadQuestion, UnknownCaller
 from sidecar.web import problems, wire
+from sidecar.web.authzen import EVALUATION, EVALUATIONS
 from sidecar.web.endpoint import Endpoint, Exchange, Service, request_id, served
 from sidecar.web.endpoints import ENDPOINTS
 from sidecar.web.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
@@ -32,8 +33,13 @@ if TYPE_CHECKING:
 
     from sidecar.web.problems import Reply
 
-_HOT = {endpoint.path: endpoint for endpoint in (AUTHORIZE, AUTHORIZE_BATCH, *BY_HEADER)}
+_HOT = {
+    endpoint.path: endpoint for endpoint in (AUTHORIZE, AUTHORIZE_BATCH, EVALUATION, EVALUATIONS, *BY_HEADER)
+}
+_LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}
+_AUTHZEN = "/access/v1/"
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+_ANY_ID = re.compile(r"[\t\x20-\x7e\x80-\xff]+")  # AuthZEN: an arbitrary string
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _EXT_AUTHZ = f"{EXT_AUTHZ_PREFIX}/"
@@ -70,8 +76,10 @@ class Application:
 
     def _exchange(self, environ: WSGIEnvironment, path: str, query: str) -> Exchange:
         by_socket = _came_by_socket(environ)
+        of_authzen = path.startswith(_AUTHZEN)
+        sent_id = environ.get("HTTP_X_REQUEST_ID", "")
         exchange = Exchange(
-            id=request_id(environ.get("HTTP_X_REQUEST_ID", "")),
+            id=sent_id if of_authzen and _ANY_ID.fullmatch(sent_id) else request_id(sent_id),
             method=environ["REQUEST_METHOD"],
             query=query,
             header=partial(_header, environ),
@@ -84,7 +92,10 @@ class Application:
                 environ.get("HTTP_AUTHORIZATION"), by_socket=by_socket
             )
         except UnknownCaller as error:
-            exchange.refused = error
+            if of_authzen and self.service.authzen.anybody:
+                exchange.caller = self.service.authzen.anybody
+            else:
+                exchange.refused = error
         return exchange
 
 
@@ -197,7 +208,7 @@ def _header(environ: WSGIEnvironment, name: str) -> str | None:
 
 
 def _largest_body(path: str) -> int:
-    return wire.LARGEST_BATCH if path == AUTHORIZE_BATCH.path else wire.LARGEST_BODY
+    return wire.LARGEST_BATCH if path in _LARGE else wire.LARGEST_BODY
 
 
 def _body(environ: WSGIEnvironment, *, largest: int) -> bytes:

@@ -34,6 +34,9 @@ class Caller:
 
 
 BY_SOCKET = Caller(name="unix-socket", scopes=frozenset(SCOPES))
+ANYBODY = Caller(
+    name="anybody", scopes=frozenset({"authorize"})
+)  # of AuthZEN's endpoints in a conformance run
 BY_LOOPBACK = Caller(name="loopback", scopes=frozenset({"authorize"}))
 NEARBY_GATEWAY = Caller(name="loopback", scopes=frozenset())
 

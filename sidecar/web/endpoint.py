@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sidecar.people import People
     from sidecar.routes import Routes
     from sidecar.store.workspaces import WorkspaceStore
+    from sidecar.web.authzen_domain import Authzen
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
     from sidecar.web.identity import EndUser, Identities
@@ -35,6 +36,8 @@ _MS = 1_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 JSON = ("Content-Type", "application/json")
+_DECIDING = ("/v1/", "/access/")
+BODY_CODES = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
 FACTS_OUTAGES = ("facts_unavailable", "facts_misread")
 OUTAGES = (
     "policy_engine_unavailable",
@@ -70,6 +73,7 @@ class Service:
     metrics: Metrics
     trace: Trace
     log: DecisionLog
+    authzen: Authzen
     deadline_s: float
     bundle: Callable[[], tuple[bytes, str]]
     readiness: Callable[[], Readiness]
@@ -113,9 +117,9 @@ class Endpoint:
 
     *says* is one sentence for /openapi.json, *answers* its schema there (its media type, where not JSON;
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
-    has. Whoever calls an endpoint without a *scope* need not be a caller: it is open, or finds out itself who
-    asks. One *for_users* is for end users, who prove who they are.
-    One *for_gateways* is asked with the method and query of somebody else's request, whatever they are.
+    has, *body_codes* those of a body. Whoever calls an endpoint without a *scope* need not be a caller: it is
+    open, or finds out itself who asks. One *for_users* is for end users, who prove who they are. One
+    *for_gateways* is asked with the method and query of somebody else's request, whatever they are.
     """
 
     name: str
@@ -132,6 +136,7 @@ class Endpoint:
     body_required: bool = True
     status: int = 200
     for_users: bool = False
+    body_codes: tuple[str, ...] = BODY_CODES
     while_starting: bool = False
     for_gateways: bool = False
 
@@ -174,7 +179,7 @@ def _refusal(
     why: str | None = None,
 ) -> Reply:
     service.metrics.refused(problem["code"])
-    if endpoint.for_users or endpoint.path.startswith("/v1/"):
+    if endpoint.for_users or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why

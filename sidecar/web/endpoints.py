@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.web.administration import ADMINISTRATION
+from sidecar.web.authzen import AUTHZEN
 from sidecar.web.endpoint import Endpoint, json_reply
 from sidecar.web.gateways.by_header import BY_HEADER
 from sidecar.web.gateways.opa import LIKE_OPA
@@ -36,6 +37,7 @@ OPENAPI = Endpoint(
 ENDPOINTS = (
     *NATIVE,
     *USAGE,
+    *AUTHZEN,
     *ADMINISTRATION,
     *PEOPLE,
     *INVITATIONS,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.model import Decision, Facts, Verdict
-    from sidecar.ports import FactStore, Ledger, PolicyEngine
+    from sidecar.model import Decision, Facts, Roster, Verdict
+    from sidecar.ports import FactStore, Ledger, PolicyEngine, RuleEngine
     from sidecar.taking import (
         Expired,
         GivenBack,
@@ -62,6 +62,12 @@ class Metrics:
         )
         self._decisions_by: dict[tuple[str, int], Counter] = {}
         self._engine_and_revision = labels
+        self._authzen = Counter(
+            "sidecar_authzen_decisions_total",
+            "Evaluations that a policy of another domain has decided, those of searches left out.",
+            ("decision",),
+            registry=registry,
+        )
         self._problems = Counter(
             "sidecar_problems_total",
             "Requests that were answered with a problem.",
@@ -123,6 +129,9 @@ class Metrics:
         if decision.plan is not None and decision.plan not in catalog.plans:
             self._undeclared.inc()
 
+    def answered(self, *, decision: bool) -> None:
+        self._authzen.labels("true" if decision else "false").inc()
+
     def refused(self, code: str) -> None:
         self._problems.labels(code).inc()
 
@@ -171,6 +180,13 @@ class MeasuredFacts:
         began = monotonic()
         try:
             return self._store.workspaces_of(user, after=after, limit=limit, deadline=deadline)
+        finally:
+            self._took(monotonic() - began)
+
+    def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
+        began = monotonic()
+        try:
+            return self._store.members_of(workspace, after=after, limit=limit, deadline=deadline)
         finally:
             self._took(monotonic() - began)
 
@@ -243,6 +259,25 @@ class MeasuredEngine:
             return self._engine.verdict(situation, deadline=deadline)
         finally:
             self._metrics.observe_engine(monotonic() - began)
+
+
+class MeasuredRules:
+    """A rule engine, and how long it takes."""
+
+    def __init__(self, engine: RuleEngine, *, metrics: Metrics, trace: Trace) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._trace = trace
+        self.name = engine.name
+
+    def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        began = monotonic()
+        try:
+            return self._engine.document(rule, given, deadline=deadline)
+        finally:
+            took = monotonic() - began
+            self._trace.policy_s += took
+            self._metrics.observe_engine(took)
 
 
 class TracedPolicy:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sidecar.web.endpoint import Endpoint
 
 _OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found")
-_BAD_BODY = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
 
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {
     "application/gzip": {},
@@ -110,7 +109,7 @@ def _problems_of(endpoint: Endpoint) -> set[tuple[HTTPStatus, str]]:
     if endpoint.for_users:
         codes += _OF_USERS
     if endpoint.body is not None:
-        codes += _BAD_BODY
+        codes += endpoint.body_codes
     if not endpoint.while_starting:
         codes.append("starting")
     found = {(PROBLEMS[code][0], code) for code in codes}

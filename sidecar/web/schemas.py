@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _TEXT = {"type": "string"}
 _NAMES = {"type": "array", "items": _TEXT, "minItems": 1}
+_URI = {"type": "string", "format": "uri"}
 _UUID = {"type": "string", "format": "uuid"}
 _MOMENT = {"type": "string", "format": "date-time"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -42,6 +43,14 @@ def _page(name: str, row: str) -> dict[str, Any]:
     return _object({name: {"type": "array", "items": ref(row)}, "next": _TEXT}, optional=("next",))
 
 
+def _found(named: dict[str, Any]) -> dict[str, Any]:
+    page = _object({"next_token": _TEXT, "count": _COUNT})
+    return _object({"page": page, "results": {"type": "array", "items": _object(named)}}, optional=("page",))
+
+
+_ACCESS_DECISION = _object(
+    {"decision": {"type": "boolean"}, "context": {"type": "object"}}, optional=("context",)
+)
 _PLACE = {"id": _UUID, "name": _TEXT, "slug": _TEXT, "plan_tier": _TEXT, "role": _TEXT}
 _INVITATION = {
     "id": _UUID,
@@ -200,8 +209,35 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "Invitations": _page("invitations", "Invitation"),
     "Invitation": _object(_INVITATION),
     "Invited": _object(_INVITATION | {"token": _TEXT}),
+    "AccessDecision": _ACCESS_DECISION,
+    "AccessDecisions": {
+        "anyOf": [
+            _ACCESS_DECISION,
+            _object({"evaluations": {"type": "array", "items": _ACCESS_DECISION, "minItems": 1}}),
+        ]
+    },
+    "FoundEntities": _found({"type": _TEXT, "id": _TEXT}),
+    "FoundActions": _found({"name": _TEXT}),
+    "AuthzenConfiguration": _object(
+        {
+            "policy_decision_point": _URI,
+            "access_evaluation_endpoint": _URI,
+            "access_evaluations_endpoint": _URI,
+            "search_subject_endpoint": _URI,
+            "search_resource_endpoint": _URI,
+            "search_action_endpoint": _URI,
+        },
+        optional=("search_subject_endpoint", "search_resource_endpoint", "search_action_endpoint"),
+    ),
     "Alive": _object({"alive": {"const": True}}),
     "Readiness": _object(
-        {"ready": {"type": "boolean"}, "worker": _PART, "policy_engine": _PART, "database": _PART}
+        {
+            "ready": {"type": "boolean"},
+            "worker": _PART,
+            "policy_engine": _PART,
+            "database": _PART,
+            "authzen_policy": _PART,
+        },
+        optional=("authzen_policy",),
     ),
 }

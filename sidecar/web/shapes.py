@@ -41,16 +41,22 @@ class Shape(Protocol):
 @dataclass(frozen=True, slots=True)
 class Text:
     longest: int = LONGEST_TEXT
+    shortest: int = 1
 
     def problems(self, value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, str):
             yield _expected("text", value, at)
-        elif fault := fault_in_text(value, longest=self.longest):
+        elif (value or self.shortest) and (fault := fault_in_text(value, longest=self.longest)):
             yield Problem(pointer=at, detail=fault)
 
     @property
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1, "maxLength": self.longest, "pattern": "^[^\\u0000]*$"}
+        return {
+            "type": "string",
+            "minLength": self.shortest,
+            "maxLength": self.longest,
+            "pattern": "^[^\\u0000]*$",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +167,26 @@ class MapOf:
 class ListOf:
     shape: Shape
     longest: int
+    shortest: int = 1
 
     def problems(self, value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, list):
             yield _expected("a list", value, at)
-        elif not 1 <= len(value) <= self.longest:
-            yield Problem(pointer=at, detail=f"must hold 1 to {self.longest} of them, got {len(value)}")
+        elif not self.shortest <= len(value) <= self.longest:
+            wanted = f"{self.shortest} to {self.longest}"
+            yield Problem(pointer=at, detail=f"must hold {wanted} of them, got {len(value)}")
         else:
             for place, each in enumerate(value):
                 yield from self.shape.problems(each, f"{at}/{place}")
 
     @property
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": self.shape.schema, "minItems": 1, "maxItems": self.longest}
+        return {
+            "type": "array",
+            "items": self.shape.schema,
+            "minItems": self.shortest,
+            "maxItems": self.longest,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +243,39 @@ class Either:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """An object of these *fields* and whatever else: what is not known is not looked at, null is absent."""
+
+    fields: Mapping[str, Shape]
+    required: tuple[str, ...] = ()
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, dict):
+            yield _expected("an object", value, at)
+            return
+        for name in value.names if isinstance(value, Duplicated) else ():
+            if not fault_in_text(name):
+                yield Problem(pointer=below(at, name), detail="is there more than once")
+        for name, shape in self.fields.items():
+            each = value.get(name)
+            if each is not None:
+                yield from shape.problems(each, below(at, name))
+            elif name in self.required:
+                yield Problem(pointer=below(at, name), detail="is required")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {
+                name: shape.schema if name in self.required else OrWord(shape, None).schema
+                for name, shape in self.fields.items()
+            },
+            "required": list(self.required),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Anything:
     """Any JSON that is clean: finite numbers, no NUL, no name twice, and not too deep."""
 
@@ -240,28 +286,26 @@ class Anything:
     def problems(self, value: object, at: str) -> Iterator[Problem]:
         if self.kind is dict and not isinstance(value, dict):
             yield _expected("an object", value, at)
-        elif isinstance(value, dict | list):
-            yield from self._problems_inside(value, at)
-        elif isinstance(value, str):
+        else:
+            yield from self._problems(value, at, self.deepest)
+
+    def _problems(self, value: object, at: str, deepest: int) -> Iterator[Problem]:
+        if isinstance(value, str):
             if value and (fault := fault_in_text(value, longest=len(value))):
                 yield Problem(pointer=at, detail=fault)
         elif isinstance(value, float) and not isfinite(value):
             yield Problem(pointer=at, detail="is a number too large to hold")
-
-    def _problems_inside(self, value: dict[str, Any] | list[Any], at: str) -> Iterator[Problem]:
-        if self.deepest == 0:
-            yield Problem(pointer=at, detail=f"is nested more than {DEEPEST} levels deep")
-            return
-        inner = Anything(self.deepest - 1)
-        if isinstance(value, list):
+        elif isinstance(value, dict | list) and not deepest:
+            yield Problem(pointer=at, detail=f"is nested more than {self.deepest} levels deep")
+        elif isinstance(value, list):
             for place, each in enumerate(value):
-                yield from inner.problems(each, f"{at}/{place}")
-            return
-        for name, each in value.items():
-            if problem := _problem_with_name(name, value, at):
-                yield problem
-            else:
-                yield from inner.problems(each, below(at, name))
+                yield from self._problems(each, f"{at}/{place}", deepest - 1)
+        elif isinstance(value, dict):
+            for name, each in value.items():
+                if problem := _problem_with_name(name, value, at):
+                    yield problem
+                else:
+                    yield from self._problems(each, below(at, name), deepest - 1)
 
     @property
     def schema(self) -> dict[str, Any]:

@@ -8,18 +8,27 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from itertools import islice
+from math import inf
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.audit.cells import cells
 from sidecar.authorizer import Authorizer
+from sidecar.catalog.authzen import DECISION, authzen_policy_at
 from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.engines.installed import embedded_engine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
-from sidecar.errors import ConfigError, DependencyError, Problem, RevisionMismatch, SidecarError
+from sidecar.errors import (
+    ConfigError,
+    DependencyError,
+    EngineMisbehaved,
+    Problem,
+    RevisionMismatch,
+    SidecarError,
+)
 from sidecar.invitations import Invitations
 from sidecar.people import People
 from sidecar.routes import Routes
@@ -29,20 +38,33 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.web.app import Application
-from sidecar.web.callers import callers_in
+from sidecar.web.authzen_domain import Authzen
+from sidecar.web.authzen_policy import PolicyDomain, Rules
+from sidecar.web.authzen_workspaces import Workspaces
+from sidecar.web.callers import ANYBODY, callers_in
 from sidecar.web.decision_log import DecisionLog
 from sidecar.web.endpoint import Readiness, Service
 from sidecar.web.identity import identities_of
-from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
+from sidecar.web.metrics import (
+    MeasuredEngine,
+    MeasuredFacts,
+    MeasuredLedger,
+    MeasuredRules,
+    Metrics,
+    Trace,
+    TracedPolicy,
+)
 from sidecar.web.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from sidecar.catalog.authzen import AuthzenPolicy
     from sidecar.catalog.compile import Compiled
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.settings import Settings
+    from sidecar.web.authzen_domain import Domain
     from sidecar.web.callers import Callers
     from sidecar.web.gateways.envoy import EnvoyServer
     from sidecar.web.identity import Identities
@@ -65,18 +87,23 @@ class Loaded:
     bundle: bytes
     callers: Callers
     identities: Identities | None
+    authzen: AuthzenPolicy | None = None
 
 
 def loaded(settings: Settings) -> Loaded:
     """ConfigError with every problem of plans, policies, tokens and keys."""
     problems: list[Problem] = []
-    compiled, callers, identities = None, None, None
+    compiled, callers, identities, authzen = None, None, None, None
     try:
         compiled = compiled_at(settings.plans, settings.policies)
         if settings.engine == "embedded":
             embedded_engine(compiled)  # do they build?
     except ConfigError as error:
         problems += error.problems or (Problem(pointer="", detail=error.detail),)
+    try:
+        authzen = _authzen_policy(settings)
+    except ConfigError as error:
+        problems += error.problems or (Problem(pointer=str(settings.authzen_policy), detail=error.detail),)
     try:
         WorkspaceStore(settings.database_url)  # is the URL one?
     except ConfigError:  # in its own words it would show the password
@@ -99,7 +126,13 @@ def loaded(settings: Settings) -> Loaded:
         problems += error.problems
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
-    return Loaded(compiled=compiled, bundle=bundle(compiled), callers=callers, identities=identities)
+    return Loaded(
+        compiled=compiled,
+        bundle=bundle(compiled, authzen),
+        callers=callers,
+        identities=identities,
+        authzen=authzen,
+    )
 
 
 class Worker:
@@ -152,6 +185,14 @@ class Worker:
                 trace=trace,
             ),
         )
+        domain: Domain = Workspaces(authorizer, metrics=self._metrics, trace=trace)
+        self._rules: Rules | None = None
+        if loaded.authzen is not None:
+            rule_engine = _rule_engine(settings, loaded.authzen)
+            self._rules = Rules(
+                loaded.authzen, MeasuredRules(rule_engine, metrics=self._metrics, trace=trace)
+            )
+            domain = PolicyDomain(self._rules, metrics=self._metrics)
         people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
         self.application = Application(
             Service(
@@ -165,6 +206,11 @@ class Worker:
                 metrics=self._metrics,
                 trace=trace,
                 log=self._log,
+                authzen=Authzen(
+                    domain=domain,
+                    url=settings.authzen_url,
+                    anybody=ANYBODY if settings.authzen_anonymous else None,
+                ),
                 deadline_s=settings.deadline_s,
                 bundle=self._bundle,
                 readiness=self.readiness,
@@ -214,6 +260,8 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 self._memo.warm(deadline=monotonic() + _WARM_WITHIN_S)
+                if self._rules is not None:
+                    self._rules.answer(DECISION, b"{}", deadline=monotonic() + _PROBE_WITHIN_S)
             except DependencyError as error:
                 if self._why_cold is None or self._why_cold.code != error.code:
                     _log.warning("not ready: %s (%s)", error.detail, error.code)
@@ -241,6 +289,10 @@ class Worker:
             "policy_engine": self._of(lambda: self._engine.served_revision(deadline=deadline)),
             "database": self._of(lambda: self._store.revision(deadline=deadline)),
         }
+        if (rules := self._rules) is not None:
+            parts["authzen_policy"] = self._of(
+                lambda: rules.served_revision(deadline=deadline), wanted=rules.revision
+            )
         return Readiness(ready=all(part["ready"] for part in parts.values()), parts=parts)
 
     def _of_itself(self) -> Mapping[str, object]:
@@ -249,18 +301,19 @@ class Worker:
         code = self._why_cold.code if self._why_cold else "starting"
         return {"ready": False, "revision": self._revision, "code": code, "why": PROBLEMS[code][1]}
 
-    def _of(self, revision: Callable[[], str | None]) -> Mapping[str, object]:
+    def _of(self, revision: Callable[[], str | None], *, wanted: str | None = None) -> Mapping[str, object]:
+        wanted = wanted or self._revision
         try:
             found = revision()
         except DependencyError as error:
             return {"ready": False, "code": error.code, "why": PROBLEMS[error.code][1]}
-        if found == self._revision:
+        if found == wanted:
             return {"ready": True, "revision": found}
         return {
             "ready": False,
             "revision": found,
             "code": RevisionMismatch.code,
-            "why": f"has revision {found}, this worker decides by {self._revision}",
+            "why": f"has revision {found}, this worker decides by {wanted}",
         }
 
     def _bundle(self) -> tuple[bytes, str]:
@@ -272,3 +325,22 @@ def _engine(settings: Settings, compiled: Compiled) -> OpaEngine | EmbeddedEngin
     if settings.engine == "embedded":
         return embedded_engine(compiled)
     return OpaEngine(settings.opa_url, revision=compiled.revision)
+
+
+def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
+    """ConfigError where it is no policy, or where the embedded engine has no answer by it."""
+    if settings.authzen_policy is None:
+        return None
+    policy = authzen_policy_at(settings.authzen_policy)
+    if settings.engine == "embedded":
+        try:
+            Rules(policy, _rule_engine(settings, policy)).served_revision(deadline=inf)
+        except EngineMisbehaved as error:
+            raise ConfigError(f"it must decide about every input, even about {{}}: {error.detail}") from error
+    return policy
+
+
+def _rule_engine(settings: Settings, policy: AuthzenPolicy) -> OpaEngine | EmbeddedEngine:
+    if settings.engine == "embedded":
+        return embedded_engine(policy, rules=tuple(policy.rules.values()))
+    return OpaEngine(settings.opa_url, revision=policy.revision)

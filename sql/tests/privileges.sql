@@ -32,6 +32,7 @@ BEGIN
         'authz.is_invited(uuid,text)',
         'authz.is_workspace_member(text,uuid)',
         'authz.member_of(uuid,text)',
+        'authz.members_of(text,text,integer)',
         'authz.people_of(uuid,text,integer)',
         'authz.refund(text,text,jsonb)',
         'authz.release_reservation(text)',
@@ -98,6 +99,7 @@ BEGIN
     ASSERT authz.catalog_revision() = 'dev';
     ASSERT authz.facts('{adam}', '{acme}') -> 0 ->> 'role' = 'admin';
     ASSERT authz.workspaces_of('adam', NULL, 9) -> 0 ->> 'slug' = 'acme';
+    ASSERT authz.members_of('acme', NULL, 9) #>> '{members,0,0}' = 'adam';
     ASSERT authz.set_plan('solo', 'pro') ->> 'plan' = 'pro';
 
     FOREACH attempt IN ARRAY ARRAY[

@@ -19,6 +19,7 @@ OF_POLICIES = {
     "package_not_its_folder",
     "with_in_policy",
     "not_without_name",
+    "unknown_data",
     "unknown_input",
 }
 

@@ -135,9 +135,23 @@ def test_a_policy_may_look_at_what_a_situation_holds(field):
 def test_a_policy_that_looks_at_anything_else_would_never_hold(field):
     (line,) = lines_about(custom=f"a if input.{field} == 1")
 
-    assert line.endswith(
-        f"input.{field.split('.')[0]} is in no situation: this would never hold (unknown_input)"
-    )
+    assert line.endswith(f"input.{field.split('.')[0]} is never there: this would never hold (unknown_input)")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "a := data",
+        'a := data["authzen"]',
+        "a if data.authzen.users.adam",
+        "import data.authzen.x\n\na if x.f(1)",
+        "a := data.system",
+    ],
+)
+def test_a_policy_looks_at_no_other_domain(rule):
+    [line] = lines_about(custom=rule)
+
+    assert line.endswith("is not for this policy: write data.authz.… or data.custom.… (unknown_data)")
 
 
 def test_what_a_situation_holds_is_what_its_schema_says():

@@ -23,7 +23,10 @@ from urllib.request import ProxyHandler, Request, build_opener
 import jwt
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from sidecar.cli.dev import command
+from sidecar.errors import Interrupted
 from tests.servers import free_port, opa_binary
 
 pytestmark = pytest.mark.postgres
@@ -93,16 +96,20 @@ class Dev:
         return self.process.communicate(timeout=GONE_WITHIN_S)[1]
 
     def ask(self, **question: str) -> Any:
+        return self.post("/v1/authorize", question)[1]
+
+    def post(self, path: str, body: object, *, authorization: str = "Bearer dev-token") -> tuple[int, Any]:
         request = Request(
-            f"http://127.0.0.1:{self.port}/v1/authorize",
-            data=json.dumps(question).encode(),
-            headers={"Authorization": "Bearer dev-token", "Content-Type": "application/json"},
+            f"http://127.0.0.1:{self.port}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Authorization": authorization, "Content-Type": "application/json"},
         )
         try:
             with _direct.open(request, timeout=10) as response:
-                return json.load(response)
+                return response.status, json.load(response)
         except HTTPError as error:
-            return json.load(error)
+            with error:
+                return error.code, json.load(error)
 
     def outage(self, *, within_s: float) -> Any:
         """The first problem that it answers: a session may outlive its postmaster for a moment."""
@@ -415,3 +422,38 @@ def test_a_world_of_one_s_own_is_loaded_once(data_dir, tmp_path):
         with dev(data_dir, "--world", str(world)) as running:
             answer = running.wait_until_ready().ask(user="ann", workspace="anns", action="recording.start")
             assert (answer["status"], answer["quota"]["minutes"]["used"]) == (402, 500)
+
+
+def test_a_scenario_of_authzen_is_served_to_anybody_and_our_own_api_is_not(data_dir):
+    with dev(data_dir, "--authzen-scenario", "certification") as running:
+        printed = running.wait_until_ready().printed
+        asked = {
+            "subject": {"type": "user", "id": "bob"},
+            "action": {"name": "read"},
+            "resource": {"type": "record", "id": "record-1"},
+        }
+        answer = running.post("/access/v1/evaluation", asked, authorization="undefined")
+        refused = running.post("/v1/authorize", {}, authorization="undefined")
+        ours = running.ask(user="adam", workspace="acme", action="platform.use")
+
+    assert f"AuthZEN: http://127.0.0.1:{running.port}/access/v1/… answers anybody by " in printed
+    assert answer == (200, {"decision": True})
+    assert refused[0] == 401
+    assert ours["allow"] is True
+
+
+def test_an_installed_package_has_no_scenarios_and_says_so(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("sidecar.cli.dev.shipped", lambda name: tmp_path / name)
+
+    ended = CliRunner().invoke(command, ["--authzen-scenario", "todo", "--data-dir", str(data_dir)])
+
+    assert isinstance(ended.exception, Interrupted)
+    assert "an installed package does not have" in str(ended.exception)
+
+
+def test_a_policy_and_a_scenario_exclude_each_other(data_dir):
+    options = ["--authzen-scenario", "todo", "--authzen-policy", "x", "--data-dir", str(data_dir)]
+
+    ended = CliRunner().invoke(command, options)
+
+    assert (ended.exit_code, "exclude each other" in ended.output) == (2, True)

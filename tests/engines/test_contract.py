@@ -164,3 +164,27 @@ def test_a_rule_of_ones_own_that_denies_in_another_form_is_an_outage(engine_by, 
 
     with pytest.raises(EngineMisbehaved, match="/detail: expected the code of the rule that denied"):
         engine.verdict(a_cell(exceeded={}), deadline=FAR_AWAY)
+
+
+READS = r"""package authz
+
+decision := [
+	count(input.text),
+	startswith(input.text, "\"\\"),
+	endswith(input.text, `\"`),
+	endswith(input.text, `"`),
+	{"\"\\\n\u0000\"": "found"}[input.text], # "not a text
+	input.text,
+	"\u00e9\n\"",
+]
+"""
+
+
+def test_a_quote_a_backslash_and_a_control_character_are_one_character_each(engine_of):
+    text = '"\\\n\x00"'
+
+    answer = engine_of(READS).document(
+        "data.authz.decision", json.dumps({"text": text}).encode(), deadline=FAR_AWAY
+    )
+
+    assert answer == [5, True, False, True, "found", text, 'é\n"']

@@ -80,7 +80,7 @@ NO_VERDICT = {
     "UTF-16": (response('{"result": {}}'.encode("utf-16")), "can't decode"),
     "a number of 5,000 digits": (response(b'{"result": ' + b"9" * 5_000 + b"}"), "digits"),
     "a hundred thousand brackets": (response(b'{"result": ' + b"[" * 50_000 + b"}"), "recursion"),
-    "a huge body": (response(b" " * 10_000_000), "more than 65536 bytes"),
+    "a huge body": (response(b" " * 10_000_000), "more than 1048576 bytes"),
     "a huge header": (response(b"{}", headers=f"X: {'x' * 70_000}\r\n"), "bytes|LineTooLong"),
     "another protocol": (b"-ERR unknown command\r\n" * 10, "does not speak HTTP"),
     "compressed nonsense": (response(b"zzzz", headers="Content-Encoding: gzip\r\n"), "gzip"),

@@ -19,6 +19,8 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.web.app import Application
+from sidecar.web.authzen_domain import Authzen
+from sidecar.web.authzen_workspaces import Workspaces
 from sidecar.web.callers import Callers
 from sidecar.web.endpoint import Readiness, Service
 from sidecar.web.identity import FixedKeys, Identities, key_set_of_secret
@@ -153,6 +155,7 @@ def a_people_stage(
         metrics=metrics,
         trace=trace,
         log=lines,  # type: ignore[arg-type] # plays its part
+        authzen=Authzen(domain=Workspaces(authorizer, metrics=metrics, trace=trace)),
         deadline_s=PATIENT_S,
         bundle=lambda: (b"bundle", '"tag"'),
         readiness=lambda: Readiness(ready=True, parts={}),

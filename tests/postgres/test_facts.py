@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from time import monotonic
+from unittest.mock import ANY
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from sidecar.errors import FactsMisread, FactsUnavailable
+from sidecar.model import Roster
 from sidecar.store.postgres import PostgresFacts, facts_in
 from tests.fakes import FactsInMemory
 from tests.postgres_server import rows, run
@@ -174,6 +177,75 @@ def test_workspaces_come_by_slug_in_pages(postgres, database_url):
         after = seen[-1]
 
     assert seen == sorted(slugs)
+
+
+def test_the_members_of_a_workspace_come_by_user_id_with_the_facts_of_the_first(store):
+    found = store.members_of("acme", after=None, limit=10, deadline=FAR_AWAY)
+
+    assert found.members == (("adam", "admin"), ("mia", "member"), ("olivia", "owner"))
+    assert (found.facts.role, found.facts.slug, found.facts.plan) == ("admin", "acme", "team")
+    assert store.members_of(str(found.facts.workspace_id), after=None, limit=10, deadline=FAR_AWAY) == (
+        replace(found, facts=replace(found.facts, at=ANY))
+    )
+
+
+def test_members_come_in_pages(store):
+    first = store.members_of("acme", after=None, limit=1, deadline=FAR_AWAY)
+    second = store.members_of("acme", after="adam", limit=1, deadline=FAR_AWAY)
+    last = store.members_of("acme", after="olivia", limit=1, deadline=FAR_AWAY)
+
+    assert (first.members, second.members) == ((("adam", "admin"),), (("mia", "member"),))
+    assert second.facts.role == "member"
+    assert last == Roster(facts=None, members=())
+    assert store.members_of("acme", after="mi", limit=1, deadline=FAR_AWAY).members == second.members
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_hostile_text_names_no_workspace_that_has_members(store, text):
+    assert store.members_of(text, after=None, limit=10, deadline=FAR_AWAY) == Roster(facts=None, members=())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "NULL",
+        "'[]'",
+        "'{}'",
+        """'{"facts": null, "members": [["adam", "admin"]]}'""",
+        """'{"facts": {}, "members": [["adam", "admin"]]}'""",
+        """'{"facts": null, "members": null}'""",
+        """'{"facts": {}, "members": []}'""",
+    ],
+)
+def test_an_answer_that_is_no_roster_is_misread(fresh_database_url, answer):
+    run(
+        fresh_database_url,
+        f"""CREATE OR REPLACE FUNCTION authz.members_of(workspace text, after text, at_most integer)
+        RETURNS json LANGUAGE sql SECURITY DEFINER AS $$ SELECT {answer}::json $$""",
+    )
+    store = PostgresFacts(fresh_database_url, catalog=the_catalog(), pool_size=1)
+    store.open()
+
+    with pytest.raises(FactsMisread):
+        store.members_of("acme", after=None, limit=10, deadline=FAR_AWAY)
+    store.close()
+
+
+@pytest.mark.parametrize("members", [[["adam"]], [["adam", None]], [[7, "admin"]], ["adam"], [{}]], ids=str)
+def test_a_member_outside_the_contract_is_misread(fresh_database_url, members):
+    run(
+        fresh_database_url,
+        f"""CREATE OR REPLACE FUNCTION authz.members_of(workspace text, after text, at_most integer)
+        RETURNS json LANGUAGE sql SECURITY DEFINER AS $$ SELECT json_build_object(
+            'facts', authz.facts('{{adam}}', '{{acme}}') -> 0, 'members', '{json.dumps(members)}'::json
+        ) $$""",
+    )
+    store = PostgresFacts(fresh_database_url, catalog=the_catalog(), pool_size=1)
+    store.open()
+
+    with pytest.raises(FactsMisread, match="outside"):
+        store.members_of("acme", after=None, limit=10, deadline=FAR_AWAY)
+    store.close()
 
 
 def test_overrides_replace_until_they_expire(postgres, database_url):
@@ -410,6 +482,18 @@ def test_facts_are_read_by_index_even_where_the_tables_are_tiny(database_url):
         ).fetchone()
 
     assert scans == (0, True)
+
+
+def test_members_are_read_by_index_even_where_the_tables_are_tiny(database_url):
+    run(database_url, "ANALYZE")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SELECT authz.members_of('acme', 'adam', 10)")
+        scans = connection.execute(
+            """SELECT relname FROM pg_stat_xact_user_tables
+            WHERE schemaname = 'authz' AND relname LIKE 'workspace%' AND seq_scan > 0"""
+        ).fetchall()
+
+    assert scans == []
 
 
 def test_all_who_are_not_members_are_looked_for_in_the_same_way(database_url):

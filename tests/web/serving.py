@@ -133,10 +133,10 @@ def serving(
             raise
 
 
-def run_to_its_end(**settings: object) -> subprocess.CompletedProcess[str]:
+def run_to_its_end(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     """`sidecar serve` that is expected not to start."""
     return subprocess.run(
-        [sys.executable, "-m", "sidecar", "serve"],
+        [sys.executable, "-m", "sidecar", "serve", *arguments],
         env=environment(settings),
         capture_output=True,
         text=True,

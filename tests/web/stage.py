@@ -18,6 +18,8 @@ from sidecar.people import People
 from sidecar.routes import Routes
 from sidecar.store.workspaces import WorkspaceState
 from sidecar.web.app import Application
+from sidecar.web.authzen_domain import Authzen
+from sidecar.web.authzen_workspaces import Workspaces
 from sidecar.web.callers import Caller, Callers
 from sidecar.web.endpoint import Readiness, Service
 from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
@@ -170,6 +172,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         metrics=metrics,
         trace=trace,
         log=lines,  # type: ignore[arg-type] # ditto
+        authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics, trace=trace)),
         deadline_s=0.15,
         bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),
         readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),

@@ -14,9 +14,15 @@ from time import sleep
 
 import pytest
 
+from sidecar.catalog.authzen import authzen_policy_at
+from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
-from sidecar.settings import shipped
+from sidecar.errors import ConfigError
+from sidecar.settings import Settings, shipped
 from sidecar.web.callers import token_line
+from sidecar.web.worker import loaded
+from tests.servers import opa_server
+from tests.web.authzen_server import SCENARIOS
 from tests.web.serving import QUESTION, run_to_its_end, serving
 
 pytestmark = pytest.mark.postgres
@@ -198,6 +204,73 @@ def test_files_are_refused_all_at_once_before_anything_listens(tmp_path):
     assert "(unknown_plan)" in ended.stderr or "startr" in ended.stderr
     assert f"{tokens}:1: expected NAME SCOPE[,SCOPE…] sha256:HASH, got 1 words" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+UNDEFINED = 'package authzen\n\ndecision := true if input.subject.id == "alice"\n'
+
+
+@pytest.mark.parametrize(
+    ("rego", "says"),
+    [
+        ("package authzen\n\nallow := true\n", "no rule decision in the package authzen"),
+        ("package other\n\ndecision := true\n", "expected package authzen"),
+        (UNDEFINED, "is undefined"),
+        ("package authzen\n\ndecision := 7\n", "neither true, nor false"),
+        ("package authzen\n\ndecision := {\n", "do not build"),
+    ],
+)
+def test_another_domains_policy_without_an_answer_is_refused(tmp_path, rego, says):
+    pytest.importorskip("regopy", reason="needs the extra `embedded`")
+    (tmp_path / "policy.rego").write_text(rego)
+
+    with pytest.raises(ConfigError) as refused:
+        loaded(Settings(database_url="postgresql://x/y", engine="embedded", authzen_policy=tmp_path))
+
+    problem = refused.value.problems[0]
+    assert says in problem.detail
+    assert problem.pointer.startswith(str(tmp_path))
+
+
+def test_another_domains_policy_is_refused_before_anything_listens(tmp_path):
+    pytest.importorskip("regopy", reason="needs the extra `embedded`")
+    (tmp_path / "policy.rego").write_text(UNDEFINED)
+
+    ended = run_to_its_end(
+        "--authzen-policy", str(tmp_path), database_url="postgresql://x/y", engine="embedded"
+    )
+
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert "data.authz.authzen.decision is undefined" in ended.stderr
+    assert ended.stderr.startswith(str(tmp_path))
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.opa
+def test_an_opa_without_the_same_policy_of_another_domain_makes_it_red(tmp_path, database, compiled):
+    policy = SCENARIOS / "todo"
+    other = bundle(compiled, authzen_policy_at(SCENARIOS / "idp"))
+    question = {
+        "subject": {"type": "user", "id": "alice"},
+        "action": {"name": "delete"},
+        "resource": {"type": "record", "id": "101"},
+    }
+    for content, code in ((bundle(compiled), "misbehaved"), (other, "revision_mismatch")):
+        with (
+            opa_server(content) as url,
+            serving(
+                tmp_path, database_url=database, opa_url=url, workers=1, authzen_policy=policy
+            ) as sidecar,
+        ):
+            status, readiness = sidecar.request("GET", "/readyz")
+            asked, problem = sidecar.request("POST", "/access/v1/evaluation", question)
+
+        assert (status, readiness["authzen_policy"]["ready"], readiness["policy_engine"]["ready"]) == (
+            503,
+            False,
+            True,
+        )
+        assert readiness["authzen_policy"]["code"].endswith(code)
+        assert (asked, problem["code"]) == (503, "starting")
 
 
 def test_it_does_not_start_open_to_other_machines():

@@ -38,6 +38,8 @@ def test_the_defaults_are_those_that_are_described():
         text = sections(CONFIGURATION)[f"SIDECAR_{field.name.upper()}"]
         if field.metadata["required"]:
             assert "Required." in text
+        elif isinstance(field.default, bool):
+            assert f"Default `{'yes' if field.default else 'no'}`" in text
         elif isinstance(field.default, int) and field.name != "workers":
             assert f"Default {field.default}" in text
         elif isinstance(field.default, str):
