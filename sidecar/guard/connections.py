@@ -12,16 +12,14 @@ from collections import deque
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sidecar.guard.errors import Unavailable
+from sidecar.sockets import TimedSocket, addresses_of, connected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    # What socket.socket takes: a family, and an address of that family.
-    Address = tuple[socket.AddressFamily, Any]
+    from sidecar.sockets import Addresses
 
 MIB = 1024 * 1024
 _MAX_ANSWER_BYTES = 8 * MIB  # the longest there is: a batch of denials, or a page of workspaces
@@ -54,10 +52,13 @@ class Connections:
     def __init__(self, url: str, *, token: str | None) -> None:
         """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; it is connected to by the first call."""
         self.url = url
-        self._addresses, host = _addresses_of(url)
+        try:
+            self._addresses = addresses_of(url, default_port=_DEFAULT_PORT)
+        except ValueError as error:
+            raise ValueError(f"{url!r} is no address of a sidecar: {error}") from error
         if token is not None and not _TOKEN.fullmatch(token):
             raise ValueError("the token holds what no token of `sidecar token` has: a blank, a line break?")
-        self._head = f"Host: {host}\r\nAccept-Encoding: identity\r\n" + (
+        self._head = f"Host: {urlsplit(url).netloc or 'localhost'}\r\nAccept-Encoding: identity\r\n" + (
             f"Authorization: Bearer {token}\r\n" if token is not None else ""
         )
         # The last one used is the next one used. A deque, since its two ends need no lock.
@@ -142,17 +143,13 @@ class _Broken(OSError):
     """The other side closed before the first byte of an answer."""
 
 
-class _Oversized(HTTPException):
-    pass
-
-
 class _Connection:
-    def __init__(self, addresses: Callable[[], list[Address]], *, deadline: float) -> None:
-        self._socket = _connected(addresses, deadline=deadline)
+    def __init__(self, addresses: Addresses, *, deadline: float) -> None:
+        self._socket = connected(addresses, _Socket, within_s=_remaining_s(deadline))
 
     def reply(self, request: bytes, method: str, *, deadline: float) -> tuple[Reply, bool]:
         """And whether the connection can be used again."""
-        self._socket.begin(deadline=deadline)
+        self._socket.settimeout(_remaining_s(deadline))
         with HTTPResponse(self._socket, method=method) as response:
             try:
                 self._socket.sendall(request)
@@ -184,51 +181,18 @@ class _Connection:
         self._socket.close()
 
 
-class _Socket(socket.socket):
-    """All that one call sends and receives ends by its deadline, and has a bound.
+class _Socket(TimedSocket):
+    most_bytes = _MAX_ANSWER_BYTES
 
-    The timeout of a plain socket is for each recv: a server that sends a byte a second would be waited for
-    until it is through.
-    """
-
-    received = 0
-    _deadline = 0.0
-
-    def begin(self, *, deadline: float) -> None:
-        self._deadline = deadline
-        self.received = 0
-        self.settimeout(self._remaining())
-
-    def recv_into(self, *args: Any) -> int:  # noqa: ANN401 - socket.socket.recv_into takes it as it comes
-        self.settimeout(self._remaining())
-        count = super().recv_into(*args)
-        self.received += count
-        if self.received > _MAX_ANSWER_BYTES:
-            raise _Oversized(f"more than {_MAX_ANSWER_BYTES} bytes: no answer is as long")
-        return count
-
-    def _remaining(self) -> float:
-        remaining = self._deadline - monotonic()
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        return min(remaining, _LONGEST_WAIT_S)
+    def oversized(self) -> HTTPException:
+        return HTTPException(f"more than {_MAX_ANSWER_BYTES} bytes: no answer is as long")
 
 
-def _connected(addresses: Callable[[], list[Address]], *, deadline: float) -> _Socket:
-    failure: OSError = OSError("its name leads to no address")
-    for family, address in addresses():
-        connecting = _Socket(family, socket.SOCK_STREAM)
-        try:
-            connecting.begin(deadline=deadline)
-            connecting.connect(address)
-        except OSError as error:
-            connecting.close()
-            failure = error
-            continue
-        if family != socket.AF_UNIX:
-            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connecting
-    raise failure
+def _remaining_s(deadline: float) -> float:
+    remaining = deadline - monotonic()
+    if remaining <= 0:
+        raise TimeoutError("timed out")
+    return min(remaining, _LONGEST_WAIT_S)
 
 
 def _request(call: Call, head: str) -> bytes:
@@ -240,22 +204,3 @@ def _request(call: Call, head: str) -> bytes:
         f"{lines}Content-Type: application/json\r\nContent-Length: {len(call.body)}\r\n\r\n".encode()
         + call.body
     )
-
-
-def _addresses_of(url: str) -> tuple[Callable[[], list[Address]], str]:
-    """Where *url* leads, looked up for each connection since a name may move, and what Host says."""
-    expected = f"{url!r} is no address of a sidecar: expected http://HOST:PORT or unix:///PATH"
-    parts = urlsplit(url)
-    try:
-        host, port, path = parts.hostname, parts.port or _DEFAULT_PORT, parts.path
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(expected)
-    if parts.scheme == "unix" and path.startswith("/") and not parts.netloc:
-        return lambda: [(socket.AF_UNIX, path)], "localhost"
-    if parts.scheme == "http" and host and path in {"", "/"}:
-        return lambda: [(at[0], at[4]) for at in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)], (
-            parts.netloc
-        )
-    raise ValueError(expected)
