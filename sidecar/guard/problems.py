@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from sidecar.guard.limits import limit_fields
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.guard.answers import Quota
+
 MEDIA_TYPE = "application/problem+json"
 _OUTAGE_RETRY_S = "1"
 
@@ -39,11 +42,17 @@ PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
         "It cannot be decided now whether this is allowed",
     ),
 }
-_DENIALS = {
-    HTTPStatus.PAYMENT_REQUIRED: "Another plan is needed",
-    HTTPStatus.FORBIDDEN: "This is not allowed",
-    HTTPStatus.TOO_MANY_REQUESTS: "The quota is used up",
+# What is denied, by its reason, in the words of the sidecar's own routes: an end user meets both.
+DENIALS: Mapping[str, str] = {
+    "not_a_member": "The user is not a member of this workspace",
+    "unknown_action": "The action is not declared",
+    "workspace_suspended": "The workspace is suspended",
+    "role_insufficient": "The user's role does not allow this",
+    "feature_not_in_plan": "The plan does not include this",
+    "quota_exceeded": "There is no room left",
+    "denied_by_policy": "A rule of the company's own denies this",
 }
+_DENIED = "This is not allowed"  # for a reason of a newer sidecar
 
 
 def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
@@ -77,28 +86,30 @@ def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
 
 
 def _denial(denied: Denied) -> dict[str, Any]:
-    status = HTTPStatus(denied.status)
-    document = _problem(status, denied.reason, _DENIALS[status])
+    document = _problem(HTTPStatus(denied.status), denied.reason, DENIALS.get(denied.reason, _DENIED))
     document["detail"] = denied.message
-    if denied.upgrade:
-        document["upgrade"] = [
-            {
-                "plan": upgrade.plan,
-                "title": upgrade.title,
-                "price": {
-                    "amount": upgrade.price.amount,
-                    "currency": upgrade.price.currency,
-                    "per": upgrade.price.per,
-                },
-            }
-            for upgrade in denied.upgrade
-        ]
-    if denied.decision is not None:
-        if denied.decision.needs_roles:
-            document["needs"] = {"roles": list(denied.decision.needs_roles)}
-        elif denied.decision.needs_feature is not None:
-            document["needs"] = {"feature": denied.decision.needs_feature}
-        document["decision_id"] = denied.decision.decision_id
+    if (decision := denied.decision) is None:
+        return document
+    if decision.needs_roles:
+        document["needs"] = {"roles": list(decision.needs_roles)}
+    elif decision.needs_feature is not None:
+        document["needs"] = {"feature": decision.needs_feature}
+    if decision.upgrade:
+        document["upgrade"] = [asdict(upgrade) for upgrade in decision.upgrade]
+    if decision.quota:
+        document["quota"] = {meter: _quota_document(quota) for meter, quota in decision.quota.items()}
+    if decision.retry_after is not None:
+        document["retry_after"] = decision.retry_after
+    document["decision_id"] = decision.decision_id
+    return document
+
+
+def _quota_document(quota: Quota) -> dict[str, Any]:
+    document = asdict(quota)
+    if quota.resets_at is not None:
+        document["resets_at"] = quota.resets_at.isoformat().replace("+00:00", "Z")
+    if not quota.over_by:
+        del document["over_by"]
     return document
 
 

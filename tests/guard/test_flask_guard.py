@@ -94,7 +94,7 @@ def test_a_denial_is_a_problem_with_its_status_and_reason(app):
     assert len(decision_id) == 32
     assert response.json | {"decision_id": decision_id} == {
         "type": "urn:policy-sidecar:problem:role_insufficient",
-        "title": "This is not allowed",
+        "title": "The user's role does not allow this",
         "status": 403,
         "code": "role_insufficient",
         "detail": "Not you.",
@@ -128,6 +128,7 @@ def test_what_waiting_helps_is_429_and_says_how_long(app, sidecar):
 
     assert response.status_code == 429
     assert response.headers["Retry-After"] == "60"
+    assert response.json["retry_after"] == 60
 
 
 def test_an_outage_is_503_and_tells_the_log_alone(app, sidecar, caplog):
