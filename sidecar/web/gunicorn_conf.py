@@ -50,14 +50,15 @@ _CHECK = re.compile(
 
 def serve(settings: Settings) -> None:
     """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files."""
-    folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
+    folder, ours = Path(tempfile.mkdtemp(prefix="sidecar-")), os.getpid()
     try:
         (folder / "metrics").mkdir()
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
         _Server(settings, folder).run()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.getpid() == ours:  # a worker that ends comes by here too, and the others still need it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
