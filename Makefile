@@ -5,11 +5,14 @@ DATA ?= .sidecar/dev
 BIN := .venv/bin
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
-.PHONY: run test venv check bench clean
+.PHONY: run example test venv check bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
 	@exec $(BIN)/sidecar dev --port $(PORT) --data-dir $(DATA)
+
+example: .venv/run.stamp
+	@exec $(BIN)/python -m examples.roleplay --sidecar http://127.0.0.1:$(PORT) --data-dir $(DATA)
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest

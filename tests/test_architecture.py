@@ -44,12 +44,13 @@ MAY_IMPORT = {
     "invitations": VALUES | {"ports", "acting", "quota"},
     "settings": {"errors"},
     "catalog": {"errors"},
-    "engines": VALUES | {"ports", "catalog", "children"},
+    "engines": VALUES | {"ports", "catalog", "children", "sockets"},
     "store": VALUES | {"ports", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
     "web": CORE | {"settings", "catalog", "engines", "store", "audit"},
-    "guard": {"errors"},
+    "guard": {"sockets"},
     "children": set(),
+    "sockets": set(),
     "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "children"},
     "__main__": {"cli"},
 }
@@ -106,6 +107,16 @@ def test_the_core_needs_no_third_party(path):
     foreign = {name.split(".")[0] for name in imports_of(path)} - {"sidecar"} - set(sys.stdlib_module_names)
 
     assert foreign == set()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if name_of(path).startswith("sidecar.guard")], ids=name_of
+)
+def test_a_backend_needs_no_third_party_but_its_own_framework(path):
+    frameworks = {"sidecar.guard.flask_guard": {"flask"}, "sidecar.guard.asgi": {"starlette", "anyio"}}
+    foreign = {name.split(".")[0] for name in imports_of(path)} - {"sidecar"} - set(sys.stdlib_module_names)
+
+    assert foreign == frameworks.get(name_of(path), set())
 
 
 @pytest.mark.parametrize("path", [path for path in modules() if room_of(name_of(path)) in CORE], ids=name_of)

@@ -7,13 +7,11 @@ asked twice.
 
 from __future__ import annotations
 
-import socket
 from http import HTTPStatus
 from http.client import HTTPException, RemoteDisconnected
 from threading import local
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -23,14 +21,11 @@ from urllib3.connection import HTTPConnection
 
 from sidecar.engines.verdict import ENTRYPOINT, NOBODY, named_revision, verdict_from
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
+from sidecar.sockets import TimedSocket, addresses_of, connected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sidecar.model import Verdict
-
-    # What socket.socket takes: a family, and an address of that family.
-    Address = tuple[socket.AddressFamily, Any]
+    from sidecar.sockets import Addresses
 
 KIB = 1024
 _MAX_ANSWER_BYTES = 1024 * KIB  # a verdict has less than one, a list of candidates some hundred
@@ -45,7 +40,10 @@ class OpaEngine:
         """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; it is connected to by the first question."""
         self.revision = revision
         self._url = url
-        self._addresses = _addresses_of(url)
+        try:
+            self._addresses = addresses_of(url, default_port=_DEFAULT_PORT)
+        except ValueError as error:
+            raise ConfigError(f"{url!r} is no address of OPA: {error}") from error
         # requests promises nothing about threads: each has its own session, and its own one connection.
         self._of_this_thread = local()
 
@@ -95,7 +93,7 @@ class OpaEngine:
 
 
 class _Client(OpaClient):  # type: ignore[misc] # opa_client has no types
-    def __init__(self, addresses: Callable[[], list[Address]]) -> None:
+    def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
         super().__init__(host="localhost", retries=0)
 
@@ -138,7 +136,7 @@ class _Adapter(HTTPAdapter):
     no retry, nothing had been sent.
     """
 
-    def __init__(self, addresses: Callable[[], list[Address]]) -> None:
+    def __init__(self, addresses: Addresses) -> None:
         super().__init__(max_retries=0)
         self._pool = urllib3.HTTPConnectionPool("localhost", maxsize=1, addresses=addresses)
         self._pool.ConnectionCls = _Connection
@@ -148,27 +146,12 @@ class _Adapter(HTTPAdapter):
 
 
 class _Connection(HTTPConnection):
-    def __init__(self, *args: Any, addresses: Callable[[], list[Address]], **options: Any) -> None:  # noqa: ANN401 - as the pool makes it
+    def __init__(self, *args: Any, addresses: Addresses, **options: Any) -> None:  # noqa: ANN401 - as the pool makes it
         super().__init__(*args, **options)
         self._addresses = addresses
 
     def connect(self) -> None:
-        deadline = monotonic() + (self.timeout or 0)
-        failure = OSError("no address")
-        for family, address in self._addresses():
-            connected = _Socket(family, socket.SOCK_STREAM)
-            try:
-                connected.settimeout(max(deadline - monotonic(), 0.001))
-                connected.connect(address)
-            except OSError as error:
-                connected.close()
-                failure = error
-                continue
-            if family != socket.AF_UNIX:
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.sock = connected
-            return
-        raise failure
+        self.sock = connected(self._addresses, _Socket, within_s=self.timeout or 0)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in the base class
         try:
@@ -179,47 +162,11 @@ class _Connection(HTTPConnection):
             raise EngineMisbehaved(f"what answers there does not speak HTTP: {error!r}") from error
 
 
-class _Socket(socket.socket):
-    """Its timeout is for all that is received until the next one is set, and so is a bound on the bytes.
+class _Socket(TimedSocket):
+    most_bytes = _MAX_ANSWER_BYTES
 
-    A plain socket allows the timeout to each recv: a server that sends a byte a second would be waited for
-    until it is through.
-    """
-
-    _deadline = 0.0
-    _received = 0
-
-    def settimeout(self, value: float | None, /) -> None:
-        super().settimeout(value)
-        self._deadline = monotonic() + (value or 0)
-        self._received = 0
-
-    def recv_into(self, *args: Any) -> int:  # noqa: ANN401 - socket.socket.recv_into takes it as it comes
-        remaining = self._deadline - monotonic()
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        super().settimeout(remaining)
-        count = super().recv_into(*args)
-        self._received += count
-        if self._received > _MAX_ANSWER_BYTES:
-            raise EngineMisbehaved(
-                f"OPA answers with more than {_MAX_ANSWER_BYTES} bytes: no answer is as long"
-            )
-        return count
-
-
-def _addresses_of(url: str) -> Callable[[], list[Address]]:
-    """Resolved for each connection, since a name may move. ConfigError if *url* is not one."""
-    parts = urlsplit(url)
-    try:
-        host, port, path = parts.hostname, parts.port or _DEFAULT_PORT, parts.path
-    except ValueError as error:
-        raise ConfigError(f"{url!r} is no address of OPA: {error}") from error
-    if parts.scheme == "unix" and path and not parts.netloc:
-        return lambda: [(socket.AF_UNIX, path)]
-    if parts.scheme == "http" and host:
-        return lambda: [(at[0], at[4]) for at in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    raise ConfigError(f"{url!r} is no address of OPA: expected http://HOST:PORT or unix:///PATH")
+    def oversized(self) -> EngineMisbehaved:
+        return EngineMisbehaved(f"OPA answers with more than {_MAX_ANSWER_BYTES} bytes: no answer is as long")
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -54,13 +54,18 @@ def serve(settings: Settings) -> None:
     """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(_remove, folder, ours=os.getpid())
         for address in settings.grpc_bind:
             stack.enter_context(_kept(address))
         (folder / "metrics").mkdir()
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
         _Server(settings, folder).run()
+
+
+def _remove(folder: Path, *, ours: int) -> None:
+    if os.getpid() == ours:  # a worker that ends comes by here too, and the others still need it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kept(address: str) -> socket.socket:

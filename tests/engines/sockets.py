@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class Heard:
@@ -21,11 +23,15 @@ class Heard:
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
         self.stopping = Event()
+        self.listener: socket.socket
 
 
 @contextmanager
-def server(talk: Callable[[socket.socket, Heard], None]) -> Iterator[Heard]:
-    """*talk* has each connection to itself, in a thread; the connection is closed when it returns."""
+def server(talk: Callable[[socket.socket, Heard], None], *, path: Path | None = None) -> Iterator[Heard]:
+    """*talk* has each connection to itself, in a thread; the connection is closed when it returns.
+
+    It listens on a free port of 127.0.0.1, or on the Unix socket *path*.
+    """
     heard = Heard()
     threads: list[Thread] = []
     connections: list[socket.socket] = []
@@ -46,8 +52,10 @@ def server(talk: Callable[[socket.socket, Heard], None]) -> Iterator[Heard]:
             threads.append(thread)
             thread.start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        heard.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    family, address = (socket.AF_UNIX, str(path)) if path else (socket.AF_INET, ("127.0.0.1", 0))
+    with socket.create_server(address, family=family) as listener:
+        heard.listener = listener
+        heard.url = f"unix://{path}" if path else f"http://127.0.0.1:{listener.getsockname()[1]}"
         threads.append(Thread(target=accept))
         threads[0].start()
         try:
@@ -70,8 +78,8 @@ def request_on(connection: socket.socket, heard: Heard) -> bool:
             return False
         received += more
     head, _, body = received.partition(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-    while len(body) < length:
+    length = re.search(rb"\r\ncontent-length: *([0-9]+)", head, re.IGNORECASE)
+    while length and len(body) < int(length[1]):
         body += connection.recv(65_536)
     heard.heads.append(head)
     heard.bodies.append(body)

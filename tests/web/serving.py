@@ -107,11 +107,20 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 @contextmanager
 def serving(
-    folder: Path, *, alive: bool = True, port: int | None = None, **settings: object
+    folder: Path,
+    *,
+    alive: bool = True,
+    port: int | None = None,
+    also_at: Path | None = None,
+    **settings: object,
 ) -> Iterator[Sidecar]:
-    """A sidecar on 127.0.0.1 that is stopped at the end; *alive*: once it answers that it is."""
+    """A sidecar on 127.0.0.1 that is stopped at the end; *alive*: once it answers that it is.
+
+    *also_at* is a Unix socket where it listens too.
+    """
     port = port or free_port()
-    chosen = {"bind": f"127.0.0.1:{port}", "workers": 2, "threads": 4, "grace_s": 5} | settings
+    bind = f"127.0.0.1:{port}" + (f",unix:{also_at}" if also_at else "")
+    chosen = {"bind": bind, "workers": 2, "threads": 4, "grace_s": 5} | settings
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "sidecar", "serve"], env=environment(chosen), stdout=stdout, stderr=stderr

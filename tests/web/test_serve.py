@@ -414,6 +414,17 @@ def test_a_reload_takes_up_new_plans_and_loses_no_request(tmp_path, fresh_databa
     assert (set(load.statuses), load.lost) == ({200}, [])
 
 
+def test_after_a_reload_there_is_another_one(tmp_path, database, opa):
+    """The workers of the first generation have ended by then, and taken nothing with them."""
+    with serving(tmp_path, database_url=database, opa_url=opa.url, workers=1) as sidecar:
+        for times in (1, 2):
+            sidecar.signal(signal.SIGHUP)
+
+            assert sidecar.until(lambda times=times: sidecar.said.count("reloaded: revision") == times)
+        assert sidecar.until(sidecar.is_ready)
+        assert "Unhandled exception" not in sidecar.said
+
+
 def test_a_reload_with_a_mistake_changes_nothing(tmp_path, database, compiled, opa):
     plans = tmp_path / "plans.yaml"
     shutil.copy(shipped("plans.yaml"), plans)

@@ -1,0 +1,206 @@
+"""Connections to the sidecar: HTTP/1.1 with keep-alive, over TCP or a Unix socket, each call by a deadline.
+
+The standard library alone: docs/decisions/0030-ask-with-the-standard-library.md has the reasons and figures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections import deque
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sidecar.guard.errors import Unavailable
+from sidecar.sockets import TimedSocket, addresses_of, connected
+
+if TYPE_CHECKING:
+    from sidecar.sockets import Addresses
+
+MIB = 1024 * 1024
+_MAX_ANSWER_BYTES = 8 * MIB  # the longest there is: a batch of denials, or a page of workspaces
+_MOST_IDLE = 64  # further ones are closed when their call is over
+_DEFAULT_PORT = 8080
+_LONGEST_WAIT_S = 60.0  # a socket takes no infinity
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. *repeatable*: to carry it out twice is to carry it out once."""
+
+    method: str
+    target: str
+    body: bytes | None
+    request_id: str
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    content_type: str
+    request_id: str | None
+    body: bytes
+
+
+class Connections:
+    def __init__(self, url: str, *, token: str | None) -> None:
+        """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; it is connected to by the first call."""
+        self.url = url
+        try:
+            self._addresses = addresses_of(url, default_port=_DEFAULT_PORT)
+        except ValueError as error:
+            raise ValueError(f"{url!r} is no address of a sidecar: {error}") from error
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise ValueError("the token holds what no token of `sidecar token` has: a blank, a line break?")
+        self._head = f"Host: {urlsplit(url).netloc or 'localhost'}\r\nAccept-Encoding: identity\r\n" + (
+            f"Authorization: Bearer {token}\r\n" if token is not None else ""
+        )
+        # The last one used is the next one used. A deque, since its two ends need no lock.
+        self._idle: deque[_Connection] = deque()
+        self._owner = os.getpid()
+
+    def reply(self, call: Call, /, *, deadline: float) -> Reply:
+        """Unavailable when there is none by *deadline*.
+
+        A connection that was kept may have been closed by the other side in the very moment of its use: then
+        a call that is *repeatable* is sent once more, on a new connection. No other call is ever sent twice.
+        """
+        sent = False
+        if (kept := self._kept()) is not None:
+            try:
+                return self._exchanged(kept, call, deadline=deadline)
+            except _Broken as broken:
+                self._forget()  # the others are as old
+                if not call.repeatable:
+                    raise self._failure(broken, sent=True) from broken
+                sent = True
+            except (OSError, HTTPException) as error:
+                raise self._failure(error, sent=True) from error
+        try:
+            connection = _Connection(self._addresses, deadline=deadline)
+        except OSError as error:
+            raise self._failure(error, sent=sent) from error
+        try:
+            return self._exchanged(connection, call, deadline=deadline)
+        except (OSError, HTTPException) as error:
+            raise self._failure(error, sent=True) from error
+
+    def close(self) -> None:
+        """Close what is idle; a later call opens another."""
+        self._forget()
+
+    def _exchanged(self, connection: _Connection, call: Call, *, deadline: float) -> Reply:
+        reusable = False
+        try:
+            reply, reusable = connection.reply(_request(call, self._head), call.method, deadline=deadline)
+            return reply
+        finally:
+            # One that was given up is closed: its late answer can never be read as that of another question.
+            if reusable and len(self._idle) < _MOST_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _kept(self) -> _Connection | None:
+        if self._owner != os.getpid():
+            # After a fork these are our parent's too: both would read each other's answers.
+            self._owner = os.getpid()
+            self._forget()
+        while (connection := self._popped()) is not None:
+            if connection.is_quiet():
+                return connection
+            connection.close()
+        return None
+
+    def _forget(self) -> None:
+        while (connection := self._popped()) is not None:
+            connection.close()
+
+    def _popped(self) -> _Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _failure(self, error: OSError | HTTPException, *, sent: bool) -> Unavailable:
+        """*sent*: the sidecar may have heard the call, and done what it asks for."""
+        if isinstance(error, TimeoutError):
+            code, detail = "sidecar_unreachable", "no answer in time from"
+        elif isinstance(error, OSError):
+            code, detail = "sidecar_unreachable", f"no answer ({error}) from"
+        else:
+            code, detail = "sidecar_misbehaved", f"no HTTP ({error!r}) from"
+        return Unavailable(code, f"{detail} the sidecar at {self.url}", uncertain=sent)
+
+
+class _Broken(OSError):
+    """The other side closed before the first byte of an answer."""
+
+
+class _Connection:
+    def __init__(self, addresses: Addresses, *, deadline: float) -> None:
+        self._socket = connected(addresses, _Socket, within_s=_remaining_s(deadline))
+
+    def reply(self, request: bytes, method: str, *, deadline: float) -> tuple[Reply, bool]:
+        """And whether the connection can be used again."""
+        self._socket.settimeout(_remaining_s(deadline))
+        with HTTPResponse(self._socket, method=method) as response:
+            try:
+                self._socket.sendall(request)
+                response.begin()
+            except (ConnectionError, HTTPException) as error:
+                if self._socket.received == 0:
+                    raise _Broken(f"the connection was closed: {error!r}") from error
+                raise
+            reply = Reply(
+                status=response.status,
+                content_type=response.headers.get("Content-Type", ""),
+                request_id=response.headers.get("X-Request-ID"),
+                body=response.read(),
+            )
+        return reply, not response.will_close
+
+    def is_quiet(self) -> bool:
+        """False once the other side has closed it, or said what nobody asked for."""
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # reset: as good as closed
+        return False
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class _Socket(TimedSocket):
+    most_bytes = _MAX_ANSWER_BYTES
+
+    def oversized(self) -> HTTPException:
+        return HTTPException(f"more than {_MAX_ANSWER_BYTES} bytes: no answer is as long")
+
+
+def _remaining_s(deadline: float) -> float:
+    remaining = deadline - monotonic()
+    if remaining <= 0:
+        raise TimeoutError("timed out")
+    return min(remaining, _LONGEST_WAIT_S)
+
+
+def _request(call: Call, head: str) -> bytes:
+    """Head and body in one piece: the server sees the whole request at once."""
+    lines = f"{call.method} {call.target} HTTP/1.1\r\n{head}X-Request-ID: {call.request_id}\r\n"
+    if call.body is None:
+        return f"{lines}Content-Length: 0\r\n\r\n".encode()
+    return (
+        f"{lines}Content-Type: application/json\r\nContent-Length: {len(call.body)}\r\n\r\n".encode()
+        + call.body
+    )

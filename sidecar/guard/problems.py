@@ -1,0 +1,122 @@
+"""What the end user gets instead of the view's response: problems as RFC 9457 writes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sidecar.guard.errors import (
+    BadRequest,
+    Conflict,
+    Denied,
+    GuardError,
+    Refused,
+    Repeated,
+    Unauthenticated,
+    Unavailable,
+)
+from sidecar.guard.limits import limit_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.guard.answers import Quota
+
+MEDIA_TYPE = "application/problem+json"
+_OUTAGE_RETRY_S = "1"
+
+_log = logging.getLogger("sidecar.guard")
+
+# The guards' own, beside the reasons of denials; docs/guard.md says the same to people.
+PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
+    BadRequest: (HTTPStatus.BAD_REQUEST, "invalid_request", "The request is not right"),
+    Unauthenticated: (HTTPStatus.UNAUTHORIZED, "unauthenticated", "Sign in first"),
+    Repeated: (HTTPStatus.CONFLICT, "request_repeated", "This was done before"),
+    Refused: (HTTPStatus.INTERNAL_SERVER_ERROR, "authorization_misconfigured", "The server has a defect"),
+    Unavailable: (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "authorization_unavailable",
+        "It cannot be decided now whether this is allowed",
+    ),
+}
+# What is denied, by its reason, in the words of the sidecar's own routes: an end user meets both.
+DENIALS: Mapping[str, str] = {
+    "not_a_member": "The user is not a member of this workspace",
+    "unknown_action": "The action is not declared",
+    "workspace_suspended": "The workspace is suspended",
+    "role_insufficient": "The user's role does not allow this",
+    "feature_not_in_plan": "The plan does not include this",
+    "quota_exceeded": "There is no room left",
+    "denied_by_policy": "A rule of the company's own denies this",
+}
+_DENIED = "This is not allowed"  # for a reason of a newer sidecar
+
+
+def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body. What is not the end user's doing is told to the log alone."""
+    headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
+    match error:
+        case Denied():
+            document = _denial(error)
+            if error.retry_after is not None:
+                headers["Retry-After"] = str(error.retry_after)
+            if error.shows_limits and error.decision is not None:
+                headers.update(limit_fields([error.decision]))
+        case Conflict():
+            document = _problem(HTTPStatus.CONFLICT, error.code, "It was settled otherwise before")
+            document["detail"] = error.detail
+        case _:
+            document = _problem(*PROBLEMS[type(error)])
+            if isinstance(error, BadRequest):
+                document["detail"] = str(error)
+    match error:
+        case Unauthenticated():
+            headers["WWW-Authenticate"] = "Bearer"
+        case Unavailable():
+            headers["Retry-After"] = _OUTAGE_RETRY_S
+            _log.warning("nothing was decided: %s", error)
+        case Refused():
+            _log.error("the sidecar does not take what this backend asks: %s", error)
+        case _:
+            pass
+    return document["status"], headers, json.dumps(document).encode()
+
+
+def _denial(denied: Denied) -> dict[str, Any]:
+    document = _problem(HTTPStatus(denied.status), denied.reason, DENIALS.get(denied.reason, _DENIED))
+    document["detail"] = denied.message
+    if (decision := denied.decision) is None:
+        return document
+    if decision.needs_roles:
+        document["needs"] = {"roles": list(decision.needs_roles)}
+    elif decision.needs_feature is not None:
+        document["needs"] = {"feature": decision.needs_feature}
+    if decision.upgrade:
+        document["upgrade"] = [asdict(upgrade) for upgrade in decision.upgrade]
+    if decision.quota:
+        document["quota"] = {meter: _quota_document(quota) for meter, quota in decision.quota.items()}
+    if decision.retry_after is not None:
+        document["retry_after"] = decision.retry_after
+    document["decision_id"] = decision.decision_id
+    return document
+
+
+def _quota_document(quota: Quota) -> dict[str, Any]:
+    document = asdict(quota)
+    if quota.resets_at is not None:
+        document["resets_at"] = quota.resets_at.isoformat().replace("+00:00", "Z")
+    if not quota.over_by:
+        del document["over_by"]
+    return document
+
+
+def _problem(status: HTTPStatus, code: str, title: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:policy-sidecar:problem:{code}",
+        "title": title,
+        "status": status.value,
+        "code": code,
+    }

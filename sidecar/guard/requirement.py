@@ -1,0 +1,225 @@
+"""What a guard requires of a request, and the few questions that find out whether it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from sidecar.guard.errors import BadRequest, Denied, Repeated, Unauthenticated
+from sidecar.guard.workspace import CurrentWorkspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sidecar.guard.answers import Decision
+    from sidecar.guard.client import Client
+
+# A value, or what finds it in the request.
+Given: TypeAlias = Any
+Amounts: TypeAlias = "Mapping[str, Given] | Callable[..., Mapping[str, int]]"
+
+LONGEST_TEXT = 256
+LONGEST_KEY = 255
+MOST_AMOUNT = 10**12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """At least one of *actions* is granted; without any, that the user is a member is enough.
+
+    *replays* says what becomes of a request whose idempotency key has taken before: ``refuse``, or ``run``
+    for a view that does nothing twice by itself.
+    """
+
+    actions: tuple[str, ...] = ()
+    mode: Literal["check", "consume"] = "check"
+    amounts: Amounts = field(default_factory=dict)
+    resource: Given = None
+    context: Given = None
+    idempotency_key: Given = None
+    replays: Literal["refuse", "run"] = "refuse"
+    shows_limits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in {"check", "consume"}:
+            raise ValueError(
+                f"mode is check or consume, got {self.mode!r}: a view reserves by `with guard.reserve(…)`"
+            )
+        if self.replays not in {"refuse", "run"}:
+            raise ValueError(f"replays is refuse or run, got {self.replays!r}")
+        for action in self.actions:
+            if not isinstance(action, str):
+                raise TypeError(f"an action, a role or a feature is text, got {action!r}")
+        for meter, amount in self.amounts.items() if isinstance(self.amounts, Mapping) else ():
+            if not callable(amount) and not _is_amount(amount):
+                raise ValueError(f"{meter} is a whole number from 1 to {MOST_AMOUNT}, got {amount!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """What a framework knows of one request; *found* turns what is Given into its value."""
+
+    client: Client
+    user: str
+    workspace: str
+    idempotency_key: str | None
+    found: Callable[[Given], Any]
+    membership: str
+
+
+def action(name: str, *, amounts: Amounts | None, meters: Mapping[str, Given], **more: Any) -> Requirement:  # noqa: ANN401 - the fields of Requirement
+    if amounts is not None and meters:
+        raise ValueError("amounts are given as a whole, or meter by meter; not both")
+    return Requirement(actions=(name,), amounts=meters if amounts is None else amounts, **more)
+
+
+def roles(names: Sequence[str]) -> Requirement:
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError('require_role needs the roles of which one is enough: require_role("owner", "admin")')
+    return Requirement(actions=tuple(f"role:{name}" for name in names))
+
+
+def feature(name: str) -> Requirement:
+    if not isinstance(name, str):
+        raise TypeError('require_feature needs the feature: require_feature("video_avatar")')
+    return Requirement(actions=(f"feature:{name}",))
+
+
+def joined(outer: Sequence[Requirement], inner: Sequence[Requirement]) -> tuple[Requirement, ...]:
+    """As one view requires them. At most one may take: what it took would be lost when another one denies."""
+    both = (*outer, *inner)
+    if sum(each.mode == "consume" for each in both) > 1:
+        raise ValueError(
+            "a view consumes once: let one action take both meters in plans.yaml, or reserve in the view"
+        )
+    return both
+
+
+def admitted(requirements: Iterable[Requirement], asker: Asker) -> CurrentWorkspace:
+    """When all *requirements* hold; else a GuardError. What takes comes last, after all that checks.
+
+    However many they are, the checks are one call.
+    """
+    asking = [each for each in requirements if each.actions] or [Requirement(actions=(asker.membership,))]
+    decisions: dict[str, Decision] = {}
+    checks = [each for each in asking if each.mode == "check"]
+    for requirement, answers in zip(checks, _checked(checks, asker), strict=True):
+        decisions.update(zip(requirement.actions, answers, strict=True))
+        _refuse_unless_one_grants(answers, requirement)
+    for requirement in asking:
+        if requirement.mode == "consume":
+            decisions[requirement.actions[0]] = _consumed(requirement, asker)
+    return CurrentWorkspace(client=asker.client, user=asker.user, asked=asker.workspace, decisions=decisions)
+
+
+def shown(requirements: Iterable[Requirement], workspace: CurrentWorkspace) -> list[Decision]:
+    """The decisions whose limits the end user's response tells."""
+    return [
+        workspace.decisions[action]
+        for requirement in requirements
+        if requirement.shows_limits
+        for action in requirement.actions
+    ]
+
+
+def named_user(value: object) -> str:
+    if value is None or value == "":
+        raise Unauthenticated("the request names no user")
+    if not isinstance(value, str):
+        raise TypeError(f"user(…) returns text, or None where there is no user; got {value!r}")
+    return value
+
+
+def named_workspace(value: object) -> str:
+    if value is None or value == "":
+        raise BadRequest("the request names no workspace: in its path, or in X-Workspace-Id")
+    return _clean(str(value), "the workspace", longest=LONGEST_TEXT)
+
+
+def named_key(value: object) -> str | None:
+    return None if value is None else _clean(str(value), "the Idempotency-Key", longest=LONGEST_KEY)
+
+
+def the_one_of(in_path: object, in_header: str | None) -> object:
+    """The workspace by its two usual places. BadRequest if they differ, before anything is looked up."""
+    if in_path is not None and in_header is not None and str(in_path) != in_header:
+        raise BadRequest("the path and X-Workspace-Id name different workspaces")
+    return in_path if in_path is not None else in_header
+
+
+def found_amounts(amounts: Amounts, found: Callable[[Given], Any]) -> dict[str, int]:
+    given = found(amounts)
+    if not isinstance(given, Mapping):
+        raise BadRequest("the amounts are no mapping of meters to whole numbers")
+    values = {meter: found(amount) for meter, amount in given.items()}
+    for meter, amount in values.items():
+        if not _is_amount(amount):
+            raise BadRequest(f"{meter} must be a whole number from 1 to {MOST_AMOUNT}")
+    return values
+
+
+def _checked(checks: Sequence[Requirement], asker: Asker) -> list[tuple[Decision, ...]]:
+    questions = [
+        {"action": action} | _details(requirement, asker)
+        for requirement in checks
+        for action in requirement.actions
+    ]
+    if len(questions) == 1:
+        answers: tuple[Decision, ...] = (
+            asker.client.check(**questions[0], user=asker.user, workspace=asker.workspace),
+        )
+    else:
+        answers = asker.client.batch(questions, user=asker.user, workspace=asker.workspace)
+    rest = iter(answers)
+    return [tuple(next(rest) for _ in requirement.actions) for requirement in checks]
+
+
+def _consumed(requirement: Requirement, asker: Asker) -> Decision:
+    key = named_key(asker.found(requirement.idempotency_key) or asker.idempotency_key)
+    try:
+        decision = asker.client.consume(
+            requirement.actions[0],
+            user=asker.user,
+            workspace=asker.workspace,
+            idempotency_key=key,
+            **_details(requirement, asker),
+        )
+    except Denied as denied:
+        denied.shows_limits = requirement.shows_limits
+        raise
+    if decision.replayed and key is not None and requirement.replays == "refuse":
+        # Who sends one key with every request would pay for the first and be served for ever.
+        raise Repeated("a request with this Idempotency-Key was carried out before")
+    return decision
+
+
+def _details(requirement: Requirement, asker: Asker) -> dict[str, Any]:
+    details = {
+        "amounts": found_amounts(requirement.amounts, asker.found) or None,
+        "resource": asker.found(requirement.resource),
+        "context": asker.found(requirement.context),
+    }
+    return {name: value for name, value in details.items() if value is not None}
+
+
+def _refuse_unless_one_grants(answers: Sequence[Decision], requirement: Requirement) -> None:
+    if any(answers):
+        return
+    # The least that would do is what helps: of several roles, the one that most roles include.
+    nearest = max(answers, key=lambda answer: len(answer.needs_roles))
+    denied = Denied(nearest.status, nearest.reason, nearest.message, decision=nearest)
+    denied.shows_limits = requirement.shows_limits
+    raise denied
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_AMOUNT
+
+
+def _clean(text: str, name: str, *, longest: int) -> str:
+    if len(text) > longest:
+        raise BadRequest(f"{name} is longer than {longest} characters")
+    if not text or "\0" in text or any("\ud800" <= each <= "\udfff" for each in text):
+        raise BadRequest(f"{name} is no text that could name anything")
+    return text

@@ -1,0 +1,62 @@
+"""Guards on top of each other: those that stand together are asked together, and what takes stands last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sidecar.guard.requirement import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.guard.requirement import Requirement
+
+    View = Callable[..., Any]
+
+_MARK = "__sidecar_guarded__"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A *view* and all that *guard* requires of its requests."""
+
+    guard: object
+    view: View
+    requirements: tuple[Requirement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    wrapper: View
+    stack: Stack
+
+
+def stacked(requirements: tuple[Requirement, ...], view: View, *, guard: object) -> Stack:
+    """*requirements* on *view*, which may be guarded already.
+
+    ValueError where what is taken would be lost, because a guard further in may still deny.
+    """
+    below: _Mark | None = getattr(view, _MARK, None)
+    if below is None:
+        return Stack(guard, view, requirements)
+    both = joined(requirements, below.stack.requirements)
+    if below.wrapper is view and below.stack.guard is guard:
+        return Stack(guard, below.stack.view, both)
+    # Another decorator lies between, not ours to skip: functools.wraps has shown us what is under it.
+    if any(each.mode == "consume" for each in requirements):
+        raise ValueError(
+            "what consumes stands next to the view's other guards, or below them: what it takes would be lost"
+            " when one of them denies"
+        )
+    return Stack(guard, view, requirements)
+
+
+def mark(wrapper: View, stack: Stack) -> View:
+    setattr(wrapper, _MARK, _Mark(wrapper, stack))
+    return wrapper
+
+
+def is_guarded(view: View) -> bool:
+    """Also under other decorators, as far as they are made with functools.wraps."""
+    return hasattr(view, _MARK)

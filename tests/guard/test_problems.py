@@ -1,0 +1,62 @@
+"""An end user meets the guards' problems and those of the sidecar's own routes: they are of one kind."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sidecar.guard import Denied
+from sidecar.guard.answers import decision_from
+from sidecar.guard.problems import DENIALS, problem_reply
+from sidecar.web import problems, wire
+from tests.guard.values import a_denial
+from tests.values import FAR_AWAY, a_question, some_facts
+from tests.web.stage import a_stage
+
+MEMBERS = {
+    ("sam", "solo"): some_facts(role="owner", plan="starter", usage={"minutes": 150}),
+    ("mia", "acme"): some_facts(role="member", plan="team", usage={"minutes": 999}),
+    ("ida", "idle"): some_facts(role="owner", plan="team", status="suspended"),
+}
+
+
+def test_both_have_the_same_words_for_the_same_reasons():
+    assert DENIALS == problems.DENIALS
+
+
+@pytest.mark.parametrize(
+    ("user", "workspace", "action", "status"),
+    [
+        ("zoe", "acme", "platform.use", 403),
+        ("mia", "acme", "no.such", 403),
+        ("ida", "idle", "platform.use", 403),
+        ("mia", "acme", "members.invite", 403),
+        ("sam", "solo", "analytics.view", 402),
+        ("sam", "solo", "recording.start", 402),
+        ("mia", "acme", "recording.start", 429),
+    ],
+)
+def test_a_denial_says_the_same_through_both(user, workspace, action, status):
+    question = a_question(action, user=user, workspace=workspace, amounts=_amounts(action))
+    decision = a_stage(MEMBERS).service.authorizer.decision(question, deadline=FAR_AWAY)
+    own = json.loads(wire.encoded(problems.denial(decision)))
+
+    answered = decision_from(json.loads(wire.encoded(wire.document_about(decision))))
+    denied = Denied(answered.status, answered.reason, answered.message, decision=answered)
+    _, headers, body = problem_reply(denied)
+
+    assert own["status"] == status
+    assert json.loads(body) == own | {"decision_id": decision.decision_id}
+    assert headers.get("Retry-After") == dict(problems.reply_of(own)[1]).get("Retry-After")
+
+
+def _amounts(action):
+    return {"minutes": 2} if action == "recording.start" else None
+
+
+def test_a_reason_of_a_newer_sidecar_is_a_denial_all_the_same():
+    decision = decision_from(a_denial(reason="moon_is_full"))
+    status, _, body = problem_reply(Denied(403, "moon_is_full", "No.", decision=decision))
+
+    assert (status, json.loads(body)["code"]) == (403, "moon_is_full")
