@@ -52,18 +52,14 @@ class Acting:
         return self._granted(asking, question, facts)
 
     def _granted(self, asking: Asking, question: Question, facts: Facts | None) -> tuple[Facts, Decision]:
-        decision = self._decided(asking, question, facts)
+        amounts = amounts_of(question, catalog=self._authorizer.catalog)
+        decision = self._authorizer.decided(question, amounts, facts, deadline=asking.deadline)
+        asking.told(question, decision)
         if not decision.allowed:
             raise Denied(decision)
         if facts is None:
             raise EngineMisbehaved("the policy grants something to who is no member")
         return facts, decision
-
-    def _decided(self, asking: Asking, question: Question, facts: Facts | None) -> Decision:
-        amounts = amounts_of(question, catalog=self._authorizer.catalog)
-        decision = self._authorizer.decided(question, amounts, facts, deadline=asking.deadline)
-        asking.told(question, decision)
-        return decision
 
     def _check_reach(self, asking: Asking, workspace: str, facts: Facts, role: str) -> None:
         """Nobody acts on a role above his own. Denied, in the policy's words."""
@@ -85,13 +81,13 @@ class Acting:
 
 def tried(once: Callable[[], Done | None]) -> Done:
     """WorkspaceContended when something else was faster each time; then nothing was done."""
-    for last in (False,) * (_TRIES - 1) + (True,):
+    for tries_left in reversed(range(_TRIES)):
         try:
             done = once()
         except WorkspaceContended:
-            if last:
+            if not tries_left:
                 raise
-            continue
-        if done is not None:
-            return done
+        else:
+            if done is not None:
+                return done
     raise WorkspaceContended("the last seat was taken and given back while it was decided about")

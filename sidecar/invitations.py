@@ -91,7 +91,7 @@ class Invitations(Acting):
             user=offer.invitation.invited_by, workspace=str(offer.workspace_id), action=INVITE
         )
         found = self._authorizer.facts_about(question, deadline=asking.deadline)
-        if found is None:
+        if found is None or offer.invitation.role not in self._authorizer.catalog.roles:
             raise InvitationInvalid
         inviter = replace(asking, user=question.user)
         try:

@@ -161,7 +161,11 @@ def test_every_other_failure_is_the_same_404(stage, shop):
     in_suspended = stage.invited("nora", suspended, "sue@example.com")["token"]
     stage.admin(f"/v1/workspaces/{suspended}/status", {"status": "suspended"})
 
+    undeclared = token("jan@example.com")
+    stage.rows("UPDATE authz.workspace_invitations SET role = 'janitor' WHERE email = 'jan@example.com'")
+
     failures = [
+        stage.accept("jan", undeclared),
         stage.accept("eve", used),
         stage.accept("rob", replaced),
         stage.accept("rob", revoked_row["token"]),
