@@ -887,6 +887,11 @@ BEGIN
         SELECT m.workspace_id FROM authz.workspace_memberships AS m WHERE m.user_id = ANY (users)
         UNION ALL
         SELECT d.id FROM authz.workspaces AS d WHERE d.default_of = ANY (users)
+        UNION ALL
+        SELECT b.id
+        FROM authz.workspaces AS b
+        CROSS JOIN LATERAL jsonb_to_recordset(b.members_before) AS before (user_id text)
+        WHERE b.deleted_at IS NOT NULL AND before.user_id = ANY (users)
     )
     ORDER BY w.id FOR UPDATE;
 
@@ -899,19 +904,26 @@ BEGIN
     SELECT array_agg(g.workspace_id), array_agg(g.workspace_id) FILTER (WHERE g.role = 'owner')
     INTO left_ids, ownerless_ids
     FROM gone AS g;
-    UPDATE authz.workspace_memberships AS m
-    SET role = 'owner'
-    FROM (
-        SELECT DISTINCT ON (c.workspace_id) c.workspace_id, c.user_id
-        FROM authz.workspace_memberships AS c
-        LEFT JOIN authz.roles AS r ON r.name = c.role
-        WHERE c.workspace_id = ANY (ownerless_ids)
-        ORDER BY c.workspace_id, r.rank DESC NULLS LAST, c.joined_at, c.user_id
-    ) AS heir
-    WHERE m.workspace_id = heir.workspace_id AND m.user_id = heir.user_id;
+    PERFORM authz.hand_over(ownerless_ids);
+    WITH kept AS (
+        UPDATE authz.workspaces AS w
+        SET members_before = (
+            SELECT COALESCE(jsonb_agg(before.member ORDER BY before.member ->> 'user_id'), '[]')
+            FROM jsonb_array_elements(w.members_before) AS before (member)
+            WHERE before.member ->> 'user_id' <> ALL (users)
+        )
+        WHERE w.deleted_at IS NOT NULL
+          AND EXISTS (
+              SELECT FROM jsonb_to_recordset(w.members_before) AS before (user_id text)
+              WHERE before.user_id = ANY (users)
+          )
+        RETURNING w.id
+    )
+    SELECT left_ids || array_agg(k.id) INTO left_ids FROM kept AS k;
     -- Nobody is left who could use it, hand it over, or ask for it back.
     DELETE FROM authz.workspaces AS w
     WHERE w.id = ANY (left_ids)
+      AND COALESCE(w.members_before, '[]') = '[]'
       AND NOT EXISTS (SELECT FROM authz.workspace_memberships AS m WHERE m.workspace_id = w.id);
 END;
 $function$
@@ -949,6 +961,23 @@ BEGIN
     );
 END;
 $function$
+;
+
+CREATE OR REPLACE FUNCTION authz.hand_over(workspace_ids uuid[])
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+BEGIN ATOMIC
+ UPDATE authz.workspace_memberships m SET role = 'owner'::text
+    FROM ( SELECT DISTINCT ON (c.workspace_id) c.workspace_id,
+             c.user_id
+            FROM (authz.workspace_memberships c
+              LEFT JOIN authz.roles r ON ((r.name = c.role)))
+           WHERE (c.workspace_id = ANY (hand_over.workspace_ids))
+           ORDER BY c.workspace_id, r.rank DESC NULLS LAST, c.joined_at, c.user_id) heir
+   WHERE ((m.workspace_id = heir.workspace_id) AND (m.user_id = heir.user_id));
+END
 ;
 
 CREATE OR REPLACE FUNCTION authz.has_feature_access(workspace_id uuid, feature text)
@@ -1964,6 +1993,12 @@ BEGIN
     INSERT INTO authz.workspace_memberships (workspace_id, user_id, role, joined_at)
     SELECT restore_workspace.workspace_id, m.user_id, m.role, m.joined_at
     FROM jsonb_to_recordset(before) AS m (user_id text, role text, joined_at timestamptz);
+    IF EXISTS (SELECT FROM authz.roles AS r WHERE r.name = 'owner') AND NOT EXISTS (
+        SELECT FROM authz.workspace_memberships AS m
+        WHERE m.workspace_id = restore_workspace.workspace_id AND m.role = 'owner'
+    ) THEN
+        PERFORM authz.hand_over(ARRAY[restore_workspace.workspace_id]);
+    END IF;
 END;
 $function$
 ;

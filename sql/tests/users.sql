@@ -24,6 +24,12 @@ BEGIN
     ASSERT (SELECT member_count FROM authz.workspaces WHERE id = acme) = 5;
     ASSERT (SELECT facts_version FROM authz.workspaces WHERE id = acme) > version;
 
+    ASSERT (
+        SELECT array_agg(o.kind || ' ' || (o.data ->> 'user') ORDER BY o.id) FROM authz.outbox AS o
+        WHERE o.workspace_id = acme AND o.transaction = pg_current_xact_id()
+          AND o.kind IN ('member.removed', 'member.role_changed')
+    ) = '{member.removed olivia,member.role_changed adam}';
+
     -- Several at once: none of them is anybody's heir. Users whom this database has never seen are forgotten by hand.
     PERFORM authz.forget_users('{adam,ada}');
     ASSERT pg_temp.people('acme') = 'aba janitor, abe owner, mia member', pg_temp.people('acme');
@@ -50,6 +56,21 @@ BEGIN
     ASSERT NOT EXISTS (SELECT FROM authz.workspaces WHERE default_of = 'zoe');
     INSERT INTO authz.users (id, email) VALUES ('zoe', 'zoe@example.com');
     ASSERT (SELECT count(*) FROM authz.get_user_workspaces('zoe')) = 1;
+
+    -- Nor does he come back with a workspace that is restored, which has an owner again; what only he was in goes.
+    PERFORM authz.delete_workspace(w.id, w.facts_version) FROM authz.workspaces AS w WHERE w.slug IN ('zoe', 'piano');
+    PERFORM authz.forget_users('{pia}');
+    ASSERT NOT EXISTS (SELECT FROM authz.workspaces WHERE slug = 'piano');
+    UPDATE authz.workspaces
+    SET members_before = members_before || '[
+        {"user_id": "bea", "role": "member", "joined_at": "2026-01-01T00:00:00Z"},
+        {"user_id": "ben", "role": "admin", "joined_at": "2026-01-02T00:00:00Z"}
+    ]'
+    WHERE slug = 'zoe';
+    PERFORM authz.forget_users('{sam,nobody}');
+    PERFORM authz.restore_workspace(w.id) FROM authz.workspaces AS w WHERE w.slug = 'zoe';
+    ASSERT pg_temp.people('zoe') = 'bea member, ben owner', pg_temp.people('zoe');
+    PERFORM authz.forget_users('{bea,ben}');
 
     -- All of them, as a test does that starts anew.
     DELETE FROM authz.users;
