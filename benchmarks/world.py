@@ -18,7 +18,7 @@ ROLES = ("owner", "admin", "member", "member", "member")
 
 FILL = """
 INSERT INTO authz.workspaces (id, slug, name, plan_tier)
-SELECT gen_random_uuid(), 'w' || n, 'Workspace ' || n, (ARRAY['starter', 'pro', 'team'])[1 + n % 3]
+SELECT gen_random_uuid(), 'w' || n, 'Workspace ' || n, (ARRAY['starter', 'pro', 'team'])[1 + n %% 3]
 FROM generate_series(0, %(workspaces)s - 1) AS n;
 """
 FILL_MEMBERS = """

@@ -169,6 +169,7 @@ class Authorizer:
     ) -> Decision:
         """What the policy says of these facts; nothing is taken."""
         verdict, exceeded = self._verdict(question, amounts, facts, deadline=deadline)
+        upgrade = self._upgrade(verdict)
         member = facts if verdict.reason != "not_a_member" else None
         quotas = quotas_of(amounts, member, catalog=self.catalog) if member and amounts else {}
         at = member.at if member else datetime.now(UTC)
@@ -186,7 +187,7 @@ class Authorizer:
             role=member.role if member else None,
             plan=member.plan if member else None,
             workspace_id=member.workspace_id if member else None,
-            upgrade=self._upgrade(verdict),
+            upgrade=upgrade,
             quota=quotas if quotas and verdict.reason in {"granted", "quota_exceeded"} else None,
             retry_after_s=_wait_s([quotas[meter] for meter in exceeded], at)
             if verdict.status == HTTPStatus.TOO_MANY_REQUESTS

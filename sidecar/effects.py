@@ -13,7 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from sidecar.errors import BadQuestion, Problem, ReservationExpired, UsageContended
+from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationExpired, UsageContended
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
 from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
@@ -120,7 +120,14 @@ class Effects:
         if not decision.allowed:
             # Nothing is taken. But what was taken before stays had, and who asks again is told so again.
             known = self._ledger.repeated(taking, deadline=deadline) if _may_repeat(taking, late) else None
-            return decision if known is None else self._told(decision, known)
+            if known is None:
+                return decision
+            if isinstance(known, Made):
+                # What exists needs no room. But who may not make it is not told that it is there.
+                decision = self._authorizer.decided(question, {}, facts, deadline=deadline)
+                if not decision.allowed:
+                    return decision
+            return self._told(decision, known)
 
         match self._ledger.take(taking, deadline=deadline):
             case Taken() as taken:
@@ -150,13 +157,16 @@ class Effects:
         late: str | None,
     ) -> Taking:
         held = question.mode == "reserve"
+        charges = decision.verdict.charges if decision.allowed else dict.fromkeys(amounts)
+        if charges.keys() != amounts.keys():
+            raise EngineMisbehaved(f"the verdict charges {sorted(charges)}, the action takes {sorted(amounts)}")
         return Taking(
             workspace_id=facts.workspace_id,
             facts_version=facts.version,
             user=question.user,
             action=question.action,
             amounts=amounts,
-            limits=decision.verdict.charges if decision.allowed else dict.fromkeys(amounts),
+            limits=charges,
             resource=question.resource,
             key=question.idempotency_key,
             fingerprint=_fingerprint(question),
