@@ -118,16 +118,7 @@ class Effects:
             return decision
         taking = self._taking(question, amounts, facts, decision, late=late)
         if not decision.allowed:
-            # Nothing is taken. But what was taken before stays had, and who asks again is told so again.
-            known = self._ledger.repeated(taking, deadline=deadline) if _may_repeat(taking, late) else None
-            if known is None:
-                return decision
-            if isinstance(known, Made):
-                # What exists needs no room. But who may not make it is not told that it is there.
-                decision = self._authorizer.decided(question, {}, facts, deadline=deadline)
-                if not decision.allowed:
-                    return decision
-            return self._told(decision, known)
+            return self._denied(question, facts, decision, taking, deadline=deadline)
 
         match self._ledger.take(taking, deadline=deadline):
             case Taken() as taken:
@@ -147,6 +138,21 @@ class Effects:
             case Unsettled.SETTLED:
                 return replace(decision, replayed=True)
 
+    def _denied(
+        self, question: Question, facts: Facts, denial: Decision, taking: Taking, *, deadline: float
+    ) -> Decision:
+        """Nothing is taken. But what was taken before stays had, and who asks again is told so again."""
+        if taking.reservation is not None and taking.ttl_s is None:  # a late commit is no repeat of anything
+            return denial
+        if taking.key is None and taking.resource is None:
+            return denial
+        known = self._ledger.repeated(taking, deadline=deadline)
+        if isinstance(known, Made):
+            # What exists needs no room. But who may not make it is not told that it is there.
+            denial = self._authorizer.decided(question, {}, facts, deadline=deadline)
+            return self._told(denial, known) if denial.allowed else denial
+        return denial if known is None else self._told(denial, known)
+
     def _taking(
         self,
         question: Question,
@@ -159,7 +165,9 @@ class Effects:
         held = question.mode == "reserve"
         charges = decision.verdict.charges if decision.allowed else dict.fromkeys(amounts)
         if charges.keys() != amounts.keys():
-            raise EngineMisbehaved(f"the verdict charges {sorted(charges)}, the action takes {sorted(amounts)}")
+            raise EngineMisbehaved(
+                f"{question.action} takes {sorted(amounts)}, charged are {sorted(charges)}"
+            )
         return Taking(
             workspace_id=facts.workspace_id,
             facts_version=facts.version,
@@ -221,10 +229,6 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
         detail=None,
         revision=revision,
     )
-
-
-def _may_repeat(taking: Taking, late: str | None) -> bool:
-    return late is None and (taking.key is not None or taking.resource is not None)
 
 
 def _fingerprint(question: Question) -> str:

@@ -1308,7 +1308,7 @@ BEGIN
                     authz.repeat_of(workspace_id, meters, resource, key, fingerprint, moment)
                 END,
                 -- The facts are as of the beginning of the statement: was that another period, they are read again.
-                CASE WHEN crossed THEN '{"outcome": "stale"}' END,
+                CASE WHEN crossed THEN json '{"outcome": "stale"}' END,
                 json_build_object('outcome', 'refused', 'facts', (
                     SELECT f.facts FROM authz.member_facts AS f
                     WHERE f.workspace_id = take.workspace_id AND f.user_id = take.user_id
