@@ -10,11 +10,12 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from sidecar.authorizer import Authorizer
 from sidecar.model import Question
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
-from tests.postgres_server import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ class Place:
             lock_timeout_s=lock_timeout_s,
         )
         self.facts.open()
+        self._as_superuser = psycopg.connect(url, autocommit=True)
         self.ledger = PostgresLedger(self.facts.connections, catalog=rules.catalog)
         self.authorizer = Authorizer(
             catalog=rules.catalog,
@@ -66,19 +68,24 @@ class Place:
 
     def close(self) -> None:
         self.facts.close()
+        self._as_superuser.close()
+
+    def sql(self, query: str, *params: object) -> list[tuple[Any, ...]]:
+        """As a superuser: what it answers, or nothing."""
+        cursor = self._as_superuser.execute(query.encode(), params or None)
+        return cursor.fetchall() if cursor.description is not None else []
 
     def workspace(self, plan: str = "small", *, subscribed: str = "now()", **members: str) -> Workspace:
         """A new one; `mia` is a member of it unless others are named. *subscribed* is an SQL expression."""
         slug = f"w{next(_numbers)}"
-        [(id_,)] = rows(
-            self.url,
+        [(id_,)] = self.sql(
             f"""INSERT INTO authz.workspaces (slug, name, plan_tier, subscribed_at)
             VALUES (%s, 'W', %s, {subscribed}) RETURNING id""",
             slug,
             plan,
         )
         for user, role in (members or {"mia": "member"}).items():
-            rows(self.url, "INSERT INTO authz.workspace_memberships VALUES (%s, %s, %s)", id_, user, role)
+            self.sql("INSERT INTO authz.workspace_memberships VALUES (%s, %s, %s)", id_, user, role)
         return Workspace(id=id_, slug=slug)
 
     def ask(self, action: str, at: Workspace, mode: str = "consume", **more: Any) -> Any:
@@ -98,12 +105,11 @@ class Place:
         return self.effects.release_resource(at.slug, meter, resource, deadline=monotonic() + PATIENCE_S)
 
     def set_plan(self, at: Workspace, plan: str) -> None:
-        rows(self.url, "SELECT authz.set_plan(%s, %s)", at.slug, plan)
+        self.sql("SELECT authz.set_plan(%s, %s)", at.slug, plan)
 
     def used(self, at: Workspace, meter: str) -> int:
         """What the counter says of its last period."""
-        found = rows(
-            self.url,
+        found = self.sql(
             "SELECT used FROM authz.workspace_usage WHERE workspace_id = %s AND meter = %s",
             at.id,
             meter,
@@ -111,8 +117,7 @@ class Place:
         return int(found[0][0]) if found else 0
 
     def ledger_of(self, at: Workspace) -> list[tuple[Any, ...]]:
-        return rows(
-            self.url,
+        return self.sql(
             "SELECT meter, amount, kind FROM authz.usage_ledger WHERE workspace_id = %s ORDER BY id",
             at.id,
         )
@@ -124,14 +129,13 @@ class Place:
 
     def expire(self, reservation: str) -> None:
         for table, name in (("usage_reservations", "id"), ("usage_holds", "reservation")):
-            rows(
-                self.url,
+            self.sql(
                 f"UPDATE authz.{table} SET expires_at = clock_timestamp() WHERE {name} = %s",
                 reservation,
             )
 
     def miscounts(self) -> list[tuple[Any, ...]]:
-        return rows(self.url, ALL_MISCOUNTS)
+        return self.sql(ALL_MISCOUNTS)
 
 
 def at_once(many: int, act: Callable[[int], Any]) -> list[Any]:

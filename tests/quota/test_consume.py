@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from sidecar.errors import IdempotencyKeyReused
-from tests.postgres_server import rows, run
 from tests.quota.place import Place, at_once
 
 pytestmark = pytest.mark.postgres
@@ -59,7 +58,7 @@ def test_the_first_use_of_all_is_guarded_as_the_others_are(place):
     denied = place.ask("record", acme, amounts={"minutes": 11})
 
     assert (denied.allowed, denied.verdict.reason) == (False, "quota_exceeded")
-    assert rows(place.url, "SELECT 1 FROM authz.workspace_usage WHERE workspace_id = %s", acme.id) == []
+    assert place.sql("SELECT 1 FROM authz.workspace_usage WHERE workspace_id = %s", acme.id) == []
 
 
 def test_many_first_uses_at_once_make_one_counter(place):
@@ -68,9 +67,7 @@ def test_many_first_uses_at_once_make_one_counter(place):
     answers = at_once(32, lambda _: place.ask("record", acme))
 
     assert len(allowed(answers)) == 10
-    assert rows(place.url, "SELECT used FROM authz.workspace_usage WHERE workspace_id = %s", acme.id) == [
-        (10,)
-    ]
+    assert place.sql("SELECT used FROM authz.workspace_usage WHERE workspace_id = %s", acme.id) == [(10,)]
 
 
 def test_a_denial_takes_nothing_and_leaves_no_row(place):
@@ -84,7 +81,7 @@ def test_a_denial_takes_nothing_and_leaves_no_row(place):
 
     assert place.ledger_of(acme) == [("minutes", 10, "consume")]
     for table in ("usage_keys", "usage_holds", "usage_reservations", "usage_resources"):
-        assert rows(place.url, f"SELECT 1 FROM authz.{table} WHERE workspace_id = %s", acme.id) == []
+        assert place.sql(f"SELECT 1 FROM authz.{table} WHERE workspace_id = %s", acme.id) == []
 
 
 def test_one_key_at_once_from_many_is_taken_once_and_all_hear_the_same(place):
@@ -159,7 +156,7 @@ def test_a_repeat_is_told_its_first_answer_whatever_has_happened_since(place):
     ask = {"amounts": {"minutes": 900}, "idempotency_key": "k"}
     first = place.ask("record", acme, **ask)
     place.set_plan(acme, "small")
-    run(place.url, f"UPDATE authz.workspace_memberships SET role = 'reader' WHERE workspace_id = '{acme.id}'")
+    place.sql(f"UPDATE authz.workspace_memberships SET role = 'reader' WHERE workspace_id = '{acme.id}'")
 
     again = place.ask("record", acme, **ask)
 
@@ -170,7 +167,7 @@ def test_a_repeat_is_told_its_first_answer_whatever_has_happened_since(place):
 def test_whoever_is_no_member_any_more_hears_that_and_not_his_first_answer(place):
     acme = place.workspace("large")
     place.ask("record", acme, idempotency_key="k")
-    run(place.url, f"DELETE FROM authz.workspace_memberships WHERE workspace_id = '{acme.id}'")
+    place.sql(f"DELETE FROM authz.workspace_memberships WHERE workspace_id = '{acme.id}'")
 
     answer = place.ask("record", acme, idempotency_key="k")
 
@@ -180,10 +177,10 @@ def test_whoever_is_no_member_any_more_hears_that_and_not_his_first_answer(place
 def test_a_key_is_forgotten_a_day_after_the_period_has_ended(place):
     acme = place.workspace("large")
     place.ask("ping", acme, idempotency_key="k")
-    [(kept,)] = rows(place.url, "SELECT expires_at FROM authz.usage_keys WHERE workspace_id = %s", acme.id)
+    [(kept,)] = place.sql("SELECT expires_at FROM authz.usage_keys WHERE workspace_id = %s", acme.id)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     assert kept - midnight in (timedelta(days=2), timedelta(days=1))  # it may have struck twelve meanwhile
-    run(place.url, f"UPDATE authz.usage_keys SET expires_at = now() WHERE workspace_id = '{acme.id}'")
+    place.sql(f"UPDATE authz.usage_keys SET expires_at = now() WHERE workspace_id = '{acme.id}'")
 
     again = place.ask("ping", acme, idempotency_key="k")
 
@@ -233,8 +230,7 @@ def test_a_consume_that_waits_over_the_end_of_a_period_is_charged_to_the_new_one
 
     assert (old.quota["billed"].used, answers[0].quota["billed"].used) == (9, 1)
     assert answers[0].quota["billed"].resets_at > old.quota["billed"].resets_at + timedelta(days=27)
-    assert rows(
-        place.url,
+    assert place.sql(
         """SELECT l.amount, l.period_start = w.subscribed_at FROM authz.usage_ledger AS l
         JOIN authz.workspaces AS w ON w.id = l.workspace_id WHERE w.id = %s ORDER BY l.id""",
         acme.id,
@@ -278,8 +274,7 @@ def test_the_zone_of_a_session_charges_no_other_day(place, rules):
         elsewhere.close()
 
     assert len(told) == 2
-    assert rows(
-        place.url,
+    assert place.sql(
         """SELECT meter, count(DISTINCT period_start), sum(amount)::int FROM authz.usage_ledger
         WHERE workspace_id = %s GROUP BY meter ORDER BY meter""",
         acme.id,

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from sidecar.errors import BadQuestion, RefundExceedsUse, UnknownIdempotencyKey
-from tests.postgres_server import rows, run
 from tests.quota.place import at_once, together
 
 pytestmark = pytest.mark.postgres
@@ -88,8 +87,7 @@ def test_seats_are_counted_by_the_database_and_a_downgrade_evicts_nobody(place):
     full = place.ask("join", acme, "check")
     place.set_plan(acme, "small")
     over = place.ask("join", acme, "check")
-    run(
-        place.url,
+    place.sql(
         f"DELETE FROM authz.workspace_memberships WHERE workspace_id = '{acme.id}' AND user_id LIKE 'u%'",
     )
 
@@ -125,9 +123,9 @@ def test_a_change_of_plan_keeps_what_was_used_and_no_change_back_and_forth_gains
 def test_a_limit_by_hand_holds_until_it_expires_and_unlimited_is_counted(place):
     acme = place.workspace("small")
     set_limit = "SELECT authz.set_overrides(%s, '{}', %s, clock_timestamp() + interval '1 second')"
-    rows(place.url, set_limit, acme.slug, '{"minutes": "unlimited"}')
+    place.sql(set_limit, acme.slug, '{"minutes": "unlimited"}')
     place.ask("record", acme, amounts={"minutes": 500})
-    rows(place.url, set_limit, acme.slug, '{"minutes": 501}')
+    place.sql(set_limit, acme.slug, '{"minutes": 501}')
     place.ask("record", acme)
     assert not place.ask("record", acme).allowed
     sleep(1.1)
@@ -158,8 +156,7 @@ def test_nobody_spends_after_he_was_removed(place):
     [removed_at, *others] = at_once(9, remove)
 
     assert others == [None] * 8
-    assert rows(
-        place.url,
+    assert place.sql(
         "SELECT max(at) < %s FROM authz.usage_ledger WHERE workspace_id = %s",
         removed_at[0],
         acme.id,
@@ -239,7 +236,7 @@ def test_a_thing_made_and_given_back_by_many_at_once_is_there_or_not(place):
                 assert place.ask("create", acme, resource="p").allowed
 
     assert at_once(8, act) == [None] * 8
-    there = rows(place.url, "SELECT 1 FROM authz.usage_resources WHERE workspace_id = %s", acme.id)
+    there = place.sql("SELECT 1 FROM authz.usage_resources WHERE workspace_id = %s", acme.id)
     assert place.used(acme, "projects") == len(there) <= 1
 
 
@@ -262,6 +259,6 @@ def test_lifetime_is_for_ever(place):
     denied = place.ask("unlock", acme)
 
     assert (denied.verdict.status, denied.quota["lifetime"].resets_at) == (402, None)
-    assert rows(
-        place.url, "SELECT isfinite(expires_at) FROM authz.usage_keys WHERE workspace_id = %s", acme.id
+    assert place.sql(
+        "SELECT isfinite(expires_at) FROM authz.usage_keys WHERE workspace_id = %s", acme.id
     ) == [(False,)]

@@ -10,7 +10,6 @@ from time import sleep
 import pytest
 
 from sidecar.errors import CommitExceedsReservation, ReservationExpired, ReservationSettled
-from tests.postgres_server import rows, run
 from tests.quota.place import at_once, together
 
 pytestmark = pytest.mark.postgres
@@ -63,7 +62,7 @@ def test_a_late_commit_that_still_fits_is_taken_and_can_be_repeated(place):
 def test_in_time_a_commit_settles_a_right_already_given_and_late_it_is_a_new_question(place, change):
     acme = place.workspace("small")
     in_time, late = hold(place, acme), hold(place, acme)
-    run(place.url, change.format(id=acme.id, slug=acme.slug))
+    place.sql(change.format(id=acme.id, slug=acme.slug))
     place.expire(late)
 
     assert place.commit(in_time).committed == {"minutes": 1}
@@ -127,8 +126,7 @@ def test_a_reservation_is_charged_to_the_period_it_was_made_in(place):
 
     assert (partly.allowed, new.allowed, new.quota["billed"].reserved) == (False, True, 0)
     assert settled.now.usage["billed"].used == 10
-    assert rows(
-        place.url,
+    assert place.sql(
         """SELECT l.amount, l.kind, l.period_start = w.subscribed_at FROM authz.usage_ledger AS l
         JOIN authz.workspaces AS w ON w.id = l.workspace_id WHERE w.id = %s ORDER BY l.id""",
         acme.id,
