@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from sidecar.errors import BadQuestion, Problem, ReservationExpired, UsageContended
+from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationExpired, UsageContended
 from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
@@ -118,9 +118,7 @@ class Effects:
             return decision
         taking = self._taking(question, amounts, facts, decision, late=late)
         if not decision.allowed:
-            # Nothing is taken. But what was taken before stays had, and who asks again is told so again.
-            known = self._ledger.repeated(taking, deadline=deadline) if _may_repeat(taking, late) else None
-            return decision if known is None else self._told(decision, known)
+            return self._denied(question, facts, decision, taking, deadline=deadline)
 
         match self._ledger.take(taking, deadline=deadline):
             case Taken() as taken:
@@ -140,6 +138,21 @@ class Effects:
             case Unsettled.SETTLED:
                 return replace(decision, replayed=True)
 
+    def _denied(
+        self, question: Question, facts: Facts, denial: Decision, taking: Taking, *, deadline: float
+    ) -> Decision:
+        """Nothing is taken. But what was taken before stays had, and who asks again is told so again."""
+        if taking.reservation is not None and taking.ttl_s is None:  # a late commit is no repeat of anything
+            return denial
+        if taking.key is None and taking.resource is None:
+            return denial
+        known = self._ledger.repeated(taking, deadline=deadline)
+        if isinstance(known, Made):
+            # What exists needs no room. But who may not make it is not told that it is there.
+            denial = self._authorizer.decided(question, {}, facts, deadline=deadline)
+            return self._told(denial, known) if denial.allowed else denial
+        return denial if known is None else self._told(denial, known)
+
     def _taking(
         self,
         question: Question,
@@ -150,13 +163,18 @@ class Effects:
         late: str | None,
     ) -> Taking:
         held = question.mode == "reserve"
+        charges = decision.verdict.charges if decision.allowed else dict.fromkeys(amounts)
+        if charges.keys() != amounts.keys():
+            raise EngineMisbehaved(
+                f"{question.action} takes {sorted(amounts)}, charged are {sorted(charges)}"
+            )
         return Taking(
             workspace_id=facts.workspace_id,
             facts_version=facts.version,
             user=question.user,
             action=question.action,
             amounts=amounts,
-            limits=decision.verdict.charges if decision.allowed else dict.fromkeys(amounts),
+            limits=charges,
             resource=question.resource,
             key=question.idempotency_key,
             fingerprint=_fingerprint(question),
@@ -211,10 +229,6 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
         detail=None,
         revision=revision,
     )
-
-
-def _may_repeat(taking: Taking, late: str | None) -> bool:
-    return late is None and (taking.key is not None or taking.resource is not None)
 
 
 def _fingerprint(question: Question) -> str:

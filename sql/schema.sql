@@ -111,7 +111,9 @@ TABLE authz.usage_keys (
     fingerprint text NOT NULL,
     decision_id text NOT NULL,
     answer jsonb NOT NULL,
-    taken jsonb NOT NULL,
+    meters text[] NOT NULL,
+    amounts bigint[],
+    starts timestamp with time zone[] NOT NULL,
     resource text,
     reservation text,
     given_back jsonb,
@@ -260,10 +262,6 @@ TABLE authz.workspaces (
 
 CREATE INDEX outbox_transaction_id_idx ON authz.outbox USING btree (transaction, id);
 
-CREATE INDEX usage_keys_expires_at_idx ON authz.usage_keys USING btree (expires_at);
-
-CREATE INDEX usage_reservations_expires_at_idx ON authz.usage_reservations USING btree (expires_at);
-
 CREATE UNIQUE INDEX workspace_memberships_owner_key ON authz.workspace_memberships USING btree (workspace_id) WHERE (role = 'owner'::text);
 
 CREATE INDEX workspace_memberships_user_id_idx ON authz.workspace_memberships USING btree (user_id, workspace_id);
@@ -339,13 +337,6 @@ CREATE OR REPLACE FUNCTION authz.actor_kind()
 RETURN COALESCE(NULLIF(current_setting('authz.actor_kind'::text, true), ''::text), 'sql'::text)
 ;
 
-CREATE OR REPLACE FUNCTION authz.amounts_in(charges jsonb)
- RETURNS jsonb
- LANGUAGE sql
- IMMUTABLE
-RETURN (SELECT COALESCE(jsonb_object_agg(c.key, (c.value -> 0)), '{}'::jsonb) AS "coalesce" FROM jsonb_each(amounts_in.charges) c(key, value))
-;
-
 CREATE OR REPLACE FUNCTION authz.amounts_of(meters text[], amounts bigint[])
  RETURNS jsonb
  LANGUAGE sql
@@ -390,22 +381,6 @@ END;
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION authz.charge(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint, kind text, user_id text, action text, resource text, decision_id text, moment timestamp with time zone)
- RETURNS void
- LANGUAGE sql
-BEGIN ATOMIC
- INSERT INTO authz.usage_ledger (workspace_id, at, meter, period_start, amount, kind, user_id, action, resource, decision_id)
-   VALUES (charge.workspace_id, charge.moment, charge.meter, charge.period_start, charge.amount, charge.kind, charge.user_id, charge.action, charge.resource, charge.decision_id);
-END
-;
-
-CREATE OR REPLACE FUNCTION authz.charges_of(meters text[], amounts bigint[], starts timestamp with time zone[])
- RETURNS jsonb
- LANGUAGE sql
- IMMUTABLE
-RETURN (SELECT COALESCE(jsonb_object_agg(c.meter, jsonb_build_array(c.amount, c.start)), '{}'::jsonb) AS "coalesce" FROM UNNEST(charges_of.meters, charges_of.amounts, charges_of.starts) c(meter, amount, start))
-;
-
 CREATE OR REPLACE FUNCTION authz.claimed_workspace()
  RETURNS uuid
  LANGUAGE sql
@@ -418,16 +393,18 @@ CREATE OR REPLACE FUNCTION authz.commit_reservation(reservation text, amounts js
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
 DECLARE
     held authz.usage_reservations;
     meters text[];
     wanted jsonb;
     above text[];
-    moment timestamptz;
     hold record;
     taken bigint;
-    charges jsonb := '{}';
+    charged text[] := '{}';
+    amounts_charged bigint[] := '{}';
+    starts timestamptz[] := '{}';
 BEGIN
     SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = commit_reservation.reservation FOR UPDATE;
     IF NOT FOUND THEN
@@ -452,8 +429,7 @@ BEGIN
     END IF;
 
     PERFORM authz.counters_locked(held.workspace_id, meters);
-    moment := clock_timestamp();
-    IF held.expires_at <= moment THEN
+    IF held.expires_at <= clock_timestamp() THEN -- after the locks: whoever saw it expired has its room
         RETURN json_build_object(
             'outcome', 'expired', 'workspace_id', held.workspace_id, 'user', held.user_id, 'action', held.action,
             'resource', held.resource, 'amounts', wanted
@@ -471,16 +447,21 @@ BEGIN
             INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
             VALUES (held.workspace_id, hold.meter, held.resource, taken, held.decision_id, held.revision)
             ON CONFLICT ON CONSTRAINT usage_resources_pkey DO NOTHING;
-            CONTINUE WHEN NOT FOUND; -- somebody has made it meanwhile: to make it twice is to make it once
+            IF NOT FOUND THEN
+                taken := 0; -- somebody has made it meanwhile: to make it twice is to make it once
+            END IF;
         END IF;
-        PERFORM authz.move_usage(held.workspace_id, hold.meter, hold.period_start, taken);
-        PERFORM authz.charge(
-            held.workspace_id, hold.meter, hold.period_start, taken, 'commit',
-            held.user_id, held.action, held.resource, held.decision_id, moment
-        );
-        charges := charges || jsonb_build_object(hold.meter, jsonb_build_array(taken, hold.period_start));
+        IF taken > 0 THEN
+            PERFORM authz.move_usage(
+                held.workspace_id, hold.meter, hold.period_start, taken, 'commit',
+                held.decision_id, held.user_id, held.action, held.resource
+            );
+        END IF;
+        charged := charged || hold.meter;
+        amounts_charged := amounts_charged || taken;
+        starts := starts || hold.period_start;
     END LOOP;
-    PERFORM authz.settle(held.workspace_id, held.id, wanted, charges);
+    PERFORM authz.settle(held.workspace_id, held.id, wanted, charged, amounts_charged, starts);
     held.state := 'committed';
     held.committed := wanted;
     RETURN authz.reservation_now(held, false);
@@ -535,7 +516,6 @@ $function$
 CREATE OR REPLACE FUNCTION authz.counters_locked(workspace_id uuid, meters text[])
  RETURNS void
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
@@ -1268,7 +1248,6 @@ $function$
 CREATE OR REPLACE FUNCTION authz.let_go(of_workspace uuid, of_meter text, of_resource text, by_decision text, amount bigint)
  RETURNS boolean
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
@@ -1370,13 +1349,103 @@ END;
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION authz.move_usage(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint)
- RETURNS void
+CREATE OR REPLACE FUNCTION authz.miscounts(of_workspace uuid)
+ RETURNS TABLE(kind text, meter text, resource text, counted bigint, expected bigint, period_start timestamp with time zone)
  LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
- UPDATE authz.workspace_usage u SET used = (u.used + move_usage.amount)
-   WHERE ((u.workspace_id = move_usage.workspace_id) AND (u.meter = move_usage.meter) AND (u.period_start = move_usage.period_start));
+ SELECT 'counter'::text,
+     c.meter,
+     NULL::text,
+     c.counted,
+     c.expected,
+     c.period_start
+    FROM ( SELECT COALESCE(u.meter, l.meter) AS meter,
+                 CASE
+                     WHEN (u.period_start >= COALESCE(l.period_start, u.period_start)) THEN u.used
+                     ELSE (0)::bigint
+                 END AS counted,
+                 CASE
+                     WHEN (l.period_start >= COALESCE(u.period_start, l.period_start)) THEN l.amount
+                     ELSE (0)::bigint
+                 END AS expected,
+             GREATEST(u.period_start, l.period_start) AS period_start
+            FROM (( SELECT w.meter,
+                     w.period_start,
+                     w.used
+                    FROM authz.workspace_usage w
+                   WHERE (w.workspace_id = miscounts.of_workspace)) u
+              FULL JOIN ( SELECT DISTINCT ON (g.meter) g.meter,
+                     g.period_start,
+                     (sum(g.amount))::bigint AS amount
+                    FROM authz.usage_ledger g
+                   WHERE (g.workspace_id = miscounts.of_workspace)
+                   GROUP BY g.meter, g.period_start
+                   ORDER BY g.meter, g.period_start DESC) l ON ((l.meter = u.meter)))) c
+   WHERE (c.counted <> c.expected)
+ UNION ALL
+  SELECT 'resource'::text,
+     COALESCE(r.meter, l.meter) AS "coalesce",
+     COALESCE(r.resource, l.resource) AS "coalesce",
+     COALESCE(r.amount, (0)::bigint) AS "coalesce",
+     COALESCE(l.amount, (0)::bigint) AS "coalesce",
+     '-infinity'::timestamp with time zone
+    FROM (( SELECT e.meter,
+             e.resource,
+             e.amount
+            FROM authz.usage_resources e
+           WHERE (e.workspace_id = miscounts.of_workspace)) r
+      FULL JOIN ( SELECT g.meter,
+             g.resource,
+             (sum(g.amount))::bigint AS amount
+            FROM (authz.usage_ledger g
+              JOIN authz.meters t ON (((t.name = g.meter) AND (t.kind = 'level'::text))))
+           WHERE ((g.workspace_id = miscounts.of_workspace) AND (g.resource IS NOT NULL) AND (g.period_start = '-infinity'::timestamp with time zone))
+           GROUP BY g.meter, g.resource) l ON (((l.meter = r.meter) AND (l.resource = r.resource))))
+   WHERE (COALESCE(r.amount, (0)::bigint) <> COALESCE(l.amount, (0)::bigint))
+ UNION ALL
+  SELECT 'members'::text,
+     NULL::text,
+     NULL::text,
+     w.member_count,
+     m.members,
+     NULL::timestamp with time zone
+    FROM (authz.workspaces w
+      CROSS JOIN LATERAL ( SELECT count(*) AS members
+            FROM authz.workspace_memberships p
+           WHERE (p.workspace_id = w.id)) m)
+   WHERE ((w.id = miscounts.of_workspace) AND (w.member_count <> m.members));
 END
+;
+
+CREATE OR REPLACE FUNCTION authz.move_usage(workspace_id uuid, meter text, period_start timestamp with time zone, amount bigint, kind text, decision_id text, user_id text DEFAULT NULL::text, action text DEFAULT NULL::text, resource text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    -- A period that is over lives in the ledger alone.
+    UPDATE authz.workspace_usage AS u SET used = u.used + move_usage.amount
+    WHERE u.workspace_id = move_usage.workspace_id
+      AND u.meter = move_usage.meter
+      AND u.period_start = move_usage.period_start;
+    INSERT INTO authz.usage_ledger
+        (workspace_id, at, meter, period_start, amount, kind, user_id, action, resource, decision_id)
+    VALUES (
+        move_usage.workspace_id,
+        clock_timestamp(),
+        move_usage.meter,
+        move_usage.period_start,
+        move_usage.amount,
+        move_usage.kind,
+        move_usage.user_id,
+        move_usage.action,
+        move_usage.resource,
+        move_usage.decision_id
+    );
+END;
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.open_invitations(workspace_id uuid, moment timestamp with time zone, but_of text DEFAULT NULL::text)
@@ -1675,34 +1744,43 @@ END;
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION authz.recount(in_workspace uuid, fix boolean)
- RETURNS TABLE(meter text, counted bigint, in_ledger bigint)
+CREATE OR REPLACE FUNCTION authz.recount(of_workspace uuid)
+ RETURNS void
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    counter record;
+    meters CONSTANT text[] := ARRAY(SELECT DISTINCT m.meter FROM authz.miscounts(of_workspace) AS m WHERE m.meter IS NOT NULL);
+    wrong record;
 BEGIN
-    -- The counters of one workspace are locked for as long as it takes to add them up.
-    FOR counter IN
-        SELECT u.meter, u.period_start, u.used
-        FROM authz.workspace_usage AS u
-        WHERE u.workspace_id = in_workspace
-        ORDER BY u.meter
-        FOR UPDATE
+    -- Every counter has its row, so that it can be locked; then what is wrong is looked for again.
+    INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
+    SELECT of_workspace, m, '-infinity', 0 FROM unnest(meters) AS m ORDER BY m
+    ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
+    PERFORM authz.counters_locked(of_workspace, meters);
+    PERFORM FROM authz.workspaces AS w WHERE w.id = of_workspace FOR NO KEY UPDATE;
+    FOR wrong IN
+        SELECT m.* FROM authz.miscounts(of_workspace) AS m WHERE m.meter IS NULL OR m.meter = ANY (meters)
     LOOP
-        meter := counter.meter;
-        counted := counter.used;
-        SELECT COALESCE(sum(l.amount), 0) INTO in_ledger
-        FROM authz.usage_ledger AS l
-        WHERE l.workspace_id = in_workspace AND l.meter = counter.meter AND l.period_start = counter.period_start;
-        CONTINUE WHEN counted = in_ledger;
-        IF fix THEN
-            UPDATE authz.workspace_usage AS u SET used = greatest(in_ledger, 0)
-            WHERE u.workspace_id = in_workspace AND u.meter = counter.meter;
+        IF wrong.kind = 'counter' THEN
+            UPDATE authz.workspace_usage AS u
+            SET used = greatest(wrong.expected, 0), period_start = wrong.period_start
+            WHERE u.workspace_id = of_workspace AND u.meter = wrong.meter;
+        ELSIF wrong.kind = 'members' THEN
+            UPDATE authz.workspaces AS w SET member_count = wrong.expected WHERE w.id = of_workspace;
+        ELSIF wrong.expected <= 0 THEN
+            DELETE FROM authz.usage_resources AS r
+            WHERE r.workspace_id = of_workspace AND r.meter = wrong.meter AND r.resource = wrong.resource;
+        ELSE
+            INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
+            SELECT of_workspace, wrong.meter, wrong.resource, wrong.expected, l.decision_id, c.revision
+            FROM authz.catalog AS c, authz.usage_ledger AS l
+            WHERE l.workspace_id = of_workspace AND l.meter = wrong.meter AND l.resource = wrong.resource
+              AND l.amount > 0
+            ORDER BY l.id DESC
+            LIMIT 1
+            ON CONFLICT ON CONSTRAINT usage_resources_pkey DO UPDATE SET amount = excluded.amount;
         END IF;
-        RETURN NEXT;
     END LOOP;
 END;
 $function$
@@ -1713,13 +1791,14 @@ CREATE OR REPLACE FUNCTION authz.refund(workspace text, key text, amounts jsonb)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
     known authz.usage_keys;
     taken jsonb;
     wanted jsonb;
-    moment timestamptz;
+    again boolean := true;
     part record;
 BEGIN
     IF of_workspace IS NULL THEN
@@ -1736,7 +1815,7 @@ BEGIN
         WHERE r.workspace_id = of_workspace AND r.id = known.reservation
         FOR UPDATE;
     END IF;
-    PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT jsonb_object_keys(known.answer -> 'quota')));
+    PERFORM authz.counters_locked(of_workspace, known.meters);
     SELECT k.* INTO known
     FROM authz.usage_keys AS k
     WHERE k.workspace_id = of_workspace AND k.key = refund.key
@@ -1744,11 +1823,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN '{"outcome": "unknown"}';
     END IF;
-    moment := clock_timestamp();
-    taken := authz.amounts_in(known.taken);
+    taken := CASE WHEN known.amounts IS NULL THEN '{}' ELSE authz.amounts_of(known.meters, known.amounts) END;
     wanted := COALESCE(refund.amounts, known.given_back, taken);
-    IF (known.reservation IS NOT NULL AND taken = '{}')
-        OR (known.given_back IS NOT NULL AND known.given_back <> wanted)
+    IF known.amounts IS NULL
+        OR known.given_back <> wanted
         OR EXISTS (
             SELECT FROM jsonb_each(wanted) AS w
             WHERE NOT taken ? w.key OR w.value::bigint > (taken ->> w.key)::bigint
@@ -1759,28 +1837,26 @@ BEGIN
 
     IF known.given_back IS NULL THEN
         FOR part IN
-            SELECT w.key AS meter, w.value::bigint AS amount, (known.taken -> w.key ->> 1)::timestamptz AS start
-            FROM jsonb_each(wanted) AS w
-            WHERE w.value::bigint > 0
-            ORDER BY w.key COLLATE "C"
+            SELECT k.meter, k.start, (wanted ->> k.meter)::bigint AS amount
+            FROM unnest(known.meters, known.starts) AS k (meter, start)
+            WHERE (wanted ->> k.meter)::bigint > 0
         LOOP
-            CONTINUE WHEN NOT authz.let_go(
-                of_workspace, part.meter, known.resource, known.decision_id, part.amount
-            );
-            PERFORM authz.move_usage(of_workspace, part.meter, part.start, -part.amount);
-            PERFORM authz.charge(
-                of_workspace, part.meter, part.start, -part.amount, 'release',
-                NULL, NULL, known.resource, known.decision_id, moment
-            );
+            IF authz.let_go(of_workspace, part.meter, known.resource, known.decision_id, part.amount) THEN
+                again := false;
+                PERFORM authz.move_usage(
+                    of_workspace, part.meter, part.start, -part.amount, 'release',
+                    known.decision_id, resource => known.resource
+                );
+            END IF;
         END LOOP;
         UPDATE authz.usage_keys AS k SET given_back = wanted
         WHERE k.workspace_id = of_workspace AND k.key = refund.key;
     END IF;
     RETURN json_build_object(
         'outcome', 'given_back',
-        'replayed', known.given_back IS NOT NULL,
+        'replayed', again,
         'released', wanted,
-        'now', authz.quota_now(of_workspace, ARRAY(SELECT jsonb_object_keys(taken)))
+        'now', authz.quota_now(of_workspace, known.meters)
     );
 END;
 $function$
@@ -1791,6 +1867,7 @@ CREATE OR REPLACE FUNCTION authz.release_reservation(reservation text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
 DECLARE
     held authz.usage_reservations;
@@ -1804,9 +1881,7 @@ BEGIN
     END IF;
     again := held.state = 'released';
     IF NOT again THEN
-        PERFORM authz.counters_locked(
-            held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts))
-        );
+        PERFORM authz.counters_locked(held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts)));
         DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = held.workspace_id AND h.reservation = held.id;
         UPDATE authz.usage_reservations AS r SET state = 'released'
         WHERE r.workspace_id = held.workspace_id AND r.id = held.id
@@ -1822,6 +1897,7 @@ CREATE OR REPLACE FUNCTION authz.release_resource(workspace text, meter text, re
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
@@ -1837,10 +1913,8 @@ BEGIN
       AND r.resource = release_resource.resource
     RETURNING r.amount, r.decision_id INTO gone;
     IF FOUND THEN
-        PERFORM authz.move_usage(of_workspace, meter, '-infinity', -gone.amount);
-        PERFORM authz.charge(
-            of_workspace, meter, '-infinity', -gone.amount, 'release',
-            NULL, NULL, resource, gone.decision_id, clock_timestamp()
+        PERFORM authz.move_usage(
+            of_workspace, meter, '-infinity', -gone.amount, 'release', gone.decision_id, resource => resource
         );
     END IF;
     RETURN json_build_object(
@@ -1885,22 +1959,20 @@ $function$
 CREATE OR REPLACE FUNCTION authz.repeat_of(workspace_id uuid, meters text[], resource text, key text, fingerprint text, moment timestamp with time zone)
  RETURNS json
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    known authz.usage_keys;
+    known record;
     levels text[];
     made record;
 BEGIN
     IF repeat_of.key IS NOT NULL THEN
-        SELECT k.* INTO known
+        SELECT k.fingerprint, k.decision_id, k.answer INTO known
         FROM authz.usage_keys AS k
         WHERE k.workspace_id = repeat_of.workspace_id AND k.key = repeat_of.key AND k.expires_at > moment;
-        IF FOUND THEN
-            IF known.fingerprint <> repeat_of.fingerprint THEN
-                RETURN '{"outcome": "key_reused"}';
-            END IF;
+        IF known.fingerprint <> repeat_of.fingerprint THEN
+            RETURN '{"outcome": "key_reused"}';
+        ELSIF FOUND THEN
             RETURN json_build_object(
                 'outcome', 'repeated', 'decision_id', known.decision_id, 'answer', known.answer
             );
@@ -1933,18 +2005,20 @@ $function$
 
 CREATE OR REPLACE FUNCTION authz.repeated(workspace_id uuid, meters text[], resource text, key text, fingerprint text)
  RETURNS json
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-BEGIN ATOMIC
- SELECT authz.repeat_of(workspace_id, meters, resource, key, fingerprint, clock_timestamp()) AS repeat_of;
-END
+ SET enable_seqscan TO 'off'
+AS $function$
+BEGIN
+    RETURN authz.repeat_of(workspace_id, meters, resource, key, fingerprint, clock_timestamp());
+END;
+$function$
 ;
 
 CREATE OR REPLACE FUNCTION authz.reservation_now(reservation authz.usage_reservations, replayed boolean)
  RETURNS json
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
@@ -2197,7 +2271,6 @@ $function$
 CREATE OR REPLACE FUNCTION authz.set_usage(workspace_id uuid, meters text[], used bigint[])
  RETURNS void
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
@@ -2205,12 +2278,19 @@ DECLARE
     counter record;
     before bigint;
 BEGIN
+    PERFORM FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace ORDER BY r.id FOR UPDATE;
     -- As many counters as there are, all of them: what is not named has used nothing.
     PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT t.name FROM authz.meters AS t));
     DELETE FROM authz.usage_keys AS k WHERE k.workspace_id = of_workspace;
     DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = of_workspace;
-    DELETE FROM authz.usage_resources AS r WHERE r.workspace_id = of_workspace;
     DELETE FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace;
+    WITH gone AS (
+        DELETE FROM authz.usage_resources AS r WHERE r.workspace_id = of_workspace
+        RETURNING r.meter, r.resource, r.amount
+    )
+    INSERT INTO authz.usage_ledger (workspace_id, at, meter, period_start, amount, kind, resource)
+    SELECT of_workspace, clock_timestamp(), g.meter, '-infinity', -g.amount, 'adjust', g.resource FROM gone AS g;
+
     FOR counter IN
         SELECT
             t.name AS meter,
@@ -2226,9 +2306,9 @@ BEGIN
         FROM authz.usage_ledger AS l
         WHERE l.workspace_id = of_workspace AND l.meter = counter.meter AND l.period_start = counter.start;
         IF before <> counter.used THEN
-            PERFORM authz.charge(
-                of_workspace, counter.meter, counter.start, counter.used - before, 'adjust',
-                NULL, NULL, NULL, NULL, clock_timestamp()
+            INSERT INTO authz.usage_ledger (workspace_id, at, meter, period_start, amount, kind)
+            VALUES (
+                of_workspace, clock_timestamp(), counter.meter, counter.start, counter.used - before, 'adjust'
             );
         END IF;
         IF counter.used = 0 THEN
@@ -2245,10 +2325,9 @@ END;
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION authz.settle(workspace_id uuid, reservation text, committed jsonb, charges jsonb)
+CREATE OR REPLACE FUNCTION authz.settle(workspace_id uuid, reservation text, committed jsonb, meters text[], amounts bigint[], starts timestamp with time zone[])
  RETURNS void
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
@@ -2260,7 +2339,7 @@ BEGIN
     DELETE FROM authz.usage_holds AS h
     WHERE h.workspace_id = settle.workspace_id AND h.reservation = settle.reservation;
     -- Now the key of the reservation has taken something, which can be refunded.
-    UPDATE authz.usage_keys AS k SET taken = settle.charges
+    UPDATE authz.usage_keys AS k SET meters = settle.meters, amounts = settle.amounts, starts = settle.starts
     WHERE k.workspace_id = settle.workspace_id AND k.key = settled.key AND k.reservation = settle.reservation;
 END;
 $function$
@@ -2303,48 +2382,58 @@ CREATE OR REPLACE FUNCTION authz.take(workspace_id uuid, facts_version bigint, u
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
 DECLARE
-    many CONSTANT integer := cardinality(meters);
     late CONSTANT boolean := ttl_s IS NULL AND reservation IS NOT NULL;
-    ends_at timestamptz; -- of the reservation
-    workspace record;
-    counter record;
-    meter record;
-    known json;
     moment timestamptz;
-    missing boolean;
-    ceiling bigint;
-    period tstzrange;
-    starts timestamptz[];
+    ends_at timestamptz; -- of the reservation
+    forget_at timestamptz; -- the key
+    made text[] := '{}'; -- counters that were not there
+    counter record;
+    workspace record;
+    meter record;
+    wanted bigint[] := amounts;
+    starts timestamptz[] := '{}';
     used_now bigint[];
-    held_now bigint[];
     held_until_now timestamptz[];
-    first_starts timestamptz[];
-    wanted bigint[];
-    levels boolean[];
-    refused text[];
-    quota jsonb;
-    forget_at timestamptz;
+    held_now bigint;
+    room boolean := true;
+    crossed boolean := false; -- a period has ended while we waited
+    quota jsonb := '{}';
     told jsonb;
+    outcome json;
 BEGIN
-    IF late THEN
-        PERFORM FROM authz.usage_reservations AS r
-        WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
-        FOR UPDATE;
-        IF NOT FOUND THEN
-            RETURN '{"outcome": "settled"}'; -- somebody was faster
-        END IF;
-    END IF;
-
-    LOOP
-        missing := false;
-        FOR i IN 1..many LOOP
-            SELECT u.period_start, u.used, u.held_until INTO counter
-            FROM authz.workspace_usage AS u
-            WHERE u.workspace_id = take.workspace_id AND u.meter = meters[i]
+    <<untaken>>
+    BEGIN
+        IF late THEN
+            PERFORM FROM authz.usage_reservations AS r
+            WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
             FOR UPDATE;
-            missing := missing OR NOT FOUND;
+            IF NOT FOUND THEN
+                outcome := '{"outcome": "settled"}'; -- somebody was faster
+                EXIT untaken;
+            END IF;
+        END IF;
+        FOR i IN 1..cardinality(meters) LOOP
+            LOOP
+                SELECT u.period_start, u.used, u.held_until INTO counter
+                FROM authz.workspace_usage AS u
+                WHERE u.workspace_id = take.workspace_id AND u.meter = meters[i]
+                FOR UPDATE;
+                EXIT WHEN FOUND;
+                -- The first use of this meter. Its row is made now, in the order of locks; two may be here at once.
+                IF NOT EXISTS (SELECT FROM authz.workspaces AS w WHERE w.id = take.workspace_id) THEN
+                    outcome := '{"outcome": "stale"}';
+                    EXIT untaken;
+                END IF;
+                INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
+                VALUES (take.workspace_id, meters[i], '-infinity', 0)
+                ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
+                IF FOUND THEN
+                    made := made || meters[i];
+                END IF;
+            END LOOP;
             starts[i] := counter.period_start;
             used_now[i] := counter.used;
             held_until_now[i] := counter.held_until;
@@ -2354,24 +2443,23 @@ BEGIN
         WHERE w.id = take.workspace_id
         FOR SHARE;
         IF workspace.facts_version IS DISTINCT FROM take.facts_version THEN
-            RETURN '{"outcome": "stale"}';
+            outcome := '{"outcome": "stale"}';
+            EXIT untaken;
         END IF;
         moment := clock_timestamp(); -- after the locks: whoever waited past midnight is charged today
         ends_at := moment + make_interval(secs => ttl_s);
-
-        IF NOT late THEN
-            known := authz.repeat_of(workspace_id, meters, resource, key, fingerprint, moment);
-            IF known IS NOT NULL THEN
-                RETURN known;
-            END IF;
+        forget_at := moment;
+        IF resource IS NOT NULL AND NOT late THEN
+            outcome := authz.repeat_of(workspace_id, meters, resource, key, fingerprint, moment);
+            EXIT untaken WHEN outcome IS NOT NULL;
         END IF;
 
-        wanted := amounts;
-        refused := '{}';
-        quota := '{}';
-        forget_at := moment;
-        FOR i IN 1..many LOOP
-            SELECT t.kind, t.per, t.anchor, f.workspace_id IS NOT NULL AS overridden, f.at_most INTO STRICT meter
+        FOR i IN 1..cardinality(meters) LOOP
+            SELECT
+                t.kind,
+                authz.period_of(t.per, authz.anchor_of(t.anchor, workspace.subscribed_at), moment) AS period,
+                CASE WHEN f.name IS NULL THEN limits[i] ELSE f.at_most END AS ceiling
+            INTO STRICT meter
             FROM authz.meters AS t
             LEFT JOIN authz.workspace_features AS f
                 ON f.workspace_id = take.workspace_id AND f.kind = 'limit' AND f.name = t.name
@@ -2380,53 +2468,51 @@ BEGIN
             IF meter.kind = 'members' THEN
                 RAISE EXCEPTION 'the meter "%" is counted by the database', meters[i] USING ERRCODE = '22023';
             END IF;
-            levels[i] := meter.kind = 'level';
-            IF levels[i] AND resource IS NOT NULL AND EXISTS (
+            IF resource IS NOT NULL AND meter.kind = 'level' AND EXISTS (
                 SELECT FROM authz.usage_resources AS r
                 WHERE r.workspace_id = take.workspace_id AND r.meter = meters[i] AND r.resource = take.resource
             ) THEN
                 wanted[i] := 0; -- of several levels, one that has it
             END IF;
-
-            period := authz.period_of(meter.per, authz.anchor_of(meter.anchor, workspace.subscribed_at), moment);
-            first_starts[i] := lower(period);
-            IF starts[i] IS NULL OR starts[i] < lower(period) THEN
-                starts[i] := lower(period);
+            -- A later period than ours: the clock went back. What was used is used.
+            IF starts[i] < lower(meter.period) THEN
+                starts[i] := lower(meter.period);
                 used_now[i] := 0;
             END IF;
-            held_now[i] := 0;
+            held_now := 0;
             IF held_until_now[i] > moment THEN
-                held_now[i] := authz.reserved_of(workspace_id, meters[i], starts[i], moment);
+                held_now := authz.reserved_of(workspace_id, meters[i], starts[i], moment);
             END IF;
-            ceiling := CASE WHEN meter.overridden THEN meter.at_most ELSE limits[i] END;
-            IF wanted[i] > 0 AND used_now[i] + held_now[i] + wanted[i] > ceiling THEN -- never above NULL
-                refused := refused || meters[i];
+            IF wanted[i] > 0 AND used_now[i] + held_now + wanted[i] > meter.ceiling THEN -- never above NULL
+                room := false;
             END IF;
             IF ttl_s IS NULL THEN
                 used_now[i] := used_now[i] + wanted[i];
             ELSE
-                held_now[i] := held_now[i] + wanted[i];
+                held_now := held_now + wanted[i];
             END IF;
             quota := quota || jsonb_build_object(meters[i], jsonb_build_array(
-                ceiling, used_now[i], held_now[i], CASE WHEN isfinite(upper(period)) THEN upper(period) END
+                meter.ceiling,
+                used_now[i],
+                held_now,
+                CASE WHEN isfinite(upper(meter.period)) THEN upper(meter.period) END
             ));
-            forget_at := greatest(forget_at, upper(period));
+            forget_at := greatest(forget_at, upper(meter.period));
+            crossed := crossed OR lower(meter.period) > statement_timestamp();
         END LOOP;
-        IF refused <> '{}' THEN
-            RETURN json_build_object('outcome', 'refused', 'facts', (
-                SELECT f.facts FROM authz.member_facts AS f
-                WHERE f.workspace_id = take.workspace_id AND f.user_id = take.user_id
-            ));
-        END IF;
-
-        IF missing THEN
-            -- The first use of a meter: make its row, and come back to lock it. Two may be here at once.
-            FOR i IN 1..many LOOP
-                INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
-                VALUES (take.workspace_id, meters[i], first_starts[i], 0)
-                ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
-            END LOOP;
-            CONTINUE;
+        IF NOT room THEN
+            outcome := COALESCE(
+                CASE WHEN NOT late THEN
+                    authz.repeat_of(workspace_id, meters, resource, key, fingerprint, moment)
+                END,
+                -- The facts are as of the beginning of the statement: was that another period, they are read again.
+                CASE WHEN crossed THEN json '{"outcome": "stale"}' END,
+                json_build_object('outcome', 'refused', 'facts', (
+                    SELECT f.facts FROM authz.member_facts AS f
+                    WHERE f.workspace_id = take.workspace_id AND f.user_id = take.user_id
+                ))
+            );
+            EXIT untaken;
         END IF;
 
         told := answer || jsonb_build_object('at', moment, 'quota', quota);
@@ -2435,91 +2521,122 @@ BEGIN
                 'id', reservation, 'expires_at', ends_at, 'amounts', authz.amounts_of(meters, wanted)
             ));
         END IF;
-        EXIT WHEN key IS NULL OR late;
+        WHILE key IS NOT NULL AND NOT late LOOP
+            INSERT INTO authz.usage_keys (
+                workspace_id, key, fingerprint, decision_id, answer,
+                meters, amounts, starts, resource, reservation, expires_at
+            )
+            VALUES (
+                take.workspace_id,
+                take.key,
+                take.fingerprint,
+                take.decision_id,
+                told,
+                take.meters,
+                CASE WHEN ttl_s IS NULL THEN wanted END,
+                starts,
+                take.resource,
+                take.reservation,
+                forget_at + interval '24 hours'
+            )
+            ON CONFLICT ON CONSTRAINT usage_keys_pkey DO NOTHING;
+            EXIT WHEN FOUND;
+            outcome := authz.repeat_of(workspace_id, meters, resource, key, fingerprint, moment);
+            EXIT untaken WHEN outcome IS NOT NULL;
+            DELETE FROM authz.usage_keys AS k
+            WHERE k.workspace_id = take.workspace_id AND k.key = take.key AND k.expires_at <= moment;
+        END LOOP;
 
-        DELETE FROM authz.usage_keys AS k
-        WHERE k.workspace_id = take.workspace_id AND k.key = take.key AND k.expires_at <= moment;
-        -- Waits for a twin that holds other counters than we do; then what it was told is our answer.
-        INSERT INTO authz.usage_keys AS k
-            (workspace_id, key, fingerprint, decision_id, answer, taken, resource, reservation, expires_at)
-        VALUES (
-            take.workspace_id,
-            take.key,
-            take.fingerprint,
-            take.decision_id,
-            told,
-            CASE WHEN ttl_s IS NULL THEN authz.charges_of(meters, wanted, starts) ELSE '{}' END,
-            take.resource,
-            take.reservation,
-            forget_at + interval '24 hours'
-        )
-        ON CONFLICT ON CONSTRAINT usage_keys_pkey DO NOTHING;
-        EXIT WHEN FOUND;
-    END LOOP;
-
-    FOR i IN 1..many LOOP
-        CONTINUE WHEN wanted[i] = 0;
-        IF ttl_s IS NOT NULL THEN
-            DELETE FROM authz.usage_holds AS h
-            WHERE h.workspace_id = take.workspace_id AND h.meter = meters[i] AND h.expires_at <= moment;
-            INSERT INTO authz.usage_holds (workspace_id, meter, reservation, amount, period_start, expires_at)
-            VALUES (take.workspace_id, meters[i], take.reservation, wanted[i], starts[i], ends_at);
-        ELSE
-            PERFORM authz.charge(
-                workspace_id, meters[i], starts[i], wanted[i], CASE WHEN late THEN 'commit' ELSE 'consume' END,
-                user_id, action, resource, decision_id, moment
-            );
-            IF levels[i] AND resource IS NOT NULL THEN
-                INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
-                VALUES (take.workspace_id, meters[i], take.resource, wanted[i], take.decision_id, take.revision);
+        FOR i IN 1..cardinality(meters) LOOP
+            CONTINUE WHEN wanted[i] = 0;
+            UPDATE authz.workspace_usage AS u
+            SET used = used_now[i], period_start = starts[i], held_until = greatest(u.held_until, ends_at)
+            WHERE u.workspace_id = take.workspace_id AND u.meter = meters[i];
+            IF ttl_s IS NOT NULL THEN
+                DELETE FROM authz.usage_holds AS h
+                WHERE h.workspace_id = take.workspace_id AND h.meter = meters[i] AND h.expires_at <= moment;
+                INSERT INTO authz.usage_holds (workspace_id, meter, reservation, amount, period_start, expires_at)
+                VALUES (take.workspace_id, meters[i], take.reservation, wanted[i], starts[i], ends_at);
+                CONTINUE;
             END IF;
+            INSERT INTO authz.usage_ledger
+                (workspace_id, at, meter, period_start, amount, kind, user_id, action, resource, decision_id)
+            VALUES (
+                take.workspace_id,
+                moment,
+                meters[i],
+                starts[i],
+                wanted[i],
+                CASE WHEN late THEN 'commit' ELSE 'consume' END,
+                take.user_id,
+                take.action,
+                take.resource,
+                take.decision_id
+            );
+            IF resource IS NOT NULL THEN
+                INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
+                SELECT take.workspace_id, t.name, take.resource, wanted[i], take.decision_id, take.revision
+                FROM authz.meters AS t
+                WHERE t.name = meters[i] AND t.kind = 'level';
+            END IF;
+        END LOOP;
+        IF ttl_s IS NOT NULL THEN
+            INSERT INTO authz.usage_reservations
+                (workspace_id, id, user_id, action, resource, amounts, expires_at, key, decision_id, revision)
+            VALUES (
+                take.workspace_id,
+                take.reservation,
+                take.user_id,
+                take.action,
+                take.resource,
+                authz.amounts_of(meters, wanted),
+                ends_at,
+                take.key,
+                take.decision_id,
+                take.revision
+            );
+        ELSIF late THEN
+            PERFORM authz.settle(workspace_id, reservation, authz.amounts_of(meters, amounts), meters, wanted, starts);
         END IF;
-        UPDATE authz.workspace_usage AS u
-        SET used = used_now[i], period_start = starts[i], held_until = greatest(u.held_until, ends_at)
-        WHERE u.workspace_id = take.workspace_id AND u.meter = meters[i];
-    END LOOP;
+        RETURN json_build_object('outcome', 'taken', 'answer', told);
+    END;
 
-    IF ttl_s IS NOT NULL THEN
-        INSERT INTO authz.usage_reservations
-            (workspace_id, id, user_id, action, resource, amounts, expires_at, key, decision_id, revision)
-        VALUES (
-            take.workspace_id,
-            take.reservation,
-            take.user_id,
-            take.action,
-            take.resource,
-            authz.amounts_of(meters, wanted),
-            ends_at,
-            take.key,
-            take.decision_id,
-            take.revision
-        );
-    ELSIF late THEN
-        PERFORM authz.settle(
-            workspace_id, reservation, authz.amounts_of(meters, amounts), authz.charges_of(meters, wanted, starts)
-        );
+    IF made <> '{}' THEN
+        DELETE FROM authz.workspace_usage AS u WHERE u.workspace_id = take.workspace_id AND u.meter = ANY (made);
     END IF;
-    RETURN json_build_object('outcome', 'taken', 'answer', told);
+    RETURN outcome;
 END;
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION authz.tidy()
+CREATE OR REPLACE FUNCTION authz.tidy(at_most integer)
  RETURNS bigint
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     gone bigint;
     total bigint;
 BEGIN
-    DELETE FROM authz.usage_keys AS k WHERE k.expires_at < now();
+    -- What somebody has locked is in use: it is left for the next time, and nobody waits.
+    DELETE FROM authz.usage_keys AS k
+    WHERE (k.workspace_id, k.key) IN (
+        SELECT e.workspace_id, e.key FROM authz.usage_keys AS e
+        WHERE e.expires_at < now() LIMIT at_most FOR UPDATE SKIP LOCKED
+    );
     GET DIAGNOSTICS total = ROW_COUNT;
-    DELETE FROM authz.usage_holds AS h WHERE h.expires_at < now();
+    DELETE FROM authz.usage_holds AS h
+    WHERE (h.workspace_id, h.meter, h.reservation) IN (
+        SELECT e.workspace_id, e.meter, e.reservation FROM authz.usage_holds AS e
+        WHERE e.expires_at < now() LIMIT at_most FOR UPDATE SKIP LOCKED
+    );
     GET DIAGNOSTICS gone = ROW_COUNT;
     total := total + gone;
-    DELETE FROM authz.usage_reservations AS r WHERE r.expires_at < now() - interval '30 days';
+    DELETE FROM authz.usage_reservations AS r
+    WHERE (r.workspace_id, r.id) IN (
+        SELECT e.workspace_id, e.id FROM authz.usage_reservations AS e
+        WHERE e.expires_at < now() - interval '30 days' LIMIT at_most FOR UPDATE SKIP LOCKED
+    );
     GET DIAGNOSTICS gone = ROW_COUNT;
     RETURN total + gone;
 END;
@@ -2586,7 +2703,7 @@ $function$
 CREATE OR REPLACE FUNCTION authz.workspace_id_of(workspace text)
  RETURNS uuid
  LANGUAGE sql
- STABLE SECURITY DEFINER
+ STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 BEGIN ATOMIC
  SELECT w.id

@@ -45,7 +45,7 @@ def rows(url: str, query: str, *params: object) -> list[tuple[Any, ...]]:
     """Empty too for what answers no rows."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(query.encode(), params or None)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 @pytest.fixture(scope="session")

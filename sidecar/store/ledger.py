@@ -175,9 +175,11 @@ class PostgresLedger:
         )
 
     def _found(self, query: Query, params: Sequence[str | bytes | None], deadline: float) -> Any:  # noqa: ANN401 - JSON
-        encoded = [each.encode() if isinstance(each, str) else each for each in params]
         try:
+            encoded = [_encoded(each) for each in params]
             answer = self._connections.answer(query, encoded, deadline=deadline)
+        except UnicodeError as error:
+            raise BadQuestion("the request has text that no database can hold") from error
         except Refused as refused:
             if refused.sqlstate in _CONTENDED:
                 raise UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}") from refused
@@ -291,6 +293,15 @@ def _in_words(amounts: Mapping[str, int]) -> str:
 
 def _misread(found: object, error: Exception) -> FactsMisread:
     return FactsMisread(f"the ledger outside its contract: {error!r} in {found}")
+
+
+def _encoded(param: str | bytes | None) -> bytes | None:
+    """UnicodeError for what would be cut off at a NUL, and then could be the name of something else."""
+    if isinstance(param, str):
+        if "\0" in param:
+            raise UnicodeError("NUL")
+        return param.encode()
+    return param
 
 
 def _text(number: int | None) -> str | None:

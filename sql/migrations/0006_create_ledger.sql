@@ -35,14 +35,15 @@ CREATE TABLE authz.usage_keys (
     fingerprint text NOT NULL, -- of user, action, mode, amounts, resource
     decision_id text NOT NULL,
     answer jsonb NOT NULL, -- what the first asker was told, and a repeat is told again
-    taken jsonb NOT NULL, -- meter: [amount, period_start]; of a reservation, what was committed of it
+    meters text[] NOT NULL, -- what was taken: of each
+    amounts bigint[], -- how much; NULL: reserved, and not committed
+    starts timestamptz[] NOT NULL, -- in which period
     resource text,
     reservation text,
     given_back jsonb, -- what was refunded of it; NULL: nothing yet
     expires_at timestamptz NOT NULL,
     CONSTRAINT usage_keys_pkey PRIMARY KEY (workspace_id, key)
 );
-CREATE INDEX usage_keys_expires_at_idx ON authz.usage_keys (expires_at); -- for tidy
 COMMENT ON TABLE authz.usage_keys IS
     'Idempotency keys of what was taken, until the period ends and a day; denials are not remembered.';
 
@@ -76,7 +77,6 @@ CREATE TABLE authz.usage_reservations (
     CONSTRAINT usage_reservations_state_check CHECK (state IN ('held', 'committed', 'released')),
     CONSTRAINT usage_reservations_committed_check CHECK ((state = 'committed') = (committed IS NOT NULL))
 );
-CREATE INDEX usage_reservations_expires_at_idx ON authz.usage_reservations (expires_at); -- for tidy
 
 CREATE TABLE authz.usage_holds (
     workspace_id uuid NOT NULL,

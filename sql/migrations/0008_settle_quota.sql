@@ -2,7 +2,7 @@
 
 CREATE FUNCTION authz.counters_locked(workspace_id uuid, meters text[])
 RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql VOLATILE SET search_path = ''
 AS $$
 BEGIN
     PERFORM FROM authz.workspace_usage AS u
@@ -13,21 +13,48 @@ END;
 $$;
 REVOKE ALL ON FUNCTION authz.counters_locked FROM PUBLIC;
 
-CREATE FUNCTION authz.move_usage(workspace_id uuid, meter text, period_start timestamptz, amount bigint)
+CREATE FUNCTION authz.move_usage(
+    workspace_id uuid,
+    meter text,
+    period_start timestamptz,
+    amount bigint, -- negative: given back
+    kind text,
+    decision_id text,
+    user_id text DEFAULT NULL,
+    action text DEFAULT NULL,
+    resource text DEFAULT NULL
+)
 RETURNS void
-LANGUAGE sql VOLATILE
-BEGIN ATOMIC
+LANGUAGE plpgsql VOLATILE SET search_path = ''
+AS $$
+BEGIN
     -- A period that is over lives in the ledger alone.
     UPDATE authz.workspace_usage AS u SET used = u.used + move_usage.amount
     WHERE u.workspace_id = move_usage.workspace_id
       AND u.meter = move_usage.meter
       AND u.period_start = move_usage.period_start;
+    INSERT INTO authz.usage_ledger
+        (workspace_id, at, meter, period_start, amount, kind, user_id, action, resource, decision_id)
+    VALUES (
+        move_usage.workspace_id,
+        clock_timestamp(),
+        move_usage.meter,
+        move_usage.period_start,
+        move_usage.amount,
+        move_usage.kind,
+        move_usage.user_id,
+        move_usage.action,
+        move_usage.resource,
+        move_usage.decision_id
+    );
 END;
+$$;
+COMMENT ON FUNCTION authz.move_usage IS 'The counter and its ledger, in one: for who holds the lock of the counter.';
 REVOKE ALL ON FUNCTION authz.move_usage FROM PUBLIC;
 
 CREATE FUNCTION authz.reservation_now(reservation authz.usage_reservations, replayed boolean)
 RETURNS json
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql VOLATILE SET search_path = ''
 AS $$
 BEGIN
     RETURN json_build_object(
@@ -49,17 +76,18 @@ REVOKE ALL ON FUNCTION authz.reservation_now FROM PUBLIC;
 
 CREATE FUNCTION authz.commit_reservation(reservation text, amounts jsonb)
 RETURNS json
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' SET enable_seqscan = off
 AS $$
 DECLARE
     held authz.usage_reservations;
     meters text[];
     wanted jsonb;
     above text[];
-    moment timestamptz;
     hold record;
     taken bigint;
-    charges jsonb := '{}';
+    charged text[] := '{}';
+    amounts_charged bigint[] := '{}';
+    starts timestamptz[] := '{}';
 BEGIN
     SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = commit_reservation.reservation FOR UPDATE;
     IF NOT FOUND THEN
@@ -84,8 +112,7 @@ BEGIN
     END IF;
 
     PERFORM authz.counters_locked(held.workspace_id, meters);
-    moment := clock_timestamp();
-    IF held.expires_at <= moment THEN
+    IF held.expires_at <= clock_timestamp() THEN -- after the locks: whoever saw it expired has its room
         RETURN json_build_object(
             'outcome', 'expired', 'workspace_id', held.workspace_id, 'user', held.user_id, 'action', held.action,
             'resource', held.resource, 'amounts', wanted
@@ -103,16 +130,21 @@ BEGIN
             INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
             VALUES (held.workspace_id, hold.meter, held.resource, taken, held.decision_id, held.revision)
             ON CONFLICT ON CONSTRAINT usage_resources_pkey DO NOTHING;
-            CONTINUE WHEN NOT FOUND; -- somebody has made it meanwhile: to make it twice is to make it once
+            IF NOT FOUND THEN
+                taken := 0; -- somebody has made it meanwhile: to make it twice is to make it once
+            END IF;
         END IF;
-        PERFORM authz.move_usage(held.workspace_id, hold.meter, hold.period_start, taken);
-        PERFORM authz.charge(
-            held.workspace_id, hold.meter, hold.period_start, taken, 'commit',
-            held.user_id, held.action, held.resource, held.decision_id, moment
-        );
-        charges := charges || jsonb_build_object(hold.meter, jsonb_build_array(taken, hold.period_start));
+        IF taken > 0 THEN
+            PERFORM authz.move_usage(
+                held.workspace_id, hold.meter, hold.period_start, taken, 'commit',
+                held.decision_id, held.user_id, held.action, held.resource
+            );
+        END IF;
+        charged := charged || hold.meter;
+        amounts_charged := amounts_charged || taken;
+        starts := starts || hold.period_start;
     END LOOP;
-    PERFORM authz.settle(held.workspace_id, held.id, wanted, charges);
+    PERFORM authz.settle(held.workspace_id, held.id, wanted, charged, amounts_charged, starts);
     held.state := 'committed';
     held.committed := wanted;
     RETURN authz.reservation_now(held, false);
@@ -125,7 +157,7 @@ GRANT EXECUTE ON FUNCTION authz.commit_reservation TO authz_sidecar;
 
 CREATE FUNCTION authz.release_reservation(reservation text)
 RETURNS json
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' SET enable_seqscan = off
 AS $$
 DECLARE
     held authz.usage_reservations;
@@ -139,9 +171,7 @@ BEGIN
     END IF;
     again := held.state = 'released';
     IF NOT again THEN
-        PERFORM authz.counters_locked(
-            held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts))
-        );
+        PERFORM authz.counters_locked(held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts)));
         DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = held.workspace_id AND h.reservation = held.id;
         UPDATE authz.usage_reservations AS r SET state = 'released'
         WHERE r.workspace_id = held.workspace_id AND r.id = held.id
@@ -156,7 +186,7 @@ GRANT EXECUTE ON FUNCTION authz.release_reservation TO authz_sidecar;
 
 CREATE FUNCTION authz.workspace_id_of(workspace text)
 RETURNS uuid
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = ''
+LANGUAGE sql STABLE SET search_path = ''
 BEGIN ATOMIC
     SELECT w.id
     FROM authz.workspaces AS w
@@ -170,16 +200,9 @@ END;
 COMMENT ON FUNCTION authz.workspace_id_of IS 'By UUID or slug; NULL if there is none.';
 REVOKE ALL ON FUNCTION authz.workspace_id_of FROM PUBLIC;
 
-CREATE FUNCTION authz.amounts_in(charges jsonb)
-RETURNS jsonb
-LANGUAGE sql IMMUTABLE
-RETURN (SELECT COALESCE(jsonb_object_agg(c.key, c.value -> 0), '{}') FROM jsonb_each(charges) AS c);
-COMMENT ON FUNCTION authz.amounts_in IS 'meter: amount, of meter: [amount, period_start].';
-REVOKE ALL ON FUNCTION authz.amounts_in FROM PUBLIC;
-
 CREATE FUNCTION authz.let_go(of_workspace uuid, of_meter text, of_resource text, by_decision text, amount bigint)
 RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql VOLATILE SET search_path = ''
 AS $$
 BEGIN
     IF of_resource IS NULL OR NOT EXISTS (
@@ -199,19 +222,19 @@ BEGIN
     RETURN FOUND;
 END;
 $$;
-COMMENT ON FUNCTION authz.let_go IS 'False where the resource was given back by its name before: then nothing is left to refund.';
+COMMENT ON FUNCTION authz.let_go IS 'False where the resource was given back by its name before: nothing is left to refund.';
 REVOKE ALL ON FUNCTION authz.let_go FROM PUBLIC;
 
 CREATE FUNCTION authz.refund(workspace text, key text, amounts jsonb)
 RETURNS json
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' SET enable_seqscan = off
 AS $$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
     known authz.usage_keys;
     taken jsonb;
     wanted jsonb;
-    moment timestamptz;
+    again boolean := true;
     part record;
 BEGIN
     IF of_workspace IS NULL THEN
@@ -228,7 +251,7 @@ BEGIN
         WHERE r.workspace_id = of_workspace AND r.id = known.reservation
         FOR UPDATE;
     END IF;
-    PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT jsonb_object_keys(known.answer -> 'quota')));
+    PERFORM authz.counters_locked(of_workspace, known.meters);
     SELECT k.* INTO known
     FROM authz.usage_keys AS k
     WHERE k.workspace_id = of_workspace AND k.key = refund.key
@@ -236,11 +259,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN '{"outcome": "unknown"}';
     END IF;
-    moment := clock_timestamp();
-    taken := authz.amounts_in(known.taken);
+    taken := CASE WHEN known.amounts IS NULL THEN '{}' ELSE authz.amounts_of(known.meters, known.amounts) END;
     wanted := COALESCE(refund.amounts, known.given_back, taken);
-    IF (known.reservation IS NOT NULL AND taken = '{}')
-        OR (known.given_back IS NOT NULL AND known.given_back <> wanted)
+    IF known.amounts IS NULL
+        OR known.given_back <> wanted
         OR EXISTS (
             SELECT FROM jsonb_each(wanted) AS w
             WHERE NOT taken ? w.key OR w.value::bigint > (taken ->> w.key)::bigint
@@ -251,28 +273,26 @@ BEGIN
 
     IF known.given_back IS NULL THEN
         FOR part IN
-            SELECT w.key AS meter, w.value::bigint AS amount, (known.taken -> w.key ->> 1)::timestamptz AS start
-            FROM jsonb_each(wanted) AS w
-            WHERE w.value::bigint > 0
-            ORDER BY w.key COLLATE "C"
+            SELECT k.meter, k.start, (wanted ->> k.meter)::bigint AS amount
+            FROM unnest(known.meters, known.starts) AS k (meter, start)
+            WHERE (wanted ->> k.meter)::bigint > 0
         LOOP
-            CONTINUE WHEN NOT authz.let_go(
-                of_workspace, part.meter, known.resource, known.decision_id, part.amount
-            );
-            PERFORM authz.move_usage(of_workspace, part.meter, part.start, -part.amount);
-            PERFORM authz.charge(
-                of_workspace, part.meter, part.start, -part.amount, 'release',
-                NULL, NULL, known.resource, known.decision_id, moment
-            );
+            IF authz.let_go(of_workspace, part.meter, known.resource, known.decision_id, part.amount) THEN
+                again := false;
+                PERFORM authz.move_usage(
+                    of_workspace, part.meter, part.start, -part.amount, 'release',
+                    known.decision_id, resource => known.resource
+                );
+            END IF;
         END LOOP;
         UPDATE authz.usage_keys AS k SET given_back = wanted
         WHERE k.workspace_id = of_workspace AND k.key = refund.key;
     END IF;
     RETURN json_build_object(
         'outcome', 'given_back',
-        'replayed', known.given_back IS NOT NULL,
+        'replayed', again,
         'released', wanted,
-        'now', authz.quota_now(of_workspace, ARRAY(SELECT jsonb_object_keys(taken)))
+        'now', authz.quota_now(of_workspace, known.meters)
     );
 END;
 $$;
@@ -283,7 +303,7 @@ GRANT EXECUTE ON FUNCTION authz.refund TO authz_sidecar;
 
 CREATE FUNCTION authz.release_resource(workspace text, meter text, resource text)
 RETURNS json
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' SET enable_seqscan = off
 AS $$
 DECLARE
     of_workspace CONSTANT uuid := authz.workspace_id_of(workspace);
@@ -299,10 +319,8 @@ BEGIN
       AND r.resource = release_resource.resource
     RETURNING r.amount, r.decision_id INTO gone;
     IF FOUND THEN
-        PERFORM authz.move_usage(of_workspace, meter, '-infinity', -gone.amount);
-        PERFORM authz.charge(
-            of_workspace, meter, '-infinity', -gone.amount, 'release',
-            NULL, NULL, resource, gone.decision_id, clock_timestamp()
+        PERFORM authz.move_usage(
+            of_workspace, meter, '-infinity', -gone.amount, 'release', gone.decision_id, resource => resource
         );
     END IF;
     RETURN json_build_object(
@@ -316,108 +334,3 @@ $$;
 COMMENT ON FUNCTION authz.release_resource IS 'A level is given back by the name of the thing; twice is once.';
 REVOKE ALL ON FUNCTION authz.release_resource FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.release_resource TO authz_sidecar;
-
-CREATE FUNCTION authz.recount(in_workspace uuid, fix boolean)
-RETURNS TABLE (meter text, counted bigint, in_ledger bigint)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
-AS $$
-DECLARE
-    counter record;
-BEGIN
-    -- The counters of one workspace are locked for as long as it takes to add them up.
-    FOR counter IN
-        SELECT u.meter, u.period_start, u.used
-        FROM authz.workspace_usage AS u
-        WHERE u.workspace_id = in_workspace
-        ORDER BY u.meter
-        FOR UPDATE
-    LOOP
-        meter := counter.meter;
-        counted := counter.used;
-        SELECT COALESCE(sum(l.amount), 0) INTO in_ledger
-        FROM authz.usage_ledger AS l
-        WHERE l.workspace_id = in_workspace AND l.meter = counter.meter AND l.period_start = counter.period_start;
-        CONTINUE WHEN counted = in_ledger;
-        IF fix THEN
-            UPDATE authz.workspace_usage AS u SET used = greatest(in_ledger, 0)
-            WHERE u.workspace_id = in_workspace AND u.meter = counter.meter;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
-END;
-$$;
-COMMENT ON FUNCTION authz.recount IS 'The counters that are not the sum of their ledger; *fix* makes them so. Call it one by one.';
-REVOKE ALL ON FUNCTION authz.recount FROM PUBLIC;
-
-CREATE FUNCTION authz.tidy()
-RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
-AS $$
-DECLARE
-    gone bigint;
-    total bigint;
-BEGIN
-    DELETE FROM authz.usage_keys AS k WHERE k.expires_at < now();
-    GET DIAGNOSTICS total = ROW_COUNT;
-    DELETE FROM authz.usage_holds AS h WHERE h.expires_at < now();
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    total := total + gone;
-    DELETE FROM authz.usage_reservations AS r WHERE r.expires_at < now() - interval '30 days';
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    RETURN total + gone;
-END;
-$$;
-COMMENT ON FUNCTION authz.tidy IS
-    'Removes what no answer depends on: expired keys and holds, and reservations that ended a month ago. How many.';
-REVOKE ALL ON FUNCTION authz.tidy FROM PUBLIC;
-
-CREATE FUNCTION authz.set_usage(workspace_id uuid, meters text[], used bigint[])
-RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
-AS $$
-DECLARE
-    of_workspace CONSTANT uuid := workspace_id;
-    counter record;
-    before bigint;
-BEGIN
-    -- As many counters as there are, all of them: what is not named has used nothing.
-    PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT t.name FROM authz.meters AS t));
-    DELETE FROM authz.usage_keys AS k WHERE k.workspace_id = of_workspace;
-    DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = of_workspace;
-    DELETE FROM authz.usage_resources AS r WHERE r.workspace_id = of_workspace;
-    DELETE FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace;
-    FOR counter IN
-        SELECT
-            t.name AS meter,
-            lower(authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), clock_timestamp())) AS start,
-            COALESCE(given.used, 0) AS used
-        FROM authz.workspaces AS w
-        CROSS JOIN authz.meters AS t
-        LEFT JOIN unnest(set_usage.meters, set_usage.used) AS given (meter, used) ON given.meter = t.name
-        WHERE w.id = of_workspace AND t.kind <> 'members'
-        ORDER BY t.name
-    LOOP
-        SELECT COALESCE(sum(l.amount), 0) INTO before
-        FROM authz.usage_ledger AS l
-        WHERE l.workspace_id = of_workspace AND l.meter = counter.meter AND l.period_start = counter.start;
-        IF before <> counter.used THEN
-            PERFORM authz.charge(
-                of_workspace, counter.meter, counter.start, counter.used - before, 'adjust',
-                NULL, NULL, NULL, NULL, clock_timestamp()
-            );
-        END IF;
-        IF counter.used = 0 THEN
-            DELETE FROM authz.workspace_usage AS u
-            WHERE u.workspace_id = of_workspace AND u.meter = counter.meter;
-        ELSE
-            INSERT INTO authz.workspace_usage AS u (workspace_id, meter, period_start, used)
-            VALUES (of_workspace, counter.meter, counter.start, counter.used)
-            ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO UPDATE
-            SET period_start = excluded.period_start, used = excluded.used, held_until = NULL;
-        END IF;
-    END LOOP;
-END;
-$$;
-COMMENT ON FUNCTION authz.set_usage IS
-    'As an operator or a world file says it; what was reserved, and the keys of what was taken, are forgotten.';
-REVOKE ALL ON FUNCTION authz.set_usage FROM PUBLIC;

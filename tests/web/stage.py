@@ -23,7 +23,8 @@ from sidecar.web.authzen_workspaces import Workspaces
 from sidecar.web.callers import Caller, Callers
 from sidecar.web.endpoint import Readiness, Service
 from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
-from tests.fakes import FactsInMemory, LedgerInMemory, NoPeople
+from tests.fakes import FactsInMemory, NoPeople
+from tests.ledger_in_memory import LedgerInMemory
 from tests.values import WORKSPACE_ID, some_facts, the_catalog
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         WorkspacesOf(),
         Lines(),
     )
-    ledger = LedgerInMemory(facts)
+    ledger = LedgerInMemory(facts, catalog=catalog)
     measured = MeasuredEngine(engine, metrics=metrics, trace=trace)
     authorizer = Authorizer(
         catalog=catalog,

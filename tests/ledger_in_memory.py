@@ -1,0 +1,297 @@
+"""A ledger without a database: it passes the contract tests of the real one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from sidecar.errors import (
+    BadQuestion,
+    CommitExceedsReservation,
+    IdempotencyKeyReused,
+    RefundExceedsUse,
+    ReservationSettled,
+    UnknownIdempotencyKey,
+    UnknownReservation,
+    UnknownWorkspace,
+)
+from sidecar.model import Quota, Reservation, Usage
+from sidecar.taking import (
+    Expired,
+    GivenBack,
+    Made,
+    NoRoom,
+    Repeated,
+    Settlement,
+    Taken,
+    Unsettled,
+    UsageNow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from uuid import UUID
+
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.errors import DependencyError
+    from sidecar.model import Facts
+    from sidecar.taking import Taking
+    from tests.fakes import FactsInMemory
+
+
+@dataclass(slots=True, kw_only=True)
+class _Key:
+    fingerprint: str
+    told: Repeated
+    taken: dict[str, int] | None  # None: reserved, and not committed
+    resource: str | None
+    given_back: dict[str, int] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Hold:
+    taking: Taking
+    reservation: Reservation
+    state: Literal["held", "expired", "committed", "released"] = "held"
+    committed: dict[str, int] = field(default_factory=dict)
+
+
+class LedgerInMemory:
+    """A Ledger over the facts of *store*, for one caller at a time. *outage* is as FactsInMemory's.
+
+    It has no clock: a reservation ends when a test says `expire`, and no period ever does.
+    """
+
+    def __init__(self, store: FactsInMemory, *, catalog: Catalog) -> None:
+        self._store = store
+        self._meters = catalog.meters
+        self._keys: dict[tuple[UUID, str | None], _Key] = {}
+        self._holds: dict[str | None, _Hold] = {}
+        self._made: dict[tuple[UUID, str, str | None], tuple[int, str, str]] = {}
+        self.outage: DependencyError | None = None
+
+    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
+        late = self._holds[taking.reservation] if taking.reservation and taking.ttl_s is None else None
+        if late and late.state not in {"held", "expired"}:
+            return Unsettled.SETTLED
+        facts = self._of_member(taking.workspace_id, taking.user)
+        if facts is None or facts.version != taking.facts_version:
+            return Unsettled.STALE
+        if not late and (known := self.repeated(taking, deadline=deadline)) is not None:
+            return known
+
+        wanted = {meter: 0 if self._exists(taking, meter) else n for meter, n in taking.amounts.items()}
+        limits = {**taking.limits, **{m: n for m, n in facts.limit_overrides.items() if m in taking.limits}}
+        for meter, amount in wanted.items():
+            limit, usage = limits[meter], facts.usage[meter]
+            if amount and limit is not None and usage.used + usage.reserved + amount > limit:
+                return NoRoom(facts=facts)
+        reservation = None
+        if taking.ttl_s is not None and taking.reservation is not None:
+            self._move(taking.workspace_id, wanted, reserved=1)
+            ends_at = facts.at + timedelta(seconds=taking.ttl_s)
+            reservation = Reservation(id=taking.reservation, expires_at=ends_at, amounts=wanted)
+            self._holds[reservation.id] = _Hold(taking=taking, reservation=reservation)
+        else:
+            self._use(taking, wanted)
+        if late:
+            self._settle(late, dict(taking.amounts), wanted)
+        usage_after = self._any_member(taking.workspace_id).usage
+        quota = {
+            meter: Quota(
+                limit=limits[meter], used=used.used, reserved=used.reserved, resets_at=used.resets_at
+            )
+            for meter, used in usage_after.items()
+            if meter in wanted
+        }
+        if taking.key and not late:
+            told = Repeated(
+                decision_id=taking.decision_id,
+                revision=taking.revision,
+                role=taking.role,
+                plan=taking.plan,
+                message=taking.message,
+                quota=quota,
+                reservation=reservation,
+                at=facts.at,
+            )
+            self._keys[taking.workspace_id, taking.key] = _Key(
+                fingerprint=taking.fingerprint,
+                told=told,
+                taken=None if reservation else wanted,
+                resource=taking.resource,
+            )
+        return Taken(quota=quota, reservation=reservation, at=facts.at)
+
+    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
+        self._answers()
+        if known := self._keys.get((taking.workspace_id, taking.key)):
+            if known.fingerprint != taking.fingerprint:
+                raise IdempotencyKeyReused
+            return known.told
+        levels = [meter for meter in sorted(taking.amounts) if self._meters[meter].kind == "level"]
+        if not levels or not all(self._exists(taking, meter) for meter in levels):
+            return None
+        _, decision_id, revision = self._made[taking.workspace_id, levels[0], taking.resource]
+        now = self._now(taking.workspace_id, taking.amounts)
+        return Made(decision_id=decision_id, revision=revision, now=now)
+
+    def commit(
+        self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> Settlement | Expired:
+        hold = self._hold(reservation)
+        held, taking = hold.reservation.amounts, hold.taking
+        wanted = {**held, **(amounts or {})}
+        if wanted.keys() != held.keys():
+            raise BadQuestion("an amount of a meter that is not reserved", code="meter_not_taken")
+        if hold.state == "committed" and hold.committed == wanted:
+            return self._settlement(hold, replayed=True)
+        if hold.state in {"committed", "released"}:
+            raise ReservationSettled(hold.state)
+        if any(wanted[meter] > held[meter] for meter in wanted):
+            raise CommitExceedsReservation("more than is reserved")
+        if hold.state == "expired":
+            return Expired(
+                workspace_id=taking.workspace_id,
+                user=taking.user,
+                action=taking.action,
+                resource=taking.resource,
+                amounts=wanted,
+            )
+        self._move(taking.workspace_id, held, reserved=-1)
+        charged = {meter: 0 if self._exists(taking, meter) else n for meter, n in wanted.items()}
+        self._use(taking, charged)
+        self._settle(hold, wanted, charged)
+        return self._settlement(hold, replayed=False)
+
+    def release(self, reservation: str, /, *, deadline: float) -> Settlement:
+        hold = self._hold(reservation)
+        if hold.state == "committed":
+            raise ReservationSettled(hold.state)
+        replayed = hold.state == "released"
+        if hold.state == "held":
+            self._move(hold.taking.workspace_id, hold.reservation.amounts, reserved=-1)
+        hold.state = "released"
+        return self._settlement(hold, replayed=replayed)
+
+    def expire(self, reservation: str) -> None:
+        hold = self._hold(reservation)
+        self._move(hold.taking.workspace_id, hold.reservation.amounts, reserved=-1)
+        hold.state = "expired"
+
+    def refund(
+        self, workspace: str, key: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> GivenBack:
+        workspace_id = self._workspace(workspace)
+        known = self._keys.get((workspace_id, key))
+        if known is None:
+            raise UnknownIdempotencyKey("nothing was taken under this key")
+        wanted = dict(amounts or known.given_back or known.taken or {})
+        if (
+            known.taken is None
+            or (known.given_back is not None and known.given_back != wanted)
+            or any(amount > known.taken.get(meter, 0) for meter, amount in wanted.items())
+        ):
+            raise RefundExceedsUse("more than was taken, or not for the first time")
+        gone = {
+            meter: amount
+            for meter, amount in wanted.items()
+            if known.given_back is None
+            and self._let_go(workspace_id, meter, known.resource, known.told.decision_id, amount)
+        }
+        self._move(workspace_id, gone, used=-1)
+        known.given_back = wanted
+        return GivenBack(
+            released=wanted, now=self._now(workspace_id, known.taken), replayed=not any(gone.values())
+        )
+
+    def release_resource(self, workspace: str, meter: str, resource: str, /, *, deadline: float) -> GivenBack:
+        workspace_id = self._workspace(workspace)
+        amount, *_ = self._made.pop((workspace_id, meter, resource), (0, "", ""))
+        self._move(workspace_id, {meter: amount}, used=-1)
+        return GivenBack(released={meter: amount}, now=self._now(workspace_id, [meter]), replayed=not amount)
+
+    def _use(self, taking: Taking, wanted: Mapping[str, int]) -> None:
+        self._move(taking.workspace_id, wanted, used=1)
+        for meter, amount in wanted.items():
+            if amount and taking.resource and self._meters[meter].kind == "level":
+                made = amount, taking.decision_id, taking.revision
+                self._made[taking.workspace_id, meter, taking.resource] = made
+
+    def _settle(self, hold: _Hold, committed: dict[str, int], charged: dict[str, int]) -> None:
+        hold.state, hold.committed = "committed", committed
+        if known := self._keys.get((hold.taking.workspace_id, hold.taking.key)):
+            known.taken = charged
+
+    def _let_go(
+        self, workspace_id: UUID, meter: str, resource: str | None, decision_id: str, amount: int
+    ) -> bool:
+        if resource is None or self._meters[meter].kind != "level":
+            return True
+        there, made_by, revision = self._made.get((workspace_id, meter, resource), (0, "", ""))
+        if made_by != decision_id:
+            return False
+        self._made[workspace_id, meter, resource] = there - amount, made_by, revision
+        if there <= amount:
+            del self._made[workspace_id, meter, resource]
+        return True
+
+    def _exists(self, taking: Taking, meter: str) -> bool:
+        return (taking.workspace_id, meter, taking.resource) in self._made
+
+    def _hold(self, reservation: str) -> _Hold:
+        self._answers()
+        if reservation not in self._holds:
+            raise UnknownReservation("there is no reservation of this id")
+        return self._holds[reservation]
+
+    def _settlement(self, hold: _Hold, *, replayed: bool) -> Settlement:
+        return Settlement(
+            reservation=hold.reservation,
+            state="committed" if hold.state == "committed" else "released",
+            committed=hold.committed if hold.state == "committed" else None,
+            now=self._now(hold.taking.workspace_id, hold.reservation.amounts),
+            replayed=replayed,
+        )
+
+    def _answers(self) -> None:
+        if self.outage is not None:
+            raise self.outage
+
+    def _now(self, workspace_id: UUID, meters: Iterable[str]) -> UsageNow:
+        facts = self._any_member(workspace_id)
+        return UsageNow(
+            plan=facts.plan,
+            limit_overrides=facts.limit_overrides,
+            usage={meter: facts.usage[meter] for meter in meters},
+        )
+
+    def _workspace(self, workspace: str) -> UUID:
+        self._answers()
+        for facts in self._store.members.values():
+            if workspace in {facts.slug, str(facts.workspace_id)}:
+                return facts.workspace_id
+        raise UnknownWorkspace(f'workspace "{workspace}" does not exist')
+
+    def _of_member(self, workspace_id: UUID, user: str) -> Facts | None:
+        members = self._store.members.items()
+        return next((f for (who, _), f in members if who == user and f.workspace_id == workspace_id), None)
+
+    def _any_member(self, workspace_id: UUID) -> Facts:
+        return next(facts for facts in self._store.members.values() if facts.workspace_id == workspace_id)
+
+    def _move(
+        self, workspace_id: UUID, amounts: Mapping[str, int], *, used: int = 0, reserved: int = 0
+    ) -> None:
+        usage = dict(self._any_member(workspace_id).usage)
+        for meter, amount in amounts.items():
+            before = usage[meter]
+            usage[meter] = Usage(
+                used=before.used + amount * used,
+                reserved=before.reserved + amount * reserved,
+                resets_at=before.resets_at,
+            )
+        for member, each in self._store.members.items():
+            if each.workspace_id == workspace_id:
+                self._store.members[member] = replace(each, usage=usage)
