@@ -2609,34 +2609,44 @@ END;
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION authz.tidy(at_most integer)
+CREATE OR REPLACE FUNCTION authz.tidy(from_page bigint, pages bigint)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
+    -- A part of each table at a time, as it lies on the disk: an index by date would cost each use of quota more.
+    low CONSTANT tid := format('(%s,0)', from_page);
+    high CONSTANT tid := format('(%s,0)', from_page + pages);
     gone bigint;
     total bigint;
 BEGIN
+    IF from_page * current_setting('block_size')::bigint >= greatest(
+        pg_relation_size('authz.usage_keys'),
+        pg_relation_size('authz.usage_holds'),
+        pg_relation_size('authz.usage_reservations')
+    ) THEN
+        RETURN NULL;
+    END IF;
     -- What somebody has locked is in use: it is left for the next time, and nobody waits.
-    DELETE FROM authz.usage_keys AS k
-    WHERE (k.workspace_id, k.key) IN (
-        SELECT e.workspace_id, e.key FROM authz.usage_keys AS e
-        WHERE e.expires_at < now() LIMIT at_most FOR UPDATE SKIP LOCKED
-    );
+    DELETE FROM authz.usage_keys AS k WHERE k.ctid = ANY (ARRAY(
+        SELECT e.ctid FROM authz.usage_keys AS e
+        WHERE e.ctid >= low AND e.ctid < high AND e.expires_at < now()
+        FOR UPDATE SKIP LOCKED
+    ));
     GET DIAGNOSTICS total = ROW_COUNT;
-    DELETE FROM authz.usage_holds AS h
-    WHERE (h.workspace_id, h.meter, h.reservation) IN (
-        SELECT e.workspace_id, e.meter, e.reservation FROM authz.usage_holds AS e
-        WHERE e.expires_at < now() LIMIT at_most FOR UPDATE SKIP LOCKED
-    );
+    DELETE FROM authz.usage_holds AS h WHERE h.ctid = ANY (ARRAY(
+        SELECT e.ctid FROM authz.usage_holds AS e
+        WHERE e.ctid >= low AND e.ctid < high AND e.expires_at < now()
+        FOR UPDATE SKIP LOCKED
+    ));
     GET DIAGNOSTICS gone = ROW_COUNT;
     total := total + gone;
-    DELETE FROM authz.usage_reservations AS r
-    WHERE (r.workspace_id, r.id) IN (
-        SELECT e.workspace_id, e.id FROM authz.usage_reservations AS e
-        WHERE e.expires_at < now() - interval '30 days' LIMIT at_most FOR UPDATE SKIP LOCKED
-    );
+    DELETE FROM authz.usage_reservations AS r WHERE r.ctid = ANY (ARRAY(
+        SELECT e.ctid FROM authz.usage_reservations AS e
+        WHERE e.ctid >= low AND e.ctid < high AND e.expires_at < now() - interval '30 days'
+        FOR UPDATE SKIP LOCKED
+    ));
     GET DIAGNOSTICS gone = ROW_COUNT;
     RETURN total + gone;
 END;

@@ -117,7 +117,7 @@ BEGIN
         'SELECT authz.set_usage(gen_random_uuid(), ''{}'', ''{}'')',
         'SELECT authz.recount(gen_random_uuid())',
         'SELECT authz.miscounts(gen_random_uuid())',
-        'SELECT authz.tidy(1)',
+        'SELECT authz.tidy(0, 1)',
         'TRUNCATE authz.workspace_features',
         'SELECT authz.create_default_workspace(''eve'', NULL)',
         'SELECT FROM authz.outbox',

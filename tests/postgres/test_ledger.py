@@ -647,6 +647,21 @@ def test_what_no_database_can_hold_is_refused_and_never_cut_off(database_url, st
     stage.release(named)
 
 
+def test_whatever_is_not_taken_leaves_no_counter_behind(database_url, store):
+    stage = InPostgres(database_url, store)
+    stage.take(amounts={"scenarios": 1}, key="k")
+    stale = stage.taking()
+    stage.change()
+
+    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
+    assert stage.ledger.take(stale, deadline=FAR_AWAY) is Unsettled.STALE
+    with pytest.raises(IdempotencyKeyReused):
+        stage.take(key="k", fingerprint="g")
+    assert rows(
+        database_url, "SELECT meter FROM authz.workspace_usage WHERE workspace_id = %s", stage.id
+    ) == [("scenarios",)]
+
+
 def test_a_meter_that_the_database_counts_itself_cannot_be_taken(database_url, store):
     stage = InPostgres(database_url, store)
 

@@ -1,0 +1,72 @@
+"""What an operator runs now and then: counters are compared with their ledger, and what is over is removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID
+
+from sidecar.store.migrate import owner_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WORKSPACES_AT_ONCE = 500
+_PAGES_AT_ONCE = 1_000  # of a table: 8 MB
+_NO_ID = UUID(int=0)  # before all others
+
+MISCOUNTS = """
+    SELECT w.id, w.slug, m.kind, m.meter, m.resource, m.counted, m.expected
+    FROM (SELECT id, slug FROM authz.workspaces WHERE id > %s ORDER BY id LIMIT %s) AS w
+    LEFT JOIN LATERAL authz.miscounts(w.id) AS m ON true
+    ORDER BY w.id, m.kind, m.meter, m.resource
+"""
+RECOUNT = "SELECT authz.recount(%s)"
+TIDY = "SELECT authz.tidy(%s, %s)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miscount:
+    """*counted* is what the database goes by, *expected* what ledger or memberships add up to."""
+
+    workspace: str
+    kind: Literal["counter", "resource", "members"]
+    meter: str | None
+    resource: str | None
+    counted: int
+    expected: int
+
+
+def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
+    """Workspace by workspace, as they are found; with *fix* each is put right before it is told.
+
+    Nobody waits while it looks: counter and ledger are read in one moment. Interrupted as owner_connection.
+    """
+    with owner_connection(url) as connection:
+        last = _NO_ID
+        while page := connection.execute(MISCOUNTS, (last, _WORKSPACES_AT_ONCE)).fetchall():
+            wrong = [row for row in page if row[2] is not None]
+            for id_ in dict.fromkeys(row[0] for row in wrong) if fix else ():
+                connection.execute(RECOUNT, (id_,))
+            for _, workspace, kind, meter, resource, counted, expected in wrong:
+                yield Miscount(
+                    workspace=workspace,
+                    kind=kind,
+                    meter=meter,
+                    resource=resource,
+                    counted=counted,
+                    expected=expected,
+                )
+            last = page[-1][0]
+
+
+def tidied(url: str, /) -> int:
+    """How many rows were removed. Each transaction is short, and passes over what is in use."""
+    total = page = 0
+    with owner_connection(url) as connection:
+        while True:
+            (removed,) = connection.execute(TIDY, (page, _PAGES_AT_ONCE)).fetchone() or (None,)
+            if removed is None:
+                return total
+            total += removed
+            page += _PAGES_AT_ONCE
