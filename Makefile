@@ -15,7 +15,7 @@ example: .venv/run.stamp
 	@exec $(BIN)/python -m examples.roleplay --sidecar http://127.0.0.1:$(PORT) --data-dir $(DATA)
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 venv: .venv/test.stamp
 

@@ -43,6 +43,6 @@ def sidecar(database: str, opa: ScriptedOpa, tmp_path_factory: pytest.TempPathFa
     folder: Path = tmp_path_factory.mktemp("sidecar")
     # A deadline that no busy test machine misses: that it is kept is tested where it is set.
     with serving(folder, database_url=database, opa_url=opa.url, deadline_ms=5_000) as sidecar:
-        if not sidecar.until(sidecar.all_are_warm, within_s=30):
+        if not sidecar.until(sidecar.is_ready, within_s=30):
             raise AssertionError(f"not ready:\n{sidecar.said}")
         yield sidecar

@@ -22,7 +22,10 @@ _BOOTS_WITHIN_S = 20
 
 
 class Sidecar:
-    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, folder: Path, *, workers: int = 1
+    ) -> None:
+        self.workers = workers
         self.process = process
         self.port = port
         self.folder = folder
@@ -83,12 +86,9 @@ class Sidecar:
         return False
 
     def is_ready(self) -> bool:
+        """Every worker, and not only the one that happens to answer."""
         status: int = self.request("GET", "/readyz")[0]
-        return status == 200
-
-    def all_are_warm(self, workers: int = 2) -> bool:
-        """Not only the one that happens to answer."""
-        return self.said.count("ready: revision") >= workers
+        return status == 200 and self.said.count("ready: revision") >= self.workers
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -125,7 +125,7 @@ def serving(
         process = subprocess.Popen(
             [sys.executable, "-m", "sidecar", "serve"], env=environment(chosen), stdout=stdout, stderr=stderr
         )
-    sidecar = Sidecar(process, port, folder)
+    sidecar = Sidecar(process, port, folder, workers=int(str(chosen["workers"])))
     try:
         if alive and not sidecar.until(
             lambda: sidecar.request("GET", "/healthz")[0] == 200, within_s=_BOOTS_WITHIN_S

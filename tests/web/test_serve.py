@@ -324,7 +324,7 @@ def test_all_workers_count_together(tmp_path, database, opa):
     with serving(
         tmp_path, database_url=database, opa_url=opa.url, tokens=tokens, deadline_ms=5_000
     ) as sidecar:
-        assert sidecar.until(sidecar.all_are_warm)
+        assert sidecar.until(sidecar.is_ready)
         for _ in range(40):
             assert sidecar.request("POST", "/v1/authorize", QUESTION, headers=headers)[0] == 200
 
@@ -378,7 +378,7 @@ class Load:
 
 def test_a_stop_finishes_what_has_begun(tmp_path, database, opa):
     with serving(tmp_path, database_url=database, opa_url=opa.url, deadline_ms=5_000) as sidecar:
-        assert sidecar.until(sidecar.all_are_warm)
+        assert sidecar.until(sidecar.is_ready)
         with Load(sidecar) as load:
             sleep(1)
             sidecar.signal(signal.SIGTERM)
@@ -394,7 +394,7 @@ def test_a_reload_takes_up_new_plans_and_loses_no_request(tmp_path, fresh_databa
     shutil.copy(shipped("plans.yaml"), plans)
     settings = {"database_url": fresh_database_url, "opa_url": opa.url, "plans": plans, "deadline_ms": 5_000}
     with serving(tmp_path, **settings) as sidecar:
-        assert sidecar.until(sidecar.all_are_warm)
+        assert sidecar.until(sidecar.is_ready)
         plans.write_text(plans.read_text().replace("price: 149", "price: 150"))
         new = compiled_at(plans, shipped("policies")).revision
         with Load(sidecar) as load:
