@@ -158,7 +158,9 @@ def test_a_status_that_does_not_exist_is_refused(store, workspace):
         store.set_status(workspace, "frozen", actor="ops", deadline=FAR_AWAY)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "186ad6e7-dbb8-446a-b136-35e2b0bd3df9", "", "'", "%s", "ä", "\ud800", "x" * 5_000])
+@pytest.mark.parametrize(
+    "name", ["nowhere", "186ad6e7-dbb8-446a-b136-35e2b0bd3df9", "", "'", "%s", "ä", "\ud800", "x" * 5_000]
+)
 def test_a_workspace_that_does_not_exist(store, name):
     with pytest.raises((UnknownWorkspace, BadQuestion)) as unknown:
         set_plan(store, name, "team")
