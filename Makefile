@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8080
 DATA ?= .sidecar/dev
 BIN := .venv/bin
+JOBS ?= 2 # test files at a time; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
 .PHONY: run example test venv check bench clean
@@ -15,7 +16,7 @@ example: .venv/run.stamp
 	@exec $(BIN)/python -m examples.roleplay --sidecar http://127.0.0.1:$(PORT) --data-dir $(DATA)
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n $(strip $(JOBS)) --dist loadfile
 
 venv: .venv/test.stamp
 

@@ -1,4 +1,4 @@
-"""What an operator runs now and then: counters are compared with their ledger, what is over is removed."""
+"""What an operator runs now and then: counters are compared with their ledger; what is over is removed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ BEGIN
     IF (SELECT c.used FROM naive.counters AS c WHERE c.workspace = check_then_act.workspace) + amount > at_most THEN
         RETURN false;
     END IF;
-    PERFORM pg_sleep(0.01); -- what a round trip to the application takes
+    PERFORM pg_sleep(0.2); -- a round trip to the application
     UPDATE naive.counters AS c SET used = c.used + amount WHERE c.workspace = check_then_act.workspace;
     RETURN true;
 END;
@@ -60,7 +60,7 @@ BEGIN
     ) THEN
         RETURN;
     END IF;
-    PERFORM pg_sleep(0.01); -- ditto
+    PERFORM pg_sleep(0.2); -- ditto
     UPDATE naive.counters AS c SET used = c.used + amount WHERE c.workspace = key_looked_up_first.workspace;
     INSERT INTO naive.keys VALUES (workspace, key) ON CONFLICT DO NOTHING;
 END;
