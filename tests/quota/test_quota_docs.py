@@ -29,7 +29,8 @@ def examples():
 
 
 def test_every_example_is_answered_as_the_document_says():
-    stage, ids = a_stage(MEMBERS), {}
+    stage = a_stage(MEMBERS)
+    ids: dict[str, str] = {}
     found = list(examples())
 
     for sent, written in found:
