@@ -152,7 +152,7 @@ def at_once(many: int, act: Callable[[int], Any]) -> list[Any]:
 
 
 def while_others(many: int, act: Callable[[], Any], meanwhile: Callable[[], Any]) -> list[Any]:
-    """*act*, once, while *many* do *meanwhile* all the time. What *act* answered, then what each heard last."""
+    """*act*, once, while *many* do *meanwhile* all the time. What it answered, and what each heard last."""
     over = threading.Event()
 
     def one(number: int) -> Any:
