@@ -406,8 +406,8 @@ DECLARE
     amounts_charged bigint[] := '{}';
     starts timestamptz[] := '{}';
 BEGIN
-    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = commit_reservation.reservation FOR UPDATE;
-    IF NOT FOUND THEN
+    held := authz.reservation_locked(reservation);
+    IF held.id IS NULL THEN
         RETURN '{"outcome": "unknown"}';
     END IF;
     meters := ARRAY(SELECT m FROM jsonb_object_keys(held.amounts) AS m ORDER BY m COLLATE "C");
@@ -428,7 +428,6 @@ BEGIN
         RETURN json_build_object('outcome', 'exceeds', 'meters', above, 'amounts', held.amounts);
     END IF;
 
-    PERFORM authz.counters_locked(held.workspace_id, meters);
     IF held.expires_at <= clock_timestamp() THEN -- after the locks: whoever saw it expired has its room
         RETURN json_build_object(
             'outcome', 'expired', 'workspace_id', held.workspace_id, 'user', held.user_id, 'action', held.action,
@@ -827,11 +826,11 @@ CREATE OR REPLACE FUNCTION authz.forget_usage()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    DELETE FROM authz.usage_ledger AS l USING old_rows AS o WHERE l.workspace_id = o.id;
-    DELETE FROM authz.usage_keys AS k USING old_rows AS o WHERE k.workspace_id = o.id;
-    DELETE FROM authz.usage_resources AS r USING old_rows AS o WHERE r.workspace_id = o.id;
     DELETE FROM authz.usage_reservations AS r USING old_rows AS o WHERE r.workspace_id = o.id;
     DELETE FROM authz.usage_holds AS h USING old_rows AS o WHERE h.workspace_id = o.id;
+    DELETE FROM authz.usage_keys AS k USING old_rows AS o WHERE k.workspace_id = o.id;
+    DELETE FROM authz.usage_resources AS r USING old_rows AS o WHERE r.workspace_id = o.id;
+    DELETE FROM authz.usage_ledger AS l USING old_rows AS o WHERE l.workspace_id = o.id;
     RETURN NULL;
 END;
 $function$
@@ -847,8 +846,8 @@ DECLARE
     left_ids uuid[];
     ownerless_ids uuid[];
 BEGIN
-    -- Of a workspace that will go its reservations and counters come first, since whoever takes quota holds them when he
-    -- locks the workspace.
+    -- Of a workspace that will go its counters come first, since whoever takes quota holds them when he locks the
+    -- workspace.
     SELECT array_agg(m.workspace_id) INTO left_ids
     FROM authz.workspace_memberships AS m
     WHERE m.user_id = ANY (users)
@@ -856,8 +855,6 @@ BEGIN
           SELECT FROM authz.workspace_memberships AS o
           WHERE o.workspace_id = m.workspace_id AND o.user_id <> ALL (users)
       );
-    PERFORM FROM authz.usage_reservations AS r WHERE r.workspace_id = ANY (left_ids)
-    ORDER BY r.workspace_id, r.id FOR UPDATE;
     PERFORM FROM authz.workspace_usage AS u WHERE u.workspace_id = ANY (left_ids)
     ORDER BY u.workspace_id, u.meter FOR UPDATE;
     -- Whoever joins, leaves or moves ownership in one of them waits, or we wait for him; in the order of their ids, so
@@ -1750,18 +1747,11 @@ CREATE OR REPLACE FUNCTION authz.recount(of_workspace uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    meters CONSTANT text[] := ARRAY(SELECT DISTINCT m.meter FROM authz.miscounts(of_workspace) AS m WHERE m.meter IS NOT NULL);
     wrong record;
 BEGIN
-    -- Every counter has its row, so that it can be locked; then what is wrong is looked for again.
-    INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
-    SELECT of_workspace, m, '-infinity', 0 FROM unnest(meters) AS m ORDER BY m
-    ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
-    PERFORM authz.counters_locked(of_workspace, meters);
+    PERFORM authz.usage_locked(of_workspace);
     PERFORM FROM authz.workspaces AS w WHERE w.id = of_workspace FOR NO KEY UPDATE;
-    FOR wrong IN
-        SELECT m.* FROM authz.miscounts(of_workspace) AS m WHERE m.meter IS NULL OR m.meter = ANY (meters)
-    LOOP
+    FOR wrong IN SELECT m.* FROM authz.miscounts(of_workspace) AS m LOOP
         IF wrong.kind = 'counter' THEN
             UPDATE authz.workspace_usage AS u
             SET used = greatest(wrong.expected, 0), period_start = wrong.period_start
@@ -1810,12 +1800,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN '{"outcome": "unknown"}';
     END IF;
-    IF known.reservation IS NOT NULL THEN -- a commit may be under way: it comes first, or waits
-        PERFORM FROM authz.usage_reservations AS r
-        WHERE r.workspace_id = of_workspace AND r.id = known.reservation
-        FOR UPDATE;
-    END IF;
-    PERFORM authz.counters_locked(of_workspace, known.meters);
+    PERFORM authz.counters_locked(of_workspace, known.meters); -- a commit that is under way comes first, or waits
     SELECT k.* INTO known
     FROM authz.usage_keys AS k
     WHERE k.workspace_id = of_workspace AND k.key = refund.key
@@ -1873,15 +1858,14 @@ DECLARE
     held authz.usage_reservations;
     again boolean;
 BEGIN
-    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = release_reservation.reservation FOR UPDATE;
-    IF NOT FOUND THEN
+    held := authz.reservation_locked(reservation);
+    IF held.id IS NULL THEN
         RETURN '{"outcome": "unknown"}';
     ELSIF held.state = 'committed' THEN
         RETURN '{"outcome": "committed"}';
     END IF;
     again := held.state = 'released';
     IF NOT again THEN
-        PERFORM authz.counters_locked(held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts)));
         DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = held.workspace_id AND h.reservation = held.id;
         UPDATE authz.usage_reservations AS r SET state = 'released'
         WHERE r.workspace_id = held.workspace_id AND r.id = held.id
@@ -2012,6 +1996,23 @@ CREATE OR REPLACE FUNCTION authz.repeated(workspace_id uuid, meters text[], reso
 AS $function$
 BEGIN
     RETURN authz.repeat_of(workspace_id, meters, resource, key, fingerprint, clock_timestamp());
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.reservation_locked(reservation text)
+ RETURNS authz.usage_reservations
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held authz.usage_reservations;
+BEGIN
+    -- What it holds never changes, so that the counters can be locked before it.
+    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = reservation_locked.reservation;
+    PERFORM authz.counters_locked(held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts)));
+    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = reservation_locked.reservation FOR UPDATE;
+    RETURN held;
 END;
 $function$
 ;
@@ -2278,12 +2279,10 @@ DECLARE
     counter record;
     before bigint;
 BEGIN
-    PERFORM FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace ORDER BY r.id FOR UPDATE;
-    -- As many counters as there are, all of them: what is not named has used nothing.
-    PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT t.name FROM authz.meters AS t));
-    DELETE FROM authz.usage_keys AS k WHERE k.workspace_id = of_workspace;
-    DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = of_workspace;
+    PERFORM authz.usage_locked(of_workspace); -- all of it: what is not named has used nothing
     DELETE FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace;
+    DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = of_workspace;
+    DELETE FROM authz.usage_keys AS k WHERE k.workspace_id = of_workspace;
     WITH gone AS (
         DELETE FROM authz.usage_resources AS r WHERE r.workspace_id = of_workspace
         RETURNING r.meter, r.resource, r.amount
@@ -2406,15 +2405,6 @@ DECLARE
 BEGIN
     <<untaken>>
     BEGIN
-        IF late THEN
-            PERFORM FROM authz.usage_reservations AS r
-            WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
-            FOR UPDATE;
-            IF NOT FOUND THEN
-                outcome := '{"outcome": "settled"}'; -- somebody was faster
-                EXIT untaken;
-            END IF;
-        END IF;
         FOR i IN 1..cardinality(meters) LOOP
             LOOP
                 SELECT u.period_start, u.used, u.held_until INTO counter
@@ -2438,6 +2428,15 @@ BEGIN
             used_now[i] := counter.used;
             held_until_now[i] := counter.held_until;
         END LOOP;
+        IF late THEN
+            PERFORM FROM authz.usage_reservations AS r
+            WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
+            FOR UPDATE;
+            IF NOT FOUND THEN
+                outcome := '{"outcome": "settled"}'; -- somebody was faster
+                EXIT untaken;
+            END IF;
+        END IF;
         SELECT w.facts_version, w.subscribed_at INTO workspace
         FROM authz.workspaces AS w
         WHERE w.id = take.workspace_id
@@ -2675,6 +2674,27 @@ BEGIN
         RAISE EXCEPTION 'user % is not in workspace %', user_id, workspace_id USING ERRCODE = 'AZ010';
     END IF;
     RETURN json_build_array(authz.member_of(workspace_id, user_id), authz.member_of(workspace_id, former));
+END;
+$function$
+;
+
+CREATE OR REPLACE FUNCTION authz.usage_locked(of_workspace uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    meters CONSTANT text[] := ARRAY(
+        SELECT t.name FROM authz.meters AS t WHERE t.kind <> 'members'
+        UNION
+        SELECT u.meter FROM authz.workspace_usage AS u WHERE u.workspace_id = of_workspace
+    );
+BEGIN
+    -- Every counter has its row, so that it can be locked.
+    INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
+    SELECT of_workspace, m, '-infinity', 0 FROM unnest(meters) AS m ORDER BY m COLLATE "C"
+    ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
+    PERFORM authz.counters_locked(of_workspace, meters);
 END;
 $function$
 ;

@@ -34,6 +34,7 @@ DECLARED = """
 HAS_CATALOG = "SELECT to_regclass('authz.catalog') IS NOT NULL"
 LOCK = "SELECT pg_advisory_xact_lock(7022026)"  # as migrate: one at a time
 ACTING = "SELECT authz.acting_as('sidecar load', 'sql')"
+LOCK_USAGE = "SELECT authz.usage_locked(id) FROM authz.workspaces WHERE slug = %(slug)s"
 PUT_WORKSPACE = """
     INSERT INTO authz.workspaces (slug, name, plan_tier, status)
     VALUES (%(slug)s, %(name)s, %(plan)s, %(status)s)
@@ -234,6 +235,7 @@ def _check_counted(workspace: Fields, walk: Walk, *, counted: Collection[str]) -
 def _put(connection: psycopg.Connection, workspace: Mapping[str, Any]) -> None:
     row = {"name": workspace["slug"], "status": "active", **workspace}
     stated = {key: row[key] for key in ("slug", "name", "plan", "status")}
+    connection.execute(LOCK_USAGE, stated)  # in the order of locks: usage, then the workspace
     found = connection.execute(PUT_WORKSPACE, stated).fetchone()
     if found is None:
         raise TypeError("an upsert that updates returns its row")

@@ -1,8 +1,8 @@
 -- Quota: taken, reserved and given back in one call each, so that no two callers can have the same room.
 --
--- The order of locks, everywhere: a reservation, then the counters by meter, then the workspace. So no two calls
--- wait for each other in a circle. The workspace comes last: it is locked FOR SHARE, which many can hold at once,
--- and that costs much more than to be the only one; behind the counter's lock there mostly is only one.
+-- The order of locks, everywhere: the counters by meter, then a reservation, then the workspace, then the key. So no
+-- two calls wait for each other in a circle. The workspace is locked FOR SHARE, which many can hold at once, and that
+-- costs much more than to be the only one; behind the counter's lock there mostly is only one.
 --
 -- No foreign keys to workspaces here: each would lock the workspace once more for every row. Whoever takes holds that
 -- lock already; what is left when a workspace goes, a trigger removes.
@@ -95,11 +95,11 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''
 AS $$
 BEGIN
-    DELETE FROM authz.usage_ledger AS l USING old_rows AS o WHERE l.workspace_id = o.id;
-    DELETE FROM authz.usage_keys AS k USING old_rows AS o WHERE k.workspace_id = o.id;
-    DELETE FROM authz.usage_resources AS r USING old_rows AS o WHERE r.workspace_id = o.id;
     DELETE FROM authz.usage_reservations AS r USING old_rows AS o WHERE r.workspace_id = o.id;
     DELETE FROM authz.usage_holds AS h USING old_rows AS o WHERE h.workspace_id = o.id;
+    DELETE FROM authz.usage_keys AS k USING old_rows AS o WHERE k.workspace_id = o.id;
+    DELETE FROM authz.usage_resources AS r USING old_rows AS o WHERE r.workspace_id = o.id;
+    DELETE FROM authz.usage_ledger AS l USING old_rows AS o WHERE l.workspace_id = o.id;
     RETURN NULL;
 END;
 $$;

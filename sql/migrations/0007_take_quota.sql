@@ -141,15 +141,6 @@ DECLARE
 BEGIN
     <<untaken>>
     BEGIN
-        IF late THEN
-            PERFORM FROM authz.usage_reservations AS r
-            WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
-            FOR UPDATE;
-            IF NOT FOUND THEN
-                outcome := '{"outcome": "settled"}'; -- somebody was faster
-                EXIT untaken;
-            END IF;
-        END IF;
         FOR i IN 1..cardinality(meters) LOOP
             LOOP
                 SELECT u.period_start, u.used, u.held_until INTO counter
@@ -173,6 +164,15 @@ BEGIN
             used_now[i] := counter.used;
             held_until_now[i] := counter.held_until;
         END LOOP;
+        IF late THEN
+            PERFORM FROM authz.usage_reservations AS r
+            WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
+            FOR UPDATE;
+            IF NOT FOUND THEN
+                outcome := '{"outcome": "settled"}'; -- somebody was faster
+                EXIT untaken;
+            END IF;
+        END IF;
         SELECT w.facts_version, w.subscribed_at INTO workspace
         FROM authz.workspaces AS w
         WHERE w.id = take.workspace_id

@@ -74,6 +74,23 @@ END;
 $$;
 REVOKE ALL ON FUNCTION authz.reservation_now FROM PUBLIC;
 
+CREATE FUNCTION authz.reservation_locked(reservation text)
+RETURNS authz.usage_reservations
+LANGUAGE plpgsql VOLATILE SET search_path = ''
+AS $$
+DECLARE
+    held authz.usage_reservations;
+BEGIN
+    -- What it holds never changes, so that the counters can be locked before it.
+    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = reservation_locked.reservation;
+    PERFORM authz.counters_locked(held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts)));
+    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = reservation_locked.reservation FOR UPDATE;
+    RETURN held;
+END;
+$$;
+COMMENT ON FUNCTION authz.reservation_locked IS 'With its counters; all NULL if there is none.';
+REVOKE ALL ON FUNCTION authz.reservation_locked FROM PUBLIC;
+
 CREATE FUNCTION authz.commit_reservation(reservation text, amounts jsonb)
 RETURNS json
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' SET enable_seqscan = off
@@ -89,8 +106,8 @@ DECLARE
     amounts_charged bigint[] := '{}';
     starts timestamptz[] := '{}';
 BEGIN
-    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = commit_reservation.reservation FOR UPDATE;
-    IF NOT FOUND THEN
+    held := authz.reservation_locked(reservation);
+    IF held.id IS NULL THEN
         RETURN '{"outcome": "unknown"}';
     END IF;
     meters := ARRAY(SELECT m FROM jsonb_object_keys(held.amounts) AS m ORDER BY m COLLATE "C");
@@ -111,7 +128,6 @@ BEGIN
         RETURN json_build_object('outcome', 'exceeds', 'meters', above, 'amounts', held.amounts);
     END IF;
 
-    PERFORM authz.counters_locked(held.workspace_id, meters);
     IF held.expires_at <= clock_timestamp() THEN -- after the locks: whoever saw it expired has its room
         RETURN json_build_object(
             'outcome', 'expired', 'workspace_id', held.workspace_id, 'user', held.user_id, 'action', held.action,
@@ -163,15 +179,14 @@ DECLARE
     held authz.usage_reservations;
     again boolean;
 BEGIN
-    SELECT r.* INTO held FROM authz.usage_reservations AS r WHERE r.id = release_reservation.reservation FOR UPDATE;
-    IF NOT FOUND THEN
+    held := authz.reservation_locked(reservation);
+    IF held.id IS NULL THEN
         RETURN '{"outcome": "unknown"}';
     ELSIF held.state = 'committed' THEN
         RETURN '{"outcome": "committed"}';
     END IF;
     again := held.state = 'released';
     IF NOT again THEN
-        PERFORM authz.counters_locked(held.workspace_id, ARRAY(SELECT jsonb_object_keys(held.amounts)));
         DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = held.workspace_id AND h.reservation = held.id;
         UPDATE authz.usage_reservations AS r SET state = 'released'
         WHERE r.workspace_id = held.workspace_id AND r.id = held.id
@@ -246,12 +261,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN '{"outcome": "unknown"}';
     END IF;
-    IF known.reservation IS NOT NULL THEN -- a commit may be under way: it comes first, or waits
-        PERFORM FROM authz.usage_reservations AS r
-        WHERE r.workspace_id = of_workspace AND r.id = known.reservation
-        FOR UPDATE;
-    END IF;
-    PERFORM authz.counters_locked(of_workspace, known.meters);
+    PERFORM authz.counters_locked(of_workspace, known.meters); -- a commit that is under way comes first, or waits
     SELECT k.* INTO known
     FROM authz.usage_keys AS k
     WHERE k.workspace_id = of_workspace AND k.key = refund.key

@@ -28,8 +28,8 @@ DECLARE
     left_ids uuid[];
     ownerless_ids uuid[];
 BEGIN
-    -- Of a workspace that will go its reservations and counters come first, since whoever takes quota holds them when he
-    -- locks the workspace.
+    -- Of a workspace that will go its counters come first, since whoever takes quota holds them when he locks the
+    -- workspace.
     SELECT array_agg(m.workspace_id) INTO left_ids
     FROM authz.workspace_memberships AS m
     WHERE m.user_id = ANY (users)
@@ -37,8 +37,6 @@ BEGIN
           SELECT FROM authz.workspace_memberships AS o
           WHERE o.workspace_id = m.workspace_id AND o.user_id <> ALL (users)
       );
-    PERFORM FROM authz.usage_reservations AS r WHERE r.workspace_id = ANY (left_ids)
-    ORDER BY r.workspace_id, r.id FOR UPDATE;
     PERFORM FROM authz.workspace_usage AS u WHERE u.workspace_id = ANY (left_ids)
     ORDER BY u.workspace_id, u.meter FOR UPDATE;
     -- Whoever joins, leaves or moves ownership in one of them waits, or we wait for him; in the order of their ids, so

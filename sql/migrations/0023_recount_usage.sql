@@ -1,5 +1,27 @@
 -- What an operator does with the ledger: compare, correct, tidy up, and say what is used.
 
+CREATE FUNCTION authz.usage_locked(of_workspace uuid)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    meters CONSTANT text[] := ARRAY(
+        SELECT t.name FROM authz.meters AS t WHERE t.kind <> 'members'
+        UNION
+        SELECT u.meter FROM authz.workspace_usage AS u WHERE u.workspace_id = of_workspace
+    );
+BEGIN
+    -- Every counter has its row, so that it can be locked.
+    INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
+    SELECT of_workspace, m, '-infinity', 0 FROM unnest(meters) AS m ORDER BY m COLLATE "C"
+    ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
+    PERFORM authz.counters_locked(of_workspace, meters);
+END;
+$$;
+COMMENT ON FUNCTION authz.usage_locked IS
+    'For who is going to change or delete the workspace itself: its usage first, or he and who spends wait in a circle.';
+REVOKE ALL ON FUNCTION authz.usage_locked FROM PUBLIC;
+
 CREATE FUNCTION authz.miscounts(of_workspace uuid)
 RETURNS TABLE (kind text, meter text, resource text, counted bigint, expected bigint, period_start timestamptz)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -55,18 +77,11 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    meters CONSTANT text[] := ARRAY(SELECT DISTINCT m.meter FROM authz.miscounts(of_workspace) AS m WHERE m.meter IS NOT NULL);
     wrong record;
 BEGIN
-    -- Every counter has its row, so that it can be locked; then what is wrong is looked for again.
-    INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)
-    SELECT of_workspace, m, '-infinity', 0 FROM unnest(meters) AS m ORDER BY m
-    ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
-    PERFORM authz.counters_locked(of_workspace, meters);
+    PERFORM authz.usage_locked(of_workspace);
     PERFORM FROM authz.workspaces AS w WHERE w.id = of_workspace FOR NO KEY UPDATE;
-    FOR wrong IN
-        SELECT m.* FROM authz.miscounts(of_workspace) AS m WHERE m.meter IS NULL OR m.meter = ANY (meters)
-    LOOP
+    FOR wrong IN SELECT m.* FROM authz.miscounts(of_workspace) AS m LOOP
         IF wrong.kind = 'counter' THEN
             UPDATE authz.workspace_usage AS u
             SET used = greatest(wrong.expected, 0), period_start = wrong.period_start
@@ -146,12 +161,10 @@ DECLARE
     counter record;
     before bigint;
 BEGIN
-    PERFORM FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace ORDER BY r.id FOR UPDATE;
-    -- As many counters as there are, all of them: what is not named has used nothing.
-    PERFORM authz.counters_locked(of_workspace, ARRAY(SELECT t.name FROM authz.meters AS t));
-    DELETE FROM authz.usage_keys AS k WHERE k.workspace_id = of_workspace;
-    DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = of_workspace;
+    PERFORM authz.usage_locked(of_workspace); -- all of it: what is not named has used nothing
     DELETE FROM authz.usage_reservations AS r WHERE r.workspace_id = of_workspace;
+    DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = of_workspace;
+    DELETE FROM authz.usage_keys AS k WHERE k.workspace_id = of_workspace;
     WITH gone AS (
         DELETE FROM authz.usage_resources AS r WHERE r.workspace_id = of_workspace
         RETURNING r.meter, r.resource, r.amount

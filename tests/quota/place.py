@@ -151,6 +151,24 @@ def at_once(many: int, act: Callable[[int], Any]) -> list[Any]:
         return [future.exception() or future.result() for future in futures]
 
 
+def while_others(many: int, act: Callable[[], Any], meanwhile: Callable[[], Any]) -> list[Any]:
+    """*act*, once, while *many* do *meanwhile* all the time. What it answered, and what each heard last."""
+    over = threading.Event()
+
+    def one(number: int) -> Any:
+        if number == 0:
+            try:
+                return act()
+            finally:
+                over.set()
+        heard = None
+        while not over.is_set():
+            heard = meanwhile()
+        return heard
+
+    return at_once(1 + many, one)
+
+
 def together(*acts: Callable[[], Any]) -> list[Any]:
     """As at_once, of different acts."""
     return at_once(len(acts), lambda number: acts[number]())

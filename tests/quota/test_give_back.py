@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 from time import sleep
 
 import psycopg
 import pytest
 
-from sidecar.errors import BadQuestion, RefundExceedsUse, UnknownIdempotencyKey
-from tests.quota.place import at_once, together
+from sidecar.errors import BadQuestion, RefundExceedsUse, UnknownIdempotencyKey, UnknownReservation
+from tests.quota.place import at_once, together, while_others
 
 pytestmark = pytest.mark.postgres
 
@@ -165,21 +166,48 @@ def test_nobody_spends_after_he_was_removed(place):
 
 def test_a_change_of_plan_comes_through_while_many_spend(place):
     acme = place.workspace("endless")
-    over = threading.Event()
 
-    def act(number):
-        if number:
-            while not over.is_set():
-                place.ask("record", acme)
-            return None
+    def change():
         sleep(0.3)
         place.set_plan(acme, "small")
-        over.set()
         return place.ask("record", acme)
 
-    [answer, *_] = at_once(9, act)
+    [answer, *_] = while_others(8, change, partial(place.ask, "record", acme))
 
     assert (answer.allowed, answer.quota["minutes"].limit) == (False, 10)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM authz.workspaces WHERE id = %s",
+        "UPDATE authz.workspaces SET plan_tier = 'large' WHERE id = %s",
+        "SELECT authz.set_usage(%s, '{minutes}', '{5}')",
+    ],
+)
+def test_a_workspace_is_changed_whole_or_deleted_while_many_spend(place, change):
+    """Its usage is locked first: nobody waits in a circle, and who spends is answered, or is a stranger."""
+    acme = place.workspace("endless")
+    place.ask("record", acme)
+    reasons = []
+
+    def spend():
+        held = place.ask("record", acme, "reserve")
+        reasons.append(held.verdict.reason)
+        if held.allowed:
+            with suppress(UnknownReservation):
+                place.commit(held.reservation.id)
+
+    def change_it():
+        for _ in range(10):
+            with psycopg.connect(place.url) as connection:
+                connection.execute(
+                    "SELECT authz.usage_locked(id) FROM authz.workspaces WHERE id = %s", (acme.id,)
+                )
+                connection.execute(change, (acme.id,))
+
+    assert while_others(6, change_it, spend) == [None] * 7
+    assert set(reasons) <= {"granted", "not_a_member"}
 
 
 def test_whoever_may_not_make_a_thing_is_not_told_that_it_is_there(place):
