@@ -73,7 +73,7 @@ class Sidecar:
                 pass
             return received
 
-    def until(self, holds, *, within_s=15.0):
+    def until(self, holds, *, within_s=60.0):
         """Whether *holds* came true in time."""
         ending = monotonic() + within_s
         while monotonic() < ending:
