@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -195,8 +195,9 @@ def _refuse_taken(port: int) -> None:
 
 
 def _database(running: ExitStack, data_dir: Path) -> str:
-    if not (data_dir / "postgres" / "cluster").exists():
-        _say("making a database, once …")
+    with suppress(OSError):  # of a folder that cannot be entered; in a moment that is told in words
+        if not (data_dir / "postgres" / "cluster").exists():
+            _say("making a database, once …")
     return running.enter_context(EmbeddedPostgres(data_dir / "postgres")).url
 
 

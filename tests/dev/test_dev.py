@@ -309,7 +309,7 @@ def test_a_read_only_folder_is_one_line(tmp_path):
     folder.mkdir(mode=0o555)
     if AS_ROOT:
         tmp_path.chmod(0o755)
-        for parent in tmp_path.parents[:2]:
+        for parent in tmp_path.parents[:3]:
             parent.chmod(0o755)
 
     said = line_of_failure(folder / "dev", as_nobody=AS_ROOT)
