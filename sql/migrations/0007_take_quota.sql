@@ -12,14 +12,19 @@ DECLARE
     made record;
 BEGIN
     IF repeat_of.key IS NOT NULL THEN
-        SELECT k.fingerprint, k.decision_id, k.answer INTO known
+        SELECT k.fingerprint, k.decision_id, k.answer, k.at, k.quota, k.held INTO known
         FROM authz.usage_keys AS k
         WHERE k.workspace_id = repeat_of.workspace_id AND k.key = repeat_of.key AND k.expires_at > moment;
         IF known.fingerprint <> repeat_of.fingerprint THEN
             RETURN '{"outcome": "key_reused"}';
         ELSIF FOUND THEN
             RETURN json_build_object(
-                'outcome', 'repeated', 'decision_id', known.decision_id, 'answer', known.answer
+                'outcome', 'repeated',
+                'decision_id', known.decision_id,
+                'answer', known.answer,
+                'at', known.at,
+                'quota', known.quota,
+                'reservation', known.held
             );
         END IF;
     END IF;
@@ -112,7 +117,7 @@ CREATE FUNCTION authz.take(
     reservation text, -- the id of a new one; without ttl_s, of the one that is committed late
     decision_id text,
     revision text,
-    answer jsonb -- what a repeat is told again, but for the figures
+    answer json -- what a repeat is told again, but for the figures
 )
 RETURNS json
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
@@ -136,7 +141,7 @@ DECLARE
     room boolean := true;
     crossed boolean := false; -- a period has ended while we waited
     quota jsonb := '{}';
-    told jsonb;
+    held json;
     outcome json;
 BEGIN
     <<untaken>>
@@ -250,15 +255,14 @@ BEGIN
             EXIT untaken;
         END IF;
 
-        told := answer || jsonb_build_object('at', moment, 'quota', quota);
         IF ttl_s IS NOT NULL THEN
-            told := told || jsonb_build_object('reservation', jsonb_build_object(
+            held := json_build_object(
                 'id', reservation, 'expires_at', ends_at, 'amounts', authz.amounts_of(meters, wanted)
-            ));
+            );
         END IF;
         WHILE key IS NOT NULL AND NOT late LOOP
             INSERT INTO authz.usage_keys (
-                workspace_id, key, fingerprint, decision_id, answer,
+                workspace_id, key, fingerprint, decision_id, answer, at, quota, held,
                 meters, amounts, starts, resource, reservation, expires_at
             )
             VALUES (
@@ -266,7 +270,10 @@ BEGIN
                 take.key,
                 take.fingerprint,
                 take.decision_id,
-                told,
+                take.answer,
+                moment,
+                quota,
+                held,
                 take.meters,
                 CASE WHEN ttl_s IS NULL THEN wanted END,
                 starts,
@@ -333,7 +340,7 @@ BEGIN
         ELSIF late THEN
             PERFORM authz.settle(workspace_id, reservation, authz.amounts_of(meters, amounts), meters, wanted, starts);
         END IF;
-        RETURN json_build_object('outcome', 'taken', 'answer', told);
+        RETURN json_build_object('outcome', 'taken', 'at', moment, 'quota', quota, 'reservation', held);
     END;
 
     IF made <> '{}' THEN
