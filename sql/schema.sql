@@ -2389,6 +2389,7 @@ CREATE OR REPLACE FUNCTION authz.take(workspace_id uuid, facts_version bigint, u
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
 AS $function$
 DECLARE

@@ -121,7 +121,9 @@ CREATE FUNCTION authz.take(
 )
 RETURNS json
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
--- By index, whatever the statistics say: a plan that was made while a table was small must not scan it later.
+-- One plan a session, by index whatever the statistics say: one that was made while a table was small must not scan it
+-- when it has grown.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $$
 DECLARE
