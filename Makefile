@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 2 # test files at a time; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
-.PHONY: run example test venv check bench clean
+.PHONY: run example test venv check bench bench-race clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -31,6 +31,10 @@ check: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.quota
+
+bench-race: .venv/test.stamp
+	$(BIN)/python -m benchmarks.race --attempts $(or $(ATTEMPTS),1000000)
 
 clean:
 	rm -rf .venv .sidecar .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,7 +25,7 @@ class Figures:
 
 
 def wrk(url: str, *, connections: int, seconds: int, body: str, workspaces: int, token: str = "") -> Figures:
-    """*body* has three %d: workspace, number of the user in it, workspace."""
+    """*body* has three %d: workspace, number of the user in it, workspace; then maybe %s, for a new key."""
     environ = {"BENCH_WORKSPACES": str(workspaces), "BENCH_BODY": body}
     if token:
         environ["BENCH_TOKEN"] = token

@@ -1,7 +1,9 @@
 -- wrk asks about random members of the benchmark's world: w<n> has the users u<n>-0 … u<n>-4.
--- BENCH_BODY is the question with %d for the workspace, twice, and for the user's number.
+-- BENCH_BODY is the question with %d for the workspace, twice, and for the user's number; then, if it wants one, %s
+-- for a key that no other question has.
 local workspaces = tonumber(os.getenv("BENCH_WORKSPACES"))
 local template = os.getenv("BENCH_BODY")
+local began = os.time()
 local headers = { ["Content-Type"] = "application/json" }
 local token = os.getenv("BENCH_TOKEN")
 if token then
@@ -19,7 +21,9 @@ end
 
 function request()
   local workspace = math.random(0, workspaces - 1)
-  local body = string.format(template, workspace, math.random(0, 4), workspace)
+  asked = (asked or 0) + 1
+  local key = string.format("%d-%d-%d", began, seed, asked)
+  local body = string.format(template, workspace, math.random(0, 4), workspace, key)
   return wrk.format("POST", nil, headers, body)
 end
 

@@ -1,239 +1,214 @@
-"""How fast quota is taken, beside the bare guarded upsert; and whether a racing crowd can oversell it.
+"""What a consume costs: ours beside the guarded upsert that one would write, on one server, in one run.
 
-python -m benchmarks.quota [--seconds 5] [--attempts 1000000]
+    python -m benchmarks.quota [--seconds 2] [--rounds 5]
+
+In turns, each for some seconds, so that whatever else the machine does hits all alike; medians are compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import random
+import secrets
+import statistics
+import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid4
 
 import psycopg
 
+from benchmarks import world
+from benchmarks.load import wrk
+from benchmarks.run import machine, product, say
 from sidecar.catalog.load import compiled_at
 from sidecar.settings import shipped
+from sidecar.store.connections import Connections
 from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
-from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import NoRoom, Taken, Taking
+from sidecar.taking import Taken, Taking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from uuid import UUID
 
-    from sidecar.catalog.catalog import Catalog
+    from sidecar.catalog.compile import Compiled
 
-THREADS = 16
-PROCESSES = 4
-MANY = 1_000
-LIMIT = 10**9
-FOREVER = float("inf")
-WORKSPACES = """
-    INSERT INTO authz.workspaces (slug, name, plan_tier)
-    SELECT 'w' || n, 'w' || n, 'team' FROM generate_series(1, %s) AS n
-"""
-MEMBERS = """
-    INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
-    SELECT id, 'u', 'owner' FROM authz.workspaces
-"""
-IDS = "SELECT id, facts_version FROM authz.workspaces ORDER BY slug LIMIT %s"
-BARE_TABLE = """
-    CREATE TABLE bare (workspace_id uuid, meter text, used bigint NOT NULL, PRIMARY KEY (workspace_id, meter))
-    WITH (fillfactor = 70)
-"""
-# The room is guarded in both arms; nothing else is kept: no key, no ledger, no period, no version.
-BARE = """
-    INSERT INTO bare AS b (workspace_id, meter, used) SELECT %(id)s, 'minutes', 1 WHERE 1 <= %(limit)s
-    ON CONFLICT (workspace_id, meter) DO UPDATE SET used = b.used + 1 WHERE b.used + 1 <= %(limit)s
+RESULTS = Path(__file__).with_name("QUOTA.md")
+WORKSPACES = 1_000
+CLIENTS = (1, 8)
+LIMIT = 10**12
+BODY = (
+    '{"user": "u%d-%d", "workspace": "w%d", "action": "recording.start", "mode": "consume",'
+    ' "idempotency_key": "%s"}'
+)
+SCHEMA = (
+    """CREATE TABLE bare_usage (
+        workspace_id uuid, meter text, period_start timestamptz, used bigint NOT NULL,
+        PRIMARY KEY (workspace_id, meter, period_start)
+    ) WITH (fillfactor = 70)""",
+    "CREATE TABLE bare_keys (workspace_id uuid, key text, PRIMARY KEY (workspace_id, key))",
+    """INSERT INTO authz.workspace_features (workspace_id, kind, name, at_most)
+    SELECT id, 'limit', 'minutes', 1000000000000 FROM authz.workspaces""",
+)
+UPSERT = """
+    INSERT INTO bare_usage AS u (workspace_id, meter, period_start, used)
+    SELECT %(id)s, 'minutes', date_trunc('month', now(), 'UTC'), 1 WHERE 1 <= %(limit)s
+    ON CONFLICT (workspace_id, meter, period_start) DO UPDATE
+    SET used = u.used + excluded.used WHERE u.used + excluded.used <= %(limit)s
     RETURNING used
 """
-USED = "SELECT used FROM authz.workspace_usage WHERE workspace_id = %s"
-LEDGER = "SELECT sum(amount), count(*) FROM authz.usage_ledger WHERE workspace_id = %s"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    what: str
-    workspaces: int
-    per_second: float
-    of_bare: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
-    attempts: int
-    limit: int
-    allowed: int
-    used: int
-    in_ledger: int
-    seconds: float
-
-    @property
-    def oversold(self) -> int:
-        return max(0, self.used - self.limit)
-
-
-def taking(workspace: tuple[UUID, int], *, key: str | None, limit: int = LIMIT) -> Taking:
-    return Taking(
-        workspace_id=workspace[0],
-        facts_version=workspace[1],
-        user="u",
-        action="recording.start",
-        amounts={"minutes": 1},
-        limits={"minutes": limit},
-        resource=None,
-        key=key,
-        fingerprint="f" * 64,
-        ttl_s=None,
-        reservation=None,
-        decision_id="d" * 32,
-        revision="r" * 32,
-        role="owner",
-        plan="team",
-        message="Owner may perform recording.start.",
+UPSERT_WITH_KEY = """
+    WITH fresh AS (
+        INSERT INTO bare_keys VALUES (%(id)s, %(key)s) ON CONFLICT DO NOTHING RETURNING 1
     )
+    INSERT INTO bare_usage AS u (workspace_id, meter, period_start, used)
+    SELECT %(id)s, 'minutes', date_trunc('month', now(), 'UTC'), 1 FROM fresh WHERE 1 <= %(limit)s
+    ON CONFLICT (workspace_id, meter, period_start) DO UPDATE
+    SET used = u.used + excluded.used WHERE u.used + excluded.used <= %(limit)s
+    RETURNING used
+"""
 
 
-def rates(url: str, catalog: Catalog, *, seconds: float) -> Iterator[Rate]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(WORKSPACES.encode(), (MANY,))
-        connection.execute(MEMBERS.encode())
-        connection.execute(BARE_TABLE.encode())
-    for count in (1, MANY):
-        with psycopg.connect(url) as connection:
-            workspaces = connection.execute(IDS.encode(), (count,)).fetchall()
-        bare = _a_second(partial(_bare, url, workspaces), seconds)
-        yield Rate(what="bare guarded upsert, psycopg", workspaces=count, per_second=bare, of_bare=1)
-        store = PostgresFacts(url, catalog=catalog, pool_size=THREADS, lock_timeout_s=5)
-        store.open()
-        ledger = PostgresLedger(store.connections, catalog=catalog)
-        for what, keyed in (("consume with an idempotency key", True), ("consume without a key", False)):
-            found = _a_second(partial(_ours, ledger, workspaces, keyed=keyed), seconds)
-            yield Rate(what=what, workspaces=count, per_second=found, of_bare=found / bare)
-        store.close()
+IDS = """
+    SELECT id, facts_version FROM authz.workspaces WHERE slug ~ '^w[0-9]+$' ORDER BY slug <> 'w0'
+"""
 
 
-def _bare(url: str, workspaces: list[tuple[UUID, int]]) -> Callable[[int], None]:
-    connection = psycopg.connect(url, autocommit=True, prepare_threshold=1)
+def upsert(url: str, query: str) -> Callable[[tuple[UUID, int]], None]:
+    connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
 
-    def once(number: int) -> None:
-        id_ = workspaces[number % len(workspaces)][0]
-        connection.execute(BARE.encode(), {"id": id_, "limit": LIMIT}).fetchone()
+    def take(workspace: tuple[UUID, int]) -> None:
+        asked = {"id": workspace[0], "limit": LIMIT, "key": secrets.token_hex(16)}
+        if connection.execute(query, asked).fetchone() is None:
+            sys.exit("the upsert took nothing")
 
-    return once
-
-
-def _ours(
-    ledger: PostgresLedger, workspaces: list[tuple[UUID, int]], *, keyed: bool
-) -> Callable[[int], None]:
-    run = uuid4().hex
-
-    def once(number: int) -> None:
-        workspace = workspaces[number % len(workspaces)]
-        key = f"{run}-{number}" if keyed else None
-        outcome = ledger.take(taking(workspace, key=key), deadline=FOREVER)
-        if not isinstance(outcome, Taken):
-            raise TypeError(f"nothing was taken: {outcome}")
-
-    return once
+    return take
 
 
-def _a_second(caller: Callable[[], Callable[[int], None]], seconds: float) -> float:
-    """How often a second, of as many callers as there are threads, each with what *caller* makes."""
-    done = [0] * THREADS
-    ending = time.perf_counter() + seconds
+def ours(url: str, compiled: Compiled) -> Callable[[tuple[UUID, int]], None]:
+    connections = Connections(url, size=1, statement_timeout_s=10, lock_timeout_s=10)
+    connections.open()
+    ledger = PostgresLedger(connections, catalog=compiled.catalog)
 
-    def ask(place: int) -> None:
-        once, number = caller(), place * 7_919
+    def take(workspace: tuple[UUID, int]) -> None:
+        taking = Taking(
+            workspace_id=workspace[0],
+            facts_version=workspace[1],
+            user="u",
+            action="recording.start",
+            amounts={"minutes": 1},
+            limits={"minutes": 1_000},
+            resource=None,
+            key=secrets.token_hex(16),
+            fingerprint="f" * 64,
+            ttl_s=None,
+            reservation=None,
+            decision_id=secrets.token_hex(16),
+            revision=compiled.revision,
+            role="member",
+            plan="team",
+            message="Member may perform recording.start.",
+        )
+        if not isinstance(ledger.take(taking, deadline=time.monotonic() + 10), Taken):
+            sys.exit("the ledger took nothing")
+
+    return take
+
+
+def per_second(
+    begin: Callable[[], Callable[[tuple[UUID, int]], None]],
+    workspaces: list[tuple[UUID, int]],
+    *,
+    clients: int,
+    seconds: float,
+) -> float:
+    """By *clients* processes together, each with its own connection."""
+    context = get_context("fork")
+    gate, counts = context.Barrier(clients), context.SimpleQueue()
+
+    def run() -> None:
+        take, count = begin(), 0
+        take(random.choice(workspaces))  # noqa: S311 - any
+        gate.wait()
+        ending = time.perf_counter() + seconds
         while time.perf_counter() < ending:
-            once(number)
-            number += 1
-            done[place] += 1
+            take(random.choice(workspaces))  # noqa: S311 - any
+            count += 1
+        counts.put(count)
 
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(done) / seconds
-
-
-def race(url: str, catalog: Catalog, *, attempts: int) -> Race:
-    """Processes that all want the same room, half as much as they ask for."""
-    limit = attempts // 2
-    with psycopg.connect(url, autocommit=True) as connection:
-        [workspace] = connection.execute(IDS.encode(), (1,)).fetchall()
-        connection.execute(b"SELECT authz.set_usage(%s, '{}', '{}')", (workspace[0],))
-    began = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        each = [(url, workspace, limit, attempts // PROCESSES)] * PROCESSES
-        allowed = sum(pool.starmap(_attempts, each))
-    seconds = time.perf_counter() - began
-    with psycopg.connect(url) as connection:
-        (used,) = connection.execute(USED.encode(), (workspace[0],)).fetchone() or (0,)
-        in_ledger, _ = connection.execute(LEDGER.encode(), (workspace[0],)).fetchone() or (0, 0)
-    return Race(
-        attempts=attempts, limit=limit, allowed=allowed, used=used, in_ledger=int(in_ledger), seconds=seconds
-    )
+    processes = [context.Process(target=run) for _ in range(clients)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return sum(counts.get() for _ in processes) / seconds
 
 
-def _attempts(url: str, workspace: tuple[UUID, int], limit: int, attempts: int) -> int:
-    catalog = compiled_at(shipped("plans.yaml"), shipped("policies")).catalog
-    store = PostgresFacts(url, catalog=catalog, pool_size=1, lock_timeout_s=60, statement_timeout_s=60)
-    store.open()
-    ledger = PostgresLedger(store.connections, catalog=catalog)
-    wanted = taking(workspace, key=None, limit=limit)
-    allowed = 0
-    for number in range(attempts):
-        outcome = ledger.take(replace(wanted, decision_id=f"{number:032}"), deadline=FOREVER)
-        if not isinstance(outcome, Taken | NoRoom):
-            raise TypeError(f"neither yes nor no: {outcome}")
-        allowed += isinstance(outcome, Taken)
-    store.close()
-    return allowed
-
-
-def table(found: list[Rate]) -> list[str]:
-    return [
-        "| what | workspaces | a second | of the bare upsert |",
-        "|---|---:|---:|---:|",
-        *(
-            f"| {each.what} | {each.workspaces:,} | {each.per_second:,.0f} | {each.of_bare:.2f} |"
-            for each in found
-        ),
-    ]
-
-
-def sentence(found: Race) -> str:
-    return (
-        f"{found.attempts:,} attempts of {PROCESSES} processes at room for {found.limit:,}, in"
-        f" {found.seconds:.0f} s: {found.allowed:,} allowed, {found.used:,} used, {found.in_ledger:,} in the"
-        f" ledger, **{found.oversold} oversold**."
-    )
+def over_http(url: str, compiled: Compiled, *, workspaces: int, clients: int, seconds: int) -> float:
+    with product("embedded", url, "") as each:
+        load = {"connections": clients, "body": BODY, "workspaces": workspaces}
+        wrk(each.url, seconds=1, **load)
+        figures = wrk(each.url, seconds=seconds, **load)
+    if figures.not_2xx or figures.broken:
+        say(f"not every consume was answered: {figures}")
+    return figures.per_second
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="of each rate")
-    parser.add_argument("--attempts", type=int, default=1_000_000, help="of the race; 0: none")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--seconds", type=int, default=2, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+
     compiled = compiled_at(shipped("plans.yaml"), shipped("policies"))
+    lines = [
+        "# Consumes a second",
+        "",
+        (
+            f"Written by `python -m benchmarks.quota` on {machine()}; medians of {options.rounds} turns of"
+            f" {options.seconds} s each, one process a client, with an idempotency key but for the first."
+        ),
+        "",
+        "| counters | clients | upsert | with a key | PostgresLedger | of the first | of the second | HTTP |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        database = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
-        migrate(database.url, catalog=compiled.catalog, revision=compiled.revision)
-        print("\n".join(table(list(rates(database.url, compiled.catalog, seconds=options.seconds)))))
-        if options.attempts:
-            print(sentence(race(database.url, compiled.catalog, attempts=options.attempts)))
+        url = stack.enter_context(EmbeddedPostgres(folder / "postgres")).url
+        migrate(url, catalog=compiled.catalog, revision=compiled.revision)
+        world.fill(url, workspaces=WORKSPACES)
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in (*SCHEMA, "VACUUM ANALYZE"):
+                connection.execute(statement.encode())
+            all_ids = connection.execute(IDS).fetchall()
+        contenders = {
+            "upsert": lambda: upsert(url, UPSERT),
+            "with key": lambda: upsert(url, UPSERT_WITH_KEY),
+            "ours": lambda: ours(url, compiled),
+        }
+        for name, ids in (("one", all_ids[:1]), (f"{WORKSPACES:,}", all_ids)):
+            for clients in CLIENTS:
+                turns: dict[str, list[float]] = {contender: [] for contender in contenders}
+                for _ in range(options.rounds):
+                    for contender, begin in contenders.items():
+                        turns[contender].append(
+                            per_second(begin, ids, clients=clients, seconds=options.seconds)
+                        )
+                bare, keyed, taken = (statistics.median(each) for each in turns.values())
+                http = over_http(url, compiled, workspaces=len(ids), clients=clients, seconds=options.seconds)
+                lines.append(
+                    f"| {name} | {clients} | {bare:,.0f} | {keyed:,.0f} | {taken:,.0f} |"
+                    f" {taken / bare:.2f} | {taken / keyed:.2f} | {http:,.0f} |"
+                )
+                say(lines[-1])
+    options.output.write_text("\n".join([*lines, ""]))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

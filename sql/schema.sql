@@ -110,7 +110,10 @@ TABLE authz.usage_keys (
     key text COLLATE "C" NOT NULL,
     fingerprint text NOT NULL,
     decision_id text NOT NULL,
-    answer jsonb NOT NULL,
+    answer json NOT NULL,
+    at timestamp with time zone NOT NULL,
+    quota jsonb NOT NULL,
+    held json,
     meters text[] NOT NULL,
     amounts bigint[],
     starts timestamp with time zone[] NOT NULL,
@@ -1951,14 +1954,19 @@ DECLARE
     made record;
 BEGIN
     IF repeat_of.key IS NOT NULL THEN
-        SELECT k.fingerprint, k.decision_id, k.answer INTO known
+        SELECT k.fingerprint, k.decision_id, k.answer, k.at, k.quota, k.held INTO known
         FROM authz.usage_keys AS k
         WHERE k.workspace_id = repeat_of.workspace_id AND k.key = repeat_of.key AND k.expires_at > moment;
         IF known.fingerprint <> repeat_of.fingerprint THEN
             RETURN '{"outcome": "key_reused"}';
         ELSIF FOUND THEN
             RETURN json_build_object(
-                'outcome', 'repeated', 'decision_id', known.decision_id, 'answer', known.answer
+                'outcome', 'repeated',
+                'decision_id', known.decision_id,
+                'answer', known.answer,
+                'at', known.at,
+                'quota', known.quota,
+                'reservation', known.held
             );
         END IF;
     END IF;
@@ -2376,11 +2384,12 @@ END;
 $function$
 ;
 
-CREATE OR REPLACE FUNCTION authz.take(workspace_id uuid, facts_version bigint, user_id text, action text, meters text[], amounts bigint[], limits bigint[], resource text, key text, fingerprint text, ttl_s integer, reservation text, decision_id text, revision text, answer jsonb)
+CREATE OR REPLACE FUNCTION authz.take(workspace_id uuid, facts_version bigint, user_id text, action text, meters text[], amounts bigint[], limits bigint[], resource text, key text, fingerprint text, ttl_s integer, reservation text, decision_id text, revision text, answer json)
  RETURNS json
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
 AS $function$
 DECLARE
@@ -2400,7 +2409,7 @@ DECLARE
     room boolean := true;
     crossed boolean := false; -- a period has ended while we waited
     quota jsonb := '{}';
-    told jsonb;
+    held json;
     outcome json;
 BEGIN
     -- What is asked most is done in one statement, since each further one costs as much again: one counter that is
@@ -2598,15 +2607,14 @@ BEGIN
             EXIT untaken;
         END IF;
 
-        told := answer || jsonb_build_object('at', moment, 'quota', quota);
         IF ttl_s IS NOT NULL THEN
-            told := told || jsonb_build_object('reservation', jsonb_build_object(
+            held := json_build_object(
                 'id', reservation, 'expires_at', ends_at, 'amounts', authz.amounts_of(meters, wanted)
-            ));
+            );
         END IF;
         WHILE key IS NOT NULL AND NOT late LOOP
             INSERT INTO authz.usage_keys (
-                workspace_id, key, fingerprint, decision_id, answer,
+                workspace_id, key, fingerprint, decision_id, answer, at, quota, held,
                 meters, amounts, starts, resource, reservation, expires_at
             )
             VALUES (
@@ -2614,7 +2622,10 @@ BEGIN
                 take.key,
                 take.fingerprint,
                 take.decision_id,
-                told,
+                take.answer,
+                moment,
+                quota,
+                held,
                 take.meters,
                 CASE WHEN ttl_s IS NULL THEN wanted END,
                 starts,
@@ -2681,7 +2692,7 @@ BEGIN
         ELSIF late THEN
             PERFORM authz.settle(workspace_id, reservation, authz.amounts_of(meters, amounts), meters, wanted, starts);
         END IF;
-        RETURN json_build_object('outcome', 'taken', 'answer', told);
+        RETURN json_build_object('outcome', 'taken', 'at', moment, 'quota', quota, 'reservation', held);
     END;
 
     IF made <> '{}' THEN
@@ -3067,7 +3078,7 @@ GRANT EXECUTE ON FUNCTION authz.set_plan(text,text,timestamp with time zone) TO 
 
 GRANT EXECUTE ON FUNCTION authz.set_status(text,text,text) TO authz_sidecar;
 
-GRANT EXECUTE ON FUNCTION authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,jsonb) TO authz_sidecar;
+GRANT EXECUTE ON FUNCTION authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,json) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.transfer_ownership(uuid,bigint,text,text) TO authz_sidecar;
 

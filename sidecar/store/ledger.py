@@ -100,11 +100,10 @@ class PostgresLedger:
         try:
             outcome = found["outcome"]
             if outcome == "taken":
-                answer = found["answer"]
                 return Taken(
-                    quota=_quota_in(answer["quota"]),
-                    reservation=_reservation_in(answer.get("reservation")),
-                    at=datetime.fromisoformat(answer["at"]),
+                    quota=_quota_in(found["quota"]),
+                    reservation=_reservation_in(found["reservation"]),
+                    at=datetime.fromisoformat(found["at"]),
                 )
             if outcome == "refused":
                 return NoRoom(facts=facts_in(found["facts"], meters=self._meters))
@@ -208,9 +207,9 @@ def _repeat_in(found: Any) -> Repeated | Made:  # noqa: ANN401 - JSON
         role=answer["role"],
         plan=answer["plan"],
         message=answer["message"],
-        quota=_quota_in(answer["quota"]),
-        reservation=_reservation_in(answer.get("reservation")),
-        at=datetime.fromisoformat(answer["at"]),
+        quota=_quota_in(found["quota"]),
+        reservation=_reservation_in(found["reservation"]),
+        at=datetime.fromisoformat(found["at"]),
     )
 
 

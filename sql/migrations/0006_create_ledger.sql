@@ -34,7 +34,11 @@ CREATE TABLE authz.usage_keys (
     key text COLLATE "C" NOT NULL,
     fingerprint text NOT NULL, -- of user, action, mode, amounts, resource
     decision_id text NOT NULL,
-    answer jsonb NOT NULL, -- what the first asker was told, and a repeat is told again
+    -- What the first asker was told, and a repeat is told again:
+    answer json NOT NULL, -- the words
+    at timestamptz NOT NULL,
+    quota jsonb NOT NULL,
+    held json, -- the reservation
     meters text[] NOT NULL, -- what was taken: of each
     amounts bigint[], -- how much; NULL: reserved, and not committed
     starts timestamptz[] NOT NULL, -- in which period

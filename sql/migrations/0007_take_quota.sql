@@ -12,14 +12,19 @@ DECLARE
     made record;
 BEGIN
     IF repeat_of.key IS NOT NULL THEN
-        SELECT k.fingerprint, k.decision_id, k.answer INTO known
+        SELECT k.fingerprint, k.decision_id, k.answer, k.at, k.quota, k.held INTO known
         FROM authz.usage_keys AS k
         WHERE k.workspace_id = repeat_of.workspace_id AND k.key = repeat_of.key AND k.expires_at > moment;
         IF known.fingerprint <> repeat_of.fingerprint THEN
             RETURN '{"outcome": "key_reused"}';
         ELSIF FOUND THEN
             RETURN json_build_object(
-                'outcome', 'repeated', 'decision_id', known.decision_id, 'answer', known.answer
+                'outcome', 'repeated',
+                'decision_id', known.decision_id,
+                'answer', known.answer,
+                'at', known.at,
+                'quota', known.quota,
+                'reservation', known.held
             );
         END IF;
     END IF;
@@ -112,11 +117,13 @@ CREATE FUNCTION authz.take(
     reservation text, -- the id of a new one; without ttl_s, of the one that is committed late
     decision_id text,
     revision text,
-    answer jsonb -- what a repeat is told again, but for the figures
+    answer json -- what a repeat is told again, but for the figures
 )
 RETURNS json
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
--- By index, whatever the statistics say: a plan that was made while a table was small must not scan it later.
+-- One plan a session, by index whatever the statistics say: one that was made while a table was small must not scan it
+-- when it has grown.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $$
 DECLARE
@@ -136,7 +143,7 @@ DECLARE
     room boolean := true;
     crossed boolean := false; -- a period has ended while we waited
     quota jsonb := '{}';
-    told jsonb;
+    held json;
     outcome json;
 BEGIN
     -- What is asked most is done in one statement, since each further one costs as much again: one counter that is
@@ -334,15 +341,14 @@ BEGIN
             EXIT untaken;
         END IF;
 
-        told := answer || jsonb_build_object('at', moment, 'quota', quota);
         IF ttl_s IS NOT NULL THEN
-            told := told || jsonb_build_object('reservation', jsonb_build_object(
+            held := json_build_object(
                 'id', reservation, 'expires_at', ends_at, 'amounts', authz.amounts_of(meters, wanted)
-            ));
+            );
         END IF;
         WHILE key IS NOT NULL AND NOT late LOOP
             INSERT INTO authz.usage_keys (
-                workspace_id, key, fingerprint, decision_id, answer,
+                workspace_id, key, fingerprint, decision_id, answer, at, quota, held,
                 meters, amounts, starts, resource, reservation, expires_at
             )
             VALUES (
@@ -350,7 +356,10 @@ BEGIN
                 take.key,
                 take.fingerprint,
                 take.decision_id,
-                told,
+                take.answer,
+                moment,
+                quota,
+                held,
                 take.meters,
                 CASE WHEN ttl_s IS NULL THEN wanted END,
                 starts,
@@ -417,7 +426,7 @@ BEGIN
         ELSIF late THEN
             PERFORM authz.settle(workspace_id, reservation, authz.amounts_of(meters, amounts), meters, wanted, starts);
         END IF;
-        RETURN json_build_object('outcome', 'taken', 'answer', told);
+        RETURN json_build_object('outcome', 'taken', 'at', moment, 'quota', quota, 'reservation', held);
     END;
 
     IF made <> '{}' THEN

@@ -133,6 +133,9 @@ def test_a_limit_by_hand_holds_until_it_expires_and_unlimited_is_counted(place):
 
     after = place.ask("record", acme)
 
+    place.sql("SELECT authz.set_overrides(%s, '{}', '{\"minutes\": 0}', now())", acme.slug)
+    place.set_plan(acme, "large")
+    assert place.ask("record", acme).quota["minutes"].limit == 1000
     assert (after.quota["minutes"].limit, after.quota["minutes"].used) == (10, 501)
     assert after.verdict.status == 402
 

@@ -118,9 +118,10 @@ def moved(place, at, *, by):
 def test_a_clock_that_goes_back_forgives_nothing(place):
     """A counter of a later period than the clock says: what was used is used."""
     acme = place.workspace("small")
-    place.ask("ping", acme, amounts={"daily": 10})
+    place.ask("ping", acme, amounts={"daily": 8})
     moved(place, acme, by="1 day")
 
+    assert place.ask("ping", acme, amounts={"daily": 2}).quota["daily"].used == 10
     assert not place.ask("ping", acme, "check").allowed
     assert not place.ask("ping", acme).allowed
 

@@ -197,3 +197,7 @@ def test_an_action_that_takes_nothing_can_be_reserved_and_settled(place):
     held = hold(place, acme, "look")
 
     assert (place.commit(held).committed, place.commit(held).replayed) == ({}, True)
+    for _ in range(20):
+        held = hold(place, acme, "look")
+        answers = together(partial(place.commit, held), partial(place.release, held))
+        assert [type(each) for each in answers].count(ReservationSettled) == 1

@@ -1,0 +1,194 @@
+"""A million racing attempts, and how many of them were sold what was not there.
+
+    python -m benchmarks.race [--attempts 1000000] [--batch 50000] [--processes 8]
+
+In batches: a new workspace with a limit of about half of what will be asked for, and processes that all want
+it at once, in amounts from 1 to 7, a fifth of them under a key that others use too. Then everything is added
+up. The exit code is 1 if anything was oversold, or sold twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import psycopg
+
+from sidecar.catalog.load import catalog_at
+from sidecar.settings import shipped
+from sidecar.store.connections import Connections
+from sidecar.store.embedded import EmbeddedPostgres
+from sidecar.store.ledger import PostgresLedger
+from sidecar.store.migrate import migrate
+from sidecar.taking import NoRoom, Repeated, Taken, Taking
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+    from multiprocessing.synchronize import Barrier
+
+    from sidecar.catalog.catalog import Catalog
+
+LARGEST = 7
+SHARED = 5  # one in so many asks under a key that others ask under too
+NEW_WORKSPACE = """
+    WITH w AS (
+        INSERT INTO authz.workspaces (slug, name, plan_tier) VALUES (%s, 'Race', 'team') RETURNING id
+    ), m AS (
+        INSERT INTO authz.workspace_memberships SELECT id, 'racer', 'owner' FROM w RETURNING workspace_id
+    )
+    SELECT workspace_id FROM m
+"""
+ADD_UP = """
+    SELECT
+        w.facts_version,
+        COALESCE((SELECT used FROM authz.workspace_usage WHERE workspace_id = w.id), 0),
+        (SELECT COALESCE(sum(amount), 0)::bigint FROM authz.usage_ledger WHERE workspace_id = w.id),
+        (SELECT count(*) FROM authz.usage_ledger WHERE workspace_id = w.id),
+        (SELECT count(*) FROM authz.miscounts(w.id))
+    FROM authz.workspaces AS w WHERE w.id = %s
+"""
+
+
+@dataclass(slots=True)
+class Sums:
+    attempts: int = 0
+    taken: int = 0
+    repeated: int = 0
+    refused: int = 0
+    oversold: int = 0  # units above the limit
+    doubled: int = 0  # lines of the ledger that no answer stands for
+    miscounted: int = 0
+
+    @property
+    def sound(self) -> bool:
+        return not (self.oversold or self.doubled or self.miscounted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prize:
+    url: str
+    catalog: Catalog
+    workspace: UUID
+    version: int
+    limit: int
+    tries: int
+
+
+def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, int, int]]) -> None:
+    connections = Connections(prize.url, size=1, statement_timeout_s=60, lock_timeout_s=60)
+    connections.open()
+    ledger = PostgresLedger(connections, catalog=prize.catalog)
+    chance = random.Random(seed)  # noqa: S311 - the same each time
+    taken = repeated = refused = 0
+    gate.wait()
+    for number in range(prize.tries):
+        shared = number % SHARED == 0
+        key = f"shared-{number}" if shared else f"{seed}-{number}"
+        amount = 1 + number % LARGEST if shared else chance.randint(1, LARGEST)
+        taking = Taking(
+            workspace_id=prize.workspace,
+            facts_version=prize.version,
+            user="racer",
+            action="recording.start",
+            amounts={"minutes": amount},
+            limits={"minutes": prize.limit},
+            resource=None,
+            key=key,
+            fingerprint=str(amount),
+            ttl_s=None,
+            reservation=None,
+            decision_id=f"{seed}-{number}",
+            revision="race",
+            role="owner",
+            plan="team",
+            message="",
+        )
+        match ledger.take(taking, deadline=time.monotonic() + 120):
+            case Taken():
+                taken += 1
+            case Repeated():
+                repeated += 1
+            case NoRoom():
+                refused += 1
+            case other:
+                sys.exit(f"the race met {other}")
+    told.put((taken, repeated, refused))
+
+
+def run_batch(url: str, catalog: Catalog, sums: Sums, *, number: int, attempts: int, processes: int) -> None:
+    tries = attempts // processes
+    limit = processes * tries * (1 + LARGEST) // 4
+    with psycopg.connect(url, autocommit=True) as connection:
+        (workspace,) = connection.execute(NEW_WORKSPACE, (f"race-{number}",)).fetchone() or (UUID(int=0),)
+        version = (connection.execute(ADD_UP, (workspace,)).fetchone() or (0,))[0]
+        context = get_context("fork")
+        gate, told = context.Barrier(processes), context.SimpleQueue()
+        prize = Prize(
+            url=url, catalog=catalog, workspace=workspace, version=version, limit=limit, tries=tries
+        )
+        racers = [
+            context.Process(target=race, args=(prize, number * processes + n, gate, told))
+            for n in range(processes)
+        ]
+        for racer in racers:
+            racer.start()
+        heard = [told.get() for _ in racers]
+        for racer in racers:
+            racer.join()
+        _, used, in_ledger, lines, miscounts = connection.execute(ADD_UP, (workspace,)).fetchone() or (0,) * 5
+    taken, repeated, refused = map(sum, zip(*heard, strict=True))
+    sums.attempts += tries * processes
+    sums.taken += taken
+    sums.repeated += repeated
+    sums.refused += refused
+    sums.oversold += max(0, used - limit, in_ledger - limit)
+    sums.doubled += abs(lines - taken)
+    sums.miscounted += miscounts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Attempts that race for the same quota.")
+    parser.add_argument("--attempts", type=int, default=1_000_000)
+    parser.add_argument("--batch", type=int, default=50_000)
+    parser.add_argument("--processes", type=int, default=8)
+    options = parser.parse_args()
+
+    catalog = catalog_at(shipped("plans.yaml"))
+    sums, began = Sums(), time.monotonic()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="race-")))
+        url = stack.enter_context(EmbeddedPostgres(folder / "postgres")).url
+        migrate(url, catalog=catalog, revision="race")
+        number = 0
+        while sums.attempts < options.attempts:
+            batch = min(options.batch, options.attempts - sums.attempts)
+            run_batch(
+                url,
+                catalog,
+                sums,
+                number=number,
+                attempts=max(batch, options.processes),
+                processes=options.processes,
+            )
+            number += 1
+            print(f"{sums.attempts:>9,} attempts, {sums.oversold} oversold", file=sys.stderr, flush=True)
+    seconds = time.monotonic() - began
+    print(
+        f"{sums.attempts:,} attempts by {options.processes} processes in {seconds:,.0f} s:"
+        f" {sums.taken:,} taken, {sums.repeated:,} repeats, {sums.refused:,} refused;"
+        f" {sums.oversold} oversold, {sums.doubled} doubled, {sums.miscounted} miscounted"
+    )
+    sys.exit(0 if sums.sound else 1)
+
+
+if __name__ == "__main__":
+    main()
