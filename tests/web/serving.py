@@ -86,9 +86,12 @@ class Sidecar:
         return False
 
     def is_ready(self) -> bool:
-        """Every worker, and not only the one that happens to answer."""
         status: int = self.request("GET", "/readyz")[0]
-        return status == 200 and self.said.count("ready: revision") >= self.workers
+        return status == 200 and self.is_warm()
+
+    def is_warm(self) -> bool:
+        """Every worker, whoever happens to answer, and whatever the database was published with."""
+        return self.said.count("ready: revision") >= self.workers
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

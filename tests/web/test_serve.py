@@ -394,7 +394,7 @@ def test_a_reload_takes_up_new_plans_and_loses_no_request(tmp_path, fresh_databa
     shutil.copy(shipped("plans.yaml"), plans)
     settings = {"database_url": fresh_database_url, "opa_url": opa.url, "plans": plans, "deadline_ms": 5_000}
     with serving(tmp_path, **settings) as sidecar:
-        assert sidecar.until(sidecar.is_ready)
+        assert sidecar.until(sidecar.is_warm)
         plans.write_text(plans.read_text().replace("price: 149", "price: 150"))
         new = compiled_at(plans, shipped("policies")).revision
         with Load(sidecar) as load:
