@@ -262,6 +262,35 @@ def test_a_denial_that_waited_over_the_end_of_a_period_speaks_of_the_new_one(pla
     assert answers[0].quota["billed"].resets_at > datetime.now(UTC) + timedelta(days=27)
 
 
+def test_quota_is_taken_by_index_even_where_the_tables_are_tiny(place):
+    """A plan that scans them while they are empty would be kept, and scan them when they have grown."""
+    acme = place.workspace("large")
+    take = """SELECT authz.take(%s, %s, 'mia', %s, %s, '{1}', '{9}', %s, %s, '', %s, %s, 'd', 'r', '{}')
+        ->> 'outcome'"""
+    [(version,)] = place.sql("SELECT facts_version FROM authz.workspaces WHERE id = %s", acme.id)
+    place.sql("VACUUM ANALYZE")
+    with psycopg.connect(place.url) as connection:
+
+        def call(query, *params):
+            return connection.execute(query, params).fetchone()
+
+        assert call(take, acme.id, version, "record", ["minutes"], None, "k", None, None) == ("taken",)
+        assert call(take, acme.id, version, "record", ["minutes"], None, "k", None, None) == ("repeated",)
+        assert call(take, acme.id, version, "create", ["projects"], "p", None, None, None) == ("taken",)
+        for held, settle in (("a", "commit_reservation(%s, NULL)"), ("b", "release_reservation(%s)")):
+            call(take, acme.id, version, "record", ["minutes"], None, held, 60, held)
+            call(f"SELECT authz.{settle}", held)
+        call("SELECT authz.refund(%s, 'k', NULL)", acme.slug)
+        call("SELECT authz.release_resource(%s, 'projects', 'p')", acme.slug)
+        call("SELECT authz.repeated(%s, '{minutes}', 'p', 'k', '')", acme.id)
+        scanned = connection.execute(
+            """SELECT relname FROM pg_stat_xact_user_tables
+            WHERE schemaname = 'authz' AND seq_scan > 0 ORDER BY relname"""
+        ).fetchall()
+
+    assert scanned == []
+
+
 def test_the_zone_of_a_session_charges_no_other_day(place, rules):
     acme = place.workspace("large")
     told = set()

@@ -180,13 +180,19 @@ def test_a_change_of_plan_comes_through_while_many_spend(place):
     assert (answer.allowed, answer.quota["minutes"].limit) == (False, 10)
 
 
+LOCK = "SELECT authz.usage_locked(id) FROM authz.workspaces WHERE id = %s"
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        "DELETE FROM authz.workspaces WHERE id = %s",
-        "UPDATE authz.workspaces SET plan_tier = 'large' WHERE id = %s",
-        "SELECT authz.set_usage(%s, '{minutes}', '{5}')",
+        [LOCK, "DELETE FROM authz.workspaces WHERE id = %s"],
+        [LOCK, "UPDATE authz.workspaces SET plan_tier = 'large' WHERE id = %s"],
+        [
+            "SELECT authz.set_usage(id, '{minutes}', '{5}') FROM authz.workspaces WHERE id = %s"
+        ],  # locks by itself
     ],
+    ids=["deleted", "changed", "set"],
 )
 def test_a_workspace_is_changed_whole_or_deleted_while_many_spend(place, change):
     """Its usage is locked first: nobody waits in a circle, and who spends is answered, or is a stranger."""
@@ -204,10 +210,8 @@ def test_a_workspace_is_changed_whole_or_deleted_while_many_spend(place, change)
     def change_it():
         for _ in range(10):
             with psycopg.connect(place.url) as connection:
-                connection.execute(
-                    "SELECT authz.usage_locked(id) FROM authz.workspaces WHERE id = %s", (acme.id,)
-                )
-                connection.execute(change, (acme.id,))
+                for statement in change:
+                    connection.execute(statement, (acme.id,))
 
     assert while_others(6, change_it, spend) == [None] * 7
     assert set(reasons) <= {"granted", "not_a_member"}
