@@ -10,7 +10,13 @@ from time import sleep
 import psycopg
 import pytest
 
-from sidecar.errors import BadQuestion, RefundExceedsUse, UnknownIdempotencyKey, UnknownReservation
+from sidecar.errors import (
+    BadQuestion,
+    RefundExceedsUse,
+    UnknownIdempotencyKey,
+    UnknownReservation,
+    UsageContended,
+)
 from tests.quota.place import at_once, together, while_others
 
 pytestmark = pytest.mark.postgres
@@ -268,7 +274,8 @@ def test_a_thing_made_and_given_back_by_many_at_once_is_there_or_not(place):
             if number % 2:
                 place.give_back(acme, "projects", "p")
             else:
-                assert place.ask("create", acme, resource="p").allowed
+                with suppress(UsageContended):  # made and gone twice while it was decided: nothing was taken
+                    assert place.ask("create", acme, resource="p").allowed
 
     assert at_once(8, act) == [None] * 8
     there = place.sql("SELECT 1 FROM authz.usage_resources WHERE workspace_id = %s", acme.id)
