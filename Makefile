@@ -31,6 +31,7 @@ check: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.growth >> benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.quota
 
 bench-race: .venv/test.stamp

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SIZES = (1_000, 100_000, 10_000_000)
 MEMBERS = 10  # of a workspace; the first one has a tenth of all
 CALLS = 300
+SAYS = f"""\
+Each read {CALLS} times by one caller, in a database of so many memberships; a tenth of all are in one workspace. No read
+looks at the whole table."""
 
 # Without the triggers, which keep counts and an audit trail of each row: what is read is the same.
 FILL = (
@@ -133,7 +136,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         database = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
         migrate(database.url, catalog=compiled.catalog, revision=compiled.revision)
-        print("\n".join(table(list(rows(database.url, sizes=sizes)))))
+        print("\n".join(["", "## Growth", "", SAYS, "", *table(list(rows(database.url, sizes=sizes)))]))
 
 
 if __name__ == "__main__":
