@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 SIZES = (1_000, 100_000, 10_000_000)
 MEMBERS = 10  # of a workspace; the first one has a tenth of all
 CALLS = 300
-SAYS = f"""\
-Each read {CALLS} times by one caller, in a database of so many memberships; a tenth of all are in one workspace. No read
-looks at the whole table."""
+SAYS = (
+    f"Each read {CALLS} times by one caller, in a database of so many memberships; a tenth of all are in one"
+    " workspace. No read looks at the whole table."
+)
 
 # Without the triggers, which keep counts and an audit trail of each row: what is read is the same.
 FILL = (
