@@ -30,7 +30,8 @@ from sidecar.store.connections import Connections
 from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
-from sidecar.taking import Taken, Taking
+from sidecar.store.postgres import PostgresFacts
+from sidecar.taking import Counter, Taken, Taking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,21 @@ def upsert(url: str, query: str) -> Callable[[tuple[UUID, int]], None]:
     return take
 
 
-def ours(url: str, compiled: Compiled) -> Callable[[tuple[UUID, int]], None]:
+def counter_of(url: str, compiled: Compiled) -> Counter:
+    """As the facts say it to each question; the same in all workspaces here."""
+    facts = PostgresFacts(url, catalog=compiled.catalog, pool_size=1)
+    facts.open()
+    [first] = facts.workspaces_of("u0-0", after=None, limit=1, deadline=time.monotonic() + 10)
+    facts.close()
+    return Counter(
+        limit=LIMIT,
+        since=first.periods["minutes"],
+        resets_at=first.usage["minutes"].resets_at,
+        until=first.until,
+    )
+
+
+def ours(url: str, compiled: Compiled, counter: Counter) -> Callable[[tuple[UUID, int]], None]:
     connections = Connections(url, size=1, statement_timeout_s=10, lock_timeout_s=10)
     connections.open()
     ledger = PostgresLedger(connections, catalog=compiled.catalog)
@@ -113,6 +128,7 @@ def ours(url: str, compiled: Compiled) -> Callable[[tuple[UUID, int]], None]:
             role="member",
             plan="team",
             message="Member may perform recording.start.",
+            counter=counter,
         )
         if not isinstance(ledger.take(taking, deadline=time.monotonic() + 10), Taken):
             sys.exit("the ledger took nothing")
@@ -187,14 +203,19 @@ def main() -> None:
             for statement in (*SCHEMA, "VACUUM ANALYZE"):
                 connection.execute(statement.encode())
             all_ids = connection.execute(IDS).fetchall()
+        counter = counter_of(url, compiled)
         contenders = {
             "upsert": lambda: upsert(url, UPSERT),
             "with key": lambda: upsert(url, UPSERT_WITH_KEY),
-            "ours": lambda: ours(url, compiled),
+            "ours": lambda: ours(url, compiled, counter),
         }
         for name, ids in (("one", all_ids[:1]), (f"{WORKSPACES:,}", all_ids)):
             for clients in CLIENTS:
                 turns: dict[str, list[float]] = {contender: [] for contender in contenders}
+                for begin in contenders.values():
+                    take = begin()
+                    for workspace in ids:  # the first use makes a row, ours and theirs
+                        take(workspace)
                 for _ in range(options.rounds):
                     for contender, begin in contenders.items():
                         turns[contender].append(

@@ -29,13 +29,15 @@ from sidecar.store.connections import Connections
 from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
-from sidecar.taking import NoRoom, Repeated, Taken, Taking
+from sidecar.store.postgres import PostgresFacts
+from sidecar.taking import Counter, NoRoom, Repeated, Taken, Taking
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
     from multiprocessing.synchronize import Barrier
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.model import Facts
 
 LARGEST = 7
 SHARED = 5  # one in so many asks under a key that others ask under too
@@ -49,7 +51,6 @@ NEW_WORKSPACE = """
 """
 ADD_UP = """
     SELECT
-        w.facts_version,
         COALESCE((SELECT used FROM authz.workspace_usage WHERE workspace_id = w.id), 0),
         (SELECT COALESCE(sum(amount), 0)::bigint FROM authz.usage_ledger WHERE workspace_id = w.id),
         (SELECT count(*) FROM authz.usage_ledger WHERE workspace_id = w.id),
@@ -77,8 +78,7 @@ class Sums:
 class Prize:
     url: str
     catalog: Catalog
-    workspace: UUID
-    version: int
+    facts: Facts
     limit: int
     tries: int
 
@@ -89,14 +89,17 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
     ledger = PostgresLedger(connections, catalog=prize.catalog)
     chance = random.Random(seed)  # noqa: S311 - the same each time
     taken = repeated = refused = 0
+    usage = prize.facts.usage["minutes"]
+    since = prize.facts.periods["minutes"]
+    counter = Counter(limit=prize.limit, since=since, resets_at=usage.resets_at, until=prize.facts.until)
     gate.wait()
     for number in range(prize.tries):
         shared = number % SHARED == 0
         key = f"shared-{number}" if shared else f"{seed}-{number}"
         amount = 1 + number % LARGEST if shared else chance.randint(1, LARGEST)
         taking = Taking(
-            workspace_id=prize.workspace,
-            facts_version=prize.version,
+            workspace_id=prize.facts.workspace_id,
+            facts_version=prize.facts.version,
             user="racer",
             action="recording.start",
             amounts={"minutes": amount},
@@ -111,6 +114,7 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
             role="owner",
             plan="team",
             message="",
+            counter=counter,
         )
         match ledger.take(taking, deadline=time.monotonic() + 120):
             case Taken():
@@ -124,17 +128,26 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
     told.put((taken, repeated, refused))
 
 
-def run_batch(url: str, catalog: Catalog, sums: Sums, *, number: int, attempts: int, processes: int) -> None:
+def run_batch(
+    url: str,
+    store: PostgresFacts,
+    catalog: Catalog,
+    sums: Sums,
+    *,
+    number: int,
+    attempts: int,
+    processes: int,
+) -> None:
     tries = attempts // processes
     limit = processes * tries * (1 + LARGEST) // 4
     with psycopg.connect(url, autocommit=True) as connection:
         (workspace,) = connection.execute(NEW_WORKSPACE, (f"race-{number}",)).fetchone() or (UUID(int=0),)
-        version = (connection.execute(ADD_UP, (workspace,)).fetchone() or (0,))[0]
+        [facts] = store.facts([("racer", str(workspace))], deadline=time.monotonic() + 60)
+        if facts is None:
+            sys.exit("the racer is no member")
         context = get_context("fork")
         gate, told = context.Barrier(processes), context.SimpleQueue()
-        prize = Prize(
-            url=url, catalog=catalog, workspace=workspace, version=version, limit=limit, tries=tries
-        )
+        prize = Prize(url=url, catalog=catalog, facts=facts, limit=limit, tries=tries)
         racers = [
             context.Process(target=race, args=(prize, number * processes + n, gate, told))
             for n in range(processes)
@@ -144,7 +157,7 @@ def run_batch(url: str, catalog: Catalog, sums: Sums, *, number: int, attempts: 
         heard = [told.get() for _ in racers]
         for racer in racers:
             racer.join()
-        _, used, in_ledger, lines, miscounts = connection.execute(ADD_UP, (workspace,)).fetchone() or (0,) * 5
+        used, in_ledger, lines, miscounts = connection.execute(ADD_UP, (workspace,)).fetchone() or (0,) * 4
     taken, repeated, refused = map(sum, zip(*heard, strict=True))
     sums.attempts += tries * processes
     sums.taken += taken
@@ -168,11 +181,15 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="race-")))
         url = stack.enter_context(EmbeddedPostgres(folder / "postgres")).url
         migrate(url, catalog=catalog, revision="race")
+        store = PostgresFacts(url, catalog=catalog, pool_size=1)
+        stack.callback(store.close)
+        store.open()
         number = 0
         while sums.attempts < options.attempts:
             batch = min(options.batch, options.attempts - sums.attempts)
             run_batch(
                 url,
+                store,
                 catalog,
                 sums,
                 number=number,

@@ -16,7 +16,7 @@ from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationEx
 from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
-from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
+from sidecar.taking import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -185,6 +185,27 @@ class Effects:
             role=facts.role,
             plan=facts.plan,
             message=decision.message,
+            counter=self._counter(question, charges, facts)
+            if decision.allowed and not held and not late
+            else None,
+        )
+
+    def _counter(self, question: Question, charges: Mapping[str, int | None], facts: Facts) -> Counter | None:
+        """None where there is more to it: several meters, a level by name, reservations that are open."""
+        if len(charges) != 1:
+            return None
+        [(meter, limit)] = charges.items()
+        usage = facts.usage[meter]
+        if usage.reserved or (question.resource and self._catalog.meters[meter].kind == "level"):
+            return None
+        since = facts.periods.get(meter)
+        if since is None:
+            return None
+        return Counter(
+            limit=facts.limit_overrides.get(meter, limit),
+            since=since,
+            resets_at=usage.resets_at,
+            until=facts.until,
         )
 
     def _told(self, decision: Decision, known: Repeated | Made) -> Decision:

@@ -45,7 +45,9 @@ class Usage:
 class Facts:
     """What the database says of a member in his workspace; of anybody else it says None, not Facts.
 
-    *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog.
+    *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *periods* is when the
+    current one of each meter began, and *until* when the first of the overrides ends: as the ledger wants
+    to be told them again, None if it need not be.
     """
 
     workspace_id: UUID
@@ -59,6 +61,8 @@ class Facts:
     usage: Mapping[str, Usage]
     version: int
     at: datetime
+    periods: Mapping[str, str] = field(default_factory=dict)
+    until: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

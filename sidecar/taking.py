@@ -15,12 +15,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counter:
+    """The one counter that is to be taken from, as the decision saw it: with room, and nothing held of it.
+
+    *limit* is what holds in the workspace, overridden or not; *since* and *resets_at* are of the period,
+    *until* is when the first override ends.
+    """
+
+    limit: int | None
+    since: str
+    resets_at: datetime | None
+    until: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taking:
     """What the ledger is to take, or with *ttl_s* to hold under the id *reservation*.
 
     *limits* are the verdict's, of the meters of *amounts*; *facts_version* is that of the facts it was made
     from. Without *ttl_s*, *reservation* is one that has expired and is committed late. *role*, *plan* and
-    *message* are what a repeat is told again.
+    *message* are what a repeat is told again. With a *counter* it may be done at once, if that still is so.
     """
 
     workspace_id: UUID
@@ -39,6 +53,7 @@ class Taking:
     role: str
     plan: str
     message: str
+    counter: Counter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -471,6 +471,92 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.consume(workspace_id uuid, facts_version bigint, ceiling bigint, starts timestamp with time zone, ends timestamp with time zone, until timestamp with time zone, user_id text, action text, meter text, amount bigint, resource text, key text, fingerprint text, decision_id text, answer json)
+ RETURNS json
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE
+    used_now bigint;
+    moment timestamptz;
+BEGIN
+    -- The statement waits for the counter, and then sees it as it is. A hold may have been made meanwhile.
+    UPDATE authz.workspace_usage AS u SET used = u.used + consume.amount
+    WHERE u.workspace_id = consume.workspace_id
+      AND u.meter = consume.meter
+      AND u.period_start = consume.starts
+      AND (u.used + consume.amount <= ceiling OR ceiling IS NULL)
+      AND (u.held_until <= statement_timestamp() OR u.held_until IS NULL)
+    RETURNING u.used INTO used_now;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    moment := clock_timestamp(); -- after the lock: whoever waited past midnight is not charged yesterday
+
+    -- Only if nothing has changed since the decision, and the key is new.
+    IF key IS NULL THEN
+        PERFORM FROM authz.workspaces AS w
+        WHERE w.id = consume.workspace_id
+          AND w.facts_version = consume.facts_version
+          AND moment >= starts
+          AND (moment < ends OR ends IS NULL)
+          AND (moment < until OR until IS NULL)
+        FOR SHARE;
+    ELSE
+        INSERT INTO authz.usage_keys (
+            workspace_id, key, fingerprint, decision_id, answer, at, quota,
+            meters, amounts, starts, resource, expires_at
+        )
+        SELECT
+            w.id,
+            consume.key,
+            consume.fingerprint,
+            consume.decision_id,
+            consume.answer,
+            moment,
+            jsonb_build_object(consume.meter, jsonb_build_array(ceiling, used_now, 0, ends)),
+            ARRAY[consume.meter],
+            ARRAY[consume.amount],
+            ARRAY[consume.starts],
+            consume.resource,
+            COALESCE(ends, 'infinity') + interval '24 hours'
+        FROM authz.workspaces AS w
+        WHERE w.id = consume.workspace_id
+          AND w.facts_version = consume.facts_version
+          AND moment >= consume.starts
+          AND (moment < ends OR ends IS NULL)
+          AND (moment < until OR until IS NULL)
+        FOR SHARE
+        ON CONFLICT ON CONSTRAINT usage_keys_pkey DO NOTHING;
+    END IF;
+    IF NOT FOUND THEN
+        UPDATE authz.workspace_usage AS u SET used = u.used - consume.amount
+        WHERE u.workspace_id = consume.workspace_id AND u.meter = consume.meter;
+        RETURN NULL;
+    END IF;
+
+    INSERT INTO authz.usage_ledger
+        (workspace_id, at, meter, period_start, amount, kind, user_id, action, resource, decision_id)
+    VALUES (
+        consume.workspace_id,
+        moment,
+        consume.meter,
+        consume.starts,
+        consume.amount,
+        'consume',
+        consume.user_id,
+        consume.action,
+        consume.resource,
+        consume.decision_id
+    );
+    RETURN json_build_array(moment, used_now);
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.count_members()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1487,34 +1573,46 @@ END;
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION authz.period_at(per text, anchored_at timestamp with time zone, at timestamp with time zone)
+ RETURNS TABLE(starts timestamp with time zone, ends timestamp with time zone)
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+ SELECT
+         CASE period_at.per
+             WHEN 'month'::text THEN ((m.anchor + ((m.months)::double precision * '1 mon'::interval)) AT TIME ZONE 'UTC'::text)
+             WHEN 'day'::text THEN (date_trunc('day'::text, m.moment) AT TIME ZONE 'UTC'::text)
+             ELSE '-infinity'::timestamp with time zone
+         END AS "case",
+         CASE period_at.per
+             WHEN 'month'::text THEN ((m.anchor + (((m.months + 1))::double precision * '1 mon'::interval)) AT TIME ZONE 'UTC'::text)
+             WHEN 'day'::text THEN ((date_trunc('day'::text, m.moment) + '1 day'::interval) AT TIME ZONE 'UTC'::text)
+             ELSE 'infinity'::timestamp with time zone
+         END AS "case"
+    FROM ( SELECT c.anchor,
+             c.moment,
+             (c.months -
+                 CASE
+                     WHEN ((c.anchor + ((c.months)::double precision * '1 mon'::interval)) > c.moment) THEN 1
+                     ELSE 0
+                 END) AS months
+            FROM ( SELECT l.anchor,
+                     l.moment,
+                     (((((12)::double precision * (date_part('year'::text, l.moment) - date_part('year'::text, l.anchor))) + date_part('month'::text, l.moment)) - date_part('month'::text, l.anchor)))::integer AS months
+                    FROM ( SELECT (period_at.anchored_at AT TIME ZONE 'UTC'::text) AS anchor,
+                             (period_at.at AT TIME ZONE 'UTC'::text) AS moment) l) c
+          OFFSET 0) m;
+END
+;
+
 CREATE OR REPLACE FUNCTION authz.period_of(per text, anchored_at timestamp with time zone, at timestamp with time zone)
  RETURNS tstzrange
  LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-DECLARE
-    anchor CONSTANT timestamp := anchored_at AT TIME ZONE 'UTC';
-    moment CONSTANT timestamp := at AT TIME ZONE 'UTC';
-    months integer;
-    midnight timestamp;
 BEGIN
-    IF per = 'month' THEN
-        months := 12 * (extract(year FROM moment)::integer - extract(year FROM anchor)::integer)
-            + extract(month FROM moment)::integer - extract(month FROM anchor)::integer;
-        IF anchor + months * interval '1 month' > moment THEN
-            months := months - 1;
-        END IF;
-        -- Each from the anchor, never from the period before: 31 January, 28 February, 31 March.
-        RETURN tstzrange(
-            (anchor + months * interval '1 month') AT TIME ZONE 'UTC',
-            (anchor + (months + 1) * interval '1 month') AT TIME ZONE 'UTC'
-        );
-    ELSIF per = 'day' THEN
-        midnight := date_trunc('day', moment);
-        RETURN tstzrange(midnight AT TIME ZONE 'UTC', (midnight + interval '1 day') AT TIME ZONE 'UTC');
-    END IF;
-    RETURN tstzrange('-infinity', 'infinity');
+    RETURN (SELECT tstzrange(p.starts, p.ends) FROM authz.period_at(per, anchored_at, at) AS p);
 END;
 $function$
 ;
@@ -2850,11 +2948,12 @@ VIEW authz.member_facts AS
  SELECT m.workspace_id,
     m.user_id,
     w.slug,
-    json_build_object('workspace_id', w.id, 'slug', w.slug, 'name', w.name, 'role', m.role, 'plan', w.plan_tier, 'status', w.status, 'features', override.features, 'limits', override.limits, 'usage', meter.usage, 'version', w.facts_version, 'at', statement_timestamp()) AS facts
+    json_build_object('workspace_id', w.id, 'slug', w.slug, 'name', w.name, 'role', m.role, 'plan', w.plan_tier, 'status', w.status, 'features', override.features, 'limits', override.limits, 'usage', meter.usage, 'periods', meter.periods, 'until', override.until, 'version', w.facts_version, 'at', statement_timestamp()) AS facts
    FROM (((authz.workspace_memberships m
      JOIN authz.workspaces w ON ((w.id = m.workspace_id)))
      CROSS JOIN LATERAL ( SELECT COALESCE(json_object_agg(f.name, f.enabled) FILTER (WHERE (f.kind = 'feature'::text)), '{}'::json) AS features,
-            COALESCE(json_object_agg(f.name, f.at_most) FILTER (WHERE (f.kind = 'limit'::text)), '{}'::json) AS limits
+            COALESCE(json_object_agg(f.name, f.at_most) FILTER (WHERE (f.kind = 'limit'::text)), '{}'::json) AS limits,
+            min(f.expires_at) AS until
            FROM authz.workspace_features f
           WHERE ((f.workspace_id = w.id) AND ((f.expires_at IS NULL) OR (f.expires_at > statement_timestamp())))) override)
      CROSS JOIN LATERAL ( SELECT COALESCE(json_object_agg(t.name, json_build_array(
@@ -2862,20 +2961,21 @@ VIEW authz.member_facts AS
                     WHEN (t.kind = 'members'::text) THEN (w.member_count + ( SELECT count(*) AS count
                        FROM authz.workspace_invitations i
                       WHERE ((i.workspace_id = w.id) AND (i.expires_at > statement_timestamp()))))
-                    WHEN (u.period_start >= lower(p.period)) THEN u.used
+                    WHEN (u.period_start >= p.starts) THEN u.used
                     ELSE (0)::bigint
                 END,
                 CASE
-                    WHEN (u.held_until > statement_timestamp()) THEN authz.reserved_of(w.id, t.name, lower(p.period), statement_timestamp())
+                    WHEN (u.held_until > statement_timestamp()) THEN authz.reserved_of(w.id, t.name, p.starts, statement_timestamp())
                     ELSE (0)::bigint
                 END,
                 CASE
-                    WHEN isfinite(upper(p.period)) THEN upper(p.period)
+                    WHEN isfinite(p.ends) THEN p.ends
                     ELSE NULL::timestamp with time zone
-                END)), '{}'::json) AS usage
+                END)), '{}'::json) AS usage,
+            COALESCE(json_object_agg(t.name, p.starts), '{}'::json) AS periods
            FROM ((authz.meters t
              LEFT JOIN authz.workspace_usage u ON (((u.workspace_id = w.id) AND (u.meter = t.name))))
-             CROSS JOIN LATERAL ( SELECT authz.period_of(t.per, authz.anchor_of(t.anchor, w.subscribed_at), statement_timestamp()) AS period) p)) meter);
+             CROSS JOIN LATERAL authz.period_at(t.per, authz.anchor_of(t.anchor, w.subscribed_at), statement_timestamp()) p(starts, ends))) meter);
 
 VIEW authz.members AS
  SELECT m.workspace_id,
@@ -2929,6 +3029,8 @@ GRANT EXECUTE ON FUNCTION authz.change_role(uuid,bigint,text,text) TO authz_side
 GRANT EXECUTE ON FUNCTION authz.claimed_workspace() TO authz_app;
 
 GRANT EXECUTE ON FUNCTION authz.commit_reservation(text,jsonb) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.consume(uuid,bigint,bigint,timestamp with time zone,timestamp with time zone,timestamp with time zone,text,text,text,bigint,text,text,text,text,json) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.create_workspace(uuid,text,text) TO authz_sidecar;
 

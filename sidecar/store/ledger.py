@@ -41,15 +41,21 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.store.connections import Connections
-    from sidecar.taking import Taking
+    from sidecar.taking import Counter, Taking
 
 TAKE = Query(
     name=b"take",
     sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     repeatable=False,
 )
+CONSUME = Query(
+    name=b"consume",
+    sql=b"SELECT authz.consume($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+    repeatable=False,
+)
 # With a key it may be asked again: the second time it is a repeat.
 TAKE_BY_KEY = Query(name=TAKE.name, sql=TAKE.sql)
+CONSUME_BY_KEY = Query(name=CONSUME.name, sql=CONSUME.sql)
 REPEATED = Query(name=b"repeated", sql=b"SELECT authz.repeated($1, $2, $3, $4, $5)")
 COMMIT = Query(name=b"commit", sql=b"SELECT authz.commit_reservation($1, $2)")
 RELEASE = Query(name=b"release", sql=b"SELECT authz.release_reservation($1)")
@@ -71,13 +77,11 @@ class PostgresLedger:
         self._meters = tuple(catalog.meters)
 
     def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
+        if taking.counter is not None:
+            taken = self._consumed(taking, taking.counter, deadline)
+            if taken is not None:
+                return taken
         meters = sorted(taking.amounts)
-        told = {
-            "role": taking.role,
-            "plan": taking.plan,
-            "message": taking.message,
-            "revision": taking.revision,
-        }
         params = (
             str(taking.workspace_id),
             str(taking.facts_version),
@@ -93,7 +97,7 @@ class PostgresLedger:
             taking.reservation,
             taking.decision_id,
             taking.revision,
-            json.dumps(told),
+            _told_again(taking),
         )
         query = TAKE_BY_KEY if taking.key else TAKE
         found = self._found(query, params, deadline)
@@ -111,6 +115,35 @@ class PostgresLedger:
                 return Unsettled(outcome)
             return _repeat_in(found)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _misread(found, error) from error
+
+    def _consumed(self, taking: Taking, counter: Counter, deadline: float) -> Taken | None:
+        [(meter, amount)] = taking.amounts.items()
+        params = (
+            str(taking.workspace_id),
+            str(taking.facts_version),
+            _text(counter.limit),
+            counter.since,
+            counter.resets_at.isoformat() if counter.resets_at else None,
+            counter.until,
+            taking.user,
+            taking.action,
+            meter,
+            str(amount),
+            taking.resource,
+            taking.key,
+            taking.fingerprint,
+            taking.decision_id,
+            _told_again(taking),
+        )
+        found = self._found(CONSUME_BY_KEY if taking.key else CONSUME, params, deadline)
+        if found is None:
+            return None
+        try:
+            at, used = found
+            quota = Quota(limit=counter.limit, used=used, reserved=0, resets_at=counter.resets_at)
+            return Taken(quota={meter: quota}, reservation=None, at=datetime.fromisoformat(at))
+        except (TypeError, ValueError) as error:
             raise _misread(found, error) from error
 
     def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
@@ -187,6 +220,17 @@ class PostgresLedger:
             return None if answer is None else json.loads(answer)
         except ValueError as error:
             raise FactsMisread(f"what came is not JSON: {error}") from error
+
+
+def _told_again(taking: Taking) -> str:
+    return json.dumps(
+        {
+            "role": taking.role,
+            "plan": taking.plan,
+            "message": taking.message,
+            "revision": taking.revision,
+        }
+    )
 
 
 def _repeat_in(found: Any) -> Repeated | Made:  # noqa: ANN401 - JSON

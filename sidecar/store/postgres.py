@@ -125,8 +125,17 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             usage={meter: usage_in(*usage[meter]) for meter in meters},
             version=row["version"],
             at=datetime.fromisoformat(row["at"]),
+            periods=row.get("periods", {}),  # a database that is still to be migrated does not say it
+            until=row.get("until"),
         )
-        texts: tuple[object, ...] = (facts.slug, facts.name, facts.role, facts.plan)
+        texts: tuple[object, ...] = (
+            facts.slug,
+            facts.name,
+            facts.role,
+            facts.plan,
+            *facts.periods.values(),
+            facts.until or "",
+        )
         if (
             facts.status not in _STATUSES
             or type(facts.version) is not int

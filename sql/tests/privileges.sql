@@ -20,6 +20,8 @@ BEGIN
         'authz.catalog_revision()',
         'authz.change_role(uuid,bigint,text,text)',
         'authz.commit_reservation(text,jsonb)',
+        'authz.consume(uuid,bigint,bigint,timestamp with time zone,timestamp with time zone,timestamp with time zone,'
+            'text,text,text,bigint,text,text,text,text,json)',
         'authz.create_workspace(uuid,text,text)',
         'authz.delete_workspace(uuid,bigint)',
         'authz.facts(text[],text[])',
@@ -132,6 +134,7 @@ BEGIN
         'SELECT authz.workspace_locked(''acme'')',
         'SELECT authz.workspace_state(gen_random_uuid(), true)',
         'SELECT authz.period_of(''day'', now(), now())',
+        'SELECT FROM authz.period_at(''day'', now(), now())',
         'CREATE TABLE authz.mine ()',
         'CREATE FUNCTION authz.facts(text) RETURNS json LANGUAGE sql RETURN NULL',
         'DROP FUNCTION authz.facts',

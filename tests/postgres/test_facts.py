@@ -408,7 +408,17 @@ GOOD_ROW: dict[str, object] = {
     "usage": GOOD_USAGE,
     "version": 1,
     "at": "2026-11-24T12:00:00+00:00",
+    "periods": {"minutes": "2026-11-01T00:00:00+00:00", "members": "-infinity", "scenarios": "-infinity"},
+    "until": "2026-11-30T00:00:00+00:00",
 }
+
+
+def test_a_row_of_a_database_that_is_still_to_be_migrated_is_read_too():
+    found = facts_in(
+        {name: value for name, value in GOOD_ROW.items() if name not in {"periods", "until"}}, meters=METERS
+    )
+
+    assert (found.periods, found.until) == ({}, None)
 
 
 def test_a_row_within_the_contract_is_read():
@@ -437,6 +447,9 @@ def test_a_row_within_the_contract_is_read():
         {"features": {"analytics": "true"}},
         {"features": {"analytics": 1}},
         {"features": None},
+        {"periods": None},
+        {"periods": {"minutes": 1}},
+        {"until": 7},
         {"limits": {"minutes": "unlimited"}},
         {"limits": {"minutes": True}},
         {"limits": {"minutes": -1}},
@@ -452,7 +465,7 @@ def test_a_row_outside_the_contract_is_misread_and_never_an_answer(wrong):
         facts_in({**GOOD_ROW, **wrong}, meters=METERS)
 
 
-@pytest.mark.parametrize("name", sorted(GOOD_ROW))
+@pytest.mark.parametrize("name", sorted(GOOD_ROW.keys() - {"periods", "until"}))
 def test_a_row_that_lacks_something_is_misread(name):
     with pytest.raises(FactsMisread):
         facts_in({key: value for key, value in GOOD_ROW.items() if key != name}, meters=METERS)
