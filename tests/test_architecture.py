@@ -47,10 +47,11 @@ MAY_IMPORT = {
     "engines": VALUES | {"ports", "catalog", "children", "sockets"},
     "store": VALUES | {"ports", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
-    "web": CORE | {"settings", "catalog", "engines", "store", "audit"},
-    "guard": {"sockets"},
+    "web": CORE | {"settings", "catalog", "engines", "store", "audit", "ratelimit"},
+    "guard": {"sockets", "ratelimit"},
     "children": set(),
     "sockets": set(),
+    "ratelimit": set(),
     "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "children"},
     "__main__": {"cli"},
 }

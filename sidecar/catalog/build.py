@@ -146,6 +146,7 @@ def _route(file: _File) -> Route:
         workspace=_source(file.get("workspace", {"path": "workspace"})),
         mode=file.get("mode", "check"),
         once_per=file.get("once_per"),
+        ratelimit=file.get("ratelimit", False),
     )
 
 

@@ -79,7 +79,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """*once_per* names the header by which a repeated request is known, where the route consumes."""
+    """*once_per* names the header by which a repeated request is known, where the route consumes.
+
+    With *ratelimit* whoever asks is told what is left of what the action takes.
+    """
 
     method: str
     path: str
@@ -89,6 +92,7 @@ class Route:
     workspace: Source
     mode: Literal["check", "consume"]
     once_per: str | None = None
+    ratelimit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.catalog.finding import nearest
 from sidecar.catalog.node import fields_at, node_at, text_at
 from sidecar.catalog.paths import template_of
-from sidecar.catalog.read import Broken, Items, Text
+from sidecar.catalog.read import Broken, Items, Text, Truth
 from sidecar.errors import UnsafePath
 
 if TYPE_CHECKING:
@@ -75,13 +75,22 @@ def _check_sources(route: Node, path: Text, template: Template, walk: Walk) -> N
 
 
 def _check_consumption(root: Node, route: Node, counting: set[str], walk: Walk) -> None:
-    mode, key = node_at(route, "mode"), node_at(route, "once_per")
+    mode, key, shows = (node_at(route, name) for name in ("mode", "once_per", "ratelimit"))
     consumes = isinstance(mode, Text) and mode.value == "consume"
     if isinstance(key, Text) and not consumes and not isinstance(mode, Broken):
         walk.find("field_not_for_mode", "once_per is for mode: consume, where something is taken", key)
+    action = text_at(route, "action") or ""
+    takes = fields_at(root, "actions", action, "takes")
+    if (
+        isinstance(shows, Truth)
+        and shows.value
+        and not takes
+        and (":" in action or node_at(root, "actions", action))
+    ):
+        walk.find("field_not_for_action", f'"{action}" takes nothing, so there is no limit to tell', shows)
     if not isinstance(mode, Text) or not consumes:
         return
-    for meter in fields_at(root, "actions", text_at(route, "action") or "", "takes"):
+    for meter in takes:
         if meter in counting:
             message = f'"{meter}" is counted by the database itself: a request cannot consume it'
             walk.find("meter_not_consumable", message, mode)

@@ -149,6 +149,7 @@ _ROUTE = Record(
             shape=_HEADER,
             says="With mode consume: the header by which a repeat is known, which takes nothing more.",
         ),
+        "ratelimit": Field(shape=Flag(), says="The answer tells the limits, as RateLimit header fields."),
     },
     says="a mapping with method, path and action",
 )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ROUTES = """
   - {method: GET, path: "/workspaces/{workspace}/recordings", action: recording.start}
   - {method: POST, path: "/workspaces/{workspace}/recordings", action: recording.start, mode: consume}
+  - {method: PUT, path: "/workspaces/{workspace}/recordings", action: recording.start, ratelimit: true}
   - {method: DELETE, path: "/workspaces/{workspace}", action: workspace.delete}
   - {method: POST, path: "/workspaces/{workspace}", action: platform.use}
   - {method: GET, path: "/workspaces/{workspace}/{page}", action: platform.use}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ MEMBERS = {
     ("full", "acme"): some_facts(usage={"minutes": 1000}),
 }
 ANALYTICS = "/workspaces/acme/analytics"
+LIMITED = "/workspaces/acme/limited"
 
 
 class Everybody:
@@ -68,6 +70,8 @@ ROUTES = (
         mode="consume",
         once_per="Idempotency-Key",
     ),
+    a_route("/workspaces/{workspace}/limited", "recording.start", ratelimit=True),
+    a_route("/workspaces/{workspace}/limited", "scenarios.create", method="PUT", ratelimit=True),
     a_route("/from-header", workspace=("header", "X-Workspace-Id")),
     a_route("/from-claim", workspace=("claim", "team")),
     a_route("/from-number", workspace=("claim", "number")),
@@ -163,6 +167,23 @@ def test_a_no_says_why(stage, dialect, target, user, status, reason):
     assert (answer.json["code"], answer.json["status"]) == (reason, status)
     assert ("Retry-After" in answer.headers) == (status == 429)
     assert not set(answer.headers.keys()) & set(IDENTITY[:4])
+
+
+@every_dialect
+def test_what_is_left_is_told_where_the_route_says_so(stage, dialect):
+    passing, none_left = (dialect(stage, LIMITED, user=user) for user in ("adam", "full"))
+
+    assert (passing.status_code, none_left.headers["X-Authz-Status"]) == (200, "429")
+    assert passing.headers["RateLimit-Policy"] == '"minutes";q=1000'
+    assert re.fullmatch(r'"minutes";r=[1-9][0-9]*;t=[0-9]+', passing.headers["RateLimit"])
+    assert none_left.headers["RateLimit"].startswith('"minutes";r=0;t=')
+    for answer in (
+        dialect(stage, LIMITED, user="zoe"),  # for another reason than quota
+        dialect(stage, LIMITED, "PUT"),  # unlimited
+        dialect(stage, "/workspaces/acme/recordings"),
+        dialect(stage, "/workspaces/acme/recordings", user="full"),
+    ):
+        assert not {"RateLimit", "RateLimit-Policy"} & set(answer.headers.keys())
 
 
 @every_dialect

@@ -14,7 +14,7 @@ from sidecar.web.endpoint import Readiness
 from sidecar.web.gateways.ruling import IDENTITY, REMOVED
 from tests.servers import free_port
 from tests.web.stage import AUDITOR, BACKEND, a_stage
-from tests.web.test_gateways import MEMBERS, ROUTES, Everybody, with_service
+from tests.web.test_gateways import LIMITED, MEMBERS, ROUTES, Everybody, with_service
 
 grpc = pytest.importorskip("grpc", reason="needs the extra `grpc`")
 
@@ -81,6 +81,15 @@ def test_a_yes_sets_the_identity_in_place_of_what_was_sent(channel):
     assert list(headers_of(response.ok_response.headers)) == list(IDENTITY)
     assert all(each.HasField("append") and not each.append.value for each in response.ok_response.headers)
     assert list(response.ok_response.headers_to_remove) == [name.lower() for name in REMOVED]
+
+
+def test_what_is_left_is_told_to_the_client_and_not_to_the_backend(channel):
+    passing, none_left = (check(channel, LIMITED, user=user) for user in ("adam", "full"))
+
+    assert list(headers_of(passing.ok_response.headers)) == list(IDENTITY)
+    assert list(headers_of(passing.ok_response.response_headers_to_add)) == ["RateLimit-Policy", "RateLimit"]
+    assert headers_of(none_left.denied_response.headers)["RateLimit"].startswith('"minutes";r=0;t=')
+    assert not check(channel).ok_response.response_headers_to_add
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sidecar.routes import Routes
 from sidecar.web.gateways.ruling import IDENTITY, REMOVED
 from tests.values import WORKSPACE_ID
 from tests.web.stage import AUDITOR, BACKEND, a_stage
-from tests.web.test_gateways import ELSEWHERE, LOOPBACK, MEMBERS, ROUTES, Everybody, with_service
+from tests.web.test_gateways import ELSEWHERE, LIMITED, LOOPBACK, MEMBERS, ROUTES, Everybody, with_service
 
 ANALYTICS = "/workspaces/acme/analytics"
 
@@ -55,6 +55,19 @@ def test_a_yes_has_the_identity(stage, gateway):
             "envoy": {"allowed": True, "request_headers_to_remove": list(REMOVED)},
         }[gateway]
     )
+
+
+@every_gateway
+def test_what_is_left_is_told_to_the_client_where_that_can_be(stage, gateway):
+    passing, none_left = (
+        ask(stage, gateway, a_request(LIMITED, user)).json["result"] for user in ("adam", "full")
+    )
+
+    assert list(passing["headers"]) == list(IDENTITY)
+    assert list(passing.get("response_headers_to_add", {})) == (
+        ["RateLimit-Policy", "RateLimit"] if gateway == "envoy" else []
+    )
+    assert none_left["headers"]["RateLimit"].startswith('"minutes";r=0;t=')
 
 
 @every_gateway

@@ -48,7 +48,7 @@ def _answer(
     """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one."""
     ruled = ruling(service, exchange, name, partial(read, exchange), token=exchange.header(TOKEN_HEADER))
     if ruled.passes:
-        return HTTPStatus.OK, [*ruled.identity.items(), *on_pass], b""
+        return HTTPStatus.OK, [*ruled.identity.items(), *ruled.headers, *on_pass], b""
     status = ruled.status if passes_on is None or ruled.status in passes_on else HTTPStatus.FORBIDDEN
     return status, list(ruled.headers), ruled.body
 

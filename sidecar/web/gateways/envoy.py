@@ -134,6 +134,7 @@ def _response(ruled: Ruling) -> Any:  # noqa: ANN401 - ditto
             ok_response={
                 "headers": _options(ruled.identity.items()),
                 "headers_to_remove": [name.lower() for name in REMOVED],
+                "response_headers_to_add": _options(ruled.headers),
             },
         )
     return external_auth_pb2.CheckResponse(

@@ -127,7 +127,12 @@ def _for_kong(ruled: Ruling) -> dict[str, Any]:
 
 def _for_envoy(ruled: Ruling) -> dict[str, Any]:
     if ruled.passes:
-        return {"allowed": True, "headers": ruled.identity, "request_headers_to_remove": REMOVED}
+        return {
+            "allowed": True,
+            "headers": ruled.identity,
+            "request_headers_to_remove": REMOVED,
+            **({"response_headers_to_add": dict(ruled.headers)} if ruled.headers else {}),
+        }
     return {
         "allowed": False,
         "http_status": ruled.status,

@@ -21,6 +21,7 @@ from sidecar.errors import (
     UnsafePath,
 )
 from sidecar.model import Question
+from sidecar.ratelimit import limit_fields
 from sidecar.settings import is_loopback
 from sidecar.web import problems, wire
 from sidecar.web.endpoint import deadline_of, note, outcome_of
@@ -64,7 +65,7 @@ class Asked:
 class Ruling:
     """*status* is what the client should get: 200 exactly if the request may pass, with *identity* set.
 
-    Else there are *headers* and a *problem*, whose bytes are *body*.
+    Else there is a *problem*, whose bytes are *body*. *headers* are for the client, whatever it gets.
     """
 
     status: int
@@ -138,7 +139,7 @@ def ruling(
     service.metrics.decided(decision, catalog=service.authorizer.catalog)
     outcome = outcome_of(decision, service.trace.situations[-1])
     note(service, exchange, endpoint, exchange.question, said | outcome)
-    return _ruled(decision, exchange.question.user)
+    return _ruled(decision, exchange.question.user, shows_limits=found.route.ratelimit)
 
 
 def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) -> Question:
@@ -197,7 +198,8 @@ def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
     return sha256(f"{user}\0{value}".encode()).hexdigest()
 
 
-def _ruled(decision: Decision, user: str) -> Ruling:
+def _ruled(decision: Decision, user: str, *, shows_limits: bool) -> Ruling:
+    limits = limit_fields([(decision.quota, decision.at)]) if shows_limits and decision.quota else []
     if decision.allowed:
         return Ruling(
             status=HTTPStatus.OK,
@@ -212,8 +214,9 @@ def _ruled(decision: Decision, user: str) -> Ruling:
                     strict=True,
                 )
             ),
+            headers=tuple(limits),
         )
-    return _denied(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id)])
+    return _denied(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id), *limits])
 
 
 def _header_safe(value: object) -> str:
