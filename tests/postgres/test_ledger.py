@@ -199,6 +199,15 @@ def test_more_than_the_limit_cannot_be_taken_as_the_first_thing_either(stage):
     assert stage.figures() == (0, 0)
 
 
+@pytest.mark.parametrize("kind", [InPostgres, InPostgresAtOnce])
+def test_a_first_use_that_is_refused_leaves_no_row(database_url, store, kind):
+    stage = kind(database_url, store)
+
+    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
+    assert isinstance(stage.take(amounts={"minutes": 1, "scenarios": 101}), NoRoom)
+    assert rows(database_url, "SELECT FROM authz.workspace_usage WHERE workspace_id = %s", stage.id) == []
+
+
 def test_a_limit_of_none_is_none_and_all_the_same_is_counted(stage):
     stage.take(amounts={"minutes": 10**12}, limits={"minutes": None})
 
