@@ -45,16 +45,15 @@ def test_it_answers(sidecar):
 
 
 def test_it_says_that_all_its_parts_have_one_revision(sidecar, compiled):
-    assert sidecar.until(sidecar.is_ready)
-    status, readiness = sidecar.request("GET", "/readyz")
-
-    assert status == 200
-    assert readiness == {
+    expected = {
         "ready": True,
         "worker": {"ready": True, "revision": compiled.revision},
         "policy_engine": {"ready": True, "revision": compiled.revision},
         "database": {"ready": True, "revision": compiled.revision},
     }
+
+    # On a busy machine a part may be late once, and then it is red, as it should be.
+    assert sidecar.until(lambda: sidecar.request("GET", "/readyz") == (200, expected))
 
 
 @pytest.mark.parametrize(
