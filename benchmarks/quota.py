@@ -31,13 +31,14 @@ from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import Counter, Taken, Taking
+from sidecar.taking import Taken, Taking, counter_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
     from sidecar.catalog.compile import Compiled
+    from sidecar.taking import Counter
 
 RESULTS = Path(__file__).with_name("QUOTA.md")
 WORKSPACES = 1_000
@@ -91,21 +92,16 @@ def upsert(url: str, query: str) -> Callable[[tuple[UUID, int]], None]:
     return take
 
 
-def counter_of(url: str, compiled: Compiled) -> Counter:
+def counter_of(url: str, compiled: Compiled) -> Counter | None:
     """As the facts say it to each question; the same in all workspaces here."""
     facts = PostgresFacts(url, catalog=compiled.catalog, pool_size=1)
     facts.open()
     [first] = facts.workspaces_of("u0-0", after=None, limit=1, deadline=time.monotonic() + 10)
     facts.close()
-    return Counter(
-        limit=LIMIT,
-        since=first.periods["minutes"],
-        resets_at=first.usage["minutes"].resets_at,
-        until=first.until,
-    )
+    return counter_in(first, "minutes", limit=LIMIT)
 
 
-def ours(url: str, compiled: Compiled, counter: Counter) -> Callable[[tuple[UUID, int]], None]:
+def ours(url: str, compiled: Compiled, counter: Counter | None) -> Callable[[tuple[UUID, int]], None]:
     connections = Connections(url, size=1, statement_timeout_s=10, lock_timeout_s=10)
     connections.open()
     ledger = PostgresLedger(connections, catalog=compiled.catalog)
@@ -210,12 +206,12 @@ def main() -> None:
             "ours": lambda: ours(url, compiled, counter),
         }
         for name, ids in (("one", all_ids[:1]), (f"{WORKSPACES:,}", all_ids)):
+            for begin in contenders.values():
+                take = begin()
+                for workspace in ids:  # the first use makes a row, ours and theirs
+                    take(workspace)
             for clients in CLIENTS:
                 turns: dict[str, list[float]] = {contender: [] for contender in contenders}
-                for begin in contenders.values():
-                    take = begin()
-                    for workspace in ids:  # the first use makes a row, ours and theirs
-                        take(workspace)
                 for _ in range(options.rounds):
                     for contender, begin in contenders.items():
                         turns[contender].append(

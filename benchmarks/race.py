@@ -30,7 +30,7 @@ from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import Counter, NoRoom, Repeated, Taken, Taking
+from sidecar.taking import NoRoom, Repeated, Taken, Taking, counter_in
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -89,9 +89,7 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
     ledger = PostgresLedger(connections, catalog=prize.catalog)
     chance = random.Random(seed)  # noqa: S311 - the same each time
     taken = repeated = refused = 0
-    usage = prize.facts.usage["minutes"]
-    since = prize.facts.periods["minutes"]
-    counter = Counter(limit=prize.limit, since=since, resets_at=usage.resets_at, until=prize.facts.until)
+    counter = counter_in(prize.facts, "minutes", limit=prize.limit)
     gate.wait()
     for number in range(prize.tries):
         shared = number % SHARED == 0

@@ -16,7 +16,7 @@ from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationEx
 from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
-from sidecar.taking import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
+from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled, counter_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Decision, Facts, Quota, Verdict
     from sidecar.ports import Ledger
-    from sidecar.taking import GivenBack, Settlement, UsageNow
+    from sidecar.taking import Counter, GivenBack, Settlement, UsageNow
 
 _TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener
 
@@ -185,28 +185,21 @@ class Effects:
             role=facts.role,
             plan=facts.plan,
             message=decision.message,
-            counter=self._counter(question, charges, facts)
-            if decision.allowed and not held and not late
-            else None,
+            counter=self._counter(question, facts, decision, late=late),
         )
 
-    def _counter(self, question: Question, charges: Mapping[str, int | None], facts: Facts) -> Counter | None:
-        """None where there is more to it: several meters, a level by name, reservations that are open."""
-        if len(charges) != 1:
+    def _counter(
+        self, question: Question, facts: Facts, decision: Decision, *, late: str | None
+    ) -> Counter | None:
+        """None where there is more to it: several meters, a level by name, reservations, new or open."""
+        charges = decision.verdict.charges
+        if not decision.allowed or question.mode == "reserve" or late or len(charges) != 1:
             return None
         [(meter, limit)] = charges.items()
-        usage = facts.usage[meter]
-        if usage.reserved or (question.resource and self._catalog.meters[meter].kind == "level"):
+        by_name = question.resource and self._catalog.meters[meter].kind == "level"
+        if by_name or facts.usage[meter].reserved:
             return None
-        since = facts.periods.get(meter)
-        if since is None:
-            return None
-        return Counter(
-            limit=facts.limit_overrides.get(meter, limit),
-            since=since,
-            resets_at=usage.resets_at,
-            until=facts.until,
-        )
+        return counter_in(facts, meter, limit=facts.limit_overrides.get(meter, limit))
 
     def _told(self, decision: Decision, known: Repeated | Made) -> Decision:
         """A yes that was said before, with its id and revision, and no effect this time."""

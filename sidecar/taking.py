@@ -28,6 +28,14 @@ class Counter:
     until: str | None
 
 
+def counter_in(facts: Facts, meter: str, *, limit: int | None) -> Counter | None:
+    """None where the database has not said since when the period runs."""
+    since = facts.periods.get(meter)
+    if since is None:
+        return None
+    return Counter(limit=limit, since=since, resets_at=facts.usage[meter].resets_at, until=facts.until)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taking:
     """What the ledger is to take, or with *ttl_s* to hold under the id *reservation*.

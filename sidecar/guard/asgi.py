@@ -18,10 +18,10 @@ from starlette.websockets import WebSocket
 
 from sidecar.guard import requirement as required
 from sidecar.guard.errors import GuardError
+from sidecar.guard.limits import limit_fields
 from sidecar.guard.problems import problem_reply
 from sidecar.guard.requirement import Asker, Requirement
 from sidecar.guard.stacking import mark, stacked
-from sidecar.ratelimit import limit_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -195,9 +195,7 @@ class Guarded:
         request.state.workspace = workspace
         shown = required.shown(self._requirements, workspace)
         if shown:
-            request.scope.setdefault(_LIMITS, []).extend(
-                limit_fields((each.quota, each.facts_at) for each in shown)
-            )
+            request.scope.setdefault(_LIMITS, []).extend(limit_fields(shown))
         return workspace
 
     def _guarding(self, view: View) -> View:

@@ -14,10 +14,10 @@ from flask import Response, after_this_request, current_app, g, has_app_context,
 
 from sidecar.guard import requirement as required
 from sidecar.guard.errors import GuardError
+from sidecar.guard.limits import limit_fields
 from sidecar.guard.problems import problem_reply
 from sidecar.guard.requirement import Asker, Requirement
 from sidecar.guard.stacking import mark, stacked
-from sidecar.ratelimit import limit_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -178,7 +178,7 @@ class Guard(_Guards):
         workspace = required.admitted(requirements, self.asker())
         g.workspace = workspace
         if shown := required.shown(requirements, workspace):
-            _show_limits(limit_fields((each.quota, each.facts_at) for each in shown))
+            _show_limits(limit_fields(shown))
         return workspace
 
     def _guard(self) -> Guard:

@@ -18,7 +18,7 @@ from sidecar.guard.errors import (
     Unauthenticated,
     Unavailable,
 )
-from sidecar.ratelimit import limit_fields
+from sidecar.guard.limits import limit_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
             if error.retry_after is not None:
                 headers["Retry-After"] = str(error.retry_after)
             if error.shows_limits and error.decision is not None:
-                headers.update(limit_fields([(error.decision.quota, error.decision.facts_at)]))
+                headers.update(limit_fields([error.decision]))
         case Conflict():
             document = _problem(HTTPStatus.CONFLICT, error.code, "It was settled otherwise before")
             document["detail"] = error.detail

@@ -152,9 +152,8 @@ BEGIN
         PERFORM FROM authz.workspaces AS w
         WHERE w.id = consume.workspace_id
           AND w.facts_version = consume.facts_version
-          AND moment >= starts
-          AND (moment < ends OR ends IS NULL)
-          AND (moment < until OR until IS NULL)
+          AND moment >= consume.starts
+          AND (moment < LEAST(ends, until)) IS NOT FALSE
         FOR SHARE;
     ELSE
         INSERT INTO authz.usage_keys (
@@ -178,8 +177,7 @@ BEGIN
         WHERE w.id = consume.workspace_id
           AND w.facts_version = consume.facts_version
           AND moment >= consume.starts
-          AND (moment < ends OR ends IS NULL)
-          AND (moment < until OR until IS NULL)
+          AND (moment < LEAST(ends, until)) IS NOT FALSE
         FOR SHARE
         ON CONFLICT ON CONSTRAINT usage_keys_pkey DO NOTHING;
     END IF;

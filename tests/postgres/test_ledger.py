@@ -24,7 +24,7 @@ from sidecar.errors import (
 from sidecar.model import Usage
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
+from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled, counter_in
 from tests.fakes import FactsInMemory
 from tests.ledger_in_memory import LedgerInMemory
 from tests.postgres_server import rows, run
@@ -149,10 +149,7 @@ class InPostgresAtOnce(InPostgres):
         [(meter, limit)] = taking.limits.items()
         if taking.resource and CATALOG.meters[meter].kind == "level":
             return taking
-        facts = self.facts()
-        resets_at = facts.usage[meter].resets_at
-        counter = Counter(limit=limit, since=facts.periods[meter], resets_at=resets_at, until=facts.until)
-        return replace(taking, counter=counter)
+        return replace(taking, counter=counter_in(self.facts(), meter, limit=limit))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -134,8 +134,21 @@ class Place:
                 reservation,
             )
 
+    def somebody_waits_for_a_lock(self) -> bool:
+        query = (
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return self.sql(query) != []
+
     def miscounts(self) -> list[tuple[Any, ...]]:
         return self.sql(ALL_MISCOUNTS)
+
+
+def until(holds: Callable[[], object]) -> None:
+    ending = monotonic() + 30
+    while not holds():
+        assert monotonic() < ending
+        sleep(0.01)
 
 
 def at_once(many: int, act: Callable[[int], Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from time import monotonic, sleep
+from time import monotonic
 
 import psycopg
 import pytest
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sidecar.taking import Counter
 from tests.postgres_server import a_database
-from tests.quota.place import Place
+from tests.quota.place import Place, until
 
 pytestmark = pytest.mark.postgres
 
@@ -103,8 +103,7 @@ def test_one_counter_with_room_is_taken_from_at_once(without_take, action, meter
 
 def test_an_override_is_the_limit_at_once_too(without_take):
     at = without_take.workspace("small")
-    without_take.sql("INSERT INTO authz.workspace_usage VALUES (%s, 'minutes', %s, 10)", at.id, "-infinity")
-    without_take.sql(f"UPDATE authz.workspace_usage SET period_start = {THIS_MONTH}")
+    without_take.sql(f"INSERT INTO authz.workspace_usage VALUES (%s, 'minutes', {THIS_MONTH}, 10)", at.id)
     without_take.sql("SELECT authz.set_overrides(%s, '{}', '{\"minutes\": 20}')", at.slug)
 
     taken = without_take.ask("record", at)
@@ -179,7 +178,7 @@ def test_what_changes_while_it_waits_is_seen(place, key, meanwhile):
         other.execute(meanwhile.encode(), (at.id,))
         waiting = threading.Thread(target=lambda: answers.append(consume(place, at, key=key)))
         waiting.start()
-        wait_for_a_lock(place)
+        until(place.somebody_waits_for_a_lock)
         assert answers == []
         other.commit()
         waiting.join()
@@ -204,7 +203,7 @@ def test_a_key_that_is_taken_while_it_waits_is_seen(place, begun):
         )
         waiting = threading.Thread(target=lambda: answers.append(consume(place, begun, key="new")))
         waiting.start()
-        wait_for_a_lock(place)
+        until(place.somebody_waits_for_a_lock)
         other.commit()
         waiting.join()
 
@@ -219,7 +218,7 @@ def test_the_counter_is_locked_before_the_workspace(place, begun):
         other.execute("SELECT FROM authz.workspaces WHERE id = %s FOR UPDATE", (begun.id,))
         waiting = threading.Thread(target=lambda: answers.append(consume(place, begun, key="new")))
         waiting.start()
-        wait_for_a_lock(place)
+        until(place.somebody_waits_for_a_lock)
         found = other.execute(
             "SELECT FROM authz.workspace_usage WHERE workspace_id = %s FOR UPDATE SKIP LOCKED", (begun.id,)
         ).fetchall()
@@ -228,13 +227,6 @@ def test_the_counter_is_locked_before_the_workspace(place, begun):
 
     assert found == []
     assert answers[0][1] == 2
-
-
-def wait_for_a_lock(place):
-    ending = monotonic() + 20
-    while not place.sql("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-        assert monotonic() < ending, "nobody waits"
-        sleep(0.01)
 
 
 METER_OF = {
@@ -264,7 +256,7 @@ def test_both_ways_answer_alike_and_leave_the_same(place, steps):
     for change, question in steps:
         assert outcome(change_it, place, quick, change) == outcome(change_it, place, slow, change)
         told = outcome(ask, place, quick, **question)
-        with slowly(place):
+        with counter_is(place, None):
             assert outcome(ask, place, slow, **question) == told
     assert left(place, quick) == left(place, slow)
 
@@ -295,11 +287,17 @@ def change_it(place, at, change):
 
 
 @contextmanager
-def slowly(place):
-    take = place.ledger.take
-    place.ledger.take = lambda taking, /, *, deadline: take(replace(taking, counter=None), deadline=deadline)
+def counter_is(place, counter):
+    """Whatever the decision saw, the ledger is told *counter*; what it would have been told is collected."""
+    take, seen = place.ledger.take, []
+
+    def told(taking, /, *, deadline):
+        seen.append(taking.counter)
+        return take(replace(taking, counter=counter), deadline=deadline)
+
+    place.ledger.take = told
     try:
-        yield
+        yield seen
     finally:
         del place.ledger.take
 
@@ -319,24 +317,17 @@ def left(place, at):
 
 def test_the_ledger_asks_again_where_it_was_not_to_be_at_once(place, begun):
     [facts] = place.facts.facts([("mia", begun.slug)], deadline=monotonic() + 20)
-    seen = {}
-    take = place.ledger.take
-    counter = Counter(limit=10, since="-infinity", resets_at=None, until=None)  # of no period there is
+    of_no_period_there_is = Counter(limit=10, since="-infinity", resets_at=None, until=None)
 
-    def misled(taking, /, *, deadline):
-        seen["counter"] = taking.counter
-        return take(replace(taking, counter=counter), deadline=deadline)
-
-    place.ledger.take = misled
-    try:
+    with counter_is(place, of_no_period_there_is) as seen:
         taken = place.ask("record", begun)
-    finally:
-        del place.ledger.take
 
-    assert seen["counter"] == Counter(
-        limit=10,
-        since=facts.periods["minutes"],
-        resets_at=facts.usage["minutes"].resets_at,
-        until=None,
-    )
+    assert seen == [
+        Counter(
+            limit=10,
+            since=facts.periods["minutes"],
+            resets_at=facts.usage["minutes"].resets_at,
+            until=None,
+        )
+    ]
     assert (taken.allowed, taken.quota["minutes"].used) == (True, 2)

@@ -19,7 +19,7 @@ from sidecar.store.migrate import migrate
 from sidecar.taking import Taking
 from tests.postgres.proxy import Proxy
 from tests.postgres_server import a_server_folder
-from tests.quota.place import Place, at_once
+from tests.quota.place import Place, at_once, until
 
 pytestmark = pytest.mark.postgres
 
@@ -29,18 +29,6 @@ CRASHES = 3
 def kill(pid):
     os.kill(pid, signal.SIGKILL)
     return True
-
-
-def until(holds):
-    ending = monotonic() + 30
-    while not holds():
-        assert monotonic() < ending
-        sleep(0.01)
-
-
-def somebody_waits_for_a_lock(place):
-    query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    return place.sql(query) != []
 
 
 @pytest.fixture
@@ -72,7 +60,7 @@ class Lost:
             lock = "SELECT 1 FROM authz.workspace_usage WHERE workspace_id = %s FOR UPDATE"
             holder.execute(lock, (self.at.id,))
             asking.start()
-            until(lambda: somebody_waits_for_a_lock(self.place))
+            until(self.place.somebody_waits_for_a_lock)
             self.proxy.silent = True
         until(done)
         sleep(0.1)  # the answer is on its way, and goes nowhere

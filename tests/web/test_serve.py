@@ -52,7 +52,7 @@ def test_it_says_that_all_its_parts_have_one_revision(sidecar, compiled):
         "database": {"ready": True, "revision": compiled.revision},
     }
 
-    # On a busy machine a part may be late once, and then it is red, as it should be.
+    # Each worker keeps what it has found for half a second: one that is ready may still say it is not.
     assert sidecar.until(lambda: sidecar.request("GET", "/readyz") == (200, expected))
 
 

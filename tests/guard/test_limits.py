@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from sidecar.guard.answers import decision_from
-from sidecar.ratelimit import limit_fields
+from sidecar.guard.limits import limit_fields
 from tests.guard.values import a_denial, a_grant, a_quota
 
 # RFC 9651, as far as these fields use it: a List of Strings with Integers as parameters.
@@ -13,8 +13,7 @@ LIST = re.compile(rf"{_ITEM}(,[ \t]*{_ITEM})*", re.ASCII)
 
 
 def fields_of(*answers):
-    decisions = map(decision_from, answers)
-    return dict(limit_fields((each.quota, each.facts_at) for each in decisions))
+    return dict(limit_fields(decision_from(answer) for answer in answers))
 
 
 def test_a_quota_is_told_as_a_policy_and_what_is_left_of_it():
