@@ -136,7 +136,6 @@ TABLE authz.usage_ledger (
     action text COLLATE "C",
     resource text COLLATE "C",
     decision_id text COLLATE "C",
-    CONSTRAINT usage_ledger_kind_check CHECK ((kind = ANY (ARRAY['consume'::text, 'commit'::text, 'release'::text, 'adjust'::text]))),
     CONSTRAINT usage_ledger_pkey PRIMARY KEY (workspace_id, id)
 );
 

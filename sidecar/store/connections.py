@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 from dataclasses import dataclass
 from math import ceil
-from threading import Semaphore
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,9 @@ class Connections:
         self._pooler = pooler
         self._observe = observe
         self._idle: list[_Connection] = []  # the last one used stands last: few connections stay warm
-        self._free = Semaphore(size)
+        self._free: SimpleQueue[None] = SimpleQueue()  # a place for each (0009: why no Semaphore)
+        for _ in range(size):
+            self._free.put(None)
         self._open = False
 
     def open(self) -> None:
@@ -101,8 +103,12 @@ class Connections:
         FactsUnavailable when nothing came in time, Refused when the server answered with an error.
         """
         began = monotonic()
-        if not self._free.acquire(timeout=max(0.0, min(deadline - began, _LONGEST_POLL_S))):
-            raise FactsUnavailable(f"all {self._size} connections to PostgreSQL were busy until the deadline")
+        try:
+            self._free.get(timeout=max(0.0, min(deadline - began, _LONGEST_POLL_S)))
+        except Empty:
+            raise FactsUnavailable(
+                f"all {self._size} connections to PostgreSQL were busy until the deadline"
+            ) from None
         try:
             got = monotonic()
             value = self._answer(query, params, deadline)
@@ -111,7 +117,7 @@ class Connections:
         except _Lost as lost:
             raise FactsUnavailable(f"PostgreSQL cannot be reached: {lost}") from lost
         finally:
-            self._free.release()
+            self._free.put(None)
         if self._observe:
             self._observe(got - began, monotonic() - got)
         return value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+import msgspec
 
 from sidecar.errors import (
     BadQuestion,
@@ -208,8 +209,7 @@ class PostgresLedger:
 
     def _found(self, query: Query, params: Sequence[str | bytes | None], deadline: float) -> Any:  # noqa: ANN401 - JSON
         try:
-            encoded = [_encoded(each) for each in params]
-            answer = self._connections.answer(query, encoded, deadline=deadline)
+            answer = self._connections.answer(query, _encoded(params), deadline=deadline)
         except UnicodeError as error:
             raise BadQuestion("the request has text that no database can hold") from error
         except Refused as refused:
@@ -217,13 +217,13 @@ class PostgresLedger:
                 raise UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}") from refused
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
         try:
-            return None if answer is None else json.loads(answer)
+            return None if answer is None else msgspec.json.decode(answer)
         except ValueError as error:
             raise FactsMisread(f"what came is not JSON: {error}") from error
 
 
-def _told_again(taking: Taking) -> str:
-    return json.dumps(
+def _told_again(taking: Taking) -> bytes:
+    return msgspec.json.encode(
         {
             "role": taking.role,
             "plan": taking.plan,
@@ -338,18 +338,17 @@ def _misread(found: object, error: Exception) -> FactsMisread:
     return FactsMisread(f"the ledger outside its contract: {error!r} in {found}")
 
 
-def _encoded(param: str | bytes | None) -> bytes | None:
+def _encoded(params: Sequence[str | bytes | None]) -> list[bytes | None]:
     """UnicodeError for what would be cut off at a NUL, and then could be the name of something else."""
-    if isinstance(param, str):
-        if "\0" in param:
-            raise UnicodeError("NUL")
-        return param.encode()
-    return param
+    encoded = [each.encode() if isinstance(each, str) else each for each in params]
+    if b"\0" in b"".join(filter(None, encoded)):
+        raise UnicodeError("NUL")
+    return encoded
 
 
 def _text(number: int | None) -> str | None:
     return None if number is None else str(number)
 
 
-def _json(amounts: Mapping[str, int] | None) -> str | None:
-    return None if amounts is None else json.dumps(dict(amounts))
+def _json(amounts: Mapping[str, int] | None) -> bytes | None:
+    return None if amounts is None else msgspec.json.encode(dict(amounts))

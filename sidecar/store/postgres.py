@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+import msgspec
 
 from sidecar.errors import FactsMisread, FactsUnavailable
 from sidecar.model import Facts, Roster, Usage
@@ -98,7 +99,7 @@ class PostgresFacts:
 
     def _json(self, query: Query, params: Sequence[bytes], deadline: float) -> object:
         try:
-            return json.loads((self._answer(query, params, deadline) or b"").decode())
+            return msgspec.json.decode(self._answer(query, params, deadline) or b"")
         except ValueError as error:
             raise FactsMisread(f"what came is not JSON: {error}") from error
 
