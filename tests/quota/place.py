@@ -144,11 +144,13 @@ class Place:
         return self.sql(ALL_MISCOUNTS)
 
 
-def until(holds: Callable[[], object]) -> None:
+def until(holds: Callable[[], Any]) -> Any:
+    """What *holds* answers once it is true."""
     ending = monotonic() + 30
-    while not holds():
+    while not (found := holds()):
         assert monotonic() < ending
         sleep(0.01)
+    return found
 
 
 def at_once(many: int, act: Callable[[int], Any]) -> list[Any]:
