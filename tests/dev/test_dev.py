@@ -29,7 +29,7 @@ from sidecar.cli.dev import command
 from sidecar.errors import Interrupted
 from tests.servers import free_port, opa_binary
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent.parent
 NOBODY = 65_534

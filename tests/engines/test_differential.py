@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.ports import PolicyEngine
 
-pytestmark = pytest.mark.opa
+pytestmark = [pytest.mark.opa, pytest.mark.slow]
 
 OUTAGE = "outage: "
 SEED = 20_261

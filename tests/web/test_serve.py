@@ -25,7 +25,7 @@ from tests.servers import opa_server
 from tests.web.authzen_server import SCENARIOS
 from tests.web.serving import QUESTION, run_to_its_end, serving
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 BODY = json.dumps(QUESTION).encode()
 ASK = (
