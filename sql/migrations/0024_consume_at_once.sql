@@ -209,6 +209,6 @@ COMMENT ON FUNCTION authz.consume IS
 REVOKE ALL ON FUNCTION authz.consume FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.consume TO authz_sidecar;
 
--- Four functions write there, each with a word of its own: to read the rule again cost a consume a twentieth.
+-- Only functions of this schema write there, and the words stand in them: to check each cost a consume a twentieth.
 ALTER TABLE authz.usage_ledger DROP CONSTRAINT usage_ledger_kind_check;
 COMMENT ON COLUMN authz.usage_ledger.kind IS 'consume, commit, release, or adjust (by an operator)';

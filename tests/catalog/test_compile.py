@@ -14,8 +14,8 @@ import pytest
 
 from sidecar.catalog.compile import bundle, compiled
 from sidecar.catalog.load import catalog_at, compiled_at, modules_at
-from sidecar.catalog.rego import opa_binary
 from tests.catalog.files import ROOT, SHIPPED, sound
+from tests.servers import opa
 
 RULE = """package authz
 
@@ -178,20 +178,9 @@ def test_tests_of_policies_are_not_compiled(tmp_path):
 
 @pytest.mark.opa
 def test_opa_answers_by_the_bundle(tmp_path):
-    opa = opa_binary()
-    if opa is None:
-        pytest.skip("no opa on PATH or in ~/.cache/opa-bin")
     result = compiled(sound(TEXT), MODULES)
     (tmp_path / "bundle.tar.gz").write_bytes(bundle(result))
-    command = [
-        str(opa),
-        "eval",
-        "--bundle",
-        str(tmp_path / "bundle.tar.gz"),
-        "--format=raw",
-        "data.authz.decision",
-    ]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = opa("eval", "--bundle", tmp_path / "bundle.tar.gz", "--format=raw", "data.authz.decision")
 
     assert (run.stderr, json.loads(run.stdout)) == (
         "",
@@ -201,13 +190,9 @@ def test_opa_answers_by_the_bundle(tmp_path):
 
 @pytest.mark.opa
 def test_opa_loads_the_bundle_of_the_shipped_policies(tmp_path):
-    opa = opa_binary()
-    if opa is None:
-        pytest.skip("no opa on PATH or in ~/.cache/opa-bin")
     result = compiled(catalog_at(SHIPPED), modules_at(ROOT / "policies"))
     (tmp_path / "bundle.tar.gz").write_bytes(bundle(result))
     query = "data.authz.decision.revision"
-    command = [str(opa), "eval", "--bundle", str(tmp_path / "bundle.tar.gz"), "--format=raw", query]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = opa("eval", "--bundle", tmp_path / "bundle.tar.gz", "--format=raw", query)
 
     assert (run.stderr, run.stdout.strip()) == ("", result.revision)

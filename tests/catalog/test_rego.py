@@ -17,6 +17,7 @@ from sidecar.catalog.rego import (
     problems_in,
 )
 from sidecar.errors import Interrupted
+from tests import servers
 from tests.catalog.files import ROOT
 
 
@@ -26,18 +27,11 @@ def lines_about(**modules):
     return [str(problem) for problem in problems_in(texts, folder="policies")]
 
 
-def opa():
-    found = opa_binary()
-    if found is None:
-        pytest.skip("no opa on PATH or in ~/.cache/opa-bin")
-    return found
-
-
 def by_opa(tmp_path, **modules):
     for folder, text in modules.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.rego").write_text(f"package {folder}\n\n{text}\n")
-    return problems_by_opa(tmp_path, modules_at(tmp_path), opa=opa())
+    return problems_by_opa(tmp_path, modules_at(tmp_path), opa=servers.opa_binary())
 
 
 ALLOWED = [
@@ -286,7 +280,7 @@ def test_opa_knows_what_a_situation_holds(place, tmp_path):
     (tmp_path / "custom").mkdir()
     (tmp_path / "custom/x.rego").write_text(f"package custom\n\na if input{place} == 1\n")
     schema = ROOT / "schemas/input.json"
-    found = problems_by_opa(tmp_path, modules_at(tmp_path), opa=opa(), schema=schema)
+    found = problems_by_opa(tmp_path, modules_at(tmp_path), opa=servers.opa_binary(), schema=schema)
 
     assert [problem.code for problem in found] == ["rego_type_error"]
 
@@ -308,7 +302,7 @@ def test_the_shipped_policies_are_sound():
     modules = modules_at(folder)
 
     assert problems_in(modules, folder="policies") == []
-    assert problems_by_opa(folder, modules, opa=opa()) == []
+    assert problems_by_opa(folder, modules, opa=servers.opa_binary()) == []
 
 
 def script(path, text):
