@@ -48,11 +48,12 @@ MAY_IMPORT = {
     "store": VALUES | {"ports", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
     "web": CORE | {"settings", "catalog", "engines", "store", "audit", "ratelimit"},
+    "serving": {"errors", "settings", "web"},
     "guard": {"sockets", "ratelimit"},
     "children": set(),
     "sockets": set(),
     "ratelimit": set(),
-    "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "children"},
+    "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "serving", "children"},
     "__main__": {"cli"},
 }
 STANDARD_LIBRARY_ONLY = CORE | {"audit", "settings"}

@@ -84,7 +84,8 @@ class Service:
 class Exchange:
     """One request on its way to its reply.
 
-    *path* and *query* are as they came, percent-encoded. *header* gives the value of a header, None where
+    *target* (its path), *path* (the parts of it that a template names) and *query* are as they came,
+    percent-encoded. *header* gives the value of a header, None where
     there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
     type than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
     connection itself. *patience_s* is how long the caller waits, where he says so. *user* is the end user of
@@ -94,6 +95,7 @@ class Exchange:
     id: str
     method: str = "GET"
     caller: Caller | None = None
+    target: str = ""
     query: str = ""
     header: Callable[[str], str | None] = lambda _: None
     body: Callable[[], bytes] = bytes
@@ -119,7 +121,8 @@ class Endpoint:
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
     has, *body_codes* those of a body. Whoever calls an endpoint without a *scope* need not be a caller: it is
     open, or finds out itself who asks. One *for_users* is for end users, who prove who they are. One
-    *for_gateways* is asked with the method and query of somebody else's request, whatever they are.
+    *for_gateways* is asked with the method and query of somebody else's request, whatever they are. One that
+    answers *at_once* waits for nothing and for nobody, so the server's loop answers it itself.
     """
 
     name: str
@@ -139,6 +142,7 @@ class Endpoint:
     body_codes: tuple[str, ...] = BODY_CODES
     while_starting: bool = False
     for_gateways: bool = False
+    at_once: bool = False
 
 
 def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
@@ -149,18 +153,18 @@ def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
             _refuse_without_scope(endpoint.scope, exchange)
         if endpoint.for_users:
             if service.identities is None:
-                return _refusal(service, endpoint, exchange, problems.problem("not_found"))
+                return refused(service, endpoint, exchange, problems.problem("not_found"))
             exchange.user = service.identities.user(
                 exchange.header("Authorization"), deadline=deadline_of(service, exchange)
             )
         if exchange.query and not endpoint.query and not endpoint.for_gateways:
             parameters_of(exchange, endpoint)
         if not endpoint.while_starting and not service.serving():
-            return _refusal(service, endpoint, exchange, problems.problem("starting"))
+            return refused(service, endpoint, exchange, problems.problem("starting"))
         return endpoint.reply(service, exchange)
     except SidecarError as error:
         why = error.detail if isinstance(error, DependencyError) else None
-        return _refusal(service, endpoint, exchange, problems.problem_of(error), why=why)
+        return refused(service, endpoint, exchange, problems.problem_of(error), why=why)
 
 
 def _refuse_without_scope(scope: str, exchange: Exchange) -> None:
@@ -170,20 +174,25 @@ def _refuse_without_scope(scope: str, exchange: Exchange) -> None:
         raise CallerForbidden
 
 
-def _refusal(
+def refused(
     service: Service,
-    endpoint: Endpoint,
+    endpoint: Endpoint | None,
     exchange: Exchange,
     problem: Mapping[str, Any],
     *,
     why: str | None = None,
 ) -> Reply:
+    """The reply with *problem*, counted, and noted where somebody was to be told a decision.
+
+    *endpoint* is None where the request found none: the server refused it.
+    """
     service.metrics.refused(problem["code"])
-    if endpoint.for_users or endpoint.path.startswith(_DECIDING):
+    name = "server" if endpoint is None else endpoint.name
+    if endpoint is None or endpoint.for_users or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why
-        note(service, exchange, endpoint.name, exchange.question, outcome)
+        note(service, exchange, name, exchange.question, outcome)
     return problems.reply_of(problem)
 
 

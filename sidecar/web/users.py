@@ -37,7 +37,7 @@ NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
 UsersEndpoint = partial(Endpoint, for_users=True)  # its name is that of its function
 CHANGES = ("workspace_contended", *OUTAGES)
 # A person waits longer than a gateway: one route is several questions, and a commit that reaches the disk.
-_STEPS = 500
+STEPS = 500
 
 
 def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[Service, Exchange], Reply]:
@@ -52,7 +52,7 @@ def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[S
             user=user.id,
             email=user.email,
             email_verified=user.email_verified,
-            deadline=deadline_of(service, exchange, questions=_STEPS),
+            deadline=deadline_of(service, exchange, questions=STEPS),
             told=partial(_told, service, exchange, reply.__name__),
         )
         service.people.see(asking)
