@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from sidecar.errors import CallerForbidden, DependencyError, Problem, SidecarError
 from sidecar.ids import fresh_id
+from sidecar.timings import Timings
 from sidecar.web import problems, shapes, wire
 from sidecar.web.shapes import Shape, Whole
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.authorizer import Authorizer
+    from sidecar.decider import Decider
+    from sidecar.effects import Effects
     from sidecar.invitations import Invitations
     from sidecar.model import Decision, Question
     from sidecar.people import People
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
     from sidecar.web.identity import EndUser, Identities
-    from sidecar.web.metrics import Metrics, Trace
+    from sidecar.web.metrics import Metrics
     from sidecar.web.problems import Reply
 
 PER_QUESTION_S = 0.002  # what each further question of one request adds to its deadline
@@ -64,6 +67,8 @@ class Service:
     """
 
     authorizer: Authorizer
+    effects: Effects
+    decider: Decider
     people: People
     invitations: Invitations
     routes: Routes
@@ -71,7 +76,6 @@ class Service:
     callers: Callers
     identities: Identities | None
     metrics: Metrics
-    trace: Trace
     log: DecisionLog
     authzen: Authzen
     deadline_s: float
@@ -89,7 +93,7 @@ class Exchange:
     there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
     type than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
     connection itself. *patience_s* is how long the caller waits, where he says so. *user* is the end user of
-    an endpoint for users.
+    an endpoint for users. *timings* are for the core to add to, so that the line of an outage has them too.
     """
 
     id: str
@@ -105,6 +109,7 @@ class Exchange:
     remote: str = ""
     patience_s: float = inf
     began: float = field(default_factory=monotonic)
+    timings: Timings = field(default_factory=Timings)
     question: Question | None = None
     user: EndUser | None = None
 
@@ -147,7 +152,6 @@ class Endpoint:
 
 def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
     """The reply of *endpoint*, or the problem with asking it."""
-    service.trace.begin()
     try:
         if endpoint.scope is not None:
             _refuse_without_scope(endpoint.scope, exchange)
@@ -248,7 +252,7 @@ def parameters_of(exchange: Exchange, endpoint: Endpoint) -> dict[str, Any]:
     return values
 
 
-def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
+def outcome_of(decision: Decision) -> dict[str, Any]:
     """What the log says of a decision: enough to put the same situation to the same revision again."""
     verdict = decision.verdict
     outcome: dict[str, Any] = {
@@ -258,7 +262,7 @@ def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
         "detail": verdict.detail,
         "status": verdict.status,
         "policy_revision": verdict.revision,
-        "situation": wire.embedded(situation),
+        "situation": wire.embedded(decision.situation),
         "facts_at": decision.at,
         "facts_cached": decision.cached,
     }
@@ -269,14 +273,34 @@ def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
     return outcome
 
 
+def note_decision(
+    service: Service,
+    exchange: Exchange,
+    endpoint: str,
+    question: Question | None,
+    decision: Decision,
+    *,
+    also: Mapping[str, Any] | None = None,
+) -> None:
+    """Count *decision* and write its line; *also* is what else the line says."""
+    service.metrics.decided(decision, catalog=service.authorizer.catalog)
+    outcome = {**(also or {}), **outcome_of(decision)}
+    note(service, exchange, endpoint, question, outcome, timings=decision.timings)
+
+
 def note(
     service: Service,
     exchange: Exchange,
     endpoint: str,
     question: Question | None,
     outcome: Mapping[str, Any],
+    *,
+    timings: Timings | None = None,
 ) -> None:
-    """One line of the decision log. Who asked, what, what came of it, and where the time went."""
+    """One line of the decision log. Who asked, what, what came of it, and where the time went.
+
+    *timings* are a decision's own. Any other line has those parts that its request has waited for so far.
+    """
     now = datetime.now(UTC)
     entry: dict[str, Any] = {
         "at": now,
@@ -293,11 +317,11 @@ def note(
         entry["mode"] = question.mode
         entry["amounts"] = question.amounts
     entry.update(outcome)
-    trace = service.trace
-    entry["ms"] = {
-        "facts": round(trace.facts_s * _MS, 3),
-        "policy": round(trace.policy_s * _MS, 3),
-        "ledger": round(trace.ledger_s * _MS, 3),
-        "total": round((monotonic() - exchange.began) * _MS, 3),
-    }
+    parts = _parts(timings) if timings else {name: s for name, s in _parts(exchange.timings).items() if s}
+    parts["total"] = monotonic() - exchange.began
+    entry["ms"] = {name: round(seconds * _MS, 3) for name, seconds in parts.items()}
     service.log.note(entry)
+
+
+def _parts(timings: Timings) -> dict[str, float]:
+    return {"facts": timings.facts_s, "policy": timings.policy_s, "ledger": timings.ledger_s}

@@ -18,6 +18,8 @@ from sidecar.authorizer import Authorizer
 from sidecar.catalog.authzen import DECISION, authzen_policy_at
 from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
+from sidecar.decider import Decider
+from sidecar.effects import Effects
 from sidecar.engines.installed import embedded_engine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
@@ -51,8 +53,6 @@ from sidecar.web.metrics import (
     MeasuredLedger,
     MeasuredRules,
     Metrics,
-    Trace,
-    TracedPolicy,
 )
 from sidecar.web.problems import PROBLEMS
 
@@ -147,13 +147,13 @@ class Worker:
         newest_bundle: Callable[[], bytes] | None = None,
     ) -> None:
         compiled = loaded.compiled
-        trace = Trace()
         self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
         self._revision = compiled.revision
         self._engine = _engine(settings, compiled)
         self._memo = MemoisedEngine(
-            MeasuredEngine(self._engine, metrics=self._metrics, trace=trace),
+            MeasuredEngine(self._engine, metrics=self._metrics),
             cells=map(situation_bytes, islice(cells(compiled.catalog), _MOST_REMEMBERED)),
+            observe=self._metrics.observe_memo,
         )
         self._store = PostgresFacts(
             settings.database_url,
@@ -177,26 +177,23 @@ class Worker:
         authorizer = Authorizer(
             catalog=compiled.catalog,
             context_fields=compiled.context_fields,
-            policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
-            facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
-            ledger=MeasuredLedger(
-                PostgresLedger(self._store.connections, catalog=compiled.catalog),
-                metrics=self._metrics,
-                trace=trace,
-            ),
+            policy=self._memo,
+            facts=MeasuredFacts(self._store, metrics=self._metrics),
         )
-        domain: Domain = Workspaces(authorizer, metrics=self._metrics, trace=trace)
+        ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
+        effects = Effects(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
+        domain: Domain = Workspaces(authorizer, metrics=self._metrics)
         self._rules: Rules | None = None
         if loaded.authzen is not None:
             rule_engine = _rule_engine(settings, loaded.authzen)
-            self._rules = Rules(
-                loaded.authzen, MeasuredRules(rule_engine, metrics=self._metrics, trace=trace)
-            )
+            self._rules = Rules(loaded.authzen, MeasuredRules(rule_engine, metrics=self._metrics))
             domain = PolicyDomain(self._rules, metrics=self._metrics)
         people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
         self.application = Application(
             Service(
                 authorizer=authorizer,
+                effects=effects,
+                decider=Decider(authorizer, effects),
                 people=People(authorizer, store=people),
                 invitations=Invitations(authorizer, store=people),
                 routes=Routes(compiled.catalog.routes),
@@ -204,7 +201,6 @@ class Worker:
                 callers=loaded.callers,
                 identities=loaded.identities,
                 metrics=self._metrics,
-                trace=trace,
                 log=self._log,
                 authzen=Authzen(
                     domain=domain,
