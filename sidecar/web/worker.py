@@ -9,7 +9,7 @@ from hashlib import sha256
 from importlib import import_module
 from itertools import islice
 from math import inf
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -75,8 +75,9 @@ _GRPC = "sidecar.web.gateways.envoy"  # imported where it is wanted: it needs an
 _MOST_REMEMBERED = 50_000  # cells; the simplest come first
 _WARM_WITHIN_S = 30.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
-_READINESS_HOLDS_S = 0.5
+_PROBE_EVERY_S, _PROBE_AGAIN_S = 1.0, 0.25  # while all is well, and while it is not
 _PROBE_WITHIN_S = 1.0
+_NOT_PROBED = Readiness(ready=False, parts={"worker": {"ready": False, "code": "starting"}})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +168,7 @@ class Worker:
         self._warm = Event()
         self._stopping = Event()
         self._why_cold: SidecarError | None = None
-        self._readiness_lock = Lock()
-        self._readiness: tuple[float, Readiness] | None = None
+        self._readiness = _NOT_PROBED
         self._loaded = loaded
         self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
         self._settings = settings
@@ -222,6 +222,7 @@ class Worker:
         if self._loaded.identities is not None:
             self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        Thread(target=self._keep_probing, name="readiness", daemon=True).start()
 
     def listen(self) -> None:
         """Where the sidecar speaks gRPC; what speaks HTTP is gunicorn's."""
@@ -271,12 +272,13 @@ class Worker:
                 return
 
     def readiness(self) -> Readiness:
-        """Asked of all three parts, but not more often than probes should."""
-        with self._readiness_lock:
-            if self._readiness is None or monotonic() > self._readiness[0]:
-                found = self._probed()
-                self._readiness = monotonic() + _READINESS_HOLDS_S, found
-            return self._readiness[1]
+        """As the last probe found it: whoever asks waits for nothing."""
+        return self._readiness
+
+    def _keep_probing(self) -> None:
+        while not self._stopping.is_set():
+            self._readiness = self._probed()
+            self._stopping.wait(_PROBE_EVERY_S if self._readiness.ready else _PROBE_AGAIN_S)
 
     def _probed(self) -> Readiness:
         deadline = monotonic() + _PROBE_WITHIN_S
