@@ -139,6 +139,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             self.loaded,
             metrics_folder=self.folder / "metrics",
             newest_bundle=self._bundle.read_bytes,
+            speaker=self.folder / "speaker",
         )
         return self.worker.application
 
@@ -158,6 +159,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def reload(self) -> None:
+        from sidecar.web.fit import why_unfit  # noqa: PLC0415 - as above
         from sidecar.web.worker import loaded  # noqa: PLC0415 - as above
 
         before = self.app.loaded
@@ -167,6 +169,10 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             for problem in error.problems:
                 self.log.error("%s: %s", problem.pointer, problem.detail)  # noqa: TRY400 - a mistake in a file
             self.log.error("not reloaded: the files as they were stay in force")  # noqa: TRY400 - ditto
+            return
+        if why := why_unfit(self.app.settings.database_url, self.app.loaded.compiled.catalog):
+            self.app.loaded = before
+            self.log.error("not reloaded, the old workers go on: %s", why)
             return
         self.app.publish_bundle()
         self.app.patience_s = _PATIENCE_AT_RELOAD_S

@@ -23,6 +23,7 @@ from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import (
     ConfigError,
+    DatabaseNotMigrated,
     DependencyError,
     EngineMisbehaved,
     Problem,
@@ -44,6 +45,7 @@ from sidecar.web.authzen_workspaces import Workspaces
 from sidecar.web.callers import ANYBODY, callers_in
 from sidecar.web.decision_log import DecisionLog
 from sidecar.web.endpoint import Readiness, Service
+from sidecar.web.fit import CatalogFit
 from sidecar.web.identity import identities_of
 from sidecar.web.metrics import (
     MeasuredEngine,
@@ -145,6 +147,7 @@ class Worker:
         *,
         metrics_folder: Path | None = None,
         newest_bundle: Callable[[], bytes] | None = None,
+        speaker: Path | None = None,
     ) -> None:
         compiled = loaded.compiled
         trace = Trace()
@@ -162,6 +165,7 @@ class Worker:
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
         )
+        self._fit = CatalogFit(self._store, compiled.catalog, speaker=speaker)
         self._workspaces = WorkspaceStore(settings.database_url)
         self._log = DecisionLog(on_drop=self._metrics.dropped)
         self._warm = Event()
@@ -254,8 +258,8 @@ class Worker:
 
     def _warm_up(self) -> None:
         """Learn every verdict, however long it takes until the engine answers by our revision."""
-        with suppress(DependencyError):  # the database shows in readyz; here it only makes its connection
-            self._store.revision(deadline=monotonic() + _PROBE_WITHIN_S)
+        with suppress(DependencyError):  # shown by readyz; here it connects, and logs what is missing
+            self._fit.require(deadline=monotonic() + _PROBE_WITHIN_S)
         retry_s = _FIRST_RETRY_S
         while not self._stopping.is_set():
             try:
@@ -287,13 +291,17 @@ class Worker:
         parts = {
             "worker": self._of_itself(),
             "policy_engine": self._of(lambda: self._engine.served_revision(deadline=deadline)),
-            "database": self._of(lambda: self._store.revision(deadline=deadline)),
+            "database": self._of(lambda: self._published_revision(deadline=deadline)),
         }
         if (rules := self._rules) is not None:
             parts["authzen_policy"] = self._of(
                 lambda: rules.served_revision(deadline=deadline), wanted=rules.revision
             )
         return Readiness(ready=all(part["ready"] for part in parts.values()), parts=parts)
+
+    def _published_revision(self, *, deadline: float) -> str | None:
+        self._fit.require(deadline=deadline)
+        return self._store.revision(deadline=deadline)
 
     def _of_itself(self) -> Mapping[str, object]:
         if self._warm.is_set():
@@ -305,6 +313,8 @@ class Worker:
         wanted = wanted or self._revision
         try:
             found = revision()
+        except DatabaseNotMigrated as error:
+            return {"ready": False, "code": error.code, "why": error.detail}
         except DependencyError as error:
             return {"ready": False, "code": error.code, "why": PROBLEMS[error.code][1]}
         if found == wanted:
