@@ -69,8 +69,10 @@ class Dialer:
         try:
             connection = _established(route.conninfo, within_s=within_s)
         except Late as late:
-            where = " ".join(filter(None, (route.host.name, route.address))) or "the local server"
-            raise Late(f"{where} did not let us in within {within_s} s") from late
+            where = (
+                " ".join(dict.fromkeys(filter(None, (route.host.name, route.address)))) or "the local server"
+            )
+            raise Late(f"{where}, port {route.host.port}, did not let us in within {within_s} s") from late
         self._good = route.host, route.address
         return connection
 

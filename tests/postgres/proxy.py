@@ -25,7 +25,8 @@ class Proxy:
     """*url* leads to the server through here.
 
     While *silent*, what is sent is taken and goes nowhere; *mute*: all but logins goes nowhere, as with a
-    pooler before a dead server; *trickle_s* is the pause after each byte of the server's.
+    pooler before a dead server; *trickle_s* is the pause after each byte of the server's, *lag_s* before all
+    that it sends at once.
     """
 
     def __init__(self, url: str) -> None:
@@ -33,6 +34,7 @@ class Proxy:
         self.silent = False
         self.mute = False
         self.trickle_s = 0.0
+        self.lag_s = 0.0
         self.accepted = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -84,7 +86,7 @@ class Proxy:
     def _accepting(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                client, _ = listener.accept()
+                client = self._client(listener)
                 self.accepted += 1
                 try:
                     server = self._server()
@@ -92,6 +94,8 @@ class Proxy:
                     client.close()
                     continue
                 self._pairs.append((client, server))
+                if listener.fileno() < 0:  # refused since
+                    self.cut()
                 for pump, source, sink in ((self._ask, client, server), (self._answer, server, client)):
                     threading.Thread(target=self._pump, args=(pump, source, sink), daemon=True).start()
 
@@ -109,12 +113,16 @@ class Proxy:
             server.sendall(chunk)
 
     def _answer(self, client: socket.socket, chunk: bytes) -> None:
+        sleep(self.lag_s)
         if not self.trickle_s:
             client.sendall(chunk)
             return
         for byte in chunk:
             client.sendall(bytes([byte]))
             sleep(self.trickle_s)
+
+    def _client(self, listener: socket.socket) -> socket.socket:
+        return listener.accept()[0]
 
     def _server(self) -> socket.socket:
         host, port = str(self._target.get("host") or "/tmp"), int(self._target.get("port") or 5432)  # noqa: S108
