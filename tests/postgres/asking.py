@@ -59,7 +59,7 @@ def ask(
 
 @contextmanager
 def asking(
-    pool: Connections, *, threads: int, pause_s: float = 0.005, value: Callable[[int], bytes] | None = None
+    pool: Connections, *, threads: int, pause_s: float = 0.005, query: Query = ECHO, value: bytes = b""
 ) -> Iterator[list[Answer]]:
     """That many threads ask all the time; their answers, in the order in which they came."""
     answers: list[Answer] = []
@@ -69,7 +69,7 @@ def asking(
     def work(number: int) -> None:
         try:
             while not over.is_set():
-                answers.append(ask(pool, value=value(number) if value else b"%d" % number))
+                answers.append(ask(pool, query=query, value=value or b"%d" % number))
                 over.wait(pause_s)
         except BaseException as failure:  # noqa: BLE001 - raised again below, in the test's own thread
             failures.append(failure)

@@ -21,6 +21,7 @@ from tests.postgres.asking import (
     DEADLINE_S,
     GRACE_S,
     LOCKED,
+    SLOW,
     START,
     a_pool,
     ask,
@@ -147,32 +148,58 @@ def test_an_error_from_the_server_lets_them_in_too(proxy):
         assert ask(pool).ok
 
 
-def test_what_is_locked_holds_up_nobody_else(database_url):
-    """Nobody had an answer while it waited: but a new connection has one."""
+@pytest.mark.parametrize("pause_s", [0.0, 0.5])
+def test_what_is_locked_holds_up_nobody_else(database_url, pause_s):
+    """Nobody had an answer while it waited, and it asks again at once: but a new connection has an answer."""
     with a_pool(database_url, size=SIZE) as pool, a_lock(database_url, 1):
         connect_all(pool, size=SIZE)
-        over = threading.Event()
-        locked = []
+        locked, others = [], []
+        for _ in range(6):
+            locked.append(ask(pool, query=LOCKED, value=b"1"))
+            sleep(pause_s)
+            again = threading.Thread(target=lambda: locked.append(ask(pool, query=LOCKED, value=b"1")))
+            again.start()
+            sleep(0.002)
+            others.append(ask(pool))
+            again.join()
 
-        def ask_for_the_locked():
-            while not over.is_set():
-                locked.append(ask(pool, query=LOCKED, value=b"1"))
+    assert ["in time" in answer.outage for answer in locked] == [True] * 12
+    assert [answer.outage for answer in others] == [""] * 6
 
-        workers = [threading.Thread(target=ask_for_the_locked) for _ in range(SIZE - 1)]
-        for worker in workers:
-            worker.start()
-        others = []
-        for _ in range(25):
-            others.append(ask(pool, within_s=5))
-            sleep(0.1)  # long enough for the locked ones to be the only ones
-        over.set()
-        for worker in workers:
-            worker.join()
 
-    assert len(locked) >= 2 * (SIZE - 1)
-    assert all("in time" in answer.outage for answer in locked)
+def test_what_is_locked_for_many_holds_up_nobody_else(database_url):
+    with a_pool(database_url, size=SIZE) as pool, a_lock(database_url, 1):
+        connect_all(pool, size=SIZE)
+        with asking(pool, threads=SIZE - 1, query=LOCKED, value=b"1") as locked:
+            others = []
+            while len(locked) < 6 * (SIZE - 1):
+                others.append(ask(pool))
+                sleep(0.03)
+
+    assert not any(answer.ok for answer in locked)
     assert [answer.outage for answer in others] == [""] * len(others)
-    assert max(answer.took_s for answer in others) < DEADLINE_S
+
+
+def test_while_nobody_new_is_let_in_all_share_the_connections_that_there_are(folder):
+    """A postmaster that hangs, or a name server that is dead: the sessions that are there go on."""
+    with EmbeddedPostgres(folder) as server, a_pool(server.url, size=8) as pool:
+        assert ask(pool, within_s=10).ok
+        os.kill(server.process_id, signal.SIGSTOP)
+        try:
+            busy = threading.Thread(target=ask, args=(pool,), kwargs={"query": SLOW, "within_s": 5})
+            busy.start()
+            sleep(0.02)
+            waits = ask(pool, within_s=5)
+            busy.join()
+            with asking(pool, threads=8) as answers:
+                sleep(1)
+        finally:
+            os.kill(server.process_id, signal.SIGCONT)
+
+    assert waits.ok
+    assert waits.took_s < 1
+    assert len(answers) > 100
+    assert all(answer.ok for answer in answers)
 
 
 def test_a_lock_timeout_is_an_answer(database_url):
@@ -223,6 +250,19 @@ def test_to_be_refused_is_no_silence_and_connects_are_not_a_busy_loop(proxy):
     assert all("silent" not in answer.outage for answer in answers)
     assert max(answer.took_s for answer in answers) < DEADLINE_S
     assert 5 < knocks.count < 110 * took  # two threads, each with a pause of 20 ms
+
+
+def test_to_be_refused_ends_the_silence(proxy):
+    with a_pool(proxy.url) as pool:
+        connect_all(pool)
+        proxy.silent = True
+        open_the_breaker(pool)
+        proxy.refuse()
+        assert until(lambda: "refused" in ask(pool).outage)
+        with asking(pool, threads=SIZE) as answers:
+            sleep(0.2)
+
+    assert all("refused" in answer.outage for answer in answers)
 
 
 class Knocks:
