@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import socket
+import struct
 import sys
 import threading
 from time import monotonic, sleep
 
 from tests.postgres.asking import DEADLINE_S, a_pool, ask, asking
 from tests.postgres.proxy import Proxy
+
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # of Linux: see netdevice(7)
 
 
 def with_a_dead_name_server(_: str) -> dict[str, object]:
@@ -72,6 +76,12 @@ def _measure_pauses(pauses: list[float], over: threading.Event) -> None:
         last = now
 
 
+def _start_loopback() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+
+
 if __name__ == "__main__":
+    _start_loopback()
     what = {"dead": with_a_dead_name_server, "two": with_two_addresses}[sys.argv[1]]
     sys.stdout.write(json.dumps(what(sys.argv[2])))

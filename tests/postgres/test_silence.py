@@ -63,10 +63,10 @@ def paused(server):
         yield
     finally:
         for pid in pids:
-            with_suppressed_kill(pid)
+            go_on(pid)
 
 
-def with_suppressed_kill(pid):
+def go_on(pid):
     try:
         os.kill(pid, signal.SIGCONT)
     except ProcessLookupError:  # the session of the query above
@@ -96,6 +96,7 @@ def is_open(pool):
     return "silent" in turned_away
 
 
+@pytest.mark.slow
 def test_a_paused_server_makes_a_handful_wait_and_the_first_answer_ends_it(folder):
     with EmbeddedPostgres(folder) as server, a_pool(server.url, size=SIZE) as pool:
         connect_all(pool, size=SIZE)
@@ -384,6 +385,19 @@ def test_two_hundred_failed_connects_leave_nothing_behind(proxy):
         assert not any(answer.ok for answer in answers)
         assert most_threads <= 2
         assert until(lambda: open_files() <= files)
+
+
+def test_no_thread_to_connect_on_is_an_outage_that_says_so(database_url, monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    with a_pool(database_url) as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr("sidecar.store.connector.Thread.start", start)
+            refused = ask(pool)
+
+        assert "no thread to connect on" in refused.outage
+        assert ask(pool, within_s=10).ok
 
 
 def open_files():
