@@ -22,7 +22,7 @@ from sidecar.catalog.authzen import authzen_policy_at
 from sidecar.catalog.load import compiled_at
 from sidecar.children import ended, started
 from sidecar.cli import here_or_shipped
-from sidecar.engines.local_opa import local_opa
+from sidecar.engines.installed import import_first
 from sidecar.errors import Interrupted
 from sidecar.settings import PREFIX, Settings, shipped
 from sidecar.store.embedded import EmbeddedPostgres
@@ -134,6 +134,8 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             if authzen_scenario is not None:
                 environ["AUTHZEN_ANONYMOUS"] = "yes"
             if engine == "opa":
+                from sidecar.engines.local_opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
+
                 environ["OPA_URL"] = running.enter_context(local_opa(compiled, authzen))
             server = running.enter_context(_server(environ, _secret_file(data_dir)))
             _wait_until_ready(server, port)
@@ -156,6 +158,7 @@ def serve() -> None:
     settings = replace(
         Settings.from_environ(os.environ), jwt_keys=f"hs256:{sys.argv[1]}", jwt_audience=JWT_AUDIENCE
     )
+    import_first(settings.engine)
     from sidecar.web import gunicorn_conf  # noqa: PLC0415 - as `sidecar serve`
 
     gunicorn_conf.serve(settings)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sidecar.engines.installed import import_first
 from sidecar.settings import PREFIX, Settings
 
 
@@ -23,6 +24,7 @@ def command(authzen_policy: Path | None) -> None:
     """
     given = {f"{PREFIX}AUTHZEN_POLICY": str(authzen_policy)} if authzen_policy else {}
     settings = Settings.from_environ({**os.environ, **given})
+    import_first(settings.engine)
     from sidecar.web.gunicorn_conf import serve  # noqa: PLC0415 - a second's worth of imports
 
     serve(settings)

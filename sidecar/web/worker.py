@@ -18,9 +18,9 @@ from sidecar.authorizer import Authorizer
 from sidecar.catalog.authzen import DECISION, authzen_policy_at
 from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
-from sidecar.engines.installed import embedded_engine
+from sidecar.engines.apart import refuse_if_dangerous
+from sidecar.engines.installed import embedded_engine, engine_of
 from sidecar.engines.memo import MemoisedEngine
-from sidecar.engines.opa import OpaEngine
 from sidecar.errors import (
     ConfigError,
     DependencyError,
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.authzen import AuthzenPolicy
     from sidecar.catalog.compile import Compiled
     from sidecar.engines.embedded import EmbeddedEngine
+    from sidecar.engines.opa import OpaEngine
     from sidecar.settings import Settings
     from sidecar.web.authzen_domain import Domain
     from sidecar.web.callers import Callers
@@ -150,7 +151,7 @@ class Worker:
         trace = Trace()
         self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
         self._revision = compiled.revision
-        self._engine = _engine(settings, compiled)
+        self._engine = engine_of(settings.engine, compiled, opa_url=settings.opa_url)
         self._memo = MemoisedEngine(
             MeasuredEngine(self._engine, metrics=self._metrics, trace=trace),
             cells=map(situation_bytes, islice(cells(compiled.catalog), _MOST_REMEMBERED)),
@@ -259,7 +260,8 @@ class Worker:
         retry_s = _FIRST_RETRY_S
         while not self._stopping.is_set():
             try:
-                self._memo.warm(deadline=monotonic() + _WARM_WITHIN_S)
+                deadline = monotonic() + _WARM_WITHIN_S
+                self._memo.know(self._engine.verdicts(self._memo.unknown, deadline=deadline))
                 if self._rules is not None:
                     self._rules.answer(DECISION, b"{}", deadline=monotonic() + _PROBE_WITHIN_S)
             except DependencyError as error:
@@ -321,18 +323,13 @@ class Worker:
         return content, f'"{sha256(content).hexdigest()[:32]}"'
 
 
-def _engine(settings: Settings, compiled: Compiled) -> OpaEngine | EmbeddedEngine:
-    if settings.engine == "embedded":
-        return embedded_engine(compiled)
-    return OpaEngine(settings.opa_url, revision=compiled.revision)
-
-
 def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
     """ConfigError where it is no policy, or where the embedded engine has no answer by it."""
     if settings.authzen_policy is None:
         return None
     policy = authzen_policy_at(settings.authzen_policy)
     if settings.engine == "embedded":
+        refuse_if_dangerous(policy)
         try:
             Rules(policy, _rule_engine(settings, policy)).served_revision(deadline=inf)
         except EngineMisbehaved as error:
@@ -341,6 +338,4 @@ def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
 
 
 def _rule_engine(settings: Settings, policy: AuthzenPolicy) -> OpaEngine | EmbeddedEngine:
-    if settings.engine == "embedded":
-        return embedded_engine(policy, rules=tuple(policy.rules.values()))
-    return OpaEngine(settings.opa_url, revision=policy.revision)
+    return engine_of(settings.engine, policy, opa_url=settings.opa_url, rules=tuple(policy.rules.values()))
