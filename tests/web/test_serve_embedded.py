@@ -5,14 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sidecar.catalog.load import compiled_at
-from sidecar.settings import shipped
+from sidecar.engines.apart import refuse_if_dangerous
+from sidecar.errors import ConfigError
+from sidecar.settings import Settings, shipped
 from sidecar.store.migrate import migrate
 from sidecar.web.callers import SCOPES, token_line
+from sidecar.web.worker import loaded
+from tests.engines.test_apart import NEVER_ENDS
 from tests.web.serving import QUESTION, free_port, serving
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -91,3 +96,16 @@ def _evaluations(sidecar) -> int:
     text = sidecar.request("GET", "/metrics")[1].decode()
     lines = [line for line in text.splitlines() if line.startswith("sidecar_engine_seconds_count")]
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+
+def test_a_policy_for_authzen_that_never_answers_does_not_start(tmp_path, monkeypatch):
+    (tmp_path / "slow.rego").write_text(NEVER_ENDS.replace("package authz\n", "package authzen\n"))
+    monkeypatch.setattr("sidecar.web.worker.refuse_if_dangerous", partial(refuse_if_dangerous, within_s=1))
+    settings = Settings(database_url="postgresql://x", engine="embedded", authzen_policy=tmp_path)
+
+    with pytest.raises(ConfigError) as caught:
+        loaded(settings)
+
+    [problem] = caught.value.problems
+    assert problem.pointer == str(tmp_path)
+    assert "did not answer by it within 1 s" in problem.detail
