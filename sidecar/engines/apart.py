@@ -1,4 +1,4 @@
-"""The embedded engine in a process apart: what could end the process, or never end, is tried there first.
+"""The embedded engine in a process apart: what could end the process, or take long, is tried there first.
 
 A policy that regopy cannot take may abort the process (SIGABRT, from C++), and an evaluation cannot be
 interrupted. The child reads one JSON document from its standard input, a file, and writes a line about each
@@ -62,7 +62,7 @@ def verdicts_apart(
 
 
 def refuse_if_dangerous(policy: AuthzenPolicy, *, within_s: float = _TRIED_WITHIN_S) -> None:
-    """ConfigError where *policy* does not build, ends the embedded engine's process, or does not end."""
+    """ConfigError where *policy* does not build, ends the embedded engine's process, or takes too long."""
     asked = [(rule, given) for rule in policy.rules.values() for given in (_NOTHING, _SOMETHING)]
     try:
         for _ in _documents(policy, asked, deadline=monotonic() + within_s):

@@ -17,7 +17,7 @@ from sidecar.settings import Settings, shipped
 from sidecar.store.migrate import migrate
 from sidecar.web.callers import SCOPES, token_line
 from sidecar.web.worker import loaded
-from tests.engines.test_apart import NEVER_ENDS
+from tests.engines.test_apart import TAKES_LONG
 from tests.web.serving import QUESTION, free_port, serving
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -98,8 +98,8 @@ def _evaluations(sidecar) -> int:
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
-def test_a_policy_for_authzen_that_never_answers_does_not_start(tmp_path, monkeypatch):
-    (tmp_path / "slow.rego").write_text(NEVER_ENDS.replace("package authz\n", "package authzen\n"))
+def test_a_policy_for_authzen_that_takes_too_long_does_not_start(tmp_path, monkeypatch):
+    (tmp_path / "slow.rego").write_text(TAKES_LONG.replace("package authz\n", "package authzen\n"))
     monkeypatch.setattr("sidecar.web.worker.refuse_if_dangerous", partial(refuse_if_dangerous, within_s=1))
     settings = Settings(database_url="postgresql://x", engine="embedded", authzen_policy=tmp_path)
 
