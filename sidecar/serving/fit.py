@@ -23,13 +23,21 @@ class CatalogFit:
         self._fits = False
         self._said: str | None = None
 
-    def require(self, *, deadline: float) -> None:
-        """DatabaseNotMigrated while it does not fit; other DependencyErrors while it cannot be asked."""
+    def require(self, *, deadline: float, say: bool = False) -> None:
+        """DatabaseNotMigrated while it does not fit; other DependencyErrors while it cannot be asked.
+
+        *say*: each cause is a line of the log, once.
+        """
         if self._fits:
             return
-        if missing := self._store.missing(self._catalog, deadline=deadline):
-            raise DatabaseNotMigrated("; ".join(missing))
-        self._fits = True
+        missing = "; ".join(self._store.missing(self._catalog, deadline=deadline))
+        if not missing:
+            self._fits = True
+            return
+        if say and missing != self._said:
+            self._said = missing
+            _log.warning("not ready: %s (%s)", missing, DatabaseNotMigrated.code)
+        raise DatabaseNotMigrated(missing)
 
     def why_not(self, *, deadline: float) -> str | None:
         """What `require` would raise, in one line; None if the database fits."""
@@ -40,9 +48,3 @@ class CatalogFit:
         except DependencyError as error:
             return f"the database cannot be asked whether it fits: {error.detail} ({error.code})"
         return None
-
-    def log_once(self, error: DatabaseNotMigrated) -> None:
-        """A line for each cause: probes meet it again and again."""
-        if error.detail != self._said:
-            self._said = error.detail
-            _log.warning("not ready: %s (%s)", error.detail, error.code)
