@@ -248,7 +248,7 @@ class Parts:
         return {"ready": False, "revision": self._revision, "code": code, "why": PROBLEMS[code][1]}
 
     def _published_revision(self, deadline: float) -> str | None:
-        self._fit.require(deadline=deadline, say=True)
+        self._fit.require_aloud(deadline=deadline)
         return self._store.revision(deadline=deadline)
 
     def _bundle(self) -> tuple[bytes, str]:

@@ -23,21 +23,23 @@ class CatalogFit:
         self._fits = False
         self._said: str | None = None
 
-    def require(self, *, deadline: float, say: bool = False) -> None:
-        """DatabaseNotMigrated while it does not fit; other DependencyErrors while it cannot be asked.
-
-        *say*: each cause is a line of the log, once.
-        """
+    def require(self, *, deadline: float) -> None:
+        """DatabaseNotMigrated while it does not fit; other DependencyErrors while it cannot be asked."""
         if self._fits:
             return
-        missing = "; ".join(self._store.missing(self._catalog, deadline=deadline))
-        if not missing:
-            self._fits = True
-            return
-        if say and missing != self._said:
-            self._said = missing
-            _log.warning("not ready: %s (%s)", missing, DatabaseNotMigrated.code)
-        raise DatabaseNotMigrated(missing)
+        if missing := self._store.missing(self._catalog, deadline=deadline):
+            raise DatabaseNotMigrated("; ".join(missing))
+        self._fits = True
+
+    def require_aloud(self, *, deadline: float) -> None:
+        """As `require`, and each cause is a line of the log, once."""
+        try:
+            self.require(deadline=deadline)
+        except DatabaseNotMigrated as error:
+            if error.detail != self._said:
+                self._said = error.detail
+                _log.warning("not ready: %s (%s)", error.detail, error.code)
+            raise
 
     def why_not(self, *, deadline: float) -> str | None:
         """What `require` would raise, in one line; None if the database fits."""
