@@ -47,6 +47,13 @@ def free_port() -> int:
 @contextmanager
 def opa_server(bundle: bytes | None = None, *, port: int | None = None) -> Iterator[str]:
     """The URL of a server that evaluates *bundle*; without one it knows no policy at all."""
+    with opa_process(bundle, port=port) as (url, _):
+        yield url
+
+
+@contextmanager
+def opa_process(bundle: bytes | None = None, *, port: int | None = None) -> Iterator[tuple[str, int]]:
+    """As opa_server, with the process id."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="opa-") as folder:
@@ -59,7 +66,7 @@ def opa_server(bundle: bytes | None = None, *, port: int | None = None) -> Itera
         process = subprocess.Popen(command)
         try:
             _wait_until_healthy(process, f"{url}/health")
-            yield url
+            yield url, process.pid
         finally:
             process.kill()
             process.wait()

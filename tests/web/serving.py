@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 QUESTION = {"user": "adam", "workspace": "acme", "action": "recording.start"}
@@ -115,18 +115,23 @@ def serving(
     alive: bool = True,
     port: int | None = None,
     also_at: Path | None = None,
+    before: Sequence[str] = (),
     **settings: object,
 ) -> Iterator[Sidecar]:
     """A sidecar on 127.0.0.1 that is stopped at the end; *alive*: once it answers that it is.
 
-    *also_at* is a Unix socket where it listens too.
+    *also_at* is a Unix socket where it listens too. *before* stands in front of the command, like ``prlimit``
+    with its options: it has to become the command, not to start it.
     """
     port = port or free_port()
     bind = f"127.0.0.1:{port}" + (f",unix:{also_at}" if also_at else "")
     chosen = {"bind": bind, "workers": 2, "threads": 4, "grace_s": 5} | settings
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "serve"], env=environment(chosen), stdout=stdout, stderr=stderr
+            [*before, sys.executable, "-m", "sidecar", "serve"],
+            env=environment(chosen),
+            stdout=stdout,
+            stderr=stderr,
         )
     sidecar = Sidecar(process, port, folder, workers=int(str(chosen["workers"])))
     try:
