@@ -11,7 +11,6 @@ from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.model import Question
 from sidecar.situation import situation_bytes
-from tests.fakes import NoLedger
 from tests.values import some_facts
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ def decisions_in_process(compiled: Compiled) -> float:
         context_fields=compiled.context_fields,
         policy=policy,
         facts=_InMemory(),
-        ledger=NoLedger(),
     )
     actions = [*compiled.catalog.declared_actions]
     made, began = 0, time.perf_counter()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sidecar.errors import EngineMisbehaved, WorkspaceContended
 from sidecar.model import Question
 from sidecar.quota import amounts_of
+from sidecar.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +49,17 @@ class Acting:
     def _asked(self, asking: Asking, workspace: str, action: str) -> tuple[Facts, Decision]:
         """Denied, or the facts that he may by."""
         question = Question(user=asking.user, workspace=workspace, action=action)
-        facts = self._authorizer.facts_about(question, deadline=asking.deadline)
-        return self._granted(asking, question, facts)
+        timings = Timings()
+        facts = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
+        return self._granted(asking, question, facts, timings)
 
-    def _granted(self, asking: Asking, question: Question, facts: Facts | None) -> tuple[Facts, Decision]:
+    def _granted(
+        self, asking: Asking, question: Question, facts: Facts | None, timings: Timings
+    ) -> tuple[Facts, Decision]:
         amounts = amounts_of(question, catalog=self._authorizer.catalog)
-        decision = self._authorizer.decided(question, amounts, facts, deadline=asking.deadline)
+        decision = self._authorizer.decided(
+            question, amounts, facts, deadline=asking.deadline, timings=timings
+        )
         asking.told(question, decision)
         if not decision.allowed:
             raise Denied(decision)
@@ -64,9 +70,8 @@ class Acting:
     def _check_reach(self, asking: Asking, workspace: str, facts: Facts, role: str) -> None:
         """Nobody acts on a role above his own. Denied, in the policy's words."""
         if role in self._authorizer.catalog.roles:  # one that is declared no more is nobody's
-            self._granted(
-                asking, Question(user=asking.user, workspace=workspace, action=f"role:{role}"), facts
-            )
+            question = Question(user=asking.user, workspace=workspace, action=f"role:{role}")
+            self._granted(asking, question, facts, Timings())
 
     def _done(
         self,

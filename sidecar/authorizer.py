@@ -1,4 +1,4 @@
-"""The core: questions become decisions, through the two ports.
+"""Checks: questions become decisions by facts and policy, and nothing is taken.
 
 Every answer comes from the policy. What the ports raise goes through untouched: an outage is not a denial.
 """
@@ -10,22 +10,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from math import ceil
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.effects import Effects
 from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
 from sidecar.ids import fresh_id
 from sidecar.messages import message_about
 from sidecar.model import Decision, Question, Upgrade
 from sidecar.quota import amounts_of, exceeded_meters, quotas_of
 from sidecar.situation import situation_bytes, situation_of
+from sidecar.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Exceeded, Facts, Json, Quota, Verdict
-    from sidecar.ports import FactStore, Ledger, PolicyEngine
+    from sidecar.ports import FactStore, PolicyEngine
 
 MAX_ROWS_SCANNED = 1_000
 
@@ -64,10 +65,8 @@ class Authorizer:
         context_fields: frozenset[str],
         policy: PolicyEngine,
         facts: FactStore,
-        ledger: Ledger,
     ) -> None:
         self.catalog = catalog
-        self.effects = Effects(self, catalog=catalog, ledger=ledger)
         self.policy = policy
         self._context_fields = context_fields
         self._facts = facts
@@ -76,23 +75,34 @@ class Authorizer:
             for plan in catalog.plans.values()
         }
 
-    def decision(self, question: Question, *, deadline: float) -> Decision:
-        """*deadline* is on the monotonic clock. BadQuestion, what a port raises or Effects.decision does."""
-        if question.mode != "check":
-            return self.effects.decision(question, deadline=deadline)
-        amounts = amounts_of(question, catalog=self.catalog)
-        return self.decided(
-            question, amounts, self.facts_about(question, deadline=deadline), deadline=deadline
-        )
+    def decision(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
+        """Of a question in mode ``check``; BadQuestion, or what a port raises.
 
-    def facts_about(self, question: Question, *, deadline: float) -> Facts | None:
-        [facts] = self._facts.facts([(question.user, question.workspace)], deadline=deadline)
+        *deadline* is on the monotonic clock. *timings* become the decision's own, and are kept when it fails.
+        """
+        if question.mode != "check":  # it would be allowed, and nothing taken
+            raise ValueError(f"a question in mode {question.mode} is for Effects to decide")
+        timings = timings or Timings()
+        amounts = amounts_of(question, catalog=self.catalog)
+        facts = self.facts_about(question, deadline=deadline, timings=timings)
+        return self.decided(question, amounts, facts, deadline=deadline, timings=timings)
+
+    def facts_about(self, question: Question, *, deadline: float, timings: Timings) -> Facts | None:
+        member = question.user, question.workspace
+        [facts] = self._facts_of([member], deadline=deadline, timings=timings)
         return facts
 
-    def decisions(self, questions: Sequence[Question], *, deadline: float) -> list[Decision | BadQuestion]:
-        """In order, with one read of facts for all; a bad question is its own answer."""
+    def decisions(
+        self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
+    ) -> list[Decision | BadQuestion]:
+        """In order, with one read of facts for all; a bad question is its own answer.
+
+        *timings* are of all of them together; each decision has its own, with the read that all waited for.
+        """
+        timings = timings or Timings()
         members = list({(question.user, question.workspace): None for question in questions})
-        facts_of = dict(zip(members, self._facts.facts(members, deadline=deadline), strict=True))
+        found = self._facts_of(members, deadline=deadline, timings=timings)
+        facts_of = dict(zip(members, found, strict=True))
         answers: list[Decision | BadQuestion] = []
         for question in questions:
             try:
@@ -101,7 +111,11 @@ class Authorizer:
                 answers.append(bad)
                 continue
             facts = facts_of[question.user, question.workspace]
-            answers.append(self.decided(question, amounts, facts, deadline=deadline))
+            own = Timings(facts_s=timings.facts_s)
+            try:
+                answers.append(self.decided(question, amounts, facts, deadline=deadline, timings=own))
+            finally:
+                timings.policy_s += own.policy_s
         return answers
 
     def entitlements(self, user: str, workspace: str, *, deadline: float) -> Entitlements:
@@ -116,9 +130,7 @@ class Authorizer:
 
         def allowed(action: str) -> bool:
             question = Question(user=user, workspace=facts.slug, action=action)
-            return self._verdict(question, self.catalog.actions[action].takes, facts, deadline=deadline)[
-                0
-            ].allow
+            return self._may(question, facts, deadline=deadline)
 
         return Entitlements(
             facts=facts,
@@ -204,11 +216,22 @@ class Authorizer:
 
     def _may(self, question: Question, facts: Facts | None, *, deadline: float) -> bool:
         amounts = amounts_of(question, catalog=self.catalog)
-        return self._verdict(question, amounts, facts, deadline=deadline)[0].allow
+        situation, _ = self._situation(question, amounts, facts)
+        return self.policy.verdict(situation, deadline=deadline).allow
 
-    def _verdict(
-        self, question: Question, amounts: Mapping[str, int], facts: Facts | None, *, deadline: float
-    ) -> tuple[Verdict, Mapping[str, Exceeded]]:
+    def _facts_of(
+        self, members: Sequence[tuple[str, str]], *, deadline: float, timings: Timings
+    ) -> list[Facts | None]:
+        began = monotonic()
+        try:
+            return self._facts.facts(members, deadline=deadline)
+        finally:
+            timings.facts_s += monotonic() - began
+
+    def _situation(
+        self, question: Question, amounts: Mapping[str, int], facts: Facts | None
+    ) -> tuple[bytes, Mapping[str, Exceeded]]:
+        """What to ask the policy, and the meters without room."""
         exceeded = exceeded_meters(amounts, facts, catalog=self.catalog) if facts and amounts else {}
         situation = situation_of(
             question,
@@ -217,7 +240,7 @@ class Authorizer:
             exceeded=exceeded,
             context_fields=self._context_fields,
         )
-        return self.policy.verdict(situation_bytes(situation), deadline=deadline), exceeded
+        return situation_bytes(situation), exceeded
 
     def _upgrade(self, verdict: Verdict) -> tuple[Upgrade, ...]:
         unsold = [plan for plan in verdict.upgrade if plan not in self._upgrades]
@@ -226,16 +249,31 @@ class Authorizer:
         return tuple(self._upgrades[plan] for plan in verdict.upgrade)
 
     def decided(
-        self, question: Question, amounts: Mapping[str, int], facts: Facts | None, *, deadline: float
+        self,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts | None,
+        *,
+        deadline: float,
+        timings: Timings,
     ) -> Decision:
-        """What the policy says of these facts; nothing is taken."""
-        verdict, exceeded = self._verdict(question, amounts, facts, deadline=deadline)
+        """What the policy says of these facts, however they were got; nothing is taken.
+
+        *timings* hold what the facts have cost, and become the decision's own.
+        """
+        situation, exceeded = self._situation(question, amounts, facts)
+        began = monotonic()
+        try:
+            verdict = self.policy.verdict(situation, deadline=deadline)
+        finally:
+            timings.policy_s += monotonic() - began
         upgrade = self._upgrade(verdict)  # before it is put in words: it may be no verdict of this catalog
         member = facts if verdict.reason != "not_a_member" else None
         quotas = quotas_of(amounts, member, catalog=self.catalog) if member and amounts else {}
         at = member.at if member else datetime.now(UTC)
         return Decision(
             verdict=verdict,
+            situation=situation,
             message=message_about(
                 verdict,
                 question=question,
@@ -255,6 +293,7 @@ class Authorizer:
             else None,
             decision_id=fresh_id(),
             at=at,
+            timings=timings,
         )
 
 

@@ -8,8 +8,10 @@ words the denial.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationExpired, UsageContended
@@ -17,9 +19,10 @@ from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
 from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled, counter_in
+from sidecar.timings import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sidecar.authorizer import Authorizer
     from sidecar.catalog.catalog import Catalog
@@ -31,34 +34,54 @@ _TRIES = 2  # what was decided by facts that have changed since is decided once 
 
 
 class Effects:
-    def __init__(self, authorizer: Authorizer, *, catalog: Catalog, ledger: Ledger) -> None:
+    """*timings* of its methods count what each question waits for, also when it fails."""
+
+    def __init__(self, authorizer: Authorizer, *, ledger: Ledger) -> None:
         self._authorizer = authorizer
-        self._catalog = catalog
+        self._catalog = authorizer.catalog
         self._ledger = ledger
 
-    def decision(self, question: Question, *, deadline: float, late: str | None = None) -> Decision:
+    def decision(
+        self,
+        question: Question,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
+        late: str | None = None,
+    ) -> Decision:
         """Of a question in mode ``consume`` or ``reserve``; *late* is the reservation that it settles.
 
         BadQuestion, IdempotencyKeyReused, UsageContended when nothing was taken since too many wanted it.
         """
+        timings = timings or Timings()
         amounts = amounts_of(question, catalog=self._catalog)
         _refuse_counted(amounts, self._catalog)
         if late is None and question.mode == "consume" and not amounts and not question.idempotency_key:
-            return self._authorizer.decision(replace(question, mode="check"), deadline=deadline)
+            check = replace(question, mode="check")
+            return self._authorizer.decision(check, deadline=deadline, timings=timings)
 
         for _ in range(_TRIES):
-            facts = self._authorizer.facts_about(question, deadline=deadline)
-            decision = self._decided(question, amounts, facts, deadline=deadline, late=late)
+            facts = self._authorizer.facts_about(question, deadline=deadline, timings=timings)
+            decision = self._decided(question, amounts, facts, deadline=deadline, timings=timings, late=late)
             if decision is not None:
                 return decision
         raise UsageContended("the workspace has changed twice while one question was decided")
 
-    def commit(self, reservation: str, amounts: Mapping[str, int] | None, *, deadline: float) -> Settlement:
+    def commit(
+        self,
+        reservation: str,
+        amounts: Mapping[str, int] | None,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
+    ) -> Settlement:
         """Within its time a commit settles a right already given. After it, it is a new question.
 
         What Ledger.commit raises, and ReservationExpired when the answer to the new question is no.
         """
-        outcome = self._ledger.commit(reservation, amounts, deadline=deadline)
+        timings = timings or Timings()
+        with _waiting(timings):
+            outcome = self._ledger.commit(reservation, amounts, deadline=deadline)
         if not isinstance(outcome, Expired):
             return outcome
 
@@ -71,25 +94,42 @@ class Effects:
             resource=outcome.resource,
         )
         try:
-            decision = self.decision(question, deadline=deadline, late=reservation)
+            decision = self.decision(question, deadline=deadline, timings=timings, late=reservation)
         except BadQuestion as error:  # the action takes other meters by now
             raise ReservationExpired(error.detail) from error
         if not decision.allowed:
             raise ReservationExpired(decision.message)
-        settled = self._ledger.commit(reservation, amounts, deadline=deadline)
+        with _waiting(timings):
+            settled = self._ledger.commit(reservation, amounts, deadline=deadline)
         if isinstance(settled, Expired):
             raise UsageContended("the reservation was to be committed late, and was not")
         return replace(settled, replayed=decision.replayed)
 
-    def release(self, reservation: str, *, deadline: float) -> Settlement:
-        return self._ledger.release(reservation, deadline=deadline)
+    def release(self, reservation: str, *, deadline: float, timings: Timings | None = None) -> Settlement:
+        with _waiting(timings):
+            return self._ledger.release(reservation, deadline=deadline)
 
     def refund(
-        self, workspace: str, key: str, amounts: Mapping[str, int] | None, *, deadline: float
+        self,
+        workspace: str,
+        key: str,
+        amounts: Mapping[str, int] | None,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
     ) -> GivenBack:
-        return self._ledger.refund(workspace, key, amounts, deadline=deadline)
+        with _waiting(timings):
+            return self._ledger.refund(workspace, key, amounts, deadline=deadline)
 
-    def release_resource(self, workspace: str, meter: str, resource: str, *, deadline: float) -> GivenBack:
+    def release_resource(
+        self,
+        workspace: str,
+        meter: str,
+        resource: str,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
+    ) -> GivenBack:
         """BadQuestion unless *meter* is a level, which alone is given back by name."""
         known = self._catalog.meters.get(meter)
         if known is None or known.kind != "level":
@@ -98,7 +138,8 @@ class Effects:
             if known is not None and known.kind == "members":
                 raise _not_consumable(problem)
             raise BadQuestion("only a level is given back by the name of a resource", problems=(problem,))
-        return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
+        with _waiting(timings):
+            return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
 
     def quotas(self, now: UsageNow) -> dict[str, Quota]:
         return quotas_of(now.usage, now, catalog=self._catalog)
@@ -110,17 +151,20 @@ class Effects:
         facts: Facts | None,
         *,
         deadline: float,
+        timings: Timings,
         late: str | None,
     ) -> Decision | None:
         """None: things have changed, and it is to be decided again."""
-        decision = self._authorizer.decided(question, amounts, facts, deadline=deadline)
+        decision = self._authorizer.decided(question, amounts, facts, deadline=deadline, timings=timings)
         if facts is None or decision.verdict.reason == "not_a_member":
             return decision
         taking = self._taking(question, amounts, facts, decision, late=late)
         if not decision.allowed:
             return self._denied(question, facts, decision, taking, deadline=deadline)
 
-        match self._ledger.take(taking, deadline=deadline):
+        with _waiting(timings):
+            outcome = self._ledger.take(taking, deadline=deadline)
+        match outcome:
             case Taken() as taken:
                 return replace(
                     decision,
@@ -131,7 +175,9 @@ class Effects:
             case Repeated() | Made() as known:
                 return self._told(decision, known)
             case NoRoom(facts=fresh):
-                denial = self._authorizer.decided(question, amounts, fresh, deadline=deadline)
+                denial = self._authorizer.decided(
+                    question, amounts, fresh, deadline=deadline, timings=timings
+                )
                 return None if denial.allowed else denial
             case Unsettled.STALE:
                 return None
@@ -146,10 +192,11 @@ class Effects:
             return denial
         if taking.key is None and taking.resource is None:
             return denial
-        known = self._ledger.repeated(taking, deadline=deadline)
+        with _waiting(denial.timings):
+            known = self._ledger.repeated(taking, deadline=deadline)
         if isinstance(known, Made):
             # What exists needs no room. But who may not make it is not told that it is there.
-            denial = self._authorizer.decided(question, {}, facts, deadline=deadline)
+            denial = self._authorizer.decided(question, {}, facts, deadline=deadline, timings=denial.timings)
             return self._told(denial, known) if denial.allowed else denial
         return denial if known is None else self._told(denial, known)
 
@@ -229,6 +276,17 @@ class Effects:
             decision_id=known.decision_id,
             replayed=True,
         )
+
+
+@contextmanager
+def _waiting(timings: Timings | None) -> Iterator[None]:
+    """For the ledger."""
+    began = monotonic()
+    try:
+        yield
+    finally:
+        if timings is not None:
+            timings.ledger_s += monotonic() - began
 
 
 def _granted(verdict: Verdict, *, revision: str) -> Verdict:

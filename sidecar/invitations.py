@@ -14,6 +14,7 @@ from sidecar.errors import BadQuestion, EngineMisbehaved, InvitationInvalid, Unk
 from sidecar.membership import Seats, address_of, place_of
 from sidecar.model import Question
 from sidecar.quota import amounts_of
+from sidecar.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +40,11 @@ class Invitations(Acting):
 
         def once() -> Invitation | None:
             question = Question(user=asking.user, workspace=workspace, action=INVITE)
-            facts = self._authorizer.facts_about(question, deadline=asking.deadline)
-            if facts is not None and self._replaces(asking, question, facts, stated):
+            timings = Timings()
+            facts = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
+            if facts is not None and self._replaces(asking, question, facts, stated, timings):
                 facts = self._counting(facts, lambda counted: counted - 1)
-            facts, decision = self._granted(asking, question, facts)
+            facts, decision = self._granted(asking, question, facts, timings)
             email, role = stated()
             self._check_reach(asking, workspace, facts, role)
             return self._store.invite(
@@ -90,12 +92,14 @@ class Invitations(Acting):
         question = Question(
             user=offer.invitation.invited_by, workspace=str(offer.workspace_id), action=INVITE
         )
-        found = self._authorizer.facts_about(question, deadline=asking.deadline)
+        timings = Timings()
+        found = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
         if found is None or offer.invitation.role not in self._authorizer.catalog.roles:
             raise InvitationInvalid
         inviter = replace(asking, user=question.user)
         try:
-            facts, decision = self._granted(inviter, question, self._counting(found, lambda _: offer.members))
+            counted = self._counting(found, lambda _: offer.members)
+            facts, decision = self._granted(inviter, question, counted, timings)
             self._check_reach(inviter, question.workspace, facts, offer.invitation.role)
         except Denied as denied:
             if denied.decision.verdict.reason == "quota_exceeded":
@@ -116,11 +120,18 @@ class Invitations(Acting):
         return replace(place_of(facts), role=offer.invitation.role)
 
     def _replaces(
-        self, asking: Asking, question: Question, facts: Facts, stated: Callable[[], tuple[str, str]]
+        self,
+        asking: Asking,
+        question: Question,
+        facts: Facts,
+        stated: Callable[[], tuple[str, str]],
+        timings: Timings,
     ) -> bool:
         """Whether the seat that is missing is the one that an earlier invitation for this e-mail holds."""
         amounts = amounts_of(question, catalog=self._authorizer.catalog)
-        decision = self._authorizer.decided(question, amounts, facts, deadline=asking.deadline)
+        decision = self._authorizer.decided(
+            question, amounts, facts, deadline=asking.deadline, timings=timings
+        )
         if decision.verdict.reason != "quota_exceeded":
             return False
         with suppress(BadQuestion):  # of who may not invite anyway, what he states is not looked at

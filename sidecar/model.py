@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Price
+    from sidecar.timings import Timings
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -154,9 +155,11 @@ class Decision:
     *role* and *plan* are None for a stranger; *quota* is None where the action takes nothing or the
     reason has nothing to do with quota; *retry_after_s* comes with status 429 alone. *quota* is as it is
     after the effect, if there was one; *replayed* says that there was none, since there had been before.
+    *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own.
     """
 
     verdict: Verdict
+    situation: bytes
     message: str
     role: str | None
     plan: str | None
@@ -166,6 +169,7 @@ class Decision:
     retry_after_s: int | None
     decision_id: str
     at: datetime
+    timings: Timings = field(compare=False)
     cached: bool = False
     reservation: Reservation | None = None
     replayed: bool = False

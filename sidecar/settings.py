@@ -180,6 +180,11 @@ class Settings:
     threads: int = _setting(
         _number(1, 256, "threads"), "threads of a worker, each with its database connection", default=4
     )
+    connections: int = _setting(
+        _number(16, 100_000, "connections"),
+        "connections that a worker keeps at most; beyond that the one that is idle for longest goes",
+        default=2_000,
+    )
     deadline_ms: int = _setting(
         _number(10, 10_000, "milliseconds"),
         "how long one question may take before it is answered 503",

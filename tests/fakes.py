@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from sidecar.model import Roster
 
@@ -50,12 +50,3 @@ class FactsInMemory:
 
 class NoPeople:
     """A store that nobody is expected to ask."""
-
-
-class NoLedger:
-    """Of an authorizer that is only asked to check: whatever is asked of it is a mistake of the test."""
-
-    def _unasked(self, *_: object, **__: object) -> NoReturn:
-        raise AssertionError("the ledger was asked")
-
-    take = repeated = commit = release = refund = release_resource = _unasked

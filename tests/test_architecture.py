@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sidecar"
 
-VALUES = {"errors", "model", "taking", "membership", "reasons", "ids"}
+VALUES = {"errors", "model", "taking", "membership", "reasons", "ids", "timings"}
 CORE = VALUES | {
     "ports",
     "situation",
@@ -21,6 +21,7 @@ CORE = VALUES | {
     "routes",
     "authorizer",
     "effects",
+    "decider",
     "acting",
     "people",
     "invitations",
@@ -29,7 +30,8 @@ MAY_IMPORT = {
     "errors": set(),
     "reasons": set(),
     "ids": set(),
-    "model": {"catalog"},
+    "timings": set(),
+    "model": {"catalog", "timings"},
     "taking": {"model"},
     "membership": {"model"},
     "ports": {"model", "taking", "membership"},
@@ -37,8 +39,9 @@ MAY_IMPORT = {
     "quota": {"errors", "model", "taking", "catalog"},
     "messages": {"model", "catalog"},
     "routes": {"errors", "catalog"},
-    "authorizer": VALUES | {"ports", "situation", "quota", "messages", "effects", "catalog"},
+    "authorizer": VALUES | {"ports", "situation", "quota", "messages", "catalog"},
     "effects": VALUES | {"ports", "quota", "authorizer", "catalog"},
+    "decider": VALUES | {"authorizer", "effects"},
     "acting": VALUES | {"ports", "quota", "authorizer"},
     "people": VALUES | {"ports", "acting", "authorizer"},
     "invitations": VALUES | {"ports", "acting", "quota"},
@@ -48,11 +51,12 @@ MAY_IMPORT = {
     "store": VALUES | {"ports", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
     "web": CORE | {"settings", "catalog", "engines", "store", "audit", "ratelimit"},
+    "serving": {"errors", "settings", "web"},
     "guard": {"sockets", "ratelimit"},
     "children": set(),
     "sockets": set(),
     "ratelimit": set(),
-    "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "children"},
+    "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "serving", "children"},
     "__main__": {"cli"},
 }
 STANDARD_LIBRARY_ONLY = CORE | {"audit", "settings"}

@@ -12,7 +12,7 @@ import pytest
 from sidecar.authorizer import MAX_ROWS_SCANNED, Authorizer
 from sidecar.errors import BadQuestion, EngineMisbehaved, EngineUnavailable, FactsUnavailable, NotAMember
 from sidecar.model import Roster, Verdict
-from tests.fakes import NoLedger
+from sidecar.timings import Timings
 from tests.values import FAR_AWAY, NEXT_MONTH, NOON, a_question, some_facts, the_catalog
 
 CATALOG = the_catalog()
@@ -77,7 +77,7 @@ class Knows:
 def an_authorizer(verdict, facts, *, fields=frozenset()) -> Authorizer:
     policy = verdict if isinstance(verdict, Answers) else Answers(verdict)
     store = facts if isinstance(facts, Knows) else Knows({("adam", "acme"): facts} if facts else {})
-    return Authorizer(catalog=CATALOG, context_fields=fields, policy=policy, facts=store, ledger=NoLedger())
+    return Authorizer(catalog=CATALOG, context_fields=fields, policy=policy, facts=store)
 
 
 @pytest.mark.parametrize("outage", [EngineUnavailable("slow"), FactsUnavailable("down")])
@@ -170,6 +170,80 @@ def test_a_batch_reads_facts_once_and_keeps_its_order():
     assert store.reads == 1
     assert [isinstance(answer, BadQuestion) for answer in answers] == [False, True, False, False]
     assert [getattr(answer, "role", None) for answer in answers] == ["member", None, None, "member"]
+
+
+def test_a_decision_carries_what_the_policy_was_asked():
+    policy = Answers(a_verdict())
+    store = Knows({("adam", "acme"): some_facts()})
+
+    [one, _, other] = an_authorizer(policy, store).decisions(
+        [a_question(), a_question("recording.start", amounts={"gold": 1}), a_question("recording.start")],
+        deadline=FAR_AWAY,
+    )
+
+    assert [one.situation, other.situation] == policy.asked  # type: ignore[union-attr] # decisions, both
+    assert b'"recording.start"' in other.situation  # type: ignore[union-attr] # ditto
+
+
+class Slow:
+    """A port that takes *seconds* for each answer of *port*."""
+
+    def __init__(self, port, seconds):
+        self._port, self._seconds = port, seconds
+
+    def facts(self, members, /, *, deadline):
+        time.sleep(self._seconds)
+        return self._port.facts(members, deadline=deadline)
+
+    def verdict(self, situation, /, *, deadline):
+        time.sleep(self._seconds)
+        return self._port.verdict(situation, deadline=deadline)
+
+
+def a_slow_authorizer(verdict) -> Authorizer:
+    return Authorizer(
+        catalog=CATALOG,
+        context_fields=frozenset(),
+        policy=Slow(Answers(verdict), 0.02),  # type: ignore[arg-type] # as much of one as is asked
+        facts=Slow(Knows({("adam", "acme"): some_facts()}), 0.01),  # type: ignore[arg-type] # ditto
+    )
+
+
+def test_a_decision_says_how_long_each_part_took():
+    timings = a_slow_authorizer(a_verdict()).decision(a_question(), deadline=FAR_AWAY).timings
+
+    assert timings.facts_s >= 0.01
+    assert timings.policy_s >= 0.02
+    assert timings.ledger_s == 0
+
+
+def test_a_question_of_a_batch_has_its_own_time_and_the_read_that_all_waited_for():
+    timings = Timings()
+
+    answers = a_slow_authorizer(a_verdict()).decisions([a_question()] * 3, deadline=FAR_AWAY, timings=timings)
+
+    own = [answer.timings for answer in answers if not isinstance(answer, BadQuestion)]
+    assert {each.facts_s for each in own} == {timings.facts_s}
+    assert sum(each.policy_s for each in own) == pytest.approx(timings.policy_s)
+    assert timings.policy_s >= 0.06
+
+
+@pytest.mark.parametrize("ask", ["decision", "decisions"])
+def test_an_outage_leaves_the_time_that_it_took(ask):
+    authorizer, timings = a_slow_authorizer(EngineUnavailable("slow")), Timings()
+    question = a_question() if ask == "decision" else [a_question()]
+
+    with pytest.raises(EngineUnavailable):
+        getattr(authorizer, ask)(question, deadline=FAR_AWAY, timings=timings)
+
+    assert timings.facts_s >= 0.01
+    assert timings.policy_s >= 0.02
+
+
+@pytest.mark.parametrize("mode", ["consume", "reserve"])
+def test_what_would_take_quota_is_not_merely_checked(mode):
+    with pytest.raises(ValueError, match=mode):
+        an_authorizer(a_verdict(), some_facts()).decision(a_question(mode=mode), deadline=FAR_AWAY)
 
 
 def test_a_bad_question_is_refused_before_anything_is_read():

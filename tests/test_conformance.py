@@ -21,7 +21,6 @@ from sidecar.catalog.load import modules_at
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.model import Question
 from sidecar.settings import shipped
-from tests.fakes import NoLedger
 from tests.values import FAR_AWAY
 
 SCENARIOS = Path(__file__).parent.parent.parent / "shared/conformance/scenarios"
@@ -126,7 +125,6 @@ def test_agrees_with_every_check(path, tmp_path, database):
         context_fields=policies.context_fields,
         policy=EmbeddedEngine(policies.modules, policies.data, revision=policies.revision),
         facts=store,
-        ledger=NoLedger(),
     )
 
     answers, wanted = {}, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from sidecar.authorizer import Authorizer
 from sidecar.errors import BadQuestion, DependencyError
@@ -39,7 +39,6 @@ class Rehearsal:
             context_fields=self._compiled.context_fields,
             policy=self._policy,
             facts=_TheseFacts(story.facts),
-            ledger=_NoLedger(),
         )
         try:
             answer = _said_by(authorizer.decision(story.question, deadline=deadline))
@@ -82,12 +81,3 @@ class _TheseFacts:
 
     def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:  # noqa: ARG002
         return Roster(facts=None, members=())  # a story is about one question, never about who may
-
-
-class _NoLedger:
-    """A story only checks: nothing is ever taken."""
-
-    def _unasked(self, *_: object, **__: object) -> NoReturn:
-        raise AssertionError("the ledger was asked")
-
-    take = repeated = commit = release = refund = release_resource = _unasked

@@ -156,9 +156,9 @@ def serve() -> None:
     settings = replace(
         Settings.from_environ(os.environ), jwt_keys=f"hs256:{sys.argv[1]}", jwt_audience=JWT_AUDIENCE
     )
-    from sidecar.web import gunicorn_conf  # noqa: PLC0415 - as `sidecar serve`
+    from sidecar.serving.master import serve as serve_it  # noqa: PLC0415 - as `sidecar serve`
 
-    gunicorn_conf.serve(settings)
+    serve_it(settings)
 
 
 def _stop(_: int, __: object) -> NoReturn:

@@ -23,6 +23,6 @@ def command(authzen_policy: Path | None) -> None:
     """
     given = {f"{PREFIX}AUTHZEN_POLICY": str(authzen_policy)} if authzen_policy else {}
     settings = Settings.from_environ({**os.environ, **given})
-    from sidecar.web.gunicorn_conf import serve  # noqa: PLC0415 - a second's worth of imports
+    from sidecar.serving.master import serve  # noqa: PLC0415 - a second's worth of imports
 
     serve(settings)

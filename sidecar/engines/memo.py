@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sidecar.errors import DependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sidecar.model import Verdict
     from sidecar.ports import PolicyEngine
@@ -21,10 +21,18 @@ class MemoisedEngine:
 
     *hits*, *misses* and *outside* only grow: verdicts from memory, those that the engine was asked for, and
     how many of these were about no cell. A situation with context is never a cell, since context is open.
+    *observe* hears of each `verdict` before it is answered; warming is none.
     """
 
-    def __init__(self, engine: PolicyEngine, *, cells: Iterable[bytes]) -> None:
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        *,
+        cells: Iterable[bytes],
+        observe: Callable[[Literal["hit", "miss"]], None] = lambda _: None,
+    ) -> None:
         self._engine = engine
+        self._observe = observe
         self._verdicts: dict[bytes, Verdict | None] = {
             cell: None for cell in cells if "context" not in json.loads(cell)
         }
@@ -49,8 +57,13 @@ class MemoisedEngine:
         known = self._verdicts.get(situation)
         if known is not None:
             self.hits += 1
+            self._observe("hit")
             return known
 
+        self._observe("miss")
+        return self._asked(situation, deadline=deadline)
+
+    def _asked(self, situation: bytes, *, deadline: float) -> Verdict:
         self.misses += 1
         verdict = self._engine.verdict(situation, deadline=deadline)
         if situation not in self._verdicts:
@@ -71,7 +84,7 @@ class MemoisedEngine:
             if failed.is_set():
                 return
             try:
-                self.verdict(cell, deadline=deadline)
+                self._asked(cell, deadline=deadline)
             except DependencyError:
                 failed.set()
                 raise

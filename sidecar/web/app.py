@@ -1,7 +1,8 @@
-"""The WSGI application: every request becomes an exchange, goes to its endpoint, and its reply out again.
+"""Requests become replies: an Exchange is made of a request, goes to its endpoint, and its reply comes out.
 
-Flask finds the endpoint. For the hot ones the application finds it itself, since routing costs twice what
-deciding does: what then runs is the same function.
+The server makes an Exchange of each request and calls `Application.answer` on a thread. Whoever embeds the
+sidecar, or tests it, calls the application as a WSGI application. Flask finds the endpoint; the hot ones are
+found without it, since routing costs twice what deciding does. What runs then is the same function.
 """
 
 from __future__ import annotations
@@ -21,30 +22,45 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from sidecar.errors import BadQuestion, UnknownCaller
 from sidecar.web import problems, wire
 from sidecar.web.authzen import EVALUATION, EVALUATIONS
-from sidecar.web.endpoint import Endpoint, Exchange, Service, request_id, served
+from sidecar.web.endpoint import (
+    Endpoint,
+    Exchange,
+    Service,
+    deadline_of,
+    refused,
+    request_id,
+    served,
+)
 from sidecar.web.endpoints import ENDPOINTS
 from sidecar.web.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.web.native import AUTHORIZE, AUTHORIZE_BATCH
+from sidecar.web.operation import HEALTHZ, READYZ
+from sidecar.web.users import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+    from werkzeug.routing import MapAdapter
+
     from sidecar.web.problems import Reply
 
 _HOT = {
-    endpoint.path: endpoint for endpoint in (AUTHORIZE, AUTHORIZE_BATCH, EVALUATION, EVALUATIONS, *BY_HEADER)
+    endpoint.path: endpoint
+    for endpoint in (AUTHORIZE, AUTHORIZE_BATCH, EVALUATION, EVALUATIONS, *BY_HEADER, HEALTHZ, READYZ)
 }
 _LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}
 _AUTHZEN = "/access/v1/"
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _ANY_ID = re.compile(r"[\t\x20-\x7e\x80-\xff]+")  # AuthZEN: an arbitrary string
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 _EXT_AUTHZ = f"{EXT_AUTHZ_PREFIX}/"
+_NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NO_PATH = "/%2F"
 _EXCHANGE = "sidecar.exchange"
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
 _log = logging.getLogger("sidecar")
@@ -54,49 +70,119 @@ class Application:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._flask = _flask(service)
+        self._routes: MapAdapter = self._flask.url_map.bind("sidecar")
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Not PATH_INFO: it is decoded, so that a user "a/b" would be two parts of the path.
-        path, _, query = _target(environ).partition("?")
-        exchange = self._exchange(environ, path, query)
-        endpoint = _HOT.get(path)
-        if path.startswith(_EXT_AUTHZ):
-            # The rest is a path that others read: as it was written, and never as the absolute form has it.
-            endpoint = EXT_AUTHZ
-            exchange.path = {"target": environ["RAW_URI"].removeprefix(EXT_AUTHZ_PREFIX)}
-        with _Defects(self.service, exchange) as defects:
-            if endpoint is not None and (endpoint.for_gateways or exchange.method == endpoint.method):
-                return _sent(served(self.service, endpoint, exchange), exchange, start_response)
-            # Werkzeug drops slashes in front: "//v1/authorize" would be served as "/v1/authorize".
-            environ["PATH_INFO"] = path if "//" not in path else _NO_PATH
-            environ["SCRIPT_NAME"] = ""
-            environ[_EXCHANGE] = exchange
-            return self._flask(environ, start_response)
-        return _sent(defects.reply, exchange, start_response)
-
-    def _exchange(self, environ: WSGIEnvironment, path: str, query: str) -> Exchange:
-        by_socket = _came_by_socket(environ)
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        *,
+        header: Callable[[str], str | None],
+        by_socket: bool,
+        remote: str,
+    ) -> Exchange:
+        """Of a request whose *target* is as its first line has it. Its body is still to be given."""
+        # Not a decoded path: in that, a user "a/b" would be two parts of the path.
+        path, _, query = _path_of(target).partition("?")
         of_authzen = path.startswith(_AUTHZEN)
-        sent_id = environ.get("HTTP_X_REQUEST_ID", "")
+        sent_id = header("X-Request-ID") or ""
         exchange = Exchange(
             id=sent_id if of_authzen and _ANY_ID.fullmatch(sent_id) else request_id(sent_id),
-            method=environ["REQUEST_METHOD"],
+            method=method,
+            target=path,
             query=query,
-            header=partial(_header, environ),
-            body=partial(_body, environ, largest=_largest_body(path)),
+            header=header,
             by_socket=by_socket,
-            remote=environ.get("REMOTE_ADDR", ""),
+            remote=remote,
         )
+        if path.startswith(_EXT_AUTHZ):
+            # The rest is a path that others read: as it was written, and never as the absolute form has it.
+            exchange.path = {"target": target.removeprefix(EXT_AUTHZ_PREFIX)}
         try:
-            exchange.caller = self.service.callers.caller(
-                environ.get("HTTP_AUTHORIZATION"), by_socket=by_socket
-            )
+            exchange.caller = self.service.callers.caller(header("Authorization"), by_socket=by_socket)
         except UnknownCaller as error:
             if of_authzen and self.service.authzen.anybody:
                 exchange.caller = self.service.authzen.anybody
             else:
                 exchange.refused = error
         return exchange
+
+    def endpoint_of(self, exchange: Exchange) -> Endpoint | None:
+        """None where there is nothing at the path, or not with this method."""
+        if exchange.target.startswith(_EXT_AUTHZ):
+            return EXT_AUTHZ
+        hot = _HOT.get(exchange.target)
+        if hot is not None and (hot.for_gateways or exchange.method == hot.method):
+            return hot
+        try:
+            name, _ = self._routes.match(_routed(exchange.target), method=exchange.method)
+        except HTTPException:
+            return None
+        return _BY_NAME[name]
+
+    def largest_body(self, exchange: Exchange, endpoint: Endpoint | None) -> int:
+        """How many bytes of a body are worth waiting for; 0 where the endpoint takes none.
+
+        Who is not known as a caller gets no room for a batch: it would not be looked at.
+        """
+        if endpoint is not None and (endpoint.body is None or endpoint.method == "GET"):
+            return 0
+        return _largest_body(exchange.target) if exchange.caller is not None else wire.LARGEST_BODY
+
+    def deadline(self, exchange: Exchange, endpoint: Endpoint | None) -> float:
+        """Until when the request may wait for a thread."""
+        for_users = endpoint is not None and endpoint.for_users
+        return deadline_of(self.service, exchange, questions=STEPS if for_users else 1)
+
+    def answer(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
+        """The whole reply, all header fields included; *endpoint* is the one that `endpoint_of` found."""
+        with _Defects(self.service, exchange) as defects:
+            if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
+                return _finished(served(self.service, endpoint, exchange), exchange)
+            return self._by_flask(exchange)
+        return _finished(defects.reply, exchange)
+
+    def overloaded(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
+        """The reply to who has waited for a thread until their deadline."""
+        return self._refused(exchange, endpoint, "overloaded")
+
+    def unreadable(self, code: str) -> Reply:
+        """The server's own refusal of what never became a request: it tells nothing of what was sent."""
+        return self._refused(Exchange(id=request_id("")), None, code)
+
+    def _refused(self, exchange: Exchange, endpoint: Endpoint | None, code: str) -> Reply:
+        return _finished(refused(self.service, endpoint, exchange, problems.problem(code)), exchange)
+
+    def _by_flask(self, exchange: Exchange) -> Reply:
+        environ = {
+            "REQUEST_METHOD": exchange.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": _routed(exchange.target),
+            "QUERY_STRING": "",
+            "SERVER_NAME": "sidecar",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.url_scheme": "http",
+            _EXCHANGE: exchange,
+        }
+        with self._flask.request_context(environ):
+            response = self._flask.full_dispatch_request()
+            return response.status_code, list(response.headers), response.get_data()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        connection: Any = environ.get("gunicorn.socket")
+        exchange = self.exchange(
+            environ["REQUEST_METHOD"],
+            environ["RAW_URI"],
+            header=partial(_header, environ),
+            by_socket=connection is not None and connection.family == AF_UNIX,
+            remote=environ.get("REMOTE_ADDR", ""),
+        )
+        largest = _largest_body(exchange.target)
+        exchange.body = lambda: json_body(exchange, environ["wsgi.input"].read(largest + 1), largest=largest)
+        status, headers, body = self.answer(exchange, self.endpoint_of(exchange))
+        start_response(STATUS_LINES[status], headers)
+        return [body] if exchange.method != "HEAD" else []
 
 
 class _Defects(AbstractContextManager["_Defects"]):
@@ -110,8 +196,8 @@ class _Defects(AbstractContextManager["_Defects"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception) or type(error).__module__.startswith("gunicorn."):
-            return False  # not a defect of ours: the server knows how to refuse a body that it cannot read
+        if not isinstance(error, Exception):
+            return False
         _log.error("request %s met a defect", self._exchange.id, exc_info=error)
         self._service.metrics.refused("internal_error")
         self.reply = problems.reply_of(problems.problem("internal_error"))
@@ -163,20 +249,14 @@ def _view(service: Service, endpoint: Endpoint) -> Callable[..., Response]:
 
 
 def _response(reply: Reply) -> Response:
-    status, _, body = reply
     exchange: Exchange = request.environ[_EXCHANGE]
-    response = Response(body, status=_STATUS_LINES[status], headers=_finished(reply, exchange))
+    status, headers, body = _finished(reply, exchange)
+    response = Response(body, status=STATUS_LINES[status], headers=headers)
     response.automatically_set_content_length = False
     return response
 
 
-def _sent(reply: Reply, exchange: Exchange, start_response: StartResponse) -> Iterable[bytes]:
-    status, _, body = reply
-    start_response(_STATUS_LINES[status], _finished(reply, exchange))
-    return [body] if exchange.method != "HEAD" else []
-
-
-def _finished(reply: Reply, exchange: Exchange) -> list[tuple[str, str]]:
+def _finished(reply: Reply, exchange: Exchange) -> Reply:
     status, headers, body = reply
     finished = [*headers]
     if status != HTTPStatus.NO_CONTENT:  # which has no body by its nature
@@ -184,21 +264,22 @@ def _finished(reply: Reply, exchange: Exchange) -> list[tuple[str, str]]:
     finished.append(("X-Request-ID", exchange.id))
     if not any(name == "Cache-Control" for name, _ in headers):
         finished.append(("Cache-Control", "no-store"))
-    return finished
+    for name, value in finished:
+        if _NOT_IN_A_HEADER.search(value):
+            raise ValueError(f"a response header {name} with a character that no header may have")
+    return status, finished, body
 
 
-def _target(environ: WSGIEnvironment) -> str:
-    target: str = environ["RAW_URI"]
+def _path_of(target: str) -> str:
     if target.startswith("/"):
         return target
     parts = urlsplit(target)  # the absolute form, as to a proxy
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
-def _came_by_socket(environ: WSGIEnvironment) -> bool:
-    # The connection itself, which no header can claim.
-    connection: Any = environ.get("gunicorn.socket")
-    return connection is not None and connection.family == AF_UNIX
+def _routed(path: str) -> str:
+    # Werkzeug drops slashes in front: "//v1/authorize" would be served as "/v1/authorize".
+    return _NO_PATH if "//" in path else path
 
 
 def _header(environ: WSGIEnvironment, name: str) -> str | None:
@@ -211,21 +292,22 @@ def _largest_body(path: str) -> int:
     return wire.LARGEST_BATCH if path in _LARGE else wire.LARGEST_BODY
 
 
-def _body(environ: WSGIEnvironment, *, largest: int) -> bytes:
-    """BadQuestion for a body that is too large, or of another type than JSON."""
-    media_type = environ.get("CONTENT_TYPE", "")
+def json_body(exchange: Exchange, body: bytes, *, largest: int) -> bytes:
+    """*body*, as it is. BadQuestion if it is larger than *largest* bytes, or is not said to be JSON."""
+    media_type = exchange.header("Content-Type") or ""
     if media_type != "application/json" and not _JSON_TYPE.fullmatch(media_type):
         raise BadQuestion(
             f"expected application/json, got {media_type[:64] or 'no Content-Type'}",
             code="unsupported_media_type",
         )
-    if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
+    if (exchange.header("Content-Encoding") or "identity") != "identity":
         raise BadQuestion("a compressed body is not taken", code="unsupported_media_type")
-    too_large = BadQuestion(f"at most {largest} bytes are taken", code="body_too_large")
-    length = environ.get("CONTENT_LENGTH", "")
-    if _LENGTH.fullmatch(length) and int(length) > largest:
-        raise too_large
-    body: bytes = environ["wsgi.input"].read(largest + 1)  # the length may be unknown (chunked)
-    if len(body) > largest:
-        raise too_large
+    if len(body) > largest or announced(exchange) > largest:
+        raise BadQuestion(f"at most {largest} bytes are taken", code="body_too_large")
     return body
+
+
+def announced(exchange: Exchange) -> int:
+    """The length of the body as the request has it; 0 where it is not said."""
+    length = exchange.header("Content-Length") or ""
+    return int(length) if _LENGTH.fullmatch(length) else 0

@@ -40,7 +40,7 @@ def evaluations(service: Service, exchange: Exchange) -> Reply:
         return _one(service, exchange, asked, EVALUATIONS.name)
     good = [item for item in asked.items if not isinstance(item, BadQuestion)]
     deadline = deadline_of(service, exchange, questions=len(asked.items))
-    answers = iter(service.authzen.domain.answers(good, deadline=deadline))
+    answers = iter(service.authzen.domain.answers(good, deadline=deadline, timings=exchange.timings))
     documents: list[Mapping[str, Any]] = []
     for place, item in enumerate(asked.items):
         answer = item if isinstance(item, BadQuestion) else next(answers)
@@ -52,7 +52,7 @@ def evaluations(service: Service, exchange: Exchange) -> Reply:
             note(service, exchange, EVALUATIONS.name, None, outcome)
         else:
             documents.append(_document(answer))
-            note(service, exchange, EVALUATIONS.name, answer.question, answer.outcome)
+            _note(service, exchange, EVALUATIONS.name, answer)
         if documents[-1]["decision"] == _ENDS_WITH.get(asked.semantic):
             break
     return json_reply({"evaluations": documents})
@@ -103,11 +103,17 @@ def metadata(service: Service, exchange: Exchange) -> Reply:
 
 
 def _one(service: Service, exchange: Exchange, asked: Evaluation, name: str) -> Reply:
-    [answer] = service.authzen.domain.answers([asked], deadline=deadline_of(service, exchange))
+    [answer] = service.authzen.domain.answers(
+        [asked], deadline=deadline_of(service, exchange), timings=exchange.timings
+    )
     if isinstance(answer, BadQuestion):
         raise answer
-    note(service, exchange, name, answer.question, answer.outcome)
+    _note(service, exchange, name, answer)
     return json_reply(_document(answer))
+
+
+def _note(service: Service, exchange: Exchange, name: str, answer: Answer) -> None:
+    note(service, exchange, name, answer.question, answer.outcome, timings=answer.timings)
 
 
 def _document(answer: Answer) -> dict[str, Any]:

@@ -10,18 +10,23 @@ if TYPE_CHECKING:
 
     from sidecar.errors import BadQuestion
     from sidecar.model import Question
+    from sidecar.timings import Timings
     from sidecar.web.authzen_wire import Evaluation, Kind, Search
     from sidecar.web.callers import Caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """*question* is the one of ours that it answers; *outcome* is what else the decision log keeps of it."""
+    """*question* is the one of ours that it answers; *outcome* is what else the decision log keeps of it.
+
+    *timings* are its own.
+    """
 
     decision: bool
     context: Mapping[str, object] | None
     question: Question | None
     outcome: Mapping[str, object]
+    timings: Timings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +45,13 @@ class Domain(Protocol):
         """What can be searched for."""
         ...
 
-    def answers(self, asked: Sequence[Evaluation], /, *, deadline: float) -> Iterator[Answer | BadQuestion]:
-        """In order, and counted as they are taken: who has enough takes no more."""
+    def answers(
+        self, asked: Sequence[Evaluation], /, *, deadline: float, timings: Timings | None = None
+    ) -> Iterator[Answer | BadQuestion]:
+        """In order, and counted as they are taken: who has enough takes no more.
+
+        *timings* count for all of them together, also when one fails.
+        """
         ...
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sidecar.catalog.authzen import CANDIDATES, DECISION
 from sidecar.errors import EngineMisbehaved, RevisionMismatch
+from sidecar.timings import Timings
 from sidecar.web import wire
 from sidecar.web.authzen_domain import Answer, Found
 from sidecar.web.authzen_wire import KINDS, document_of, names_in
@@ -63,9 +65,16 @@ class PolicyDomain:
         self._metrics = metrics
         self.searches = rules.searches
 
-    def answers(self, asked: Sequence[Evaluation], /, *, deadline: float) -> Iterator[Answer | BadQuestion]:
+    def answers(
+        self, asked: Sequence[Evaluation], /, *, deadline: float, timings: Timings | None = None
+    ) -> Iterator[Answer | BadQuestion]:
+        timings = timings or Timings()
         for evaluation in asked:
-            decision, context = self._decision(evaluation, deadline=deadline)
+            before, began = timings.policy_s, monotonic()
+            try:
+                decision, context = self._decision(evaluation, deadline=deadline)
+            finally:
+                timings.policy_s += monotonic() - began
             self._metrics.answered(decision=decision)
             yield Answer(
                 decision=decision,
@@ -76,6 +85,7 @@ class PolicyDomain:
                     "decision": decision,
                     "policy_revision": self._rules.revision,
                 },
+                timings=Timings(policy_s=timings.policy_s - before),
             )
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sidecar.authorizer import Authorizer
+    from sidecar.timings import Timings
     from sidecar.web.authzen_wire import Entity, Evaluation, Search
-    from sidecar.web.metrics import Metrics, Trace
+    from sidecar.web.metrics import Metrics
 
 _USER, _WORKSPACE = "user", "workspace"
 
@@ -31,16 +32,16 @@ class Workspaces:
 
     searches = KINDS
 
-    def __init__(self, authorizer: Authorizer, *, metrics: Metrics, trace: Trace) -> None:
+    def __init__(self, authorizer: Authorizer, *, metrics: Metrics) -> None:
         self._authorizer = authorizer
         self._metrics = metrics
-        self._trace = trace
 
-    def answers(self, asked: Sequence[Evaluation], /, *, deadline: float) -> Iterator[Answer | BadQuestion]:
+    def answers(
+        self, asked: Sequence[Evaluation], /, *, deadline: float, timings: Timings | None = None
+    ) -> Iterator[Answer | BadQuestion]:
         questions = [_question(evaluation) for evaluation in asked]
         good = [question for question in questions if isinstance(question, Question)]
-        decided = iter(self._authorizer.decisions(good, deadline=deadline) if good else ())
-        situations = iter(self._trace.situations)
+        decided = iter(self._authorizer.decisions(good, deadline=deadline, timings=timings) if good else ())
         for evaluation, question in zip(asked, questions, strict=True):
             if isinstance(question, BadQuestion):
                 yield question
@@ -56,7 +57,8 @@ class Workspaces:
                 decision=decision.allowed,
                 context=context,
                 question=question,
-                outcome=outcome_of(decision, next(situations)),
+                outcome=outcome_of(decision),
+                timings=decision.timings,
             )
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:

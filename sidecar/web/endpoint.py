@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from sidecar.errors import CallerForbidden, DependencyError, Problem, SidecarError
 from sidecar.ids import fresh_id
+from sidecar.timings import Timings
 from sidecar.web import problems, shapes, wire
 from sidecar.web.shapes import Shape, Whole
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.authorizer import Authorizer
+    from sidecar.decider import Decider
+    from sidecar.effects import Effects
     from sidecar.invitations import Invitations
     from sidecar.model import Decision, Question
     from sidecar.people import People
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
     from sidecar.web.identity import EndUser, Identities
-    from sidecar.web.metrics import Metrics, Trace
+    from sidecar.web.metrics import Metrics
     from sidecar.web.problems import Reply
 
 PER_QUESTION_S = 0.002  # what each further question of one request adds to its deadline
@@ -64,6 +67,8 @@ class Service:
     """
 
     authorizer: Authorizer
+    effects: Effects
+    decider: Decider
     people: People
     invitations: Invitations
     routes: Routes
@@ -71,7 +76,6 @@ class Service:
     callers: Callers
     identities: Identities | None
     metrics: Metrics
-    trace: Trace
     log: DecisionLog
     authzen: Authzen
     deadline_s: float
@@ -84,16 +88,18 @@ class Service:
 class Exchange:
     """One request on its way to its reply.
 
-    *path* and *query* are as they came, percent-encoded. *header* gives the value of a header, None where
+    *target* (its path), *path* (the parts of it that a template names) and *query* are as they came,
+    percent-encoded. *header* gives the value of a header, None where
     there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
     type than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
     connection itself. *patience_s* is how long the caller waits, where he says so. *user* is the end user of
-    an endpoint for users.
+    an endpoint for users. *timings* are for the core to add to, so that the line of an outage has them too.
     """
 
     id: str
     method: str = "GET"
     caller: Caller | None = None
+    target: str = ""
     query: str = ""
     header: Callable[[str], str | None] = lambda _: None
     body: Callable[[], bytes] = bytes
@@ -103,6 +109,7 @@ class Exchange:
     remote: str = ""
     patience_s: float = inf
     began: float = field(default_factory=monotonic)
+    timings: Timings = field(default_factory=Timings)
     question: Question | None = None
     user: EndUser | None = None
 
@@ -119,7 +126,8 @@ class Endpoint:
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
     has, *body_codes* those of a body. Whoever calls an endpoint without a *scope* need not be a caller: it is
     open, or finds out itself who asks. One *for_users* is for end users, who prove who they are. One
-    *for_gateways* is asked with the method and query of somebody else's request, whatever they are.
+    *for_gateways* is asked with the method and query of somebody else's request, whatever they are. One that
+    answers *at_once* waits for nothing and for nobody, so the server's loop answers it itself.
     """
 
     name: str
@@ -139,28 +147,28 @@ class Endpoint:
     body_codes: tuple[str, ...] = BODY_CODES
     while_starting: bool = False
     for_gateways: bool = False
+    at_once: bool = False
 
 
 def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
     """The reply of *endpoint*, or the problem with asking it."""
-    service.trace.begin()
     try:
         if endpoint.scope is not None:
             _refuse_without_scope(endpoint.scope, exchange)
         if endpoint.for_users:
             if service.identities is None:
-                return _refusal(service, endpoint, exchange, problems.problem("not_found"))
+                return refused(service, endpoint, exchange, problems.problem("not_found"))
             exchange.user = service.identities.user(
                 exchange.header("Authorization"), deadline=deadline_of(service, exchange)
             )
         if exchange.query and not endpoint.query and not endpoint.for_gateways:
             parameters_of(exchange, endpoint)
         if not endpoint.while_starting and not service.serving():
-            return _refusal(service, endpoint, exchange, problems.problem("starting"))
+            return refused(service, endpoint, exchange, problems.problem("starting"))
         return endpoint.reply(service, exchange)
     except SidecarError as error:
         why = error.detail if isinstance(error, DependencyError) else None
-        return _refusal(service, endpoint, exchange, problems.problem_of(error), why=why)
+        return refused(service, endpoint, exchange, problems.problem_of(error), why=why)
 
 
 def _refuse_without_scope(scope: str, exchange: Exchange) -> None:
@@ -170,20 +178,25 @@ def _refuse_without_scope(scope: str, exchange: Exchange) -> None:
         raise CallerForbidden
 
 
-def _refusal(
+def refused(
     service: Service,
-    endpoint: Endpoint,
+    endpoint: Endpoint | None,
     exchange: Exchange,
     problem: Mapping[str, Any],
     *,
     why: str | None = None,
 ) -> Reply:
+    """The reply with *problem*, counted, and noted where somebody was to be told a decision.
+
+    *endpoint* is None where the request found none: the server refused it.
+    """
     service.metrics.refused(problem["code"])
-    if endpoint.for_users or endpoint.path.startswith(_DECIDING):
+    name = "server" if endpoint is None else endpoint.name
+    if endpoint is None or endpoint.for_users or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why
-        note(service, exchange, endpoint.name, exchange.question, outcome)
+        note(service, exchange, name, exchange.question, outcome)
     return problems.reply_of(problem)
 
 
@@ -239,7 +252,7 @@ def parameters_of(exchange: Exchange, endpoint: Endpoint) -> dict[str, Any]:
     return values
 
 
-def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
+def outcome_of(decision: Decision) -> dict[str, Any]:
     """What the log says of a decision: enough to put the same situation to the same revision again."""
     verdict = decision.verdict
     outcome: dict[str, Any] = {
@@ -249,7 +262,7 @@ def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
         "detail": verdict.detail,
         "status": verdict.status,
         "policy_revision": verdict.revision,
-        "situation": wire.embedded(situation),
+        "situation": wire.embedded(decision.situation),
         "facts_at": decision.at,
         "facts_cached": decision.cached,
     }
@@ -260,14 +273,34 @@ def outcome_of(decision: Decision, situation: bytes) -> dict[str, Any]:
     return outcome
 
 
+def note_decision(
+    service: Service,
+    exchange: Exchange,
+    endpoint: str,
+    question: Question | None,
+    decision: Decision,
+    *,
+    also: Mapping[str, Any] | None = None,
+) -> None:
+    """Count *decision* and write its line; *also* is what else the line says."""
+    service.metrics.decided(decision, catalog=service.authorizer.catalog)
+    outcome = {**(also or {}), **outcome_of(decision)}
+    note(service, exchange, endpoint, question, outcome, timings=decision.timings)
+
+
 def note(
     service: Service,
     exchange: Exchange,
     endpoint: str,
     question: Question | None,
     outcome: Mapping[str, Any],
+    *,
+    timings: Timings | None = None,
 ) -> None:
-    """One line of the decision log. Who asked, what, what came of it, and where the time went."""
+    """One line of the decision log. Who asked, what, what came of it, and where the time went.
+
+    *timings* are a decision's own. Any other line has those parts that its request has waited for so far.
+    """
     now = datetime.now(UTC)
     entry: dict[str, Any] = {
         "at": now,
@@ -284,11 +317,11 @@ def note(
         entry["mode"] = question.mode
         entry["amounts"] = question.amounts
     entry.update(outcome)
-    trace = service.trace
-    entry["ms"] = {
-        "facts": round(trace.facts_s * _MS, 3),
-        "policy": round(trace.policy_s * _MS, 3),
-        "ledger": round(trace.ledger_s * _MS, 3),
-        "total": round((monotonic() - exchange.began) * _MS, 3),
-    }
+    parts = _parts(timings) if timings else {name: s for name, s in _parts(exchange.timings).items() if s}
+    parts["total"] = monotonic() - exchange.began
+    entry["ms"] = {name: round(seconds * _MS, 3) for name, seconds in parts.items()}
     service.log.note(entry)
+
+
+def _parts(timings: Timings) -> dict[str, float]:
+    return {"facts": timings.facts_s, "policy": timings.policy_s, "ledger": timings.ledger_s}

@@ -6,9 +6,8 @@ No label holds anything that a caller sends.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from threading import local
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 
@@ -33,18 +32,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
-
-
-class Trace(local):
-    """What the question of this thread has cost so far, and what was asked of the policy."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        self.facts_s = self.policy_s = self.ledger_s = 0.0
-        self.known = True
-        self.situations: list[bytes] = []
 
 
 class Metrics:
@@ -90,7 +77,7 @@ class Metrics:
             ("result",),
             registry=registry,
         )
-        self._hits, self._misses = memo.labels("hit"), memo.labels("miss")
+        self._memo = {"hit": memo.labels("hit"), "miss": memo.labels("miss")}
         self._facts = Histogram(
             "sidecar_facts_seconds",
             "One read of facts, waiting included.",
@@ -157,17 +144,16 @@ class Metrics:
     def observe_pool(self, waited_s: float, _: float) -> None:
         self._pool_wait.observe(waited_s)
 
-    def remembered(self, *, known: bool) -> None:
-        (self._hits if known else self._misses).inc()
+    def observe_memo(self, result: Literal["hit", "miss"]) -> None:
+        self._memo[result].inc()
 
 
 class MeasuredFacts:
     """A fact store, and how long it takes."""
 
-    def __init__(self, store: FactStore, *, metrics: Metrics, trace: Trace) -> None:
+    def __init__(self, store: FactStore, *, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
-        self._trace = trace
 
     def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
         began = monotonic()
@@ -191,17 +177,15 @@ class MeasuredFacts:
             self._took(monotonic() - began)
 
     def _took(self, seconds: float) -> None:
-        self._trace.facts_s += seconds
         self._metrics.observe_facts(seconds)
 
 
 class MeasuredLedger:
     """A ledger, and how long it takes."""
 
-    def __init__(self, ledger: Ledger, *, metrics: Metrics, trace: Trace) -> None:
+    def __init__(self, ledger: Ledger, *, metrics: Metrics) -> None:
         self._ledger = ledger
         self._metrics = metrics
-        self._trace = trace
 
     def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
         with self._timed():
@@ -237,23 +221,19 @@ class MeasuredLedger:
         try:
             yield
         finally:
-            seconds = monotonic() - began
-            self._trace.ledger_s += seconds
-            self._metrics.observe_ledger(seconds)
+            self._metrics.observe_ledger(monotonic() - began)
 
 
 class MeasuredEngine:
     """The policy engine itself, and how long it takes: what stands behind the memo."""
 
-    def __init__(self, engine: PolicyEngine, *, metrics: Metrics, trace: Trace) -> None:
+    def __init__(self, engine: PolicyEngine, *, metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        self._trace = trace
         self.name = engine.name
         self.revision = engine.revision
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
-        self._trace.known = False
         began = monotonic()
         try:
             return self._engine.verdict(situation, deadline=deadline)
@@ -264,10 +244,9 @@ class MeasuredEngine:
 class MeasuredRules:
     """A rule engine, and how long it takes."""
 
-    def __init__(self, engine: RuleEngine, *, metrics: Metrics, trace: Trace) -> None:
+    def __init__(self, engine: RuleEngine, *, metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        self._trace = trace
         self.name = engine.name
 
     def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
@@ -275,31 +254,7 @@ class MeasuredRules:
         try:
             return self._engine.document(rule, given, deadline=deadline)
         finally:
-            took = monotonic() - began
-            self._trace.policy_s += took
-            self._metrics.observe_engine(took)
-
-
-class TracedPolicy:
-    """What the authorizer asks, memo included: keeps what was asked, for the decision log."""
-
-    def __init__(self, policy: PolicyEngine, *, metrics: Metrics, trace: Trace) -> None:
-        self._policy = policy
-        self._metrics = metrics
-        self._trace = trace
-        self.name = policy.name
-        self.revision = policy.revision
-
-    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
-        trace = self._trace
-        trace.situations.append(situation)
-        trace.known = True
-        began = monotonic()
-        try:
-            return self._policy.verdict(situation, deadline=deadline)
-        finally:
-            trace.policy_s += monotonic() - began
-            self._metrics.remembered(known=trace.known)
+            self._metrics.observe_engine(monotonic() - began)
 
 
 def mark_dead(pid: int, *, folder: Path) -> None:

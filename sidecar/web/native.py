@@ -15,7 +15,7 @@ from sidecar.web.endpoint import (
     deadline_of,
     json_reply,
     note,
-    outcome_of,
+    note_decision,
     parameters_of,
     part_of,
 )
@@ -34,10 +34,11 @@ USUAL_PAGE = 100
 
 def authorize(service: Service, exchange: Exchange) -> Reply:
     exchange.question = question = wire.question_from(exchange.body())
-    decision = service.authorizer.decision(question, deadline=deadline_of(service, exchange))
+    decision = service.decider.decision(
+        question, deadline=deadline_of(service, exchange), timings=exchange.timings
+    )
     reply = json_reply(wire.document_about(decision))
-    service.metrics.decided(decision, catalog=service.authorizer.catalog)
-    note(service, exchange, "authorize", question, outcome_of(decision, service.trace.situations[-1]))
+    note_decision(service, exchange, "authorize", question, decision)
     return reply
 
 
@@ -45,22 +46,24 @@ def authorize_batch(service: Service, exchange: Exchange) -> Reply:
     items = wire.questions_from(exchange.body())
     questions = [item for item in items if not isinstance(item, BadQuestion)]
     deadline = deadline_of(service, exchange, questions=len(items))
-    decided = iter(service.authorizer.decisions(questions, deadline=deadline) if questions else ())
-    situations = iter(service.trace.situations)
+    decided = iter(
+        service.authorizer.decisions(questions, deadline=deadline, timings=exchange.timings)
+        if questions
+        else ()
+    )
     answers: list[Mapping[str, Any]] = []
     for place, item in enumerate(items):
         answer = item if isinstance(item, BadQuestion) else next(decided)
         question = None if isinstance(item, BadQuestion) else item
         if isinstance(answer, Decision):
             answers.append(wire.document_about(answer))
-            service.metrics.decided(answer, catalog=service.authorizer.catalog)
-            outcome = outcome_of(answer, next(situations))
+            note_decision(service, exchange, "authorize_batch", question, answer)
         else:
             problem = problems.problem_of(answer if question is None else _of_item(answer, place))
             answers.append(problem)
             service.metrics.refused(answer.code)
             outcome = {"code": answer.code, "status": problem["status"]}
-        note(service, exchange, "authorize_batch", question, outcome)
+            note(service, exchange, "authorize_batch", question, outcome)
     return json_reply({"answers": answers})
 
 

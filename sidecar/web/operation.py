@@ -36,6 +36,26 @@ def readyz(service: Service, _: Exchange) -> Reply:
     return status if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE, headers, body
 
 
+HEALTHZ = Endpoint(
+    name="healthz",
+    method="GET",
+    path="/healthz",
+    reply=healthz,
+    says="The process is alive.",
+    answers="Alive",
+    while_starting=True,
+    at_once=True,
+)
+READYZ = Endpoint(
+    name="readyz",
+    method="GET",
+    path="/readyz",
+    reply=readyz,
+    says="Worker, policy engine and database answer by the same revision.",
+    answers="Readiness",
+    while_starting=True,
+    at_once=True,
+)
 OPERATION = (
     Endpoint(
         name="bundle",
@@ -57,22 +77,6 @@ OPERATION = (
         scope="audit",
         while_starting=True,
     ),
-    Endpoint(
-        name="healthz",
-        method="GET",
-        path="/healthz",
-        reply=healthz,
-        says="The process is alive.",
-        answers="Alive",
-        while_starting=True,
-    ),
-    Endpoint(
-        name="readyz",
-        method="GET",
-        path="/readyz",
-        reply=readyz,
-        says="Worker, policy engine and database answer by the same revision.",
-        answers="Readiness",
-        while_starting=True,
-    ),
+    HEALTHZ,
+    READYZ,
 )

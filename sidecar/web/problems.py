@@ -32,6 +32,7 @@ _OUTAGE_RETRY_S = "1"
 
 # Each code with its status and its title; docs/errors.md says the same to people.
 PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
+    "malformed_request": (HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1 as this server reads it"),
     "malformed_json": (HTTPStatus.BAD_REQUEST, "The body is not JSON"),
     "invalid_request": (HTTPStatus.BAD_REQUEST, "The request is not as the API describes it"),
     "meter_not_taken": (HTTPStatus.BAD_REQUEST, "The action does not take this meter"),
@@ -60,11 +61,18 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "commit_exceeds_reservation": (HTTPStatus.CONFLICT, "More was committed than is reserved"),
     "refund_exceeds_use": (HTTPStatus.CONFLICT, "More was given back than was taken"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    "request_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time"),
     "owner_must_transfer": (HTTPStatus.CONFLICT, "The owner has to transfer the workspace first"),
     "use_transfer": (HTTPStatus.CONFLICT, "Ownership moves by a transfer"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
+    "head_too_large": (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The request line and the headers are too large",
+    ),
+    "transfer_coding_unknown": (HTTPStatus.NOT_IMPLEMENTED, "The transfer coding is not supported"),
     "internal_error": (HTTPStatus.INTERNAL_SERVER_ERROR, "The sidecar has a defect"),
+    "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are waiting for an answer"),
     "starting": (HTTPStatus.SERVICE_UNAVAILABLE, "The sidecar is not ready yet"),
     "policy_engine_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine did not answer in time"),
     "policy_engine_misbehaved": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine gave no verdict"),

@@ -26,15 +26,18 @@ if TYPE_CHECKING:
 
 def commit(service: Service, exchange: Exchange) -> Reply:
     body = shapes.checked(exchange.body(), wire.COMMIT) if exchange.has_body() else {}
-    settled = service.authorizer.effects.commit(
-        part_of(exchange, "reservation"), body.get("amounts"), deadline=deadline_of(service, exchange)
+    settled = service.effects.commit(
+        part_of(exchange, "reservation"),
+        body.get("amounts"),
+        deadline=deadline_of(service, exchange),
+        timings=exchange.timings,
     )
     return _settled(service, exchange, "commit", settled)
 
 
 def release(service: Service, exchange: Exchange) -> Reply:
-    settled = service.authorizer.effects.release(
-        part_of(exchange, "reservation"), deadline=deadline_of(service, exchange)
+    settled = service.effects.release(
+        part_of(exchange, "reservation"), deadline=deadline_of(service, exchange), timings=exchange.timings
     )
     return _settled(service, exchange, "release", settled)
 
@@ -42,11 +45,19 @@ def release(service: Service, exchange: Exchange) -> Reply:
 def release_usage(service: Service, exchange: Exchange) -> Reply:
     body = shapes.checked(exchange.body(), wire.RELEASE)
     workspace = wire.workspace_from(body["workspace"])
-    effects, deadline = service.authorizer.effects, deadline_of(service, exchange)
+    deadline = deadline_of(service, exchange)
     if "meter" in body:
-        back = effects.release_resource(workspace, body["meter"], body["resource"], deadline=deadline)
+        back = service.effects.release_resource(
+            workspace, body["meter"], body["resource"], deadline=deadline, timings=exchange.timings
+        )
     else:
-        back = effects.refund(workspace, body["idempotency_key"], body.get("amounts"), deadline=deadline)
+        back = service.effects.refund(
+            workspace,
+            body["idempotency_key"],
+            body.get("amounts"),
+            deadline=deadline,
+            timings=exchange.timings,
+        )
     document = {"released": back.released, **_state_after(service, back)}
     _noted(service, exchange, "release_usage", {"workspace": workspace, **document})
     return json_reply(document)
@@ -64,7 +75,7 @@ def _settled(service: Service, exchange: Exchange, endpoint: str, settled: Settl
 
 
 def _state_after(service: Service, effect: Settlement | GivenBack) -> dict[str, Any]:
-    state: dict[str, Any] = {"quota": wire.quotas_document(service.authorizer.effects.quotas(effect.now))}
+    state: dict[str, Any] = {"quota": wire.quotas_document(service.effects.quotas(effect.now))}
     if effect.replayed:
         state["replayed"] = True
     return state

@@ -14,8 +14,7 @@ from sidecar.web.endpoint import (
     OUTAGES,
     Endpoint,
     deadline_of,
-    note,
-    outcome_of,
+    note_decision,
     parameters_of,
     part_of,
     workspace_in,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.membership import Place
-    from sidecar.model import Decision, Question
     from sidecar.web.endpoint import Exchange, Service
     from sidecar.web.problems import Reply
 
@@ -37,7 +35,7 @@ NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
 UsersEndpoint = partial(Endpoint, for_users=True)  # its name is that of its function
 CHANGES = ("workspace_contended", *OUTAGES)
 # A person waits longer than a gateway: one route is several questions, and a commit that reaches the disk.
-_STEPS = 500
+STEPS = 500
 
 
 def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[Service, Exchange], Reply]:
@@ -52,8 +50,8 @@ def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[S
             user=user.id,
             email=user.email,
             email_verified=user.email_verified,
-            deadline=deadline_of(service, exchange, questions=_STEPS),
-            told=partial(_told, service, exchange, reply.__name__),
+            deadline=deadline_of(service, exchange, questions=STEPS),
+            told=partial(note_decision, service, exchange, reply.__name__),
         )
         service.people.see(asking)
         try:
@@ -62,13 +60,6 @@ def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[S
             return problems.reply_of(problems.denial(denied.decision))
 
     return replying
-
-
-def _told(
-    service: Service, exchange: Exchange, endpoint: str, question: Question, decision: Decision
-) -> None:
-    service.metrics.decided(decision, catalog=service.authorizer.catalog)
-    note(service, exchange, endpoint, question, outcome_of(decision, service.trace.situations[-1]))
 
 
 def answered(document: object, status: HTTPStatus = HTTPStatus.OK) -> Reply:

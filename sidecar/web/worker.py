@@ -9,7 +9,7 @@ from hashlib import sha256
 from importlib import import_module
 from itertools import islice
 from math import inf
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from sidecar.authorizer import Authorizer
 from sidecar.catalog.authzen import DECISION, authzen_policy_at
 from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
+from sidecar.decider import Decider
+from sidecar.effects import Effects
 from sidecar.engines.installed import embedded_engine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
@@ -51,8 +53,6 @@ from sidecar.web.metrics import (
     MeasuredLedger,
     MeasuredRules,
     Metrics,
-    Trace,
-    TracedPolicy,
 )
 from sidecar.web.problems import PROBLEMS
 
@@ -75,8 +75,9 @@ _GRPC = "sidecar.web.gateways.envoy"  # imported where it is wanted: it needs an
 _MOST_REMEMBERED = 50_000  # cells; the simplest come first
 _WARM_WITHIN_S = 30.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
-_READINESS_HOLDS_S = 0.5
+_PROBE_EVERY_S, _PROBE_AGAIN_S = 1.0, 0.25  # while all is well, and while it is not
 _PROBE_WITHIN_S = 1.0
+_NOT_PROBED = Readiness(ready=False, parts={"worker": {"ready": False, "code": "starting"}})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +148,13 @@ class Worker:
         newest_bundle: Callable[[], bytes] | None = None,
     ) -> None:
         compiled = loaded.compiled
-        trace = Trace()
         self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
         self._revision = compiled.revision
         self._engine = _engine(settings, compiled)
         self._memo = MemoisedEngine(
-            MeasuredEngine(self._engine, metrics=self._metrics, trace=trace),
+            MeasuredEngine(self._engine, metrics=self._metrics),
             cells=map(situation_bytes, islice(cells(compiled.catalog), _MOST_REMEMBERED)),
+            observe=self._metrics.observe_memo,
         )
         self._store = PostgresFacts(
             settings.database_url,
@@ -167,8 +168,7 @@ class Worker:
         self._warm = Event()
         self._stopping = Event()
         self._why_cold: SidecarError | None = None
-        self._readiness_lock = Lock()
-        self._readiness: tuple[float, Readiness] | None = None
+        self._readiness = _NOT_PROBED
         self._loaded = loaded
         self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
         self._settings = settings
@@ -177,26 +177,23 @@ class Worker:
         authorizer = Authorizer(
             catalog=compiled.catalog,
             context_fields=compiled.context_fields,
-            policy=TracedPolicy(self._memo, metrics=self._metrics, trace=trace),
-            facts=MeasuredFacts(self._store, metrics=self._metrics, trace=trace),
-            ledger=MeasuredLedger(
-                PostgresLedger(self._store.connections, catalog=compiled.catalog),
-                metrics=self._metrics,
-                trace=trace,
-            ),
+            policy=self._memo,
+            facts=MeasuredFacts(self._store, metrics=self._metrics),
         )
-        domain: Domain = Workspaces(authorizer, metrics=self._metrics, trace=trace)
+        ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
+        effects = Effects(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
+        domain: Domain = Workspaces(authorizer, metrics=self._metrics)
         self._rules: Rules | None = None
         if loaded.authzen is not None:
             rule_engine = _rule_engine(settings, loaded.authzen)
-            self._rules = Rules(
-                loaded.authzen, MeasuredRules(rule_engine, metrics=self._metrics, trace=trace)
-            )
+            self._rules = Rules(loaded.authzen, MeasuredRules(rule_engine, metrics=self._metrics))
             domain = PolicyDomain(self._rules, metrics=self._metrics)
         people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
         self.application = Application(
             Service(
                 authorizer=authorizer,
+                effects=effects,
+                decider=Decider(authorizer, effects),
                 people=People(authorizer, store=people),
                 invitations=Invitations(authorizer, store=people),
                 routes=Routes(compiled.catalog.routes),
@@ -204,7 +201,6 @@ class Worker:
                 callers=loaded.callers,
                 identities=loaded.identities,
                 metrics=self._metrics,
-                trace=trace,
                 log=self._log,
                 authzen=Authzen(
                     domain=domain,
@@ -226,6 +222,7 @@ class Worker:
         if self._loaded.identities is not None:
             self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        Thread(target=self._keep_probing, name="readiness", daemon=True).start()
 
     def listen(self) -> None:
         """Where the sidecar speaks gRPC; what speaks HTTP is gunicorn's."""
@@ -275,12 +272,13 @@ class Worker:
                 return
 
     def readiness(self) -> Readiness:
-        """Asked of all three parts, but not more often than probes should."""
-        with self._readiness_lock:
-            if self._readiness is None or monotonic() > self._readiness[0]:
-                found = self._probed()
-                self._readiness = monotonic() + _READINESS_HOLDS_S, found
-            return self._readiness[1]
+        """As the last probe found it: whoever asks waits for nothing."""
+        return self._readiness
+
+    def _keep_probing(self) -> None:
+        while not self._stopping.is_set():
+            self._readiness = self._probed()
+            self._stopping.wait(_PROBE_EVERY_S if self._readiness.ready else _PROBE_AGAIN_S)
 
     def _probed(self) -> Readiness:
         deadline = monotonic() + _PROBE_WITHIN_S

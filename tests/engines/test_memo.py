@@ -127,6 +127,20 @@ def test_warming_ends_at_the_first_outage_and_goes_on_from_there():
     assert (len(engine.asked), len(memo)) == (51, 50)
 
 
+def test_each_question_is_observed_and_warming_is_not():
+    observed: list[str] = []
+    engine = Recording()
+    memo = MemoisedEngine(engine, cells=CELLS, observe=observed.append)
+
+    memo.warm(deadline=FAR_AWAY)
+    memo.verdict(CELLS[0], deadline=FAR_AWAY)
+    engine.fails_from = len(engine.asked) + 1
+    with pytest.raises(EngineUnavailable):
+        memo.verdict(b'{"action":"stray"}', deadline=FAR_AWAY)
+
+    assert observed == ["hit", "miss"]
+
+
 def test_it_is_the_engine_that_it_wraps_by_name_and_revision():
     memo = MemoisedEngine(Recording(), cells=[])
     memo.warm(deadline=FAR_AWAY)

@@ -11,6 +11,8 @@ import psycopg
 from werkzeug.test import Client
 
 from sidecar.authorizer import Authorizer
+from sidecar.decider import Decider
+from sidecar.effects import Effects
 from sidecar.invitations import Invitations
 from sidecar.people import People
 from sidecar.routes import Routes
@@ -24,7 +26,7 @@ from sidecar.web.authzen_workspaces import Workspaces
 from sidecar.web.callers import Callers
 from sidecar.web.endpoint import Readiness, Service
 from sidecar.web.identity import FixedKeys, Identities, key_set_of_secret
-from sidecar.web.metrics import Metrics, Trace, TracedPolicy
+from sidecar.web.metrics import Metrics
 from tests.values import the_catalog
 from tests.web.provider import AUDIENCE, SECRET, a_token
 from tests.web.stage import OPS, TOKENS, Lines, PolicyInPython
@@ -130,20 +132,22 @@ def a_people_stage(
     url: str, *, catalog=None, engine=None, identities=IDENTITIES, pool_size: int = 8
 ) -> Iterator[Stage]:
     catalog = catalog or the_catalog()
-    trace, metrics, lines = Trace(), Metrics(engine="embedded", revision="r1"), Lines()
+    metrics, lines = Metrics(engine="embedded", revision="r1"), Lines()
     engine = PolicyInPython(catalog) if engine is None else engine
     facts = PostgresFacts(url, catalog=catalog, pool_size=pool_size, statement_timeout_s=PATIENT_S)
     workspaces = WorkspaceStore(url, pool_size=pool_size, lock_timeout_s=PATIENT_S)
     authorizer = Authorizer(
         catalog=catalog,
         context_fields=frozenset(),
-        policy=TracedPolicy(engine, metrics=metrics, trace=trace),
+        policy=engine,
         facts=facts,
-        ledger=PostgresLedger(facts.connections, catalog=catalog),
     )
+    effects = Effects(authorizer, ledger=PostgresLedger(facts.connections, catalog=catalog))
     store = PostgresPeople(reads=facts.connections, changes=workspaces.connections)
     service = Service(
         authorizer=authorizer,
+        effects=effects,
+        decider=Decider(authorizer, effects),
         routes=Routes(catalog.routes),
         people=People(authorizer, store=store),
         invitations=Invitations(authorizer, store=store),
@@ -153,9 +157,8 @@ def a_people_stage(
         ),
         identities=identities,
         metrics=metrics,
-        trace=trace,
         log=lines,  # type: ignore[arg-type] # plays its part
-        authzen=Authzen(domain=Workspaces(authorizer, metrics=metrics, trace=trace)),
+        authzen=Authzen(domain=Workspaces(authorizer, metrics=metrics)),
         deadline_s=PATIENT_S,
         bundle=lambda: (b"bundle", '"tag"'),
         readiness=lambda: Readiness(ready=True, parts={}),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from sidecar.authorizer import Authorizer
+from sidecar.decider import Decider
+from sidecar.effects import Effects
 from sidecar.model import Question
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
@@ -62,9 +64,9 @@ class Place:
             context_fields=frozenset(),
             policy=rules.policy,
             facts=self.facts,
-            ledger=self.ledger,
         )
-        self.effects = self.authorizer.effects
+        self.effects = Effects(self.authorizer, ledger=self.ledger)
+        self.decider = Decider(self.authorizer, self.effects)
 
     def close(self) -> None:
         self.facts.close()
@@ -90,7 +92,7 @@ class Place:
 
     def ask(self, action: str, at: Workspace, mode: str = "consume", **more: Any) -> Any:
         question = Question(**{"user": "mia", "workspace": at.slug, "action": action, "mode": mode, **more})
-        return self.authorizer.decision(question, deadline=monotonic() + PATIENCE_S)
+        return self.decider.decision(question, deadline=monotonic() + PATIENCE_S)
 
     def commit(self, reservation: str, amounts: dict[str, int] | None = None) -> Any:
         return self.effects.commit(reservation, amounts, deadline=monotonic() + PATIENCE_S)

@@ -67,7 +67,7 @@ class Sidecar:
             try:
                 while more := connection.recv(65_536):
                     received += more
-                    if b"\r\n\r\n" in received and b"keep-alive" in received:
+                    if b"\r\n\r\n" in received and b"Connection: close" not in received:
                         connection.settimeout(0.3)
             except TimeoutError:
                 pass

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.test import Client
 
 from sidecar.authorizer import Authorizer
+from sidecar.decider import Decider
+from sidecar.effects import Effects
+from sidecar.engines.memo import MemoisedEngine
 from sidecar.errors import UnknownWorkspace
 from sidecar.invitations import Invitations
 from sidecar.model import Verdict
@@ -22,7 +25,7 @@ from sidecar.web.authzen_domain import Authzen
 from sidecar.web.authzen_workspaces import Workspaces
 from sidecar.web.callers import Caller, Callers
 from sidecar.web.endpoint import Readiness, Service
-from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics, Trace, TracedPolicy
+from sidecar.web.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics
 from tests.fakes import FactsInMemory, NoPeople
 from tests.ledger_in_memory import LedgerInMemory
 from tests.values import WORKSPACE_ID, some_facts, the_catalog
@@ -141,7 +144,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
     """A client of the application, and what it stands on: engine, facts, workspaces, lines, metrics."""
     catalog = the_catalog()
     members = members if members is not None else {("adam", "acme"): some_facts(role="admin")}
-    trace, metrics = Trace(), Metrics(engine="embedded", revision=REVISION)
+    metrics = Metrics(engine="embedded", revision=REVISION)
     engine, facts, workspaces, lines = (
         PolicyInPython(catalog),
         FactsInMemory(members),
@@ -149,16 +152,18 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         Lines(),
     )
     ledger = LedgerInMemory(facts, catalog=catalog)
-    measured = MeasuredEngine(engine, metrics=metrics, trace=trace)
+    measured = MeasuredEngine(engine, metrics=metrics)
     authorizer = Authorizer(
         catalog=catalog,
         context_fields=frozenset(),
-        policy=TracedPolicy(measured, metrics=metrics, trace=trace),
-        facts=MeasuredFacts(facts, metrics=metrics, trace=trace),
-        ledger=MeasuredLedger(ledger, metrics=metrics, trace=trace),
+        policy=MemoisedEngine(measured, cells=(), observe=metrics.observe_memo),
+        facts=MeasuredFacts(facts, metrics=metrics),
     )
+    effects = Effects(authorizer, ledger=MeasuredLedger(ledger, metrics=metrics))
     service = Service(
         authorizer=authorizer,
+        effects=effects,
+        decider=Decider(authorizer, effects),
         people=People(authorizer, store=NoPeople()),  # type: ignore[arg-type] # tests/people has real ones
         invitations=Invitations(authorizer, store=NoPeople()),  # type: ignore[arg-type] # ditto
         routes=Routes(catalog.routes),
@@ -171,9 +176,8 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         ),
         identities=more.get("identities"),
         metrics=metrics,
-        trace=trace,
         log=lines,  # type: ignore[arg-type] # ditto
-        authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics, trace=trace)),
+        authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics)),
         deadline_s=0.15,
         bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),
         readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),

@@ -20,8 +20,8 @@ from sidecar.situation import situation_bytes
 from sidecar.web.authzen_domain import Answer
 from sidecar.web.authzen_wire import KINDS, Action, Entity, Evaluation, Search
 from sidecar.web.authzen_workspaces import Workspaces
-from sidecar.web.metrics import Metrics, Trace, TracedPolicy
-from tests.fakes import FactsInMemory, NoLedger
+from sidecar.web.metrics import Metrics
+from tests.fakes import FactsInMemory
 from tests.values import FAR_AWAY, some_facts
 from tests.web.stage import BACKEND, a_stage
 
@@ -148,13 +148,19 @@ def test_a_page_looks_at_a_bounded_number_of_members_with_one_read(monkeypatch):
     assert len(reads) == 2
 
 
-def test_a_verdict_is_asked_for_once_a_role_and_not_once_a_member():
+def test_a_verdict_is_asked_for_once_a_role_and_not_once_a_member(monkeypatch):
     stage = a_crowd(500, may=lambda number: number % 2 == 0)
-    stage.service.trace.begin()
+    situations, verdict = [], stage.engine.verdict
+
+    def noted(situation, **options):
+        situations.append(situation)
+        return verdict(situation, **options)
+
+    monkeypatch.setattr(stage.engine, "verdict", noted)
 
     search(stage, "subject", asked("subject", limit=1_000))
 
-    assert len(stage.service.trace.situations) == 2
+    assert len(situations) == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -312,19 +318,17 @@ def test_what_is_found_is_what_an_evaluation_grants(world, limit, minutes):
         for user, role in workspace["roles"].items():
             own = some_facts(role=role, **fields)
             facts[user, slug] = replace(own, slug=slug, workspace_id=UUID(int=number))
-    metrics, trace = Metrics(engine="embedded", revision="r1"), Trace()
+    metrics = Metrics(engine="embedded", revision="r1")
     authorizer = Authorizer(
         catalog=COMPILED.catalog,
         context_fields=frozenset(),
-        policy=TracedPolicy(POLICY, metrics=metrics, trace=trace),
+        policy=POLICY,
         facts=FactsInMemory(facts),
-        ledger=NoLedger(),
     )
-    domain = Workspaces(authorizer, metrics=metrics, trace=trace)
+    domain = Workspaces(authorizer, metrics=metrics)
     users, slugs = [*USERS, "eve"], [*SLUGS, "nowhere"]
 
     def granted(user, slug, action, minutes=minutes):
-        trace.begin()
         [answer] = domain.answers([about(user, slug, action, minutes)], deadline=FAR_AWAY)
         assert isinstance(answer, Answer)
         return answer.decision

@@ -188,21 +188,21 @@ def test_the_address_of_a_peer_is_found(peer, remote):
 
 
 class Deadlines:
-    """An authorizer that keeps the deadlines it is given."""
+    """A decider that keeps the deadlines it is given."""
 
-    def __init__(self, authorizer):
-        self.catalog, self._authorizer = authorizer.catalog, authorizer
+    def __init__(self, decider):
+        self._decider = decider
         self.given: list[float] = []
 
-    def decision(self, question, *, deadline):
+    def decision(self, question, *, deadline, timings):
         self.given.append(deadline)
-        return self._authorizer.decision(question, deadline=deadline)
+        return self._decider.decision(question, deadline=deadline, timings=timings)
 
 
 @pytest.mark.parametrize(("envoys_s", "own_s"), [(500.0, 100.0), (100.0, 500.0)])
 def test_the_deadline_is_the_shorter_of_envoys_and_ours(stage, envoys_s, own_s):
-    deadlines = Deadlines(stage.service.authorizer)
-    service = with_service(stage, authorizer=deadlines, deadline_s=own_s).service
+    deadlines = Deadlines(stage.service.decider)
+    service = with_service(stage, decider=deadlines, deadline_s=own_s).service
     http = {"method": "GET", "path": ANALYTICS, "host": "a", "headers": {"authorization": "Bearer adam"}}
 
     began = monotonic()

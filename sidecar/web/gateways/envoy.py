@@ -88,7 +88,6 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
         )
         if remaining_s is not None:
             exchange.patience_s = remaining_s
-        self._service.trace.begin()
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
         ruled = ruling(self._service, exchange, NAME, partial(_asked, http, headers), token=token)
         return _response(ruled)

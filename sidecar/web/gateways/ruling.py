@@ -24,7 +24,7 @@ from sidecar.model import Question
 from sidecar.ratelimit import limit_fields
 from sidecar.settings import is_loopback
 from sidecar.web import problems, wire
-from sidecar.web.endpoint import deadline_of, note, outcome_of
+from sidecar.web.endpoint import deadline_of, note, note_decision
 from sidecar.web.shapes import fault_in_text
 
 if TYPE_CHECKING:
@@ -131,14 +131,14 @@ def ruling(
         if not service.serving():
             return _refused(service, exchange, endpoint, problems.problem("starting"), said)
         exchange.question = _question(service, exchange, asked, found)
-        decision = service.authorizer.decision(exchange.question, deadline=deadline_of(service, exchange))
+        decision = service.decider.decision(
+            exchange.question, deadline=deadline_of(service, exchange), timings=exchange.timings
+        )
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
         return _refused(service, exchange, endpoint, problems.problem_of(error), said)
-    service.metrics.decided(decision, catalog=service.authorizer.catalog)
-    outcome = outcome_of(decision, service.trace.situations[-1])
-    note(service, exchange, endpoint, exchange.question, said | outcome)
+    note_decision(service, exchange, endpoint, exchange.question, decision, also=said)
     return _ruled(decision, exchange.question.user, shows_limits=found.route.ratelimit)
 
 

@@ -1,0 +1,237 @@
+"""HTTP/1.1: gunicorn's protocol reads requests, and what stands here answers them.
+
+Of `gunicorn.asgi` it takes the parser with its limits, the loop over the requests of a connection, and how a
+response is written. In place of an ASGI application it calls ours, request by request: the loop collects the
+body, a thread answers, the loop sends the reply. `tests/serving/test_http1.py` compares the names that are
+overridden here with gunicorn's.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from http import HTTPStatus
+from socket import AF_UNIX
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships none
+    LimitRequestHeaders,
+    ParseError,
+    PythonProtocol,
+)
+from gunicorn.asgi.protocol import ASGIProtocol  # type: ignore[import-untyped] # ditto
+
+from sidecar.serving.threads import NoThread
+from sidecar.web.app import announced, json_body
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from socket import AddressFamily
+
+    from sidecar.serving.connections import Connection
+    from sidecar.web.endpoint import Endpoint, Exchange
+    from sidecar.web.problems import Reply
+
+KIB = 1024
+LARGEST_HEAD = 128 * KIB
+MOST_FIELDS = 1_000
+_MOST_PIECES = 4_096  # of a body: each chunk costs the loop some microseconds, however small it is
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NOT_IN_A_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CODES = {
+    HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "head_too_large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "head_too_large",
+    HTTPStatus.NOT_IMPLEMENTED: "transfer_coding_unknown",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error",
+}
+
+
+class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's, with its two checks of every octet done by the regular expressions that say the same."""
+
+    __slots__ = ()
+
+    def _is_valid_token(self, data: bytes) -> bool:
+        return _TOKEN.fullmatch(data) is not None
+
+    def _has_invalid_header_chars(self, value: bytes) -> bool:
+        return _NOT_IN_A_VALUE.search(value) is not None
+
+    @property
+    def left_over(self) -> int:
+        """Bytes that have been fed and belong to no line or body that was read."""
+        return len(self._buffer)
+
+
+class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
+    """One connection, behind its guard."""
+
+    _closed: bool
+
+    def __init__(self, worker: Any, connection: Connection) -> None:  # noqa: ANN401 - gunicorn's worker
+        super().__init__(worker)
+        self._connection = connection
+        self._fed = 0  # bytes, since the request began
+        self._pieces = 0
+        self._whole_at = 0.0
+        self._family: AddressFamily | None = None
+
+    # Reading.
+
+    def _setup_callback_parser(self) -> None:
+        self._callback_parser = Parser(
+            on_headers_complete=self._on_headers_complete,
+            on_body=self._on_body,
+            on_message_complete=self._on_message_complete,
+            limit_request_line=LARGEST_HEAD,
+            limit_request_fields=MOST_FIELDS,
+            limit_request_field_size=LARGEST_HEAD,
+        )
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        self._fed += len(data)
+        self._connection.receiving()
+        if not super()._feed_callback_parser(data):
+            return False
+        if self._body_receiver is None and self._fed > LARGEST_HEAD:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return False
+        self._connection.wants_more()
+        return True
+
+    def _on_headers_complete(self) -> bool:
+        if self._fed - self._callback_parser.left_over > LARGEST_HEAD:
+            raise LimitRequestHeaders("")
+        super()._on_headers_complete()
+        self._connection.head_is_whole()
+        return False
+
+    def _on_body(self, chunk: bytes) -> None:
+        self._pieces += 1
+        if self._pieces > _MOST_PIECES:
+            raise ParseError("")
+        super()._on_body(chunk)
+
+    def _on_message_complete(self) -> None:
+        super()._on_message_complete()
+        self._fed = self._pieces = 0
+        self._whole_at = monotonic()
+        self._connection.request_is_whole()
+
+    def _is_websocket_upgrade(self, request: object) -> bool:  # noqa: ARG002 - gunicorn's signature
+        """No protocol but this one is spoken here: an Upgrade is a wish that a server may ignore."""
+        return False
+
+    def _arm_keepalive_timer(self) -> None:
+        """The guard knows how long a connection may be idle."""
+
+    # Refusing.
+
+    def time_out(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self._send_error_response(status, "")
+        self._close_transport()
+        if self._body_receiver is not None:
+            self._body_receiver.signal_disconnect()
+        self._request_ready.set()  # the loop over requests ends
+
+    def _send_error_response(self, status: int, message: str, extra_headers: object = ()) -> None:  # noqa: ARG002 - gunicorn's signature
+        """In our words, and none of the request's."""
+        code = _CODES.get(HTTPStatus(status), "malformed_request")
+        own_status, headers, body = self.worker.application.unreadable(code)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        phrase = HTTPStatus(own_status).phrase
+        head = f"HTTP/1.1 {own_status} {phrase}\r\n{lines}Connection: close\r\n\r\n"
+        self._safe_write(head.encode("latin-1") + body)
+
+    def _close_transport(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._connection.end()
+
+    # Answering.
+
+    async def _serve_http_request(self, request: Any, sockname: object, peername: object) -> bool:  # noqa: ANN401, ARG002 - gunicorn's
+        """Answer one request; whether the next one of this connection may be read."""
+        application = self.worker.application
+        exchange, endpoint = self._exchange_of(request, peername)
+        receiver = self._body_receiver
+        largest = application.largest_body(exchange, endpoint)
+        body = b""
+        if largest and announced(exchange) <= largest:
+            collected = await self._collected(largest)
+            if collected is None:
+                return False
+            body = collected
+        exchange.body = partial(json_body, exchange, body, largest=largest)
+        exchange.began = self._whole_at if receiver._complete else monotonic()  # noqa: SLF001 - as gunicorn's own loop
+        self._connection.answering()
+        reply = await self._answer(exchange, endpoint)
+        if self._closed:
+            return False
+        return await self._sent(reply, request)
+
+    def _exchange_of(self, request: Any, peername: object) -> tuple[Exchange, Endpoint | None]:  # noqa: ANN401 - gunicorn's
+        if self._family is None:
+            self._family = self.transport.get_extra_info("socket").family
+        exchange = self.worker.application.exchange(
+            request.method,
+            request.uri,
+            header=partial(_header, request.headers_bytes),
+            by_socket=self._family == AF_UNIX,
+            remote=peername[0] if isinstance(peername, tuple) else "",
+        )
+        return exchange, self.worker.application.endpoint_of(exchange)
+
+    async def _collected(self, largest: int) -> bytes | None:
+        """The body, or the beginning of one that is too large; None if it does not come."""
+        parts, size = [], 0
+        while size <= largest:
+            message = await self._body_receiver.receive()
+            if message["type"] != "http.request":
+                return None
+            parts.append(message["body"])
+            size += len(message["body"])
+            if not message["more_body"]:
+                break
+        return b"".join(parts)
+
+    async def _answer(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
+        application = self.worker.application
+        if endpoint is not None and endpoint.at_once:
+            answer: Reply = application.answer(exchange, endpoint)
+            return answer
+        try:
+            reply: Reply = await self.worker.threads.run(
+                partial(application.answer, exchange, endpoint),
+                deadline=application.deadline(exchange, endpoint),
+            )
+        except NoThread:
+            reply = application.overloaded(exchange, endpoint)
+        return reply
+
+    async def _sent(self, reply: Reply, request: Any) -> bool:  # noqa: ANN401 - gunicorn's
+        status, headers, body = reply
+        # What is left of a body that nobody reads would be taken for the next request.
+        close = self._will_close(request, False) or not self._body_receiver._complete  # noqa: FBT003, SLF001 - gunicorn's
+        if not close and request.version < (1, 1):
+            headers = [*headers, ("Connection", "keep-alive")]
+        self._connection.sending()
+        self._send_response_start(status, headers, request, close=close)
+        self._send_body(b"" if request.method == "HEAD" else body)
+        if self._flow_control.write_paused:
+            await self._flow_control.drain()
+        if not close:
+            self._connection.sent(more=self._callback_parser.left_over > 0)
+        return not close
+
+
+def _header(lines: Sequence[tuple[bytes, bytes]], name: str) -> str | None:
+    """The value of the line of that name; of several, their values with commas between."""
+    wanted = name.lower().encode("latin-1")
+    found = [value for key, value in lines if key == wanted]
+    return b",".join(found).decode("latin-1") if found else None

@@ -1,0 +1,322 @@
+"""The server: gunicorn's master, with what it needs to lose no request and to stay up.
+
+The master loads the files and checks them; its workers inherit what it has loaded, so that all of a
+generation decide by one revision, one that replaces a dead one included. A reload (SIGHUP) makes a second
+generation beside the first and ends the first only when the second is ready. Whatever goes wrong leaves the
+first in service.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # it ships none
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped] # ditto
+from gunicorn.errors import HaltServer  # type: ignore[import-untyped] # ditto
+
+from sidecar.errors import ConfigError, Problem
+from sidecar.settings import GRPC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sidecar.serving.worker import Worker
+    from sidecar.settings import Settings
+    from sidecar.web.worker import Loaded
+
+_PATIENCE_AT_START_S = 2.0  # then a worker accepts, if only to say that it is not ready
+_PATIENCE_AT_RELOAD_S = 60.0  # the old generation serves meanwhile
+_BACKLOG = 2_048
+_TICK_S = 0.1
+_HAS_PROVED_ITSELF_S = 10.0  # a worker that lives so long: that another cannot start is no reason to end all
+_OWN_DESCRIPTORS = 64  # of a worker itself: files, pipes, the policy engine
+_DESCRIPTORS_OF_A_THREAD = 3  # its connections to the database and to the policy engine
+_FEWEST_CONNECTIONS = 16
+
+
+def serve(settings: Settings) -> None:
+    """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files."""
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
+        stack.callback(_remove, folder, ours=os.getpid())
+        for address in settings.grpc_bind:
+            stack.enter_context(_kept(address))
+        # prometheus_client decides when it is imported whether workers count together.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
+        _Server(settings, folder).run()
+
+
+def _remove(folder: Path, *, ours: int) -> None:
+    if os.getpid() == ours:  # a worker that ends comes by here too, and the others still need it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept(address: str) -> socket.socket:
+    """*address* for our workers alone, which share it: no other process, not even one of ours, has it."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, *_, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(place[:2], family=family):
+            """Nobody listens there: it would have failed."""
+        kept = socket.socket(family)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(place)
+    except OSError as error:
+        detail = f"cannot listen on {GRPC}{address}: {error.strerror}"
+        raise ConfigError(detail, problems=(Problem(pointer="SIDECAR_BIND", detail=detail),)) from error
+    return kept
+
+
+class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """What gunicorn runs. *loaded* is what the next worker that is forked inherits."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self._make_folder()
+        self.loaded: Loaded = self.newly_loaded()
+        self.patience_s = _PATIENCE_AT_START_S
+        self.ready_pipe: tuple[int, int] | None = None
+        self.most_connections = settings.connections
+        super().__init__()
+
+    def newly_loaded(self) -> Loaded:
+        from sidecar.web.worker import loaded  # noqa: PLC0415 - counts: after the environment is set
+
+        return loaded(self.settings)
+
+    def load_config(self) -> None:
+        from sidecar.serving.worker import Worker  # noqa: PLC0415 - as above
+
+        settings = self.settings
+        for name, value in {
+            "bind": settings.http_bind,
+            "workers": settings.workers,
+            "worker_class": Worker,
+            "graceful_timeout": settings.grace_s,
+            "backlog": _BACKLOG,
+            "preload_app": False,
+            # By default SCRIPT_NAME, sent as a header by anybody on loopback, would move every path.
+            "forwarder_headers": "",
+            "forwarded_allow_ips": "",
+            "secure_scheme_headers": {},
+            # Names with _ are names of their own: who reads a header takes its line, not an environment.
+            "header_map": "dangerous",
+            "asgi_loop": "uvloop",
+            "asgi_lifespan": "off",
+            "asgi_disconnect_grace_period": 0,
+            "control_socket_disable": True,
+            # A Unix socket may do everything: it is its owner's and its group's.
+            "umask": 0o007,
+            "accesslog": None,
+            "errorlog": "-",
+            "loglevel": "info",
+            "logconfig_dict": _LOGGING,
+            "proc_name": "sidecar",
+            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - a heartbeat file; on a disk it can stall
+            "pre_fork": _prepare,
+            "post_worker_init": _begin,
+            "worker_exit": _end,
+            "child_exit": _count_out,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:  # noqa: ANN401 - the application
+        from sidecar.web.worker import Worker as Parts  # noqa: PLC0415 - as above
+
+        own = self.loaded.bundle
+        self.worker = Parts(
+            self.settings,
+            self.loaded,
+            metrics_folder=self.folder / "metrics",
+            newest_bundle=lambda: self._published_bundle(own),
+        )
+        return self.worker.application
+
+    def run(self) -> None:
+        _Master(self).run()
+
+    @property
+    def _bundle(self) -> Path:
+        return self.folder / "bundle.tar.gz"
+
+    def _published_bundle(self, own: bytes) -> bytes:
+        """For workers of every generation: OPA may fetch it from one that decides by an older one."""
+        try:
+            return self._bundle.read_bytes()
+        except OSError:  # somebody has cleaned the temporary folder
+            return own
+
+    def _make_folder(self) -> None:
+        (self.folder / "metrics").mkdir(parents=True, exist_ok=True)
+
+    def publish(self) -> None:
+        """What workers share by files, made anew where somebody has cleaned the temporary folder."""
+        self._make_folder()
+        new = self._bundle.with_suffix(".new")
+        new.write_bytes(self.loaded.bundle)
+        new.replace(self._bundle)
+
+
+class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
+    def start(self) -> None:
+        self.app.most_connections = self._connections_that_fit()
+        super().start()
+
+    def reload(self) -> None:
+        before, old = self.app.loaded, set(self.WORKERS)
+        try:
+            self.app.loaded = self.app.newly_loaded()
+            self._take_over(old)
+        except ConfigError as error:
+            for problem in error.problems:
+                self.log.error("%s: %s", problem.pointer, problem.detail)  # noqa: TRY400 - a mistake in a file
+            self._stay_with(before, old, why="the files as they were stay in force")
+        except HaltServer as halt:
+            self._stay_with(before, old, why=f"{halt.reason}; the workers as they were go on")
+        except Exception:
+            # Whatever it was: gunicorn would end the workers that serve.
+            self.log.exception("a reload met a defect, or a machine without memory or descriptors")
+            self._stay_with(before, old, why="the workers as they were go on")
+        else:
+            self.log.info("reloaded: revision %s", self.app.loaded.compiled.revision)
+
+    def spawn_workers(self) -> None:
+        try:
+            super().spawn_workers()
+        except OSError as error:  # no memory, no descriptor: the others go on, and the next round tries again
+            self.log.error("cannot start a worker: %s", error.strerror)  # noqa: TRY400 - of the machine
+
+    def handle_chld(self) -> None:
+        try:
+            super().handle_chld()
+        except HaltServer as halt:
+            if not any(monotonic() - worker.born > _HAS_PROVED_ITSELF_S for worker in self.WORKERS.values()):
+                raise
+            self.log.error("%s The others go on.", halt.reason)  # noqa: TRY400 - the worker has told why
+
+    handle_cld = handle_chld
+
+    def _take_over(self, old: set[int]) -> None:
+        self.app.patience_s = _PATIENCE_AT_RELOAD_S
+        self.app.ready_pipe = os.pipe()
+        try:
+            for _ in range(self.num_workers):
+                self.spawn_worker()
+            if not self._are_ready(set(self.WORKERS) - old):
+                raise HaltServer("the new workers were not ready")
+        finally:
+            self.app.patience_s = _PATIENCE_AT_START_S
+            for end in self.app.ready_pipe:
+                os.close(end)
+            self.app.ready_pipe = None
+        self._end(old, signal.SIGTERM, within_s=self.cfg.graceful_timeout)
+
+    def _stay_with(self, before: Loaded, old: set[int], *, why: str) -> None:
+        self.app.loaded = before
+        with suppress(HaltServer):
+            self._end(set(self.WORKERS) - old, signal.SIGKILL, within_s=self.cfg.graceful_timeout)
+        with suppress(OSError):
+            self.app.publish()
+        self.log.error("not reloaded: %s", why)
+
+    def _are_ready(self, pids: Iterable[int]) -> bool:
+        """Wait for a byte of each, but for no longer than until one has died or a signal is waiting."""
+        pids = set(pids)
+        ending = monotonic() + _PATIENCE_AT_RELOAD_S
+        missing = len(pids)
+        while missing and monotonic() < ending and self._undisturbed(pids):
+            if select.select([self.app.ready_pipe[0]], [], [], _TICK_S)[0]:
+                missing -= len(os.read(self.app.ready_pipe[0], missing))
+        return not missing
+
+    def _undisturbed(self, pids: set[int]) -> bool:
+        self.reap_workers()
+        return pids <= set(self.WORKERS) and self.SIG_QUEUE.empty()
+
+    def _end(self, pids: Iterable[int], how: signal.Signals, *, within_s: float) -> None:
+        for pid in pids:
+            self.kill_worker(pid, how)
+        ending = monotonic() + within_s
+        while monotonic() < ending and not set(self.WORKERS).isdisjoint(pids):
+            self.reap_workers()
+            sleep(_TICK_S)
+
+    def _connections_that_fit(self) -> int:
+        """As many as the settings say, or fewer where a process may not open as many files."""
+        settings = self.app.settings
+        wanted: int = settings.connections
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        if soft == resource.RLIM_INFINITY:
+            return wanted
+        left: int = soft - _OWN_DESCRIPTORS - _DESCRIPTORS_OF_A_THREAD * settings.threads
+        if left < wanted:
+            left = max(left, _FEWEST_CONNECTIONS)
+            self.log.warning(
+                "a worker takes %d connections at most, not %d (SIDECAR_CONNECTIONS):"
+                " it may open %d files; raise the limit (ulimit -n)",
+                left,
+                wanted,
+                soft,
+            )
+        return min(left, wanted)
+
+
+def _prepare(master: _Master, worker: Worker) -> None:
+    """Before a worker is forked: it finds its files, and shares the memory of what lives for good."""
+    worker.born = monotonic()
+    master.app.publish()
+    gc.freeze()
+
+
+def _begin(worker: Worker) -> None:
+    """Before a worker accepts: it is ready, or its patience is at an end."""
+    server: _Server = worker.app
+    server.worker.start()
+    ending = monotonic() + server.patience_s
+    while worker.alive and monotonic() < ending:
+        if server.worker.wait_until_warm(_TICK_S):
+            server.worker.listen()
+            if server.ready_pipe is not None:
+                os.write(server.ready_pipe[1], b"+")
+            return
+        worker.notify()
+    server.worker.listen()
+
+
+def _end(_: _Master, worker: Worker) -> None:
+    if hasattr(worker.app, "worker"):
+        worker.app.worker.stop()
+
+
+def _count_out(master: _Master, worker: Worker) -> None:
+    from sidecar.web.metrics import mark_dead  # noqa: PLC0415 - as above
+
+    mark_dead(worker.pid, folder=master.app.folder / "metrics")
+
+
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s [%(process)d] %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+    "loggers": {
+        "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
+        "sidecar": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
+    },
+}

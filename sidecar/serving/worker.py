@@ -1,0 +1,140 @@
+"""A worker of gunicorn: one event loop, which never waits for a peer, the database or the policy engine."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.workers.gasgi import ASGIWorker  # type: ignore[import-untyped] # it ships none
+
+from sidecar.serving.connections import Connections
+from sidecar.serving.http1 import Http1
+from sidecar.serving.threads import Threads
+
+if TYPE_CHECKING:
+    import socket
+
+    from sidecar.web.app import Application
+
+_SWEEP_S = 1.0
+_SWEEP_WHILE_STOPPING_S = 0.05
+_RESERVE_S = 0.5  # of the grace, for what is closed at its end
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_PAUSE_S = 0.1
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+)
+
+
+class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
+    """Of gunicorn's own it keeps signals, heartbeat and life; how it accepts, serves and stops is here."""
+
+    alive: bool
+    born: float  # on the monotonic clock, of the master
+    application: Application
+    threads: Threads
+
+    def load_wsgi(self) -> None:
+        self.asgi = None
+        self.application = self.app.wsgi()
+
+    def handle_exit_signal(self) -> None:
+        super().handle_exit_signal()
+        self._stopping.set()
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._stopping.set()
+
+    def init_signals(self) -> None:
+        self._stopping = asyncio.Event()
+        super().init_signals()
+
+    async def _serve(self) -> None:
+        settings = self.app.settings
+        self.threads = Threads(settings.threads, loop=self.loop)
+        self._connections = Connections(
+            self.app.most_connections, reader=lambda connection: Http1(self, connection)
+        )
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._listeners = [listener.sock for listener in self.sockets]
+        for listener in self._listeners:
+            listener.settimeout(0)
+            self.loop.add_reader(listener, self._accept, listener)
+        while self.alive:
+            self.notify()
+            if self.ppid != os.getppid():
+                self.log.info("the master is gone: stopping")
+                break
+            self._connections.sweep()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _SWEEP_S)
+        self.alive = False
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Answer what has come and end what is silent; whoever is left when the grace is over is cut off."""
+        self.app.worker.listen_no_more()
+        for listener in self._listeners:
+            self.loop.remove_reader(listener)
+            # Who has connected has been promised an answer: closing the socket would reset them.
+            while self._accept(listener):
+                pass
+            listener.close()
+        ending = self.loop.time() + self.cfg.graceful_timeout - _RESERVE_S
+        while self._opening and not self._quick_shutdown:
+            await asyncio.wait(self._opening, timeout=_SWEEP_WHILE_STOPPING_S)
+        self._connections.stop()
+        while len(self._connections) and self.loop.time() < ending and not self._quick_shutdown:
+            self.notify()
+            self._connections.sweep()
+            await asyncio.sleep(_SWEEP_WHILE_STOPPING_S)
+        self._connections.abort()
+        await asyncio.sleep(0)
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """One connection, so that workers share them evenly; False where there was none."""
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR:
+                raise
+            self._wait_for_descriptors(listener, error)
+            return False
+        if not self._connections.make_room():
+            _refuse(accepted)
+            return True
+        accepted.settimeout(0)
+        opening = self.loop.create_task(self.loop.connect_accepted_socket(self._connections.new, accepted))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+        return True
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            self.log.debug("a connection ended while it was opened: %s", error)
+
+    def _wait_for_descriptors(self, listener: socket.socket, error: OSError) -> None:
+        """The socket stays readable: to ask again at once would be all that the loop does."""
+        self.log.error("cannot accept: %s", error.strerror)
+        self._connections.make_room(full=True)
+        self.loop.remove_reader(listener)
+        if self.alive:
+            self.loop.call_later(_PAUSE_S, self._accept_again, listener)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if self.alive:
+            self.loop.add_reader(listener, self._accept, listener)
+
+
+def _refuse(accepted: socket.socket) -> None:
+    accepted.settimeout(0)
+    with suppress(OSError):
+        accepted.send(_REFUSAL)
+    accepted.close()
