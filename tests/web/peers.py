@@ -27,11 +27,13 @@ _LOOK_EVERY_S = 0.2
 
 
 class Line:
-    """One connection. *received* is what has come so far, *ended_s* when the sidecar ended it: seconds since
-    *began*, None while it is open."""
+    """One connection: what it has *received* so far, and after how many seconds the sidecar *ended* it.
+
+    They count from *began*; None while it is open.
+    """
 
     def __init__(self, port: int, *, tiny: bool) -> None:
-        self._port = port
+        self.port = port
         self.received = b""
         self.ended_s: float | None = None
         self.began = monotonic()
@@ -47,7 +49,7 @@ class Line:
         return asyncio.get_running_loop()
 
     async def connect(self) -> None:
-        await self._loop.sock_connect(self.socket, ("127.0.0.1", self._port))
+        await self._loop.sock_connect(self.socket, ("127.0.0.1", self.port))
         self.began = monotonic()
 
     async def send(self, content: bytes) -> None:
@@ -60,7 +62,7 @@ class Line:
 
     async def answered(self, times: int = 1) -> None:
         """Until that many answers have begun; the clock of what comes now begins here."""
-        while self.received.count(b"HTTP/1.1 ") < times:
+        while self.received.count(b"HTTP/1.1 ") < times:  # noqa: ASYNC110 - bytes have no event
             await asyncio.sleep(0.01)
         self.began = monotonic()
 
@@ -72,11 +74,13 @@ class Line:
 
     async def unread_until_ended(self) -> None:
         """Look at the other end's state, as who does not read learns of nothing."""
-        ends = f":{self._port:04X} ", f":{self.socket.getsockname()[1]:04X} "
-        while any(
-            all(end in line for end in ends) and line.split()[3] in _STATES_OPEN
-            for line in _of_server(self._port)
-        ):
+
+        def is_open() -> bool:
+            lines = _of_server(self.port)
+            return any(all(end in line for end in ends) and line.split()[3] in _STATES_OPEN for line in lines)
+
+        ends = f":{self.port:04X} ", f":{self.socket.getsockname()[1]:04X} "
+        while is_open():  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(_LOOK_EVERY_S)
         self.ended_s = monotonic() - self.began
 
@@ -100,9 +104,10 @@ class Peer:
 
 
 class Peers:
-    """All of them at once, until the context is left. *lines* are theirs, in order."""
+    """All of them until the context is left, *every_s* after one another. *lines* are in their order."""
 
-    def __init__(self, port: int, *peers: Peer) -> None:
+    def __init__(self, port: int, *peers: Peer, every_s: float = 0.0) -> None:
+        self._every_s = every_s
         self.lines = [Line(port, tiny=not peer.reads) for peer in peers]
         self._peers = peers
         self._begun = Event()
@@ -128,8 +133,8 @@ class Peers:
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         lives = [
-            asyncio.create_task(self._live(peer, line))
-            for peer, line in zip(self._peers, self.lines, strict=True)
+            asyncio.create_task(self._live(peer, line, after_s=number * self._every_s))
+            for number, (peer, line) in enumerate(zip(self._peers, self.lines, strict=True))
         ]
         self._begun.set()
         await self._stop.wait()
@@ -140,7 +145,8 @@ class Peers:
         ):
             line.failed = "" if isinstance(problem, asyncio.CancelledError | None) else repr(problem)
 
-    async def _live(self, peer: Peer, line: Line) -> None:
+    async def _live(self, peer: Peer, line: Line, *, after_s: float) -> None:
+        await asyncio.sleep(after_s)
         await line.connect()
         watch = asyncio.create_task(line.receive_all() if peer.reads else line.unread_until_ended())
         try:
@@ -232,7 +238,7 @@ def resetting(content: bytes, times: int = 50) -> Peer:
 
     async def acts(line: Line) -> None:
         for _ in range(times):
-            other = Line(line._port, tiny=False)  # noqa: SLF001 - of the same kind
+            other = Line(line.port, tiny=False)
             await other.connect()
             await other.send(content)
             await asyncio.sleep(0.005)

@@ -1,10 +1,12 @@
-"""A sidecar for many tests of bad peers; one that a test has hurt is replaced, so that each test says its own."""
+"""A sidecar for many tests of bad peers. One that a test has hurt is replaced: each test tells its own."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from time import sleep
+from typing import TYPE_CHECKING, Self
 
+from tests.web.meanwhile import Clients
 from tests.web.processes import children_of, descriptors_of
 from tests.web.serving import serving
 
@@ -34,6 +36,12 @@ def seen_by(others: Others, *, worst_s: float = WORST_S, p99_s: float = HEALTH_P
     }
 
 
+def warm_up(sidecar: Sidecar) -> None:
+    """Until every thread has the connections that it keeps: from then on descriptors can be compared."""
+    with Clients(sidecar.port, kept=8, fresh=4, pause_s=0.002):
+        sleep(0.5)
+
+
 class Stand:
     def __init__(self, folder: Path, **settings: object) -> None:
         self._folder, self._settings = folder, settings
@@ -41,7 +49,7 @@ class Stand:
         self._sidecar: Sidecar | None = None
         self.workers: set[int] = set()
 
-    def __enter__(self) -> Stand:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,6 +66,7 @@ class Stand:
             if not self._sidecar.until(self._sidecar.is_ready, within_s=30):
                 raise AssertionError(f"not ready:\n{self._sidecar.said}")
             self.workers = children_of(self._sidecar.process.pid)
+            warm_up(self._sidecar)
         return self._sidecar
 
     def _is_well(self, sidecar: Sidecar) -> bool:

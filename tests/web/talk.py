@@ -61,12 +61,24 @@ class Talk:
     def half_close(self) -> None:
         self._connection.shutdown(socket.SHUT_WR)
 
-    def answer(self, method: str = "POST") -> Answer | None:
-        """The next one, to a request by *method*; None: the connection has ended. Fails if neither comes."""
+    def answer(self, method: str = "POST") -> Answer:
+        """The next one, to a request by *method*. Fails if the connection ends, or nothing comes."""
+        answer = self.answer_if_any(method)
+        assert answer is not None, "the connection has ended"
+        return answer
+
+    def answer_if_any(self, method: str = "POST") -> Answer | None:
+        """None: the connection has ended. Fails if nothing comes at all."""
         with suppress(ConnectionError):
             if line := self.stream.readline():
                 return self._rest(line, method)
         return None
+
+    def has_ended(self) -> bool:
+        """Without another byte. Fails if it goes on, and nothing comes."""
+        with suppress(ConnectionError):
+            return self.stream.read(1) == b""
+        return True
 
     def _rest(self, line: bytes, method: str) -> Answer:
         assert line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), line
@@ -114,13 +126,11 @@ def a_question(*lines: str, body: bytes = QUESTION, **more: str) -> tuple[str, b
     return number, request("POST", more.get("path", "/v1/authorize"), body, f"X-Request-ID: {number}", *lines)
 
 
-def goes_on_or_has_ended(talk: Talk, last: Answer | None) -> bool:
-    """The connection has ended, or it is where it should be: the next request gets its own answer, and one."""
-    if last is None:
-        return True
+def goes_on_or_has_ended(talk: Talk, last: Answer) -> bool:
+    """The connection has ended, or is where it should be: the next request gets its own answer, and one."""
     number, content = a_question()
     talk.send(content)
-    answer = talk.answer()
+    answer = talk.answer_if_any()
     if answer is None:
         return True
     assert not last.closes, "it answers though it said that it would close"

@@ -20,7 +20,9 @@ def with_lines(*lines: bytes) -> bytes:
     return HEAD + b"".join(b"\r\n" + line for line in lines) + b"\r\n\r\n" + QUESTION
 
 
-def get(path: bytes = b"/healthz", method: bytes = b"GET", version: bytes = b"HTTP/1.1", *lines: bytes) -> bytes:
+def get(
+    path: bytes = b"/healthz", method: bytes = b"GET", version: bytes = b"HTTP/1.1", *lines: bytes
+) -> bytes:
     return b"\r\n".join([b"%s %s %s" % (method, path, version), b"Host: x", *lines]) + b"\r\n\r\n"
 
 
@@ -35,7 +37,8 @@ RIGHT = {
     "the absolute form": (ASK.replace(b"/v1", b"http://x/v1"), {200}),
     "the absolute form of another host": (ASK.replace(b"/v1", b"http://y:1/v1"), {200, 400}),
     "an upgrade to h2c": (
-        with_lines(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"), {200}
+        with_lines(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
+        {200},
     ),
     "an upgrade to a websocket": (
         get(b"/healthz", b"GET", b"HTTP/1.1", b"Connection: Upgrade", b"Upgrade: websocket",
@@ -58,6 +61,7 @@ RIGHT = {
 }  # fmt: skip
 # With another status than 400, if the server knows a better one.
 BETTER = {"another version": 505, "a coding that nobody knows": 501}
+CODES = {"malformed_request", "transfer_coding_unknown"}
 REFUSED = {
     "a method in small letters": get(b"/healthz", b"get"),
     "no version": b"GET /healthz\r\nHost: x\r\n\r\n",
@@ -96,8 +100,8 @@ REFUSED = {
         b"Content-Length: 61", b"Transfer-Encoding: chunked"
     ) + b"\r\n\r\n0\r\n\r\n",
     **{
-        f"a length of {length}": ASK.replace(b"Content-Length: 61", b"Content-Length: " + length.encode("latin-1"))
-        for length in ("+61", "-61", "6_1", "0x3d", "61.0", "6 1", "61;", "\xb2", "")
+        f"a length of {length!r}": ASK.replace(b"Length: 61", b"Length: " + length)
+        for length in (b"+61", b"-61", b"6_1", b"0x3d", b"61.0", b"6 1", b"61;", b"\xb2", b"")
     },
     "a TLS hello": bytes.fromhex("16030100a5010000a10303") + b"\0" * 150 + b"\r\n\r\n",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"),
@@ -112,7 +116,6 @@ def test_it_has_one_answer_and_so_has_the_next(sidecar, name):
         talk.send(content)
         answer = talk.answer()
 
-        assert answer is not None
         assert answer.status in statuses
         assert answer.header("x-request-id")
         assert goes_on_or_has_ended(talk, answer)
@@ -125,12 +128,11 @@ def test_it_is_refused_in_our_words_and_nothing_after_it_is_read(sidecar, name):
         talk.send(REFUSED[name] + secret)
         answer = talk.answer()
 
-        assert answer is not None
         assert answer.status in {400, BETTER.get(name)}
-        assert answer.code == "malformed_request"
+        assert answer.code in CODES
         assert answer.header("x-request-id")
         assert answer.closes
-        assert talk.answer() is None
+        assert talk.has_ended()
         for part in (b"s3cret", b"nonsense", b"Transfer", b"X-A", QUESTION):
             assert part not in answer.body
     assert sidecar.ask()[0] == 200
@@ -142,7 +144,6 @@ def test_a_host_that_is_none_is_no_matter_to_who_does_not_ask_for_one(sidecar, h
         talk.send(ASK.replace(b"Host: x", b"Host: " + host))
         answer = talk.answer()
 
-        assert answer is not None
         assert answer.status in {200, 400}
         assert goes_on_or_has_ended(talk, answer)
 
@@ -179,7 +180,10 @@ def test_answers_come_in_the_order_of_the_requests(sidecar):
 
 
 def test_two_bodies_in_one_write_are_two_questions(sidecar):
-    bodies = [json.dumps({"user": user, "workspace": "acme", "action": "billing.manage"}).encode() for user in ("olivia", "mia")]
+    bodies = [
+        json.dumps({"user": user, "workspace": "acme", "action": "billing.manage"}).encode()
+        for user in ("olivia", "mia")
+    ]
     with talking(sidecar) as talk:
         talk.send(b"".join(request("POST", "/v1/authorize", body) for body in bodies))
 
@@ -194,7 +198,7 @@ def test_http_1_0_keeps_a_connection_only_if_it_is_asked_to(sidecar, line, keeps
 
         assert answer.status == 200
         if not keeps:
-            assert talk.answer() is None
+            assert talk.has_ended()
         elif (answer.header("connection") or "").lower() == "keep-alive":
             assert goes_on_or_has_ended(talk, answer)
 
@@ -204,7 +208,7 @@ def test_what_asks_to_close_is_answered_and_closed(sidecar):
         talk.send(with_lines(b"Connection: close") + ASK)
 
         assert talk.answer().closes
-        assert talk.answer() is None
+        assert talk.has_ended()
 
 
 @pytest.mark.parametrize("path", [b"/healthz", b"/gw/nginx", b"/v1/authorize", b"/nowhere", b"/openapi.json"])
@@ -213,7 +217,8 @@ def test_an_answer_to_head_has_no_body(sidecar, path):
         for lines, body in (((), b""), ((b"Content-Length: 5",), b"hello")):
             talk.send(get(path, b"HEAD", b"HTTP/1.1", *lines) + body)
             answer = talk.answer("HEAD")
-            if answer is None or answer.closes:
+            if answer.closes:
                 assert body
+                assert talk.has_ended()
                 return
         assert goes_on_or_has_ended(talk, answer)
