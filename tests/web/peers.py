@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from contextlib import suppress
@@ -24,6 +25,7 @@ _SMALLEST_SEGMENT = 536  # with it and a small buffer, the other side's kernel t
 _SMALL_BUFFER = 2_048
 _STATES_OPEN = {"01", "08"}  # ESTABLISHED, CLOSE_WAIT
 _LOOK_EVERY_S = 0.2
+_STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
 
 
 class Line:
@@ -48,6 +50,11 @@ class Line:
     def _loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
+    @property
+    def statuses(self) -> list[int]:
+        """Of the answers that have come, but for those that only say to go on."""
+        return [int(status) for status in _STATUS.findall(self.received) if status != b"100"]
+
     async def connect(self) -> None:
         await self._loop.sock_connect(self.socket, ("127.0.0.1", self.port))
         self.began = monotonic()
@@ -62,7 +69,7 @@ class Line:
 
     async def answered(self, times: int = 1) -> None:
         """Until that many answers have begun; the clock of what comes now begins here."""
-        while self.received.count(b"HTTP/1.1 ") < times:  # noqa: ASYNC110 - bytes have no event
+        while len(self.statuses) < times:  # noqa: ASYNC110 - bytes have no event
             await asyncio.sleep(0.01)
         self.began = monotonic()
 

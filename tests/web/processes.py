@@ -43,7 +43,8 @@ def stopped(pid: int) -> Iterator[None]:
         family += children_of(each)
     try:
         for each in family:
-            os.kill(each, signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGSTOP)
         yield
     finally:
         for each in reversed(family):

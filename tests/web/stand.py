@@ -11,6 +11,7 @@ from tests.web.processes import children_of, descriptors_of
 from tests.web.serving import serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.web.meanwhile import Others
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 WORST_S = 1.0
 HEALTH_P99_S = 0.05
+_ATTEMPTS = 3
 # What others see of a peer that holds up nobody.
 WELL: dict[str, object] = {
     "answers": {"200"}, "health": {"200"}, "lost": [], "waited": [], "health p99": "in time",
@@ -34,6 +36,20 @@ def seen_by(others: Others, *, worst_s: float = WORST_S, p99_s: float = HEALTH_P
         "waited": [each for each in (seen.worst_s, health.worst_s) if each > worst_s],
         "health p99": health.p99_s if health.p99_s > p99_s else "in time",
     }
+
+
+def in_time(scenario: Callable[[], Others]) -> Others:
+    """The others of *scenario*, which is repeated where the clock alone was against it.
+
+    A busy machine is late by itself, now and then; a sidecar that is held up is late every time.
+    """
+    for _ in range(_ATTEMPTS):
+        others = scenario()
+        seen = seen_by(others)
+        late = seen["waited"] or seen["health p99"] != "in time"
+        if not late or seen["lost"] or seen["health"] != WELL["health"]:
+            break
+    return others
 
 
 def warm_up(sidecar: Sidecar) -> None:

@@ -22,7 +22,7 @@ from tests.web.peers import (
     unread_pipeline,
 )
 from tests.web.processes import children_of
-from tests.web.stand import WELL, Stand, seen_by
+from tests.web.stand import WELL, Stand, in_time, seen_by
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -65,10 +65,12 @@ def test_nobody_is_held_up_by(stand, by):
     sidecar = stand.sidecar
     before = stand.descriptors()
 
-    with Others(sidecar.port) as others, Peers(sidecar.port, *HELD_UP_BY[by]):
-        sleep(WATCHED_S)
+    def watched():
+        with Others(sidecar.port) as others, Peers(sidecar.port, *HELD_UP_BY[by]):
+            sleep(WATCHED_S)
+        return others
 
-    assert seen_by(others) == WELL
+    assert seen_by(in_time(watched)) == WELL
     assert children_of(sidecar.process.pid) == stand.workers
     # Who has gone is noticed at once, or by the deadline of an answer that was in the way.
     assert sidecar.until(lambda: stand.descriptors() <= before + 4, within_s=15)

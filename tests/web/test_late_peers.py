@@ -97,10 +97,6 @@ def watched(database, opa, tmp_path_factory):
     return lines, others, alive
 
 
-def statuses_of(line):
-    return [int(part[:3]) for part in line.received.split(b"HTTP/1.1 ")[1:] if part[:3] != b"100"]
-
-
 def test_others_are_answered_meanwhile(watched):
     _, others, alive = watched
 
@@ -117,7 +113,7 @@ def test_it_is_too_late(watched, name):
     assert earliest < line.ended_s < latest
     # An answer to what came before is one; to what did not come there is none, or that it was too late.
     before = name.endswith(("kept connection", "whole request"))
-    late = statuses_of(line)[1 if before else 0 :]
+    late = line.statuses[1 if before else 0 :]
     assert late in ([], [408]) or name.startswith("empty lines")
     if 408 in late:
         head, _, body = line.received.rpartition(b"\r\n\r\n")
@@ -130,12 +126,12 @@ def test_it_is_too_late(watched, name):
 def test_it_is_in_time(watched, name):
     line = watched[0][name]
 
-    assert statuses_of(line) == [200]
+    assert line.statuses == [200]
     assert line.received.endswith(b"}")
 
 
 def test_an_idle_connection_is_kept(watched):
-    assert statuses_of(watched[0]["idle"]) == [200, 200]
+    assert watched[0]["idle"].statuses == [200, 200]
 
 
 @pytest.mark.parametrize("name", BROKEN_OFF)
@@ -144,13 +140,13 @@ def test_who_will_send_no_more_is_not_waited_for(watched, name):
 
     assert line.ended_s is not None
     assert line.ended_s < 1.5
-    assert statuses_of(line) in ([], [400])
+    assert line.statuses in ([], [400])
 
 
 @pytest.mark.parametrize("path", UNWANTED)
 def test_a_body_that_nobody_wants_is_not_waited_for(watched, path):
     line = watched[0][path]
 
-    assert statuses_of(line) == [403]
+    assert line.statuses == [403]
     assert line.ended_s is not None
     assert line.ended_s < 1.5

@@ -23,7 +23,7 @@ from tests.web.meanwhile import ASK, Clients, Others, request
 from tests.web.names import NameServer, asking_it
 from tests.web.processes import children_of, stopped
 from tests.web.serving import QUESTION, serving
-from tests.web.stand import WELL, seen_by
+from tests.web.stand import WELL, in_time, seen_by
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -64,14 +64,19 @@ def healthy_again(sidecar):
 
 
 def watched(sidecar, silence, what=ASK):
-    """What 64 clients see before, during and at the end of *silence*, and who works for the sidecar."""
+    """What 64 clients see before, during and at the end of *silence*(), and who works for the sidecar."""
     before = children_of(sidecar.process.pid)
-    with Others(sidecar.port, what, kept=KEPT, fresh=FRESH, pause_s=PAUSE_S) as others:
-        sleep(0.5)
-        with silence:
-            sleep(3)
-        assert healthy_again(sidecar)
-        sleep(0.5)
+
+    def once():
+        with Others(sidecar.port, what, kept=KEPT, fresh=FRESH, pause_s=PAUSE_S) as others:
+            sleep(0.5)
+            with silence():
+                sleep(3)
+            assert healthy_again(sidecar)
+            sleep(0.5)
+        return others
+
+    others = in_time(once)
     assert children_of(sidecar.process.pid) == before
     return others
 
@@ -83,7 +88,7 @@ def told(others):
 
 @pytest.mark.parametrize("what", ASKED)
 def test_a_postgresql_that_is_stopped_holds_up_nobody(behind_a_proxy, database, what):
-    others = watched(behind_a_proxy, stopped(process_of(database)), ASKED[what])
+    others = watched(behind_a_proxy, lambda: stopped(process_of(database)), ASKED[what])
 
     assert told(others) == WELL | {"answers": {"200", NO_FACTS}}
 
@@ -100,7 +105,7 @@ def nothing_passes(proxy):
 
 
 def test_a_network_that_loses_everything_holds_up_nobody(behind_a_proxy, proxy):
-    others = watched(behind_a_proxy, nothing_passes(proxy))
+    others = watched(behind_a_proxy, lambda: nothing_passes(proxy))
 
     assert told(others) == WELL | {"answers": {"200", NO_FACTS}}
 
@@ -115,7 +120,7 @@ def nobody_listens(proxy):
 
 
 def test_a_postgresql_that_is_away_holds_up_nobody(behind_a_proxy, proxy):
-    others = watched(behind_a_proxy, nobody_listens(proxy))
+    others = watched(behind_a_proxy, lambda: nobody_listens(proxy))
 
     assert told(others) == WELL | {"answers": {"200", NO_FACTS}}
 
@@ -190,7 +195,7 @@ def test_a_name_server_that_is_silent_holds_up_nobody(database, opa, tmp_path):
         parts = urlsplit(proxy.url)
         url = parts._replace(netloc=parts.netloc.replace("127.0.0.1", "database.example")).geturl()
         with ready(tmp_path, before=asking_it(tmp_path), database_url=url, opa_url=opa.url) as sidecar:
-            others = watched(sidecar, no_names(names, proxy))
+            others = watched(sidecar, lambda: no_names(names, proxy))
 
     assert names.asked > 0
     assert told(others) == WELL | {"answers": {"200", NO_FACTS}}
