@@ -1,4 +1,5 @@
-# The sidecar as an image: `docker build -t policy-sidecar .`; the settings are in docs/configuration.md.
+# The sidecar as an image: `docker build -t policy-sidecar .`; the settings are in docs/configuration.md. It needs a
+# catalog: mount yours and name it in SIDECAR_PLANS. The one that is shipped is a demo, and is not served by itself.
 FROM python:3.11-slim AS build
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md plans.yaml ./

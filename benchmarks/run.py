@@ -100,6 +100,7 @@ def product(
     environ = {
         "SIDECAR_DATABASE_URL": database_url,
         "SIDECAR_BIND": f"127.0.0.1:{port}",
+        "SIDECAR_PLANS": str(shipped("plans.yaml")),
         "SIDECAR_ENGINE": engine,
         "SIDECAR_OPA_URL": opa_url,
     }
@@ -115,6 +116,7 @@ def at_gateways(folder: Path, database_url: str, *, seconds: int, workspaces: in
     environ = gateways.settings(folder) | {
         "SIDECAR_DATABASE_URL": database_url,
         "SIDECAR_BIND": f"127.0.0.1:{port},grpc://127.0.0.1:{grpc_port}",
+        "SIDECAR_PLANS": str(shipped("plans.yaml")),
         "SIDECAR_ENGINE": "embedded",
     }
     ports = {"sidecar": port, "grpc_port": grpc_port}

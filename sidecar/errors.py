@@ -32,6 +32,7 @@ SidecarError
     ├── FactsUnavailable        PostgreSQL did not answer in time
     ├── UsageContended          too many at once want the same quota, or its workspace is changing
     ├── FactsMisread            PostgreSQL answered outside its contract
+    ├── DatabaseNotMigrated     PostgreSQL lacks what this version or its catalog needs
     ├── WorkspaceContended      the workspace is being changed by too many at once
     └── IdentityUnavailable     the identity provider's keys cannot be had
 """
@@ -201,6 +202,12 @@ class UsageContended(DependencyError):
 
 class FactsMisread(DependencyError):
     code = "facts_misread"
+
+
+class DatabaseNotMigrated(DependencyError):
+    """*detail* says what is missing and what to run, and nothing of the server: anybody may read it."""
+
+    code = "database_not_migrated"
 
 
 class WorkspaceContended(DependencyError):

@@ -28,6 +28,12 @@ def shipped(name: str) -> Path:
     return beside if beside.exists() else _IN_THE_WHEEL / name
 
 
+NO_CATALOG = (
+    "there is no ./plans.yaml here, so name your catalog with --plans or in this variable; the shipped demo"
+    f" is taken only by its name, {shipped('plans.yaml')}"
+)
+
+
 class _Refused(ValueError):
     """The value is not one this setting takes; the text says what it takes."""
 
@@ -161,7 +167,7 @@ class Settings:
     opa_url: str = _setting(
         _opa_url, "where OPA listens: http://HOST:PORT or unix:///PATH", default="http://127.0.0.1:8181"
     )
-    plans: Path = _setting(Path, "the catalog", default=shipped("plans.yaml"))
+    plans: Path = _setting(Path, NO_CATALOG, required=True)
     policies: Path = _setting(Path, "the folder of Rego policies", default=shipped("policies"))
     authzen_policy: Path | None = _setting(
         Path, "folder of another domain's policy, which AuthZEN's endpoints then serve instead of ours"

@@ -353,6 +353,33 @@ CREATE OR REPLACE FUNCTION authz.anchor_of(anchor text, subscribed_at timestamp 
 RETURN CASE anchor WHEN 'subscription'::text THEN subscribed_at ELSE '2000-01-01 00:00:00+00'::timestamp with time zone END
 ;
 
+CREATE OR REPLACE FUNCTION authz.catalog_in_use()
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    RETURN json_build_object(
+        'meters', (
+            SELECT COALESCE(json_object_agg(t.name, json_build_array(t.kind, t.per, t.anchor)), '{}')
+            FROM authz.meters AS t
+        ),
+        'plans', (
+            SELECT COALESCE(json_agg(p.name ORDER BY p.rank), '[]')
+            FROM authz.plans AS p
+            -- One look into workspaces_plan_tier_idx for each plan. LIMIT keeps it from becoming a join that reads all.
+            CROSS JOIN LATERAL (SELECT FROM authz.workspaces AS w WHERE w.plan_tier = p.name LIMIT 1) AS holder
+        ),
+        'default_plan', (SELECT c.default_plan FROM authz.catalog AS c)
+    );
+END;
+$function$
+;
+
 CREATE OR REPLACE FUNCTION authz.catalog_revision()
  RETURNS text
  LANGUAGE sql
@@ -3018,6 +3045,8 @@ CREATE TRIGGER record_workspace_updated AFTER UPDATE OF name, plan_tier, status,
 GRANT EXECUTE ON FUNCTION authz.accept_invitation(uuid,bigint,text,text,text,text[],bigint[]) TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.acting_as(text,text) TO authz_sidecar;
+
+GRANT EXECUTE ON FUNCTION authz.catalog_in_use() TO authz_sidecar;
 
 GRANT EXECUTE ON FUNCTION authz.catalog_revision() TO authz_sidecar;
 

@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "people": VALUES | {"ports", "acting", "authorizer"},
     "invitations": VALUES | {"ports", "acting", "quota"},
     "settings": {"errors"},
+    "sources": {"errors", "settings", "catalog"},
     "catalog": {"errors"},
     "engines": VALUES | {"ports", "catalog", "children", "sockets"},
     "store": VALUES | {"ports", "catalog", "settings", "children"},
@@ -56,7 +57,8 @@ MAY_IMPORT = {
     "children": set(),
     "sockets": set(),
     "ratelimit": set(),
-    "cli": CORE | {"settings", "catalog", "engines", "store", "audit", "web", "serving", "children"},
+    "cli": CORE
+    | {"settings", "sources", "catalog", "engines", "store", "audit", "web", "serving", "children"},
     "__main__": {"cli"},
 }
 STANDARD_LIBRARY_ONLY = CORE | {"audit", "settings"}

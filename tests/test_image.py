@@ -67,6 +67,19 @@ def test_the_services_are_set_by_settings_that_there_are():
     assert said - known == set()
 
 
+def test_the_services_that_need_a_catalog_are_given_one():
+    by_name = {
+        name: service
+        for name, service in COMPOSE["services"].items()
+        if "SIDECAR_DATABASE_URL" in service.get("environment", {})
+    }
+
+    assert set(by_name) == {"prepare", "sidecar"}
+    for service in by_name.values():
+        plans = service["environment"]["SIDECAR_PLANS"]
+        assert f"./plans.yaml:{plans}:ro" in service["volumes"]
+
+
 def test_the_services_run_the_opa_that_is_tested():
     version = re.search(r"^version=(.*)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
 

@@ -8,6 +8,9 @@ from sidecar.settings import Settings, is_loopback
 URL = "postgresql://sidecar:secret-word@db/app"
 
 
+NEEDED = {"SIDECAR_DATABASE_URL": URL, "SIDECAR_PLANS": "plans.yaml"}
+
+
 def problems(**environ):
     with pytest.raises(ConfigError) as caught:
         Settings.from_environ({f"SIDECAR_{name.upper()}": value for name, value in environ.items()})
@@ -19,6 +22,7 @@ def test_reports_every_problem_at_once():
 
     assert set(found) == {
         "SIDECAR_DATABASE_URL",
+        "SIDECAR_PLANS",
         "SIDECAR_WORKERS",
         "SIDECAR_THREADS",
         "SIDECAR_ENGINE",
@@ -31,15 +35,15 @@ def test_reports_every_problem_at_once():
 
 
 def test_names_of_others_are_none_of_its_business():
-    assert Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "PATH": "/bin"}).engine == "opa"
+    assert Settings.from_environ(NEEDED | {"PATH": "/bin"}).engine == "opa"
 
 
 def test_an_empty_value_is_no_value():
-    assert Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "SIDECAR_WORKERS": " "}).workers >= 1
+    assert Settings.from_environ(NEEDED | {"SIDECAR_WORKERS": " "}).workers >= 1
 
 
 def test_a_secret_is_neither_shown_nor_repeated():
-    settings = Settings.from_environ({"SIDECAR_DATABASE_URL": URL})
+    settings = Settings.from_environ(NEEDED)
 
     assert "secret-word" not in repr(settings)
     assert "secret-word" not in str(problems(database_url="mysql://secret-word"))
@@ -51,12 +55,12 @@ def test_a_secret_is_neither_shown_nor_repeated():
 def test_refuses_to_start_open(address):
     assert (
         f"{address} can be reached"
-        in problems(database_url=URL, bind=f"127.0.0.1:1,{address}")["SIDECAR_BIND"]
+        in problems(database_url=URL, plans="p", bind=f"127.0.0.1:1,{address}")["SIDECAR_BIND"]
     )
 
 
 def test_starts_for_others_when_callers_have_tokens():
-    environ = {"SIDECAR_DATABASE_URL": URL, "SIDECAR_BIND": "0.0.0.0:8080", "SIDECAR_TOKENS": "/etc/tokens"}
+    environ = NEEDED | {"SIDECAR_BIND": "0.0.0.0:8080", "SIDECAR_TOKENS": "/etc/tokens"}
 
     assert Settings.from_environ(environ).bind == ("0.0.0.0:8080",)
 
@@ -91,13 +95,13 @@ def test_this_machine_is_loopback(address):
     ],
 )
 def test_an_address_has_a_port_or_a_path(bind):
-    assert "SIDECAR_BIND" in problems(database_url=URL, bind=bind)
+    assert "SIDECAR_BIND" in problems(database_url=URL, plans="p", bind=bind)
 
 
 def test_addresses_for_grpc_stand_beside_those_for_http():
     bind = "127.0.0.1:1, grpc://127.0.0.1:2, unix:/run/s, grpc://[::1]:3"
 
-    settings = Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "SIDECAR_BIND": bind})
+    settings = Settings.from_environ(NEEDED | {"SIDECAR_BIND": bind})
 
     assert settings.http_bind == ["127.0.0.1:1", "unix:/run/s"]
     assert settings.grpc_bind == ["127.0.0.1:2", "[::1]:3"]
@@ -105,7 +109,7 @@ def test_addresses_for_grpc_stand_beside_those_for_http():
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:80", "127.0.0.1:80,10.1.2.3:80"])
 def test_what_is_open_to_anybody_is_so_on_this_machine_alone(bind):
-    environ = {"database_url": URL, "bind": bind, "tokens": "/t", "authzen_policy": "/p"}
+    environ = {"database_url": URL, "plans": "p", "bind": bind, "tokens": "/t", "authzen_policy": "/p"}
 
     assert "can be reached" in problems(**environ, authzen_anonymous="yes")["SIDECAR_AUTHZEN_ANONYMOUS"]
 
@@ -113,25 +117,21 @@ def test_what_is_open_to_anybody_is_so_on_this_machine_alone(bind):
 def test_our_own_workspaces_are_never_open_to_anybody():
     assert (
         "only with SIDECAR_AUTHZEN_POLICY"
-        in (problems(database_url=URL, authzen_anonymous="yes")["SIDECAR_AUTHZEN_ANONYMOUS"])
+        in (problems(database_url=URL, plans="p", authzen_anonymous="yes")["SIDECAR_AUTHZEN_ANONYMOUS"])
     )
 
 
 def test_open_to_anybody_is_said_in_one_word():
-    environ = {
-        "SIDECAR_DATABASE_URL": URL,
-        "SIDECAR_AUTHZEN_POLICY": "/p",
-        "SIDECAR_AUTHZEN_ANONYMOUS": "yes",
-    }
+    environ = NEEDED | {"SIDECAR_AUTHZEN_POLICY": "/p", "SIDECAR_AUTHZEN_ANONYMOUS": "yes"}
 
     assert Settings.from_environ(environ).authzen_anonymous is True
     assert Settings.from_environ(environ | {"SIDECAR_AUTHZEN_ANONYMOUS": "no"}).authzen_anonymous is False
-    assert "SIDECAR_AUTHZEN_ANONYMOUS" in problems(database_url=URL, authzen_anonymous="true")
+    assert "SIDECAR_AUTHZEN_ANONYMOUS" in problems(database_url=URL, plans="p", authzen_anonymous="true")
 
 
 @pytest.mark.parametrize("url", ["https://pdp.example.com", "https://h:8443", "https://h/tenant1"])
 def test_an_identifier_is_an_https_url(url):
-    assert Settings.from_environ({"SIDECAR_DATABASE_URL": URL, "SIDECAR_AUTHZEN_URL": url}).authzen_url == url
+    assert Settings.from_environ(NEEDED | {"SIDECAR_AUTHZEN_URL": url}).authzen_url == url
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,10 @@ def test_an_identifier_is_an_https_url(url):
     ["http://h", "https://h/", "https://h/a/b", "https://h?x", "https://h#x", "https://u@h", "h", "https://"],
 )
 def test_what_is_no_identifier_is_refused(url):
-    assert "must be https://HOST" in problems(database_url=URL, authzen_url=url)["SIDECAR_AUTHZEN_URL"]
+    assert (
+        "must be https://HOST"
+        in problems(database_url=URL, plans="p", authzen_url=url)["SIDECAR_AUTHZEN_URL"]
+    )
 
 
 def test_the_deadline_is_in_seconds_for_those_who_wait():
@@ -159,8 +162,8 @@ def test_the_deadline_is_in_seconds_for_those_who_wait():
     ],
 )
 def test_keys_are_a_url_a_file_or_a_secret(keys):
-    environ = {"DATABASE_URL": URL, "JWT_KEYS": keys, "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
-    settings = Settings.from_environ({f"SIDECAR_{name}": value for name, value in environ.items()})
+    environ = {"JWT_KEYS": keys, "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
+    settings = Settings.from_environ(NEEDED | {f"SIDECAR_{name}": value for name, value in environ.items()})
 
     assert (settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience) == (keys, "i", "a")
 
@@ -182,7 +185,7 @@ def test_keys_are_a_url_a_file_or_a_secret(keys):
     ],
 )
 def test_keys_that_anybody_could_put_there_are_refused(keys):
-    found = problems(database_url=URL, jwt_keys=keys, jwt_issuer="i", jwt_audience="a")
+    found = problems(database_url=URL, plans="p", jwt_keys=keys, jwt_issuer="i", jwt_audience="a")
 
     assert list(found) == ["SIDECAR_JWT_KEYS"]
     assert "must be https://" in found["SIDECAR_JWT_KEYS"]
@@ -201,6 +204,6 @@ def test_keys_that_anybody_could_put_there_are_refused(keys):
     ],
 )
 def test_half_an_identity_provider_is_none(given, missing):
-    assert problems(database_url=URL, **given) == {
+    assert problems(database_url=URL, plans="p", **given) == {
         f"SIDECAR_JWT_{name}": f"is required with SIDECAR_JWT_{there}" for name, there in missing.items()
     }

@@ -6,12 +6,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sidecar.errors import ConfigError, SidecarError
-from sidecar.settings import shipped
+from sidecar.settings import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +53,30 @@ def main(run: Callable[[], None] = lambda: commands(prog_name="sidecar")) -> Non
         sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigError) else EXIT_FOUND)
 
 
-def here_or_shipped(name: str) -> Path:
-    """*name* in the folder that the command is called in, else ours."""
-    return Path(name) if Path(name).exists() else shipped(name)
+def plans_option(*, demo: bool) -> Callable[[Any], Any]:
+    """--plans: a Path if it or SIDECAR_PLANS names one, else None; *demo*: the shipped one may be taken."""
+    default = "./plans.yaml, else the shipped demo" if demo else "./plans.yaml"
+    return _file_option("--plans", "The catalog.", default)
+
+
+def policies_option() -> Callable[[Any], Any]:
+    """--policies, as plans_option."""
+    default = "./policies, or that folder beside the catalog, else the shipped ones"
+    return _file_option("--policies", "The folder of policies.", default)
+
+
+def _file_option(name: str, says: str, default: str) -> Callable[[Any], Any]:
+    variable = PREFIX + name.removeprefix("--").upper()
+    help_ = f"{says}  [env: {variable}; default: {default}]"
+    return click.option(name, metavar="PATH", envvar=variable, callback=_path, help=help_)
+
+
+def _path(context: click.Context, parameter: click.Parameter, text: str | None) -> Path | None:
+    """None for an empty variable, as of every setting; an empty option is somebody's mistake."""
+    text = (text or "").strip()
+    if not text and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+        raise click.BadParameter("expected a path, got nothing")
+    return Path(text) if text else None
 
 
 def lines_about(error: SidecarError) -> list[str]:

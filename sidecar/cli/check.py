@@ -13,33 +13,31 @@ from sidecar.catalog.authzen import findings_at
 from sidecar.catalog.check import checked
 from sidecar.catalog.load import modules_at, plans_text
 from sidecar.catalog.rego import opa_binary, problems_by_opa, problems_in
-from sidecar.cli import EXIT_FOUND, here_or_shipped
+from sidecar.cli import EXIT_FOUND, plans_option, policies_option
 from sidecar.settings import shipped
+from sidecar.sources import plans_or_shipped, policies_or_shipped
 
 if TYPE_CHECKING:
     from sidecar.catalog.finding import Finding
 
 
 @click.command(name="check")
-@click.option("--plans", type=click.Path(path_type=Path), default=Path("plans.yaml"), show_default=True)
-@click.option(
-    "--policies",
-    type=click.Path(path_type=Path),
-    help="The folder of policies.  [default: policies, or the shipped ones where there is no such folder]",
-)
+@plans_option(demo=True)
+@policies_option()
 @click.option(
     "--authzen-policy",
     type=click.Path(path_type=Path),
     help="The folder of another domain's policy for AuthZEN, to be checked as well.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
-def command(plans: Path, policies: Path | None, authzen_policy: Path | None, *, as_json: bool) -> None:
+def command(plans: Path | None, policies: Path | None, authzen_policy: Path | None, *, as_json: bool) -> None:
     """Say what is wrong with the catalog and the policies.
 
     Exit code 1 if something is; a warning is nothing wrong.
     """
+    plans = plans_or_shipped(plans)
     catalog = checked(plans_text(plans), source=str(plans))
-    folder = policies or here_or_shipped("policies")
+    folder = policies_or_shipped(policies, plans=plans)
     problems = [*catalog.problems, *_problems_of_policies(folder)]
     if authzen_policy:
         problems += _and_by_opa(authzen_policy, findings_at(authzen_policy))

@@ -9,16 +9,15 @@ import click
 from sidecar.catalog.authzen import authzen_policy_at
 from sidecar.catalog.compile import bundle, data_file
 from sidecar.catalog.load import compiled_at
-from sidecar.cli import here_or_shipped
+from sidecar.cli import plans_option, policies_option
 from sidecar.errors import ConfigError, Problem
 from sidecar.settings import shipped
-
-_POLICIES = Path("policies")
+from sidecar.sources import own_policies, plans_or_shipped
 
 
 @click.command(name="compile")
-@click.option("--plans", type=click.Path(path_type=Path), help="The catalog.  [default: plans.yaml]")
-@click.option("--policies", type=click.Path(path_type=Path), help="The policies.  [default: policies]")
+@plans_option(demo=True)
+@policies_option()
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write a bundle for OPA.")
 @click.option(
     "--authzen-policy",
@@ -32,8 +31,9 @@ def command(
 
     Where there are no policies of one's own, the shipped ones are taken, and stay as they are.
     """
-    of_ones_own = policies or (_POLICIES if _POLICIES.exists() else None)
-    result = compiled_at(plans or here_or_shipped("plans.yaml"), of_ones_own or shipped("policies"))
+    plans = plans_or_shipped(plans)
+    of_ones_own = own_policies(policies, plans=plans)
+    result = compiled_at(plans, of_ones_own or shipped("policies"))
     authzen = authzen_policy_at(authzen_policy) if authzen_policy else None
     if of_ones_own:
         _write(of_ones_own / "authz" / "plans" / "data.json", data_file(result.catalog))

@@ -21,10 +21,11 @@ import click
 from sidecar.catalog.authzen import authzen_policy_at
 from sidecar.catalog.load import compiled_at
 from sidecar.children import ended, started
-from sidecar.cli import here_or_shipped
+from sidecar.cli import plans_option, policies_option
 from sidecar.engines.local_opa import local_opa
 from sidecar.errors import Interrupted
 from sidecar.settings import PREFIX, Settings, shipped
+from sidecar.sources import plans_or_shipped, policies_or_shipped
 from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.migrate import migrate
 from sidecar.store.world import load
@@ -66,16 +67,8 @@ class _Stopped(BaseException):
     show_default=True,
     help="Where the database lives; a second start finds what the first has left.",
 )
-@click.option(
-    "--plans",
-    type=click.Path(path_type=Path),
-    help="The catalog.  [default: plans.yaml, else the shipped one]",
-)
-@click.option(
-    "--policies",
-    type=click.Path(path_type=Path),
-    help="The folder of policies.  [default: policies, else the shipped one]",
-)
+@plans_option(demo=True)
+@policies_option()
 @click.option("--world", type=click.Path(path_type=Path), help="A world file to load instead of the demo.")
 @click.option("--engine", type=click.Choice(["embedded", "opa"]), default="embedded", show_default=True)
 @click.option(
@@ -101,8 +94,8 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
     database_url: str | None,
 ) -> None:
     """Run the whole product on 127.0.0.1: PostgreSQL, policies, demo data and the server. Ctrl-C ends it."""
-    plans = plans or here_or_shipped("plans.yaml")
-    policies = policies or here_or_shipped("policies")
+    plans = plans_or_shipped(plans)
+    policies = policies_or_shipped(policies, plans=plans)
     if authzen_scenario is not None:
         if authzen_policy is not None:
             raise click.UsageError("--authzen-policy and --authzen-scenario exclude each other")

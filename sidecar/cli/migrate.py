@@ -5,30 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.catalog.load import compiled_at
-from sidecar.settings import shipped
+from sidecar.cli import plans_option, policies_option
+from sidecar.sources import policies_or_shipped, required_plans
 from sidecar.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(name="migrate")
-@click.option(
-    "--plans",
-    type=click.Path(path_type=Path),
-    envvar="SIDECAR_PLANS",
-    default=shipped("plans.yaml"),
-    help="The catalog to publish.  [env: SIDECAR_PLANS; default: plans.yaml]",
-)
-@click.option(
-    "--policies",
-    type=click.Path(path_type=Path),
-    envvar="SIDECAR_POLICIES",
-    default=shipped("policies"),
-    help="The folder of policies, a part of the revision.  [env: SIDECAR_POLICIES; default: policies]",
-)
+@plans_option(demo=False)
+@policies_option()
 @click.option(
     "--database-url",
     envvar="SIDECAR_DATABASE_URL",
@@ -36,9 +28,13 @@ from sidecar.store.migrate import migrate
     help="Of the schema's owner, without a pooler between.  [env: SIDECAR_DATABASE_URL]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
-def command(plans: Path, policies: Path, database_url: str, *, as_json: bool) -> None:
-    """Bring the database to this version's schema and publish the catalog; a second time changes nothing."""
-    compiled = compiled_at(plans, policies)
+def command(plans: Path | None, policies: Path | None, database_url: str, *, as_json: bool) -> None:
+    """Bring the database to this version's schema and publish the catalog; a second time changes nothing.
+
+    The policies are a part of the revision that is published.
+    """
+    plans = required_plans(plans)
+    compiled = compiled_at(plans, policies_or_shipped(policies, plans=plans))
     migrated = migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
     if as_json:
         print(json.dumps(asdict(migrated), indent=2, ensure_ascii=False))

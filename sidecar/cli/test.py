@@ -14,11 +14,12 @@ import click
 from sidecar.audit.rehearsal import Rehearsal
 from sidecar.audit.stories import stories_in
 from sidecar.catalog.load import compiled_at, plans_text
-from sidecar.cli import EXIT_FOUND, here_or_shipped
+from sidecar.cli import EXIT_FOUND, plans_option, policies_option
 from sidecar.engines.installed import embedded_engine
 from sidecar.engines.local_opa import local_opa
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import ConfigError, Problem
+from sidecar.sources import plans_or_shipped, policies_or_shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +36,8 @@ _CASES = Path("tests/decisions")
 
 @click.command(name="test")
 @click.argument("cases", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--plans", type=click.Path(path_type=Path), help="The catalog.  [default: plans.yaml]")
-@click.option("--policies", type=click.Path(path_type=Path), help="The policies.  [default: policies]")
+@plans_option(demo=True)
+@policies_option()
 @click.option("--engine", type=click.Choice(["embedded", "opa"]), default="embedded", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
 def command(
@@ -48,7 +49,8 @@ def command(
 
     Exit code 1 if a story is answered otherwise, or a file has problems.
     """
-    compiled = compiled_at(plans or here_or_shipped("plans.yaml"), policies or here_or_shipped("policies"))
+    plans = plans_or_shipped(plans)
+    compiled = compiled_at(plans, policies_or_shipped(policies, plans=plans))
     stories, problems = _told(cases or (_CASES,), compiled.catalog)
     with _engine(engine, compiled) as policy:
         rehearsal = Rehearsal(policy, compiled=compiled)

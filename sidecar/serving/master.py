@@ -39,6 +39,8 @@ _PATIENCE_AT_START_S = 2.0  # then a worker accepts, if only to say that it is n
 _PATIENCE_AT_RELOAD_S = 60.0  # the old generation serves meanwhile
 _BACKLOG = 2_048
 _TICK_S = 0.1
+_FITS, _READY, _UNFIT = b"fits\n", b"ready\n", b"unfit: "  # what a new worker tells the master
+_MOST_SAID = 4_096
 _HAS_PROVED_ITSELF_S = 10.0  # a worker that lives so long: that another cannot start is no reason to end all
 _OWN_DESCRIPTORS = 64  # of a worker itself: files, pipes, the policy engine
 _DESCRIPTORS_OF_A_THREAD = 3  # its connections to the database and to the policy engine
@@ -86,6 +88,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self.folder = folder
         self._make_folder()
         self.loaded: Loaded = self.newly_loaded()
+        self.published = self.loaded.bundle
         self.patience_s = _PATIENCE_AT_START_S
         self.ready_pipe: tuple[int, int] | None = None
         self.most_connections = settings.connections
@@ -165,7 +168,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         """What workers share by files, made anew where somebody has cleaned the temporary folder."""
         self._make_folder()
         new = self._bundle.with_suffix(".new")
-        new.write_bytes(self.loaded.bundle)
+        new.write_bytes(self.published)
         new.replace(self._bundle)
 
 
@@ -214,8 +217,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         try:
             for _ in range(self.num_workers):
                 self.spawn_worker()
-            if not self._are_ready(set(self.WORKERS) - old):
-                raise HaltServer("the new workers were not ready")
+            self._wait_until_ready(set(self.WORKERS) - old)
         finally:
             self.app.patience_s = _PATIENCE_AT_START_S
             for end in self.app.ready_pipe:
@@ -225,21 +227,30 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
 
     def _stay_with(self, before: Loaded, old: set[int], *, why: str) -> None:
         self.app.loaded = before
+        self.app.published = before.bundle
         with suppress(HaltServer):
             self._end(set(self.WORKERS) - old, signal.SIGKILL, within_s=self.cfg.graceful_timeout)
         with suppress(OSError):
             self.app.publish()
         self.log.error("not reloaded: %s", why)
 
-    def _are_ready(self, pids: Iterable[int]) -> bool:
-        """Wait for a byte of each, but for no longer than until one has died or a signal is waiting."""
-        pids = set(pids)
+    def _wait_until_ready(self, pids: set[int]) -> None:
+        """HaltServer unless each says so in time; or at once when one has died, or a signal is waiting.
+
+        Each says first that the database fits the new catalog. Only then OPA may fetch the new bundle.
+        """
         ending = monotonic() + _PATIENCE_AT_RELOAD_S
-        missing = len(pids)
-        while missing and monotonic() < ending and self._undisturbed(pids):
+        said = b""
+        while said.count(_READY) < len(pids):
+            if monotonic() > ending or not self._undisturbed(pids):
+                raise HaltServer("the new workers were not ready")
             if select.select([self.app.ready_pipe[0]], [], [], _TICK_S)[0]:
-                missing -= len(os.read(self.app.ready_pipe[0], missing))
-        return not missing
+                said += os.read(self.app.ready_pipe[0], _MOST_SAID)
+            if _UNFIT in said and said.endswith(b"\n"):
+                raise HaltServer(said.partition(_UNFIT)[2].partition(b"\n")[0].decode())
+            if said.count(_FITS) == len(pids) and self.app.published != self.app.loaded.bundle:
+                self.app.published = self.app.loaded.bundle
+                self.app.publish()
 
     def _undisturbed(self, pids: set[int]) -> bool:
         self.reap_workers()
@@ -286,14 +297,17 @@ def _prepare(master: _Master, worker: Worker) -> None:
 def _begin(worker: Worker) -> None:
     """Before a worker accepts: it is ready, or its patience is at an end."""
     server: _Server = worker.app
+    server.worker.open()
+    if server.ready_pipe is not None:
+        why = server.worker.why_unfit()
+        os.write(server.ready_pipe[1], _FITS if why is None else _UNFIT + why.encode() + b"\n")
     server.worker.start()
     ending = monotonic() + server.patience_s
     while worker.alive and monotonic() < ending:
         if server.worker.wait_until_warm(_TICK_S):
-            server.worker.listen()
             if server.ready_pipe is not None:
-                os.write(server.ready_pipe[1], b"+")
-            return
+                os.write(server.ready_pipe[1], _READY)
+            break
         worker.notify()
     server.worker.listen()
 

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import msgspec
 
-from sidecar.errors import FactsMisread, FactsUnavailable
+from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.model import Facts, Roster, Usage
-from sidecar.store.connections import Connections, Query, Refused, array
+from sidecar.store.connections import ROLE, Connections, Query, Refused, array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sidecar.catalog.catalog import Catalog
 
@@ -23,14 +23,19 @@ WORKSPACES_OF = Query(
 )
 MEMBERS_OF = Query(name=b"members_of", sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2)")
 CATALOG_REVISION = Query(name=b"catalog_revision", sql=b"SELECT authz.catalog_revision()")
+CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use()")
 
 _STATUSES = frozenset({"active", "suspended"})
+_UNDEFINED = frozenset({"3F000", "42883"})  # the schema, a function
+_NO_ROLE = f'role "{ROLE}" does not exist'  # before a session there is no SQLSTATE, only text
+_MIGRATE = "run sidecar migrate"
 
 
 class PostgresFacts:
     """A FactStore. Open it after the fork; each method ends by its deadline on the monotonic clock.
 
-    FactsUnavailable when nothing came in time, FactsMisread when what came is not what the schema promises.
+    FactsUnavailable when nothing came in time, FactsMisread when what came is not what the schema promises,
+    DatabaseNotMigrated when it lacks what is asked for.
     """
 
     def __init__(
@@ -91,6 +96,17 @@ class PostgresFacts:
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
 
+    def missing(self, catalog: Catalog, *, deadline: float) -> tuple[str, ...]:
+        """What keeps a sidecar from deciding by *catalog*, each with what to do; empty if nothing does.
+
+        DatabaseNotMigrated where this cannot even be asked: the database is of a version before.
+        """
+        match self._json(CATALOG_IN_USE, (), deadline):
+            case {"meters": dict(meters), "plans": [*held], "default_plan": default}:
+                return (*_missing_meters(catalog, meters), *_missing_plans(catalog, held, default))
+            case answer:
+                raise FactsMisread(f"the catalog in use is outside its contract: {answer}")
+
     def _rows(self, query: Query, params: Sequence[bytes], deadline: float) -> list[Any]:
         rows = self._json(query, params, deadline)
         if not isinstance(rows, list):
@@ -106,8 +122,33 @@ class PostgresFacts:
     def _answer(self, query: Query, params: Sequence[bytes], deadline: float) -> bytes | None:
         try:
             return self.connections.answer(query, params, deadline=deadline)
+        except FactsUnavailable as error:
+            if _NO_ROLE in error.detail:
+                raise DatabaseNotMigrated(f"the database was never migrated: {_MIGRATE}") from error
+            raise
         except Refused as refused:
+            if refused.sqlstate in _UNDEFINED:
+                raise DatabaseNotMigrated(f"the database is of a version before: {_MIGRATE}") from refused
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
+
+
+def _missing_meters(catalog: Catalog, there: dict[str, Any]) -> Iterator[str]:
+    for name, meter in catalog.meters.items():
+        if name not in there:
+            yield f'meter "{name}" is not in the database: {_MIGRATE}'
+        elif there[name] != [meter.kind, meter.per, meter.anchor]:
+            yield f'meter "{name}" is counted otherwise in the database: {_MIGRATE}'
+
+
+def _missing_plans(catalog: Catalog, held: list[Any], default: object) -> Iterator[str]:
+    for name in held:
+        if name not in catalog.plans:
+            yield (
+                f'plan "{name}" is held by workspaces and is not in the catalog: put it back, or move them to'
+                " another plan first (sidecar migrate names them)"
+            )
+    if default is not None and default not in catalog.plans and default not in held:
+        yield f'plan "{default}" is what new workspaces get and is not in the catalog: {_MIGRATE}'
 
 
 def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSON, and gone with this function

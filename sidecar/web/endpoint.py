@@ -41,7 +41,7 @@ _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 JSON = ("Content-Type", "application/json")
 _DECIDING = ("/v1/", "/access/")
 BODY_CODES = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
-FACTS_OUTAGES = ("facts_unavailable", "facts_misread")
+FACTS_OUTAGES = ("facts_unavailable", "facts_misread", "database_not_migrated")
 OUTAGES = (
     "policy_engine_unavailable",
     "policy_engine_misbehaved",

@@ -80,6 +80,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "usage_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many want the same quota at once"),
     "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
+    "database_not_migrated": (HTTPStatus.SERVICE_UNAVAILABLE, "The database lacks what this sidecar needs"),
     "workspace_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many are changing the workspace at once"),
     "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
 }

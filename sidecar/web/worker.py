@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -25,6 +24,7 @@ from sidecar.engines.memo import MemoisedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import (
     ConfigError,
+    DatabaseNotMigrated,
     DependencyError,
     EngineMisbehaved,
     Problem,
@@ -46,6 +46,7 @@ from sidecar.web.authzen_workspaces import Workspaces
 from sidecar.web.callers import ANYBODY, callers_in
 from sidecar.web.decision_log import DecisionLog
 from sidecar.web.endpoint import Readiness, Service
+from sidecar.web.fit import CatalogFit
 from sidecar.web.identity import identities_of
 from sidecar.web.metrics import (
     MeasuredEngine,
@@ -77,6 +78,7 @@ _WARM_WITHIN_S = 30.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _PROBE_EVERY_S, _PROBE_AGAIN_S = 1.0, 0.25  # while all is well, and while it is not
 _PROBE_WITHIN_S = 1.0
+_FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
 _NOT_PROBED = Readiness(ready=False, parts={"worker": {"ready": False, "code": "starting"}})
 
 
@@ -163,6 +165,7 @@ class Worker:
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
         )
+        self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url)
         self._log = DecisionLog(on_drop=self._metrics.dropped)
         self._warm = Event()
@@ -214,11 +217,13 @@ class Worker:
             )
         )
 
-    def start(self) -> None:
+    def open(self) -> None:
         """After the fork: connections and threads do not survive one."""
         self._log.start()
         self._store.open()
         self._workspaces.open()
+
+    def start(self) -> None:
         if self._loaded.identities is not None:
             self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
@@ -246,13 +251,15 @@ class Worker:
         self._workspaces.close()
         self._log.stop()
 
+    def why_unfit(self) -> str | None:
+        """Why this generation must not take over from the one before: the database does not fit it."""
+        return self._fit.why_not(deadline=monotonic() + _FIT_WITHIN_S)
+
     def wait_until_warm(self, timeout_s: float) -> bool:
         return self._warm.wait(timeout_s)
 
     def _warm_up(self) -> None:
         """Learn every verdict, however long it takes until the engine answers by our revision."""
-        with suppress(DependencyError):  # the database shows in readyz; here it only makes its connection
-            self._store.revision(deadline=monotonic() + _PROBE_WITHIN_S)
         retry_s = _FIRST_RETRY_S
         while not self._stopping.is_set():
             try:
@@ -285,13 +292,17 @@ class Worker:
         parts = {
             "worker": self._of_itself(),
             "policy_engine": self._of(lambda: self._engine.served_revision(deadline=deadline)),
-            "database": self._of(lambda: self._store.revision(deadline=deadline)),
+            "database": self._of(lambda: self._published_revision(deadline=deadline)),
         }
         if (rules := self._rules) is not None:
             parts["authzen_policy"] = self._of(
                 lambda: rules.served_revision(deadline=deadline), wanted=rules.revision
             )
         return Readiness(ready=all(part["ready"] for part in parts.values()), parts=parts)
+
+    def _published_revision(self, *, deadline: float) -> str | None:
+        self._fit.require(deadline=deadline)
+        return self._store.revision(deadline=deadline)
 
     def _of_itself(self) -> Mapping[str, object]:
         if self._warm.is_set():
@@ -303,6 +314,9 @@ class Worker:
         wanted = wanted or self._revision
         try:
             found = revision()
+        except DatabaseNotMigrated as error:
+            self._fit.log_once(error)
+            return {"ready": False, "code": error.code, "why": error.detail}
         except DependencyError as error:
             return {"ready": False, "code": error.code, "why": PROBLEMS[error.code][1]}
         if found == wanted:

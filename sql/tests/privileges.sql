@@ -17,6 +17,7 @@ BEGIN
     ASSERT found = ARRAY[
         'authz.accept_invitation(uuid,bigint,text,text,text,text[],bigint[])',
         'authz.acting_as(text,text)',
+        'authz.catalog_in_use()',
         'authz.catalog_revision()',
         'authz.change_role(uuid,bigint,text,text)',
         'authz.commit_reservation(text,jsonb)',
@@ -99,6 +100,7 @@ DECLARE
     attempt text;
 BEGIN
     ASSERT authz.catalog_revision() = 'dev';
+    ASSERT authz.catalog_in_use() ->> 'default_plan' = 'starter';
     ASSERT authz.facts('{adam}', '{acme}') -> 0 ->> 'role' = 'admin';
     ASSERT authz.workspaces_of('adam', NULL, 9) -> 0 ->> 'slug' = 'acme';
     ASSERT authz.members_of('acme', NULL, 9) #>> '{members,0,0}' = 'adam';

@@ -150,14 +150,17 @@ def test_where_there_is_nothing_the_shipped_files_become_a_bundle_and_stay_as_th
     ours = tmp_path / "ours"
     shutil.copytree(ROOT / "policies", ours / "policies")
     (ours / "policies/authz/plans/data.json").unlink()
-    monkeypatch.setattr("sidecar.cli.compile.shipped", lambda name: ours / name)
+    for module in ("sidecar.cli.compile", "sidecar.sources"):
+        monkeypatch.setattr(f"{module}.shipped", lambda name: ours / name)
+    shutil.copy(SHIPPED, ours)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
     code, output, errors = sidecar("compile", "-o", "bundle.tar.gz", cwd=elsewhere)
 
     revision = compiled_at(SHIPPED, ROOT / "policies").revision
-    assert (code, output, errors) == (0, f"{revision}\n", "")
+    said = f"sidecar: no ./plans.yaml here: the shipped demo is used, {ours / 'plans.yaml'}\n"
+    assert (code, output, errors) == (0, f"{revision}\n", said)
     assert [path.name for path in elsewhere.iterdir()] == ["bundle.tar.gz"]
     assert not (ours / "policies/authz/plans/data.json").exists()
 

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from sidecar.errors import FactsMisread, FactsUnavailable
+from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.model import Roster
 from sidecar.store.postgres import PostgresFacts, facts_in
 from tests.fakes import FactsInMemory
@@ -381,11 +381,11 @@ def test_a_store_that_is_closed_answers_nobody(database_url):
         store.facts([("adam", "acme")], deadline=FAR_AWAY)
 
 
-def test_a_database_without_the_schema_is_an_outage(empty_database_url):
+def test_a_database_without_the_schema_is_an_outage_that_says_what_to_run(empty_database_url):
     store = PostgresFacts(empty_database_url, catalog=the_catalog(), pool_size=1)
     store.open()
 
-    with pytest.raises(FactsUnavailable, match="authz"):
+    with pytest.raises(DatabaseNotMigrated, match="run sidecar migrate"):
         store.facts([("adam", "acme")], deadline=FAR_AWAY)
     store.close()
 

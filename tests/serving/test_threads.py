@@ -48,7 +48,8 @@ def test_who_finds_no_thread_until_their_deadline_is_told_so_and_the_call_is_nev
 
 
 def test_those_who_wait_are_served_in_their_order():
-    made, go_on = [], Event()
+    made: list[int] = []
+    go_on = Event()
 
     async def scenario():
         loop = asyncio.get_running_loop()

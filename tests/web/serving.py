@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+from sidecar.settings import shipped
+
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +107,8 @@ def free_port() -> int:
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-    return inherited | {f"SIDECAR_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return inherited | {f"SIDECAR_{name.upper()}": str(value) for name, value in given.items()}
 
 
 @contextmanager
@@ -115,20 +118,28 @@ def serving(
     alive: bool = True,
     port: int | None = None,
     also_at: Path | None = None,
+    cwd: Path | None = None,
     before: Sequence[str] = (),
     **settings: object,
 ) -> Iterator[Sidecar]:
     """A sidecar on 127.0.0.1 that is stopped at the end; *alive*: once it answers that it is.
 
-    *also_at* is a Unix socket where it listens too. *before* stands in front of the command, like ``prlimit``
-    with its options: it has to become the command, not to start it.
+    *also_at* is a Unix socket where it listens too. A setting that is None is left out. *before* stands in
+    front of the command, like ``prlimit`` with its options: it has to become the command, not to start it.
     """
     port = port or free_port()
     bind = f"127.0.0.1:{port}" + (f",unix:{also_at}" if also_at else "")
-    chosen = {"bind": bind, "workers": 2, "threads": 4, "grace_s": 5} | settings
+    chosen = {
+        "bind": bind,
+        "workers": 2,
+        "threads": 4,
+        "grace_s": 5,
+        "plans": shipped("plans.yaml"),
+    } | settings
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [*before, sys.executable, "-m", "sidecar", "serve"],
+            cwd=cwd,
             env=environment(chosen),
             stdout=stdout,
             stderr=stderr,

@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.errors import (
     BadQuestion,
+    DatabaseNotMigrated,
     DependencyError,
     EngineMisbehaved,
     EngineUnavailable,
@@ -470,6 +471,7 @@ OUTAGES = [
     RevisionMismatch,
     FactsUnavailable,
     FactsMisread,
+    DatabaseNotMigrated,
     UsageContended,
 ]
 READS = {
@@ -484,9 +486,8 @@ READS = {
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
     stage = a_stage(MEMBERS)
-    broken = (
-        stage.facts if issubclass(outage, FactsUnavailable | FactsMisread | UsageContended) else stage.engine
-    )
+    of_the_database = FactsUnavailable | FactsMisread | DatabaseNotMigrated | UsageContended
+    broken = stage.facts if issubclass(outage, of_the_database) else stage.engine
     broken.outage = outage("10.1.2.3 said no")
     method, path, body = READS[endpoint]
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from random import Random
 from time import sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -23,9 +22,6 @@ from tests.web.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.web.scripted_opa import scripted_opa
 from tests.web.serving import serving
 from tests.web.talk import talking
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -113,25 +109,15 @@ def ask(sidecar, strangers, times):
 
 
 @pytest.fixture(scope="module")
-def policies(tmp_path_factory):
-    """The shipped ones with a field of context, so that a question can go to the engine each time."""
-    folder: Path = tmp_path_factory.mktemp("policies") / "policies"
-    shutil.copytree(shipped("policies"), folder)
-    [entrypoint] = [path for path in folder.rglob("*.rego") if "#   context: []" in path.read_text()]
-    entrypoint.write_text(entrypoint.read_text().replace("#   context: []", "#   context: [ip]"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def revision(policies, database_url):
-    compiled = compiled_at(shipped("plans.yaml"), policies)
+def revision(policies_with_context, database_url):
+    compiled = compiled_at(shipped("plans.yaml"), policies_with_context)
     migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
     return compiled.revision
 
 
 @pytest.mark.parametrize("engine", ["opa", "embedded"])
 def test_the_memory_of_a_worker_is_flat_whatever_strangers_ask(
-    tmp_path, database_url, policies, revision, engine
+    tmp_path, database_url, policies_with_context, revision, engine
 ):
     if engine == "embedded":
         pytest.importorskip("regopy", reason="needs the extra `embedded`")
@@ -141,8 +127,8 @@ def test_the_memory_of_a_worker_is_flat_whatever_strangers_ask(
     with (
         scripted_opa(revision) as opa,
         serving(
-            tmp_path, engine=engine, opa_url=opa.url, database_url=database_url, policies=policies,
-            workers=1, deadline_ms=5_000, **identity,
+            tmp_path, engine=engine, opa_url=opa.url, database_url=database_url,
+            policies=policies_with_context, workers=1, deadline_ms=5_000, **identity,
         ) as sidecar,
     ):  # fmt: skip
         assert sidecar.until(sidecar.is_ready, within_s=60), sidecar.said

@@ -223,7 +223,14 @@ def test_another_domains_policy_without_an_answer_is_refused(tmp_path, rego, say
     (tmp_path / "policy.rego").write_text(rego)
 
     with pytest.raises(ConfigError) as refused:
-        loaded(Settings(database_url="postgresql://x/y", engine="embedded", authzen_policy=tmp_path))
+        loaded(
+            Settings(
+                database_url="postgresql://x/y",
+                plans=shipped("plans.yaml"),
+                engine="embedded",
+                authzen_policy=tmp_path,
+            )
+        )
 
     problem = refused.value.problems[0]
     assert says in problem.detail
