@@ -23,8 +23,8 @@ CHECK_HEAD = b"POST /v1/authorize HTTP/1.1\r\nHost: x\r\nContent-Type: applicati
 RESETS = struct.pack("ii", 1, 0)
 _SMALLEST_SEGMENT = 536  # with it and a small buffer, the other side's kernel takes some 50 KiB, not 2.6 MiB
 _SMALL_BUFFER = 2_048
-_STATES_OPEN = {"01", "08"}  # ESTABLISHED, CLOSE_WAIT
-_LOOK_EVERY_S = 0.2
+_CONNECTIONS = Path("/proc/net/tcp")
+_LOOK_EVERY_S = 0.5
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
 
 
@@ -81,25 +81,16 @@ class Line:
 
     async def unread_until_ended(self) -> None:
         """Look at the other end's state, as who does not read learns of nothing."""
-
-        def is_open() -> bool:
-            lines = _of_server(self.port)
-            return any(all(end in line for end in ends) and line.split()[3] in _STATES_OPEN for line in lines)
-
-        ends = f":{self.port:04X} ", f":{self.socket.getsockname()[1]:04X} "
-        while is_open():  # noqa: ASYNC110 - the kernel tells nobody
+        # Its states ESTABLISHED and CLOSE_WAIT.
+        own = self.socket.getsockname()[1]
+        is_open = re.compile(rb":%04X [0-9A-F]{8}:%04X (01|08) " % (self.port, own))
+        while is_open.search(await asyncio.to_thread(_CONNECTIONS.read_bytes)):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(_LOOK_EVERY_S)
         self.ended_s = monotonic() - self.began
 
     def reset(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
         self.socket.close()
-
-
-def _of_server(port: int) -> list[str]:
-    """The lines of the kernel's table whose own end has that port."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return [line for line in lines if line.split()[1].endswith(f":{port:04X}")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

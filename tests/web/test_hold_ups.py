@@ -45,7 +45,7 @@ HELD_UP_BY = {
     "descriptions that are pipelined and never read": [
         unread_pipeline(request("GET", "/openapi.json"), 2_000)
     ] * NINE,
-    "batches whose answers are not read": [unread(a_batch())] * NINE,
+    "batches whose answers are not read": [unread(a_batch(300))] * NINE,
     "many who connect and say nothing": [silent()] * 300,
     "many who reset in the middle of a head": [resetting(CHECK_HEAD)] * 4,
     "many who reset in the middle of a body": [resetting(CHECK_HEAD + b"Content-Length: 99\r\n\r\n{")] * 4,

@@ -60,12 +60,12 @@ TOO_LATE = {
     "a batch whose answer is not read": (unread(a_batch()), UNREAD_S),
 }
 IN_TIME = {
-    "a request of a byte every 20 ms": sends(b"", slowly=ASK, every_s=0.02),
-    "a body of a byte every 0.1 s": sends(WITH_BODY, slowly=QUESTION, every_s=0.1),
+    "a request of a byte every 10 ms": sends(b"", slowly=ASK, every_s=0.01),
+    "a body of a byte every 50 ms": sends(WITH_BODY, slowly=QUESTION, every_s=0.05),
     "the end of a body after 8 s": sends(WITH_BODY + QUESTION[:-4], slowly=QUESTION[-4:], every_s=2.0),
     "a request whose sender has closed its end": sends(ASK, then_half_closes=True),
     "a slow request whose sender has closed its end": sends(
-        b"", slowly=ASK, every_s=0.01, then_half_closes=True
+        b"", slowly=ASK, every_s=0.005, then_half_closes=True
     ),
 }
 BROKEN_OFF = {
