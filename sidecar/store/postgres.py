@@ -10,7 +10,8 @@ import msgspec
 
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.model import Facts, Roster, Usage
-from sidecar.store.connections import ROLE, Connections, Query, Refused, array
+from sidecar.store.addresses import ROLE
+from sidecar.store.connections import Connections, Query, Refused, array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

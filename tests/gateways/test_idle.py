@@ -14,6 +14,7 @@ from tests.postgres.proxy import Proxy
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
 SIDECAR_CLOSES_AFTER_S = 75
 SETTING = {
@@ -30,7 +31,9 @@ class ClosingProxy(Proxy):
         super().__init__(url)
         self.closed = 0
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(
+        self, pump: Callable[[socket.socket, bytes], None], source: socket.socket, sink: socket.socket
+    ) -> None:
         if any(source is client for client, _ in list(self._pairs)):
             sink.sendall(source.recv(65_536))
             if source.recv(65_536):
@@ -38,7 +41,7 @@ class ClosingProxy(Proxy):
             source.close()
             sink.close()
         else:
-            super()._pump(source, sink)
+            super()._pump(pump, source, sink)
 
 
 @pytest.mark.parametrize("name", SETTING)

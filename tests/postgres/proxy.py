@@ -7,23 +7,34 @@ import struct
 import threading
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+_QUERIES = {b"P", b"B", b"Q"}  # Parse, Bind and Query: how what is no login begins
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """While *silent*, what is sent is taken and goes nowhere. *url* leads to the server through here."""
+    """*url* leads to the server through here.
+
+    While *silent*, what is sent is taken and goes nowhere; *mute*: all but logins goes nowhere, as with a
+    pooler before a dead server; *trickle_s* is the pause after each byte of the server's, *lag_s* before all
+    that it sends at once.
+    """
 
     def __init__(self, url: str) -> None:
         self.lead_to(url)
         self.silent = False
+        self.mute = False
+        self.trickle_s = 0.0
+        self.lag_s = 0.0
         self.accepted = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -75,7 +86,7 @@ class Proxy:
     def _accepting(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                client, _ = listener.accept()
+                client = self._client(listener)
                 self.accepted += 1
                 try:
                     server = self._server()
@@ -83,15 +94,35 @@ class Proxy:
                     client.close()
                     continue
                 self._pairs.append((client, server))
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                if listener.fileno() < 0:  # refused since
+                    self.cut()
+                for pump, source, sink in ((self._ask, client, server), (self._answer, server, client)):
+                    threading.Thread(target=self._pump, args=(pump, source, sink), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(
+        self, pump: Callable[[socket.socket, bytes], None], source: socket.socket, sink: socket.socket
+    ) -> None:
         with suppress(OSError):
             while chunk := source.recv(65_536):
                 if not self.silent:
-                    sink.sendall(chunk)
+                    pump(sink, chunk)
             sink.shutdown(socket.SHUT_RDWR)
+
+    def _ask(self, server: socket.socket, chunk: bytes) -> None:
+        if not (self.mute and chunk[:1] in _QUERIES):
+            server.sendall(chunk)
+
+    def _answer(self, client: socket.socket, chunk: bytes) -> None:
+        sleep(self.lag_s)
+        if not self.trickle_s:
+            client.sendall(chunk)
+            return
+        for byte in chunk:
+            client.sendall(bytes([byte]))
+            sleep(self.trickle_s)
+
+    def _client(self, listener: socket.socket) -> socket.socket:
+        return listener.accept()[0]
 
     def _server(self) -> socket.socket:
         host, port = str(self._target.get("host") or "/tmp"), int(self._target.get("port") or 5432)  # noqa: S108

@@ -1,0 +1,133 @@
+"""Where a connection string leads: its hosts, their addresses, and what libpq needs to reach one of them.
+
+libpq resolves names itself, and psycopg holds the whole interpreter meanwhile: for 10 s if the name server
+is silent. So libpq gets `hostaddr` from us, beside `host`, by which it checks the server's certificate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from socket import EAI_AGAIN, SOCK_STREAM, getaddrinfo
+
+from psycopg import Error
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn
+
+from sidecar.errors import ConfigError, Problem
+from sidecar.store.session import Late, Lost
+
+ROLE = "authz_sidecar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One entry of the list of hosts; what is empty is libpq's default.
+
+    *name* may be the folder of a Unix socket; *address* is what `hostaddr` says.
+    """
+
+    name: str
+    address: str
+    port: str
+
+    def addresses(self) -> list[str]:
+        """In numbers, as the resolver orders them; [""] of a Unix socket. Blocks as long as the resolver.
+
+        Lost if the name has none, Late if no name server answered.
+        """
+        if self.address:
+            return [self.address]
+        if not self.name or self.name[0] in "/@":
+            return [""]
+        try:
+            # In bytes, as libpq: text would go through Python's IDNA, which refuses names that work.
+            found = getaddrinfo(self.name.encode(), None, type=SOCK_STREAM)
+        except OSError as error:
+            said = f"the name {self.name} cannot be resolved: {error.strerror}"
+            raise (Late if error.errno == EAI_AGAIN else Lost)(said) from error
+        return list(dict.fromkeys(_numeric(*where) for *_, where in found))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """The *hosts* of a connection string, all to be tried for each of *sessions*, in this order.
+
+    *sessions* are values of target_session_attrs. Without hosts it is no string that libpq takes: given to it
+    unchanged, it says why at once.
+    """
+
+    hosts: tuple[Host, ...]
+    sessions: tuple[str, ...] = ("any",)
+    at_random: bool = False
+
+
+def destination_of(conninfo: str) -> Destination:
+    """As libpq reads it: by its service file and the environment too."""
+    read = _as_libpq_reads(conninfo)
+    names, addresses, ports = ((read.get(key) or "").split(",") for key in ("host", "hostaddr", "port"))
+    count = max(len(names), len(addresses))
+    if any(len(each) != count and each != [""] for each in (names, addresses)) or len(ports) not in {
+        1,
+        count,
+    }:
+        return Destination(hosts=())
+    each_of = (each if len(each) == count else each * count for each in (names, addresses, ports))
+    hosts = [
+        Host(name=name, address=address, port=port) for name, address, port in zip(*each_of, strict=True)
+    ]
+    wanted = read.get("target_session_attrs") or "any"
+    return Destination(
+        hosts=tuple(hosts),
+        # libpq does so in one connect: first for a standby alone, then for any server.
+        sessions=("standby", "any") if wanted == "prefer-standby" else (wanted,),
+        at_random=read.get("load_balance_hosts") == "random",
+    )
+
+
+def conninfo_to(conninfo: str, host: Host, address: str, *, session: str) -> bytes:
+    """*conninfo* led to this one address, over whatever the environment says."""
+    only = {"host": host.name, "hostaddr": address, "port": host.port, "target_session_attrs": session}
+    return make_conninfo(conninfo, **only).encode()
+
+
+def conninfo_of(url: str, *, statement_timeout_s: float, lock_timeout_s: float, pooler: bool) -> str:
+    """*url* with what each session of the sidecar needs. ConfigError where libpq cannot read it."""
+    given = parameters_of(url)
+    # A firewall forgets a silent connection: the kernel shall know before a question does.
+    ours = {"keepalives_idle": "30", "keepalives_interval": "5", "keepalives_count": "3"}
+    ours |= {name: str(value) for name, value in given.items() if name in ours}
+    ours |= {"client_encoding": "UTF8", "fallback_application_name": "sidecar"}
+    if not pooler:
+        # A superuser's session too has the sidecar's rights alone.
+        settings = (
+            f"-c role={ROLE} -c statement_timeout={ceil(statement_timeout_s * 1000)}"
+            f" -c lock_timeout={ceil(lock_timeout_s * 1000)}"
+            " -c default_transaction_isolation=read\\ committed"
+        )
+        ours["options"] = f"{given.get('options') or ''} {settings}".strip()
+    return make_conninfo(url, **ours)
+
+
+def parameters_of(url: str) -> dict[str, object]:
+    """ConfigError where libpq cannot read *url*; in our words, since its own would show a password."""
+    try:
+        return dict(conninfo_to_dict(url))
+    except Error:
+        detail = "is not a connection string that libpq can read: expected postgresql://USER:PASSWORD@HOST/DATABASE"
+    raise ConfigError(
+        f"the database's URL {detail}", problems=(Problem(pointer="SIDECAR_DATABASE_URL", detail=detail),)
+    )
+
+
+def _as_libpq_reads(conninfo: str) -> dict[str, str]:
+    # No such sslmode: libpq gives up before it opens a socket, but has read everything by then.
+    pg = PGconn.connect_start(make_conninfo(conninfo, sslmode="none: only read").encode())
+    try:
+        return {each.keyword.decode(): each.val.decode() for each in pg.info if each.val is not None}
+    finally:
+        pg.finish()
+
+
+def _numeric(address: str, _port: int, _flow: int = 0, scope: int = 0) -> str:
+    return f"{address}%{scope}" if scope else address

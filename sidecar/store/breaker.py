@@ -1,0 +1,57 @@
+"""A circuit breaker for a silent PostgreSQL: while it is open, one question at a time tries it."""
+
+from __future__ import annotations
+
+from math import inf
+from threading import Lock
+from time import monotonic
+
+SHORTEST_SILENCE_S = 0.05  # a question that waited less proves nothing
+_LEAST_PATIENCE_S = 0.1
+_MOST_PATIENCE_S = 0.8
+
+
+class Breaker:
+    """What the questions of one pool know about their server. All times are on the monotonic clock.
+
+    A late question may have met a lock: it makes the server *suspected* only if nobody had an answer since it
+    was sent, and a new connection then asks the server for a sign of life. The breaker opens if none has come
+    to anybody after the time that this should take. Any answer closes it, an error too.
+    """
+
+    def __init__(self) -> None:
+        self.heard = 0.0  # when anybody had the last answer; set by whoever had it
+        self.suspected: float | None = None  # since when; None as long as all is well
+        self._patience_s = _LEAST_PATIENCE_S
+        self._trial = Lock()
+
+    def learn(self, *, connected_in_s: float) -> None:
+        """Be patient with a server that is far away."""
+        self._patience_s = min(max(_LEAST_PATIENCE_S, 2 * connected_in_s), _MOST_PATIENCE_S)
+
+    def suspect(self, *, since: float) -> bool:
+        """Of a question that was late, and waited *since* then. True if a sign of life is to be asked for."""
+        if self.opens_at() < inf or self.heard >= since:
+            return False
+        self.suspected = monotonic()
+        return True
+
+    def opens_at(self) -> float:
+        """When it opens, or has opened; infinity while nothing is suspected."""
+        suspected = self.suspected
+        if suspected is None:
+            return inf
+        if self.heard >= suspected:
+            self.suspected = None
+            return inf
+        return suspected + self._patience_s
+
+    def is_open(self) -> bool:
+        return self.opens_at() <= monotonic()
+
+    def begin_trial(self) -> bool:
+        """True for one at a time, who calls end_trial after."""
+        return self._trial.acquire(blocking=False)
+
+    def end_trial(self) -> None:
+        self._trial.release()

@@ -1,0 +1,132 @@
+"""Connecting to PostgreSQL, one address after the other, each with a time limit. It blocks."""
+
+from __future__ import annotations
+
+import random
+import select
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from psycopg import Error
+from psycopg.pq import ConnStatus, PGconn, PollingStatus
+
+from sidecar.store.addresses import conninfo_to, destination_of
+from sidecar.store.session import Late, Lost, one_line, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg.pq import abc
+
+    from sidecar.store.addresses import Destination, Host
+
+CONNECT_TIMEOUT_S = 2.0
+ADDRESS_TIMEOUT_S = 0.8  # while there is another address to try
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Route:
+    host: Host
+    address: str
+    conninfo: bytes
+    alone: bool  # there is no other
+
+
+class Dialer:
+    """Connects to where *conninfo* leads, beginning with the address that was good the last time."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._good: tuple[Host, str] | None = None
+
+    def connected(self) -> abc.PGconn:
+        """Logged in. Lost if each address refused; Late if one of them, or the name server, said nothing."""
+        destination = destination_of(self._conninfo)
+        if not destination.hosts:
+            return _established(self._conninfo.encode(), within_s=CONNECT_TIMEOUT_S)
+        failures: list[Lost | Late] = []
+        silent: list[_Route] = []
+        for route in self._routes(destination, failures):
+            within_s = CONNECT_TIMEOUT_S if route.alone else ADDRESS_TIMEOUT_S
+            try:
+                return self._connected_by(route, within_s)
+            except Lost as lost:
+                failures.append(lost)
+            except Late as late:
+                failures.append(late)
+                if not route.alone:
+                    silent.append(route)
+        for route in silent:  # none of the others is better, and this one may only be slow
+            try:
+                return self._connected_by(route, CONNECT_TIMEOUT_S)
+            except (Lost, Late) as failure:
+                failures.append(failure)
+        said = "; ".join(dict.fromkeys(str(each) for each in failures))
+        raise (Late if any(isinstance(each, Late) for each in failures) else Lost)(said)
+
+    def _connected_by(self, route: _Route, within_s: float) -> abc.PGconn:
+        try:
+            connection = _established(route.conninfo, within_s=within_s)
+        except Late as late:
+            where = (
+                " ".join(dict.fromkeys(filter(None, (route.host.name, route.address)))) or "the local server"
+            )
+            raise Late(f"{where}, port {route.host.port}, did not let us in within {within_s} s") from late
+        self._good = route.host, route.address
+        return connection
+
+    def _routes(self, destination: Destination, failures: list[Lost | Late]) -> Iterator[_Route]:
+        """A name is resolved when its turn has come: a good host before it needs no name server."""
+        good_host, good_address = self._good or (None, None)
+        hosts = list(destination.hosts)
+        if destination.at_random:
+            random.shuffle(hosts)
+        else:
+            hosts.sort(key=lambda host: host != good_host)
+        for session in destination.sessions:
+            for host in hosts:
+                try:
+                    addresses = host.addresses()
+                except (Lost, Late) as failure:
+                    failures.append(failure)
+                    continue
+                if destination.at_random:
+                    random.shuffle(addresses)
+                else:
+                    addresses.sort(key=lambda address: address != good_address)
+                for address in addresses:
+                    yield _Route(
+                        host=host,
+                        address=address,
+                        conninfo=conninfo_to(self._conninfo, host, address, session=session),
+                        alone=len(hosts) == len(addresses) == 1,
+                    )
+
+
+def _established(conninfo: bytes, *, within_s: float) -> abc.PGconn:
+    deadline = monotonic() + within_s
+    connection = PGconn.connect_start(conninfo)
+    try:
+        _log_in(connection, deadline)
+    except BaseException:
+        connection.finish()
+        raise
+    return connection
+
+
+def _log_in(connection: abc.PGconn, deadline: float) -> None:
+    polling = PollingStatus.WRITING
+    try:
+        while connection.status != ConnStatus.BAD:
+            if polling == PollingStatus.OK:
+                return
+            # The socket may be another one after each step: libpq goes from TLS to plain by a new one.
+            poll = select.poll()
+            events = select.POLLIN if polling == PollingStatus.READING else select.POLLOUT
+            poll.register(connection.socket, events)
+            wait(poll, deadline, "still connecting")
+            polling = PollingStatus(connection.connect_poll())
+    except Error as error:
+        raise Lost(one_line(str(error))) from error
+    raise Lost(one_line(connection.get_error_message()))
