@@ -33,7 +33,7 @@ class _InMemory:
 def decisions_in_process(compiled: Compiled) -> float:
     engine = EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)
     policy = MemoisedEngine(engine, cells=map(situation_bytes, cells(compiled.catalog)))
-    policy.warm(deadline=time.monotonic() + 60)
+    policy.know(engine.verdicts(policy.unknown, deadline=time.monotonic() + 60))
     authorizer = Authorizer(
         catalog=compiled.catalog,
         context_fields=compiled.context_fields,

@@ -17,7 +17,7 @@ import pytest
 from sidecar.catalog.rego import opa_binary as found_opa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 READY_WITHIN_S = 15
 _direct = build_opener(ProxyHandler({}))  # whatever proxies the environment names
@@ -45,20 +45,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def opa_server(bundle: bytes | None = None, *, port: int | None = None) -> Iterator[str]:
-    """The URL of a server that evaluates *bundle*; without one it knows no policy at all."""
-    with opa_process(bundle, port=port) as (url, _):
+def opa_server(
+    bundle: bytes | None = None, *, port: int | None = None, options: Sequence[str] = ()
+) -> Iterator[str]:
+    """The URL of a server that evaluates *bundle*; without one it knows what *options* say, or no policy."""
+    with opa_process(bundle, port=port, options=options) as (url, _):
         yield url
 
 
 @contextmanager
-def opa_process(bundle: bytes | None = None, *, port: int | None = None) -> Iterator[tuple[str, int]]:
+def opa_process(
+    bundle: bytes | None = None, *, port: int | None = None, options: Sequence[str] = ()
+) -> Iterator[tuple[str, int]]:
     """As opa_server, with the process id."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="opa-") as folder:
         command = [str(opa_binary()), "run", "--server", "--log-level=error", "--skip-version-check"]
-        command += [f"--addr=127.0.0.1:{port}"]
+        command += [f"--addr=127.0.0.1:{port}", *options]
         if bundle is not None:
             path = Path(folder, "authz.tar.gz")
             path.write_bytes(bundle)

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "store": VALUES | {"ports", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
     "web": CORE | {"settings", "catalog", "engines", "store", "audit", "ratelimit"},
-    "serving": {"errors", "settings", "web"},
+    "serving": CORE | {"settings", "catalog", "engines", "store", "audit", "web"},
     "guard": {"sockets", "ratelimit"},
     "children": set(),
     "sockets": set(),

@@ -44,9 +44,8 @@ def test_the_build_is_sent_what_it_copies():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_can_be_called_without_the_extras(command):
     missing = "; ".join(f"sys.modules[{name!r}] = None" for name in EXTRAS)
-    program = (
-        f"import sys; {missing}; import sidecar.cli.{command}, sidecar.web.worker, sidecar.serving.master"
-    )
+    served = "sidecar.serving.assembly, sidecar.serving.master, sidecar.serving.worker"
+    program = f"import sys; {missing}; import sidecar.cli.{command}, {served}"
     run = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -22,7 +22,7 @@ from sidecar.catalog.authzen import authzen_policy_at
 from sidecar.catalog.load import compiled_at
 from sidecar.children import ended, started
 from sidecar.cli import plans_option, policies_option
-from sidecar.engines.local_opa import local_opa
+from sidecar.engines.installed import import_first
 from sidecar.errors import Interrupted
 from sidecar.settings import PREFIX, Settings, shipped
 from sidecar.sources import plans_or_shipped, policies_or_shipped
@@ -127,8 +127,10 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             if authzen_scenario is not None:
                 environ["AUTHZEN_ANONYMOUS"] = "yes"
             if engine == "opa":
+                from sidecar.engines.local_opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
+
                 environ["OPA_URL"] = running.enter_context(local_opa(compiled, authzen))
-            server = running.enter_context(_server(environ, _secret_file(data_dir)))
+            server = running.enter_context(_server(environ, _secret_file(data_dir), data_dir / "verdicts"))
             _wait_until_ready(server, port)
             if authzen_policy is not None:
                 who = "anybody" if authzen_scenario else f"whoever has the token {TOKEN}"
@@ -149,9 +151,10 @@ def serve() -> None:
     settings = replace(
         Settings.from_environ(os.environ), jwt_keys=f"hs256:{sys.argv[1]}", jwt_audience=JWT_AUDIENCE
     )
+    import_first(settings.engine)
     from sidecar.serving.master import serve as serve_it  # noqa: PLC0415 - as `sidecar serve`
 
-    serve_it(settings)
+    serve_it(settings, kept=Path(sys.argv[2]))
 
 
 def _stop(_: int, __: object) -> NoReturn:
@@ -239,10 +242,10 @@ def _write_privately(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _server(environ: dict[str, str], jwt_secret: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _server(environ: dict[str, str], jwt_secret: Path, verdicts: Path) -> Iterator[subprocess.Popen[bytes]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     settings = {PREFIX + name: value for name, value in environ.items()}
-    process = started([sys.executable, "-c", _SERVE, jwt_secret], environ={**clean, **settings})
+    process = started([sys.executable, "-c", _SERVE, jwt_secret, verdicts], environ={**clean, **settings})
     try:
         yield process
     finally:

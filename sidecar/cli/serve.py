@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sidecar.cli import plans_option, policies_option
+from sidecar.engines.installed import import_first
 from sidecar.settings import PREFIX, Settings
 from sidecar.sources import PLANS, own_plans, policies_or_shipped
 
@@ -33,6 +34,7 @@ def command(plans: Path | None, policies: Path | None, authzen_policy: Path | No
     }
     chosen = {PREFIX + name: str(path) for name, path in given.items() if path}
     settings = Settings.from_environ({**os.environ, **chosen})
+    import_first(settings.engine)
     from sidecar.serving.master import serve  # noqa: PLC0415 - a second's worth of imports
 
     serve(settings)

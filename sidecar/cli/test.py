@@ -15,9 +15,7 @@ from sidecar.audit.rehearsal import Rehearsal
 from sidecar.audit.stories import stories_in
 from sidecar.catalog.load import compiled_at, plans_text
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
-from sidecar.engines.installed import embedded_engine
-from sidecar.engines.local_opa import local_opa
-from sidecar.engines.opa import OpaEngine
+from sidecar.engines.installed import embedded_engine, engine_of
 from sidecar.errors import ConfigError, Problem
 from sidecar.sources import plans_or_shipped, policies_or_shipped
 
@@ -65,8 +63,10 @@ def _engine(name: str, compiled: Compiled) -> Iterator[PolicyEngine]:
     if name == "embedded":
         yield embedded_engine(compiled)
         return
+    from sidecar.engines.local_opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
+
     with local_opa(compiled) as url:
-        yield OpaEngine(url, revision=compiled.revision)
+        yield engine_of("opa", compiled, opa_url=url)
 
 
 def _told(cases: tuple[Path, ...], catalog: Catalog) -> tuple[list[Story], list[Finding]]:

@@ -7,8 +7,11 @@ asked twice.
 
 from __future__ import annotations
 
+import json
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, RemoteDisconnected
+from itertools import islice
 from threading import local
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,8 @@ from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
 from sidecar.sockets import TimedSocket, addresses_of, connected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from sidecar.model import Verdict
     from sidecar.sockets import Addresses
 
@@ -31,6 +36,11 @@ KIB = 1024
 _MAX_ANSWER_BYTES = 1024 * KIB  # a verdict has less than one, a list of candidates some hundred
 _DEFAULT_PORT = 8181
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
+_AT_ONCE = 500  # situations in one query: its answer is a sixth of the longest that is read
+_BULK = (
+    "verdicts := {position: verdict | some position, situation in input;"
+    f" verdict := {ENTRYPOINT} with input as situation}}"
+)
 
 
 class OpaEngine:
@@ -54,12 +64,66 @@ class OpaEngine:
         """The revision by which OPA answers now, whatever this process was started with."""
         return named_revision(self.document(ENTRYPOINT, NOBODY, deadline=deadline))
 
+    def verdicts(self, situations: Iterable[bytes], /, *, deadline: float) -> Iterator[tuple[bytes, Verdict]]:
+        """Each situation with its verdict, in order and as they come: many in one query.
+
+        An error is raised after the verdicts that came before it. Where OPA does not answer the query (its
+        own authorization may forbid it, or one situation has no verdict), it is asked one by one.
+        """
+        rest = iter(situations)
+        in_bulk = True
+        while batch := list(islice(rest, _AT_ONCE)):
+            documents: list[object] | None = None
+            if in_bulk:
+                try:
+                    documents = self._documents(batch, deadline=deadline)
+                except EngineMisbehaved:
+                    in_bulk = False
+            for position, situation in enumerate(batch):
+                document = (
+                    self.document(ENTRYPOINT, situation, deadline=deadline)
+                    if documents is None
+                    else documents[position]
+                )
+                yield situation, verdict_from(document, revision=self.revision)
+
     def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        with self._asking(deadline) as client:
+            answer = client.query_rule(given, rule.removeprefix("data."))
+        match answer:
+            case {"result": result}:
+                return result
+            case {}:
+                raise EngineMisbehaved(f"{rule} is undefined at {self._url}: is the bundle loaded?")
+            case _:
+                raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: no object")
+
+    def close(self) -> None:
+        """End this thread's connection; the next question makes another."""
+        self._client().close_connection()
+        del self._of_this_thread.client
+
+    def _documents(self, situations: list[bytes], *, deadline: float) -> list[object]:
+        """What the entrypoint says of each, by one query. EngineMisbehaved if one of them is missing."""
+        with self._asking(deadline) as client:
+            answer = client.ad_hoc_query(_BULK, b"[" + b",".join(situations) + b"]")
+        match answer:
+            case {"result": [{"verdicts": dict(found)}]} if len(found) == len(situations):
+                try:
+                    return [found[str(position)] for position in range(len(situations))]
+                except KeyError as error:
+                    raise EngineMisbehaved(f"OPA at {self._url} left out situation {error}") from error
+            case _:
+                raise EngineMisbehaved(f"OPA at {self._url} did not answer about every situation")
+
+    @contextmanager
+    def _asking(self, deadline: float) -> Iterator[_Client]:
+        """The client, with what goes wrong while it asks as our own errors."""
         self._refuse_if_late(deadline)
         client = self._client()
         client.timeout = urllib3.Timeout(total=min(deadline - monotonic(), _LONGEST_WAIT_S))
         try:
-            answer = client.query_rule(given, rule.removeprefix("data."))
+            yield client
         except (
             requests.HTTPError,
             requests.exceptions.ContentDecodingError,
@@ -71,14 +135,6 @@ class OpaEngine:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise EngineUnavailable(f"OPA at {self._url} did not answer: {_first_cause(error)}") from error
         self._refuse_if_late(deadline)
-
-        match answer:
-            case {"result": result}:
-                return result
-            case {}:
-                raise EngineMisbehaved(f"{rule} is undefined at {self._url}: is the bundle loaded?")
-            case _:
-                raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: no object")
 
     def _client(self) -> _Client:
         try:
@@ -111,11 +167,11 @@ class _Session(requests.Session):
             {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         )
 
-    def post(  # type: ignore[override] # as OpaClient.query_rule calls it, and no other way
-        self, url: str, *, json: dict[str, bytes], timeout: urllib3.Timeout
+    def post(  # type: ignore[override] # as OpaClient calls it, and no other way
+        self, url: str, *, json: dict[str, Any], timeout: urllib3.Timeout
     ) -> requests.Response:
-        """Send the situation byte for byte as it is: what is memoised and logged is what OPA has seen."""
-        body = b'{"input":' + json["input"] + b"}"
+        """Send the input byte for byte as it is: what is memoised and logged is what OPA has seen."""
+        body = b"{" + _query_in(json) + b'"input":' + json["input"] + b"}"
         response = super().post(
             url,
             data=body,
@@ -129,6 +185,10 @@ class _Session(requests.Session):
         return response
 
 
+def _query_in(asked: dict[str, Any]) -> bytes:
+    return b'"query":' + json.dumps(asked["query"]).encode() + b"," if "query" in asked else b""
+
+
 class _Adapter(HTTPAdapter):
     """Every URL leads to the one address, by the one connection that a thread needs.
 
@@ -140,6 +200,10 @@ class _Adapter(HTTPAdapter):
         super().__init__(max_retries=0)
         self._pool = urllib3.HTTPConnectionPool("localhost", maxsize=1, addresses=addresses)
         self._pool.ConnectionCls = _Connection
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
 
     def get_connection_with_tls_context(self, *_: object, **__: object) -> urllib3.HTTPConnectionPool:
         return self._pool

@@ -56,6 +56,25 @@ def verdict_from(document: object, *, revision: str) -> Verdict:
     )
 
 
+def document_of(verdict: Verdict) -> dict[str, object]:
+    """What `verdict_from` makes *verdict* of."""
+    needs: dict[str, object] = {}
+    if verdict.reason == "role_insufficient":
+        needs["roles"] = list(verdict.needs_roles)
+    if verdict.needs_feature is not None:
+        needs["feature"] = verdict.needs_feature
+    return {
+        "allow": verdict.allow,
+        "charges": dict(verdict.charges),
+        "detail": verdict.detail,
+        "needs": needs,
+        "reason": verdict.reason,
+        "revision": verdict.revision,
+        "status": verdict.status,
+        "upgrade": list(verdict.upgrade),
+    }
+
+
 def named_revision(document: object) -> str:
     """The revision of a verdict, whichever it is; EngineMisbehaved if *document* is no verdict."""
     revision = document.get("revision") if isinstance(document, dict) else None

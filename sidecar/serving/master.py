@@ -31,9 +31,9 @@ from sidecar.settings import GRPC
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sidecar.serving.loaded import Loaded
     from sidecar.serving.worker import Worker
     from sidecar.settings import Settings
-    from sidecar.web.worker import Loaded
 
 _PATIENCE_AT_START_S = 2.0  # then a worker accepts, if only to say that it is not ready
 _PATIENCE_AT_RELOAD_S = 60.0  # the old generation serves meanwhile
@@ -47,8 +47,11 @@ _DESCRIPTORS_OF_A_THREAD = 3  # its connections to the database and to the polic
 _FEWEST_CONNECTIONS = 16
 
 
-def serve(settings: Settings) -> None:
-    """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files."""
+def serve(settings: Settings, *, kept: Path | None = None) -> None:
+    """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files.
+
+    *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
+    """
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
         stack.callback(_remove, folder, ours=os.getpid())
@@ -56,7 +59,7 @@ def serve(settings: Settings) -> None:
             stack.enter_context(_kept(address))
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
-        _Server(settings, folder).run()
+        _Server(settings, folder, kept).run()
 
 
 def _remove(folder: Path, *, ours: int) -> None:
@@ -83,8 +86,9 @@ def _kept(address: str) -> socket.socket:
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """What gunicorn runs. *loaded* is what the next worker that is forked inherits."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, kept: Path | None) -> None:
         self.settings = settings
+        self._kept = kept
         self.folder = folder
         self._make_folder()
         self.loaded: Loaded = self.newly_loaded()
@@ -95,9 +99,9 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         super().__init__()
 
     def newly_loaded(self) -> Loaded:
-        from sidecar.web.worker import loaded  # noqa: PLC0415 - counts: after the environment is set
+        from sidecar.serving.loaded import loaded  # noqa: PLC0415 - counts: after the environment is set
 
-        return loaded(self.settings)
+        return loaded(self.settings, kept=self._kept)
 
     def load_config(self) -> None:
         from sidecar.serving.worker import Worker  # noqa: PLC0415 - as above
@@ -136,7 +140,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             self.cfg.set(name, value)
 
     def load(self) -> Any:  # noqa: ANN401 - the application
-        from sidecar.web.worker import Worker as Parts  # noqa: PLC0415 - as above
+        from sidecar.serving.assembly import Parts  # noqa: PLC0415 - as above
 
         own = self.loaded.bundle
         self.worker = Parts(
@@ -144,6 +148,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             self.loaded,
             metrics_folder=self.folder / "metrics",
             newest_bundle=lambda: self._published_bundle(own),
+            shared=self.folder / "verdicts",
         )
         return self.worker.application
 

@@ -91,48 +91,42 @@ def test_a_verdict_by_another_revision_is_not_kept():
     assert engine.asked == [CELLS[0]] * 2
 
 
-def test_once_warm_it_asks_no_more():
+def test_what_others_have_learnt_is_not_asked_again():
     engine = Recording()
-    memo = MemoisedEngine(engine, cells=CELLS)
+    known = {cell: engine.verdict(cell, deadline=FAR_AWAY) for cell in CELLS[:49]}
+    memo = MemoisedEngine(engine, cells=CELLS, known=known.items())
+    engine.asked.clear()
 
-    memo.warm(deadline=FAR_AWAY)
     for cell in CELLS:
         memo.verdict(cell, deadline=FAR_AWAY)
 
-    assert sorted(engine.asked) == sorted(CELLS)
-    assert (memo.hits, memo.misses, len(memo)) == (50, 50, 50)
+    assert engine.asked == CELLS[49:]
+    assert (memo.hits, memo.misses, len(memo), memo.unknown) == (49, 1, 50, [])
 
 
-def test_an_engine_that_is_down_is_asked_once_to_warm():
-    engine = Recording(fails_from=1)
-    memo = MemoisedEngine(engine, cells=CELLS)
-
-    with pytest.raises(EngineUnavailable, match="down at question 1"):
-        memo.warm(deadline=FAR_AWAY, threads=8)
-
-    assert engine.asked == CELLS[:1]
-
-
-def test_warming_ends_at_the_first_outage_and_goes_on_from_there():
+def test_learning_that_fails_keeps_what_came_before_and_leaves_the_rest_to_the_next():
     engine = Recording(fails_from=11)
     memo = MemoisedEngine(engine, cells=CELLS)
-    with pytest.raises(EngineUnavailable, match="down at question"):
-        memo.warm(deadline=FAR_AWAY, threads=1)
-    asked, learnt = len(engine.asked), len(memo)
 
+    def learn() -> None:
+        memo.know((cell, engine.verdict(cell, deadline=FAR_AWAY)) for cell in memo.unknown)
+
+    with pytest.raises(EngineUnavailable, match="down at question 11"):
+        learn()
+    unknown = memo.unknown
     engine.fails_from = None
-    memo.warm(deadline=FAR_AWAY)
+    learn()
 
-    assert (asked, learnt) == (11, 10)
+    assert unknown == CELLS[10:]
     assert (len(engine.asked), len(memo)) == (51, 50)
 
 
-def test_each_question_is_observed_and_warming_is_not():
+def test_each_question_is_observed_and_learning_is_not():
     observed: list[str] = []
     engine = Recording()
     memo = MemoisedEngine(engine, cells=CELLS, observe=observed.append)
 
-    memo.warm(deadline=FAR_AWAY)
+    memo.know([(CELLS[0], engine.verdict(CELLS[0], deadline=FAR_AWAY))])
     memo.verdict(CELLS[0], deadline=FAR_AWAY)
     engine.fails_from = len(engine.asked) + 1
     with pytest.raises(EngineUnavailable):
@@ -141,8 +135,16 @@ def test_each_question_is_observed_and_warming_is_not():
     assert observed == ["hit", "miss"]
 
 
+def test_no_verdict_is_known_that_is_about_no_cell_or_of_another_revision():
+    grant, other = (verdict_from(a_grant(revision=each), revision=each) for each in (REVISION, "r2"))
+    memo = MemoisedEngine(
+        Recording(), cells=CELLS, known=[(CELLS[0], other), (b'{"action":"stray"}', grant), (CELLS[1], grant)]
+    )
+
+    assert (len(memo), memo.unknown) == (1, [CELLS[0], *CELLS[2:]])
+
+
 def test_it_is_the_engine_that_it_wraps_by_name_and_revision():
     memo = MemoisedEngine(Recording(), cells=[])
-    memo.warm(deadline=FAR_AWAY)
 
     assert (memo.name, memo.revision) == ("recording", REVISION)

@@ -234,6 +234,16 @@ def test_questions_of_a_thread_share_a_connection():
     assert (heard.connections, len(heard.bodies)) == (1, 10)
 
 
+def test_a_connection_can_be_ended_and_the_next_question_makes_another():
+    with server(saying(response({"result": a_grant()}))) as heard:
+        engine = OpaEngine(heard.url, revision=REVISION)
+        for _ in range(2):
+            verdict_of(engine)
+            engine.close()
+
+    assert (heard.connections, len(heard.bodies)) == (2, 2)
+
+
 def test_threads_do_not_share_a_connection():
     with server(saying(response({"result": a_grant()}))) as heard:
         engine = OpaEngine(heard.url, revision=REVISION)

@@ -27,7 +27,7 @@ def rules() -> Rules:
     compiled = compiled_at(PLANS, shipped("policies"))
     engine = EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)
     policy = MemoisedEngine(engine, cells=map(situation_bytes, cells(compiled.catalog)))
-    policy.warm(deadline=time.monotonic() + 60)
+    policy.know(engine.verdicts(policy.unknown, deadline=time.monotonic() + 60))
     return Rules(catalog=compiled.catalog, policy=policy, revision=compiled.revision)
 
 

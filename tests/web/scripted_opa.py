@@ -43,14 +43,22 @@ class ScriptedOpa:
             sleep(self.slow_s)
         if self.misbehaviour:
             return MISBEHAVIOURS[self.misbehaviour]
-        situation = json.dumps(json.loads(body)["input"]).encode()
-        verdict = self._policy.verdict(situation, deadline=0)
+        asked = json.loads(body)
+        if "query" in asked:  # about many at once
+            verdicts = {str(number): self._said(each) for number, each in enumerate(asked["input"])}
+            answer: dict[str, object] = {"result": [{"verdicts": verdicts}]}
+        else:
+            answer = {"result": self._said(asked["input"])}
+        return 200, "application/json", json.dumps(answer).encode()
+
+    def _said(self, situation: object) -> dict[str, object]:
+        verdict = self._policy.verdict(json.dumps(situation).encode(), deadline=0)
         needs: dict[str, object] = {}
         if verdict.needs_roles:
             needs = {"roles": verdict.needs_roles}
         elif verdict.needs_feature:
             needs = {"feature": verdict.needs_feature}
-        result = {
+        return {
             "allow": verdict.allow,
             "reason": verdict.reason,
             "status": verdict.status,
@@ -60,7 +68,6 @@ class ScriptedOpa:
             "detail": None,
             "revision": self.revision,
         }
-        return 200, "application/json", json.dumps({"result": result}).encode()
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from sidecar.catalog.authzen import authzen_policy_at
 from sidecar.catalog.compile import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.errors import ConfigError
+from sidecar.serving.loaded import loaded
 from sidecar.settings import Settings, shipped
 from sidecar.web.callers import token_line
-from sidecar.web.worker import loaded
 from tests.servers import opa_server
 from tests.web.authzen_server import SCENARIOS
 from tests.web.serving import QUESTION, run_to_its_end, serving

@@ -31,6 +31,16 @@ class CatalogFit:
             raise DatabaseNotMigrated("; ".join(missing))
         self._fits = True
 
+    def require_aloud(self, *, deadline: float) -> None:
+        """As `require`, and each cause is a line of the log, once."""
+        try:
+            self.require(deadline=deadline)
+        except DatabaseNotMigrated as error:
+            if error.detail != self._said:
+                self._said = error.detail
+                _log.warning("not ready: %s (%s)", error.detail, error.code)
+            raise
+
     def why_not(self, *, deadline: float) -> str | None:
         """What `require` would raise, in one line; None if the database fits."""
         try:
@@ -40,9 +50,3 @@ class CatalogFit:
         except DependencyError as error:
             return f"the database cannot be asked whether it fits: {error.detail} ({error.code})"
         return None
-
-    def log_once(self, error: DatabaseNotMigrated) -> None:
-        """A line for each cause: probes meet it again and again."""
-        if error.detail != self._said:
-            self._said = error.detail
-            _log.warning("not ready: %s (%s)", error.detail, error.code)

@@ -1,0 +1,160 @@
+"""The embedded engine in a process apart: what could end the process, or take long, is tried there first.
+
+A policy that regopy cannot take may abort the process (SIGABRT, from C++), and an evaluation cannot be
+interrupted. The child reads one JSON document from its standard input, a file, and writes a line about each
+question as soon as it is answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from math import inf
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from sidecar.children import ended, started
+from sidecar.engines.verdict import ENTRYPOINT, verdict_from
+from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sidecar.catalog.authzen import AuthzenPolicy
+    from sidecar.catalog.compile import Compiled
+    from sidecar.model import Verdict
+
+_PACKAGES = Path(__file__).resolve().parent.parent.parent
+# The child finds this package where we have found it, and nothing in the folder that it is started in.
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from sidecar.engines.apart import answer; answer(sys.stdin)"
+)
+_TRIED_WITHIN_S = 10.0
+_NOTHING = b"{}"
+_SOMETHING = json.dumps(
+    {
+        "subject": {"type": "user", "id": "alice", "properties": {}},
+        "resource": {"type": "document", "id": "1", "properties": {}},
+        "action": {"name": "read", "properties": {}},
+        "context": {},
+    }
+).encode()
+
+
+def verdicts_apart(
+    compiled: Compiled, situations: Iterable[bytes], *, deadline: float
+) -> Iterator[tuple[bytes, Verdict]]:
+    """Each situation with its verdict, as EmbeddedEngine.verdicts, without a risk to this process.
+
+    ConfigError if the policies do not build, or end the process; EngineUnavailable if time runs out.
+    """
+    situations = list(situations)
+    documents = _documents(compiled, [(ENTRYPOINT, situation) for situation in situations], deadline=deadline)
+    for situation, document in zip(situations, documents, strict=True):
+        if isinstance(document, EngineMisbehaved):
+            raise document
+        yield situation, verdict_from(document, revision=compiled.revision)
+
+
+def refuse_if_dangerous(policy: AuthzenPolicy, *, within_s: float = _TRIED_WITHIN_S) -> None:
+    """ConfigError where *policy* does not build, ends the embedded engine's process, or takes too long."""
+    asked = [(rule, given) for rule in policy.rules.values() for given in (_NOTHING, _SOMETHING)]
+    try:
+        for _ in _documents(policy, asked, deadline=monotonic() + within_s):
+            """What it answers, and whether at all, is another matter."""
+    except EngineUnavailable as error:
+        raise ConfigError(
+            f"the embedded engine did not answer by it within {within_s:g} s: make it simpler, or take OPA"
+        ) from error
+
+
+def _documents(
+    policies: Compiled | AuthzenPolicy, asked: list[tuple[str, bytes]], *, deadline: float
+) -> Iterator[object]:
+    """What each rule says when given its input, in order; EngineMisbehaved, as a value, where that was it.
+
+    ConfigError and EngineUnavailable are raised after the documents that came before.
+    """
+    if not asked:
+        return
+    request = {
+        "modules": dict(policies.modules),
+        "data": policies.data.decode(),
+        "rules": sorted({rule for rule, _ in asked}),
+        "asked": [(rule, given.decode()) for rule, given in asked],
+    }
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(json.dumps(request).encode())
+        given.seek(0)
+        in_time = _ran(given.fileno(), said.fileno(), deadline=deadline)
+        said.seek(0)
+        lines = said.read().splitlines()
+    answered = 0
+    for line in lines:
+        match _parsed(line):
+            case {"document": document}:
+                answered += 1
+                yield document
+            case {"misbehaved": str(why)}:
+                answered += 1
+                yield EngineMisbehaved(why)
+            case {"refused": str(why)}:
+                raise ConfigError(why)
+            case _:
+                break  # the line that it was about to write when it ended
+    if answered < len(asked) and not in_time:
+        raise EngineUnavailable(f"the embedded engine answered {answered} of {len(asked)} questions in time")
+    if answered < len(asked):
+        raise ConfigError(
+            "these policies end the embedded engine's process: what they say is beyond it; change them, or"
+            " take OPA"
+        )
+
+
+def _ran(given: int, said: int, *, deadline: float) -> bool:
+    """Whether the child ended by itself. Its exit code does not count: gunicorn's master may have read it."""
+    command = [sys.executable, "-P", "-c", _CHILD, str(_PACKAGES)]
+    child = started(command, dies_by=signal.SIGKILL, given=given, output=said)
+    try:
+        child.wait(None if deadline == inf else max(deadline - monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        ended(child)
+    return True
+
+
+def _parsed(line: bytes) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def answer(given: Iterable[str]) -> None:
+    """What the child does."""
+    from sidecar.engines.embedded import EmbeddedEngine  # noqa: PLC0415 - regopy is an extra, and for the child
+
+    request = json.loads("".join(given))
+    try:
+        engine = EmbeddedEngine(
+            request["modules"], request["data"].encode(), revision="", rules=tuple(request["rules"])
+        )
+    except ConfigError as error:
+        _write({"refused": error.detail})
+        return
+    for rule, situation in request["asked"]:
+        try:
+            _write({"document": engine.document(rule, situation.encode(), deadline=inf)})
+        except EngineMisbehaved as error:
+            _write({"misbehaved": error.detail})
+
+
+def _write(line: dict[str, object]) -> None:
+    """At once: what stands in a buffer is lost when the process is aborted."""
+    os.write(1, json.dumps(line).encode() + b"\n")

@@ -1,0 +1,262 @@
+"""What a worker is made of, built once after the fork: the one place that joins the parts."""
+
+from __future__ import annotations
+
+import logging
+from hashlib import sha256
+from importlib import import_module
+from threading import Event, Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sidecar.authorizer import Authorizer
+from sidecar.catalog.authzen import DECISION
+from sidecar.decider import Decider
+from sidecar.effects import Effects
+from sidecar.engines.asked import OnThreads
+from sidecar.engines.breaker import Breaker
+from sidecar.engines.installed import engine_of
+from sidecar.engines.kept import keep, kept_at
+from sidecar.engines.memo import MemoisedEngine
+from sidecar.errors import (
+    DependencyError,
+    SidecarError,
+)
+from sidecar.invitations import Invitations
+from sidecar.people import People
+from sidecar.routes import Routes
+from sidecar.serving.fit import CatalogFit
+from sidecar.serving.loaded import GRPC
+from sidecar.serving.readiness import Probe
+from sidecar.store.ledger import PostgresLedger
+from sidecar.store.people import PostgresPeople
+from sidecar.store.postgres import PostgresFacts
+from sidecar.store.workspaces import WorkspaceStore
+from sidecar.web.app import Application
+from sidecar.web.authzen_domain import Authzen
+from sidecar.web.authzen_policy import PolicyDomain, Rules
+from sidecar.web.authzen_workspaces import Workspaces
+from sidecar.web.callers import ANYBODY
+from sidecar.web.decision_log import DecisionLog
+from sidecar.web.endpoint import Service
+from sidecar.web.metrics import (
+    MeasuredEngine,
+    MeasuredFacts,
+    MeasuredLedger,
+    MeasuredRules,
+    Metrics,
+)
+from sidecar.web.problems import PROBLEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from sidecar.engines.embedded import EmbeddedEngine
+    from sidecar.engines.opa import OpaEngine
+    from sidecar.serving.loaded import Loaded
+    from sidecar.settings import Settings
+    from sidecar.web.authzen_domain import Domain
+    from sidecar.web.gateways.envoy import EnvoyServer
+
+_log = logging.getLogger("sidecar")
+
+_LEARNT_WITHIN_S = 30.0
+_ANSWERED_WITHIN_S = 1.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+_FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
+_ANY = "of this server"  # whichever engine it is: all workers of a server have the same
+
+
+class Parts:
+    """Of one worker. *newest_bundle* gives the newest generation's, for OPA to move on to.
+
+    *shared* is a file in which the workers of a server share the verdicts that one of them has learnt.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: Loaded,
+        *,
+        metrics_folder: Path | None = None,
+        newest_bundle: Callable[[], bytes] | None = None,
+        shared: Path | None = None,
+    ) -> None:
+        compiled = loaded.compiled
+        self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
+        self._revision = compiled.revision
+        self._engine = engine_of(settings.engine, compiled, opa_url=settings.opa_url)
+        asked = _asked(self._engine)
+        self._memo = MemoisedEngine(
+            MeasuredEngine(asked, metrics=self._metrics),
+            cells=loaded.cells,
+            known=loaded.known.items(),
+            observe=self._metrics.observe_memo,
+        )
+        self._shared = shared
+        self._store = PostgresFacts(
+            settings.database_url,
+            catalog=compiled.catalog,
+            pool_size=settings.threads,
+            lock_timeout_s=settings.deadline_s / 2,
+            observe=self._metrics.observe_pool,
+        )
+        self._fit = CatalogFit(self._store, compiled.catalog)
+        self._workspaces = WorkspaceStore(settings.database_url)
+        self._log = DecisionLog(on_drop=self._metrics.dropped)
+        self._warm = Event()
+        self._stopping = Event()
+        self._why_cold: SidecarError | None = None
+        self._loaded = loaded
+        self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
+        self._settings = settings
+        self._grpc: EnvoyServer | None = None
+        self._grpc_ended: Event | None = None
+        authorizer = Authorizer(
+            catalog=compiled.catalog,
+            context_fields=compiled.context_fields,
+            policy=self._memo,
+            facts=MeasuredFacts(self._store, metrics=self._metrics),
+        )
+        ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
+        effects = Effects(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
+        domain: Domain = Workspaces(authorizer, metrics=self._metrics)
+        self._rules: Rules | None = None
+        if loaded.authzen is not None:
+            rule_engine = engine_of(
+                settings.engine,
+                loaded.authzen,
+                opa_url=settings.opa_url,
+                rules=tuple(loaded.authzen.rules.values()),
+            )
+            measured = MeasuredRules(_asked(rule_engine), metrics=self._metrics)
+            self._rules = Rules(loaded.authzen, measured)
+            domain = PolicyDomain(self._rules, metrics=self._metrics)
+        parts: dict[str, tuple[Callable[[float], str | None], str]] = {
+            "policy_engine": (lambda deadline: asked.served_revision(deadline=deadline), self._revision),
+            "database": (self._published_revision, self._revision),
+        }
+        if (rules := self._rules) is not None:
+            parts["authzen_policy"] = (
+                lambda deadline: rules.served_revision(deadline=deadline),
+                rules.revision,
+            )
+        self._probe = Probe(self._of_itself, parts)
+        people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
+        self.application = Application(
+            Service(
+                authorizer=authorizer,
+                effects=effects,
+                decider=Decider(authorizer, effects),
+                people=People(authorizer, store=people),
+                invitations=Invitations(authorizer, store=people),
+                routes=Routes(compiled.catalog.routes),
+                workspaces=self._workspaces,
+                callers=loaded.callers,
+                identities=loaded.identities,
+                metrics=self._metrics,
+                log=self._log,
+                authzen=Authzen(
+                    domain=domain,
+                    url=settings.authzen_url,
+                    anybody=ANYBODY if settings.authzen_anonymous else None,
+                ),
+                deadline_s=settings.deadline_s,
+                bundle=self._bundle,
+                readiness=lambda: self._probe.found,
+                serving=self._warm.is_set,
+            )
+        )
+
+    def open(self) -> None:
+        """After the fork: connections and threads do not survive one."""
+        self._log.start()
+        self._store.open()
+        self._workspaces.open()
+
+    def start(self) -> None:
+        if self._loaded.identities is not None:
+            self._loaded.identities.start()
+        Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        self._probe.start()
+
+    def listen(self) -> None:
+        """Where the sidecar speaks gRPC; what speaks HTTP is gunicorn's."""
+        if self._settings.grpc_bind:
+            server: EnvoyServer = import_module(GRPC).EnvoyServer(
+                self.application.service, self._settings.grpc_bind, threads=self._settings.threads
+            )
+            server.start()
+            self._grpc = server
+
+    def listen_no_more(self) -> None:
+        if self._grpc is not None and self._grpc_ended is None:
+            self._grpc_ended = self._grpc.end(grace_s=self._settings.grace_s)
+
+    def stop(self) -> None:
+        self.listen_no_more()
+        if self._grpc_ended is not None:
+            self._grpc_ended.wait()
+        self._stopping.set()
+        self._probe.stop()
+        self._store.close()
+        self._workspaces.close()
+        self._log.stop()
+
+    def why_unfit(self) -> str | None:
+        """Why this generation must not take over from the one before: the database does not fit it."""
+        return self._fit.why_not(deadline=monotonic() + _FIT_WITHIN_S)
+
+    def wait_until_warm(self, timeout_s: float) -> bool:
+        return self._warm.wait(timeout_s)
+
+    def _warm_up(self) -> None:
+        """Learn what is not known yet, however long it takes until the engine answers by our revision."""
+        retry_s = _FIRST_RETRY_S
+        while not self._stopping.is_set():
+            try:
+                self._learn()
+            except DependencyError as error:
+                if self._why_cold is None or self._why_cold.code != error.code:
+                    _log.warning("not ready: %s (%s)", error.detail, error.code)
+                self._why_cold = error
+                self._stopping.wait(retry_s)
+                retry_s = min(retry_s * 2, _LAST_RETRY_S)
+            else:
+                self._why_cold = None
+                self._warm.set()
+                _log.info("ready: revision %s, %d verdicts known", self._revision, len(self._memo))
+                return
+
+    def _learn(self) -> None:
+        """What one worker has learnt the others take from a file, those to come included."""
+        if self._memo.unknown and self._shared is not None:
+            self._memo.know(kept_at(self._shared, engine=_ANY, revision=self._revision).items())
+        if unknown := self._memo.unknown:
+            deadline = monotonic() + _LEARNT_WITHIN_S
+            self._memo.know(self._engine.verdicts(unknown, deadline=deadline))
+            if self._shared is not None:
+                keep(self._shared, self._memo.known, engine=_ANY, revision=self._revision)
+        if self._rules is not None:
+            self._rules.answer(DECISION, b"{}", deadline=monotonic() + _ANSWERED_WITHIN_S)
+
+    def _of_itself(self) -> Mapping[str, object]:
+        if self._warm.is_set():
+            return {"ready": True, "revision": self._revision}
+        code = self._why_cold.code if self._why_cold else "starting"
+        return {"ready": False, "revision": self._revision, "code": code, "why": PROBLEMS[code][1]}
+
+    def _published_revision(self, deadline: float) -> str | None:
+        self._fit.require_aloud(deadline=deadline)
+        return self._store.revision(deadline=deadline)
+
+    def _bundle(self) -> tuple[bytes, str]:
+        content = self._newest_bundle()
+        return content, f'"{sha256(content).hexdigest()[:32]}"'
+
+
+def _asked(engine: OpaEngine | EmbeddedEngine) -> Breaker | OnThreads:
+    """*engine*, so that no question waits for it beyond its deadline. One that is a server may be silent."""
+    on_threads = OnThreads(engine)
+    return on_threads if engine.name == "embedded" else Breaker(on_threads)

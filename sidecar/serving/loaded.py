@@ -1,0 +1,131 @@
+"""All that a generation of workers is made of: what the files say, and the verdicts learnt from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import islice
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sidecar.audit.cells import cells
+from sidecar.catalog.authzen import authzen_policy_at
+from sidecar.catalog.compile import bundle
+from sidecar.catalog.load import compiled_at
+from sidecar.engines.apart import refuse_if_dangerous
+from sidecar.engines.installed import engine_of
+from sidecar.engines.learnt import learnt
+from sidecar.errors import ConfigError, EngineMisbehaved, Problem
+from sidecar.situation import situation_bytes
+from sidecar.store.workspaces import WorkspaceStore
+from sidecar.web.authzen_policy import Rules
+from sidecar.web.callers import callers_in
+from sidecar.web.identity import identities_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from sidecar.catalog.authzen import AuthzenPolicy
+    from sidecar.catalog.compile import Compiled
+    from sidecar.model import Verdict
+    from sidecar.settings import Settings
+    from sidecar.web.callers import Callers
+    from sidecar.web.identity import Identities
+
+GRPC = "sidecar.web.gateways.envoy"  # imported where it is wanted: it needs an extra
+_MOST_REMEMBERED = 50_000  # cells; the simplest come first
+# OPA is another process, which may be waiting for our bundle: then the workers learn, as soon as it has it.
+_LEARNT_WITHIN_S = {"opa": 5.0, "embedded": 60.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Workers inherit it by the fork, so all of a generation decide alike.
+
+    *cells* are the situations whose verdicts a worker keeps, *known* the verdicts that were learnt already.
+    """
+
+    compiled: Compiled
+    bundle: bytes
+    callers: Callers
+    identities: Identities | None
+    authzen: AuthzenPolicy | None = None
+    cells: Sequence[bytes] = ()
+    known: Mapping[bytes, Verdict] = field(default_factory=dict)
+
+
+def loaded(settings: Settings, *, kept: Path | None = None) -> Loaded:
+    """ConfigError with every problem of plans, policies, tokens and keys.
+
+    *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
+    """
+    problems: list[Problem] = []
+    compiled, callers, identities, authzen = None, None, None, None
+    try:
+        compiled = compiled_at(settings.plans, settings.policies)
+    except ConfigError as error:
+        problems += _problems_of(error)
+    try:
+        authzen = _authzen_policy(settings)
+    except ConfigError as error:
+        problems += _problems_of(error, at=str(settings.authzen_policy))
+    try:
+        WorkspaceStore(settings.database_url)  # is the URL one?
+    except ConfigError:  # in its own words it would show the password
+        problems.append(
+            Problem(pointer="SIDECAR_DATABASE_URL", detail="is not a connection string that libpq can read")
+        )
+    if settings.grpc_bind:
+        try:
+            import_module(GRPC)
+        except ModuleNotFoundError as error:
+            detail = f"a grpc:// address needs the extra `grpc`: {error.name} is not installed"
+            problems.append(Problem(pointer="SIDECAR_BIND", detail=detail))
+    try:
+        callers = callers_in(settings.tokens)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        identities = identities_of(settings)
+    except ConfigError as error:
+        problems += error.problems
+    if compiled is None or callers is None or problems:
+        raise ConfigError("the files are not right", problems=tuple(problems))
+    situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), _MOST_REMEMBERED)]
+    return Loaded(
+        compiled=compiled,
+        bundle=bundle(compiled, authzen),
+        callers=callers,
+        identities=identities,
+        authzen=authzen,
+        cells=situations,
+        known=learnt(
+            compiled,
+            situations,
+            engine=settings.engine,
+            opa_url=settings.opa_url,
+            deadline=monotonic() + _LEARNT_WITHIN_S[settings.engine],
+            kept=kept,
+        ),
+    )
+
+
+def _problems_of(error: ConfigError, *, at: str = "") -> tuple[Problem, ...]:
+    return error.problems or (Problem(pointer=at, detail=error.detail),)
+
+
+def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
+    """ConfigError where it is no policy, or where the embedded engine has no answer by it."""
+    if settings.authzen_policy is None:
+        return None
+    policy = authzen_policy_at(settings.authzen_policy)
+    if settings.engine == "embedded":
+        refuse_if_dangerous(policy)
+        engine = engine_of("embedded", policy, opa_url="", rules=tuple(policy.rules.values()))
+        try:
+            Rules(policy, engine).served_revision(deadline=inf)
+        except EngineMisbehaved as error:
+            raise ConfigError(f"it must decide about every input, even about {{}}: {error.detail}") from error
+    return policy
