@@ -109,9 +109,13 @@ class Connections:
 
 
 class Connection(asyncio.Protocol):
-    """The guard of one. While an answer is due nothing more is read, so that answers keep their order."""
+    """The guard of one. While an answer is due nothing more is read, so that answers keep their order.
 
-    __slots__ = ("_connections", "_reading", "reader", "state", "transport", "until")
+    More precisely, reading stops when something more comes. Most peers wait for their answer, and to stop and
+    resume for each request would cost two system calls.
+    """
+
+    __slots__ = ("_connections", "_ended", "_reading", "_whole", "reader", "state", "transport", "until")
 
     reader: Reader
     transport: asyncio.Transport
@@ -119,6 +123,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._reading = True
+        self._whole = False  # the request that has come last
+        self._ended = False  # the peer sends no more
         self.state: State = "idle"
         self.until = 0.0
 
@@ -134,18 +140,22 @@ class Connection(asyncio.Protocol):
             self._enter("body", BODY_S)
 
     def wants_more(self) -> None:
-        """The request is not whole yet."""
-        if not self._reading and self.state in {"head", "body"}:
+        """What has been read is taken."""
+        if self._whole:
+            return
+        if self._ended:
+            self.transport.close()  # the rest of this request will not come
+        elif not self._reading and self.state in {"head", "body"}:
             self._reading = True
             self.transport.resume_reading()
 
     def request_is_whole(self) -> None:
-        self._stop_reading()
+        self._whole = True
 
     def answering(self) -> None:
         """Its request is on its way to an answer, which has a deadline of its own."""
         if self.state not in {"ending", "gone"}:
-            self._stop_reading()
+            self._whole = True
             self.state = "answering"
             self.until = float("inf")
             self._connections.is_answered(self)
@@ -158,12 +168,16 @@ class Connection(asyncio.Protocol):
         """The reply is with the kernel; *more*: what has been read holds more than that request."""
         if self.state != "sending":
             return
+        self._whole = False
         if more:
             self._enter("head", HEAD_S)
             return
         self._enter("idle", SILENCE_S if self._connections.stopping else IDLE_S)
-        self._reading = True
-        self.transport.resume_reading()
+        if self._ended:
+            self.transport.close()
+        elif not self._reading:
+            self._reading = True
+            self.transport.resume_reading()
 
     def end(self) -> None:
         """Nothing more is answered here. What has been written is sent, and what still comes is thrown away.
@@ -189,12 +203,16 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=0)  # to know when all of a reply has been taken
 
     def data_received(self, data: bytes) -> None:
-        if self.state != "ending":
-            self.reader.data_received(data)
+        if self.state == "ending":
+            return
+        if self._whole:
+            self._stop_reading()
+        self.reader.data_received(data)
 
     def eof_received(self) -> bool:
         """Who has sent a whole request and no more gets the answer; nothing else can become of the rest."""
-        return self.state in {"answering", "sending"}
+        self._ended = True
+        return self._whole and self.state != "ending"
 
     def pause_writing(self) -> None:
         self.reader.pause_writing()

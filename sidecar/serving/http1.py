@@ -16,11 +16,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships none
+    CallbackRequest,
     LimitRequestHeaders,
     ParseError,
     PythonProtocol,
 )
-from gunicorn.asgi.protocol import ASGIProtocol  # type: ignore[import-untyped] # ditto
+from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
 from sidecar.serving.threads import NoThread
 from sidecar.web.app import announced, json_body
@@ -91,6 +92,11 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         )
 
     def _feed_callback_parser(self, data: bytes) -> bool:
+        if (
+            self._callback_parser.is_complete
+        ):  # the next request waits in the parser until this one is answered
+            self._callback_parser.feed(data)
+            return True
         self._fed += len(data)
         self._connection.receiving()
         if not super()._feed_callback_parser(data):
@@ -102,9 +108,12 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         return True
 
     def _on_headers_complete(self) -> bool:
+        """As gunicorn's, without its policy on headers: none of them moves a path or an address here."""
         if self._fed - self._callback_parser.left_over > LARGEST_HEAD:
             raise LimitRequestHeaders("")
-        super()._on_headers_complete()
+        self._current_request = CallbackRequest.from_parser(self._callback_parser)
+        self._body_receiver = BodyReceiver(self._current_request, self)
+        self._request_ready.set()
         self._connection.head_is_whole()
         return False
 

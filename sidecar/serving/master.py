@@ -114,12 +114,6 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "graceful_timeout": settings.grace_s,
             "backlog": _BACKLOG,
             "preload_app": False,
-            # By default SCRIPT_NAME, sent as a header by anybody on loopback, would move every path.
-            "forwarder_headers": "",
-            "forwarded_allow_ips": "",
-            "secure_scheme_headers": {},
-            # Names with _ are names of their own: who reads a header takes its line, not an environment.
-            "header_map": "dangerous",
             "asgi_loop": "uvloop",
             "asgi_lifespan": "off",
             "asgi_disconnect_grace_period": 0,
