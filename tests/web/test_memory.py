@@ -25,7 +25,7 @@ from tests.web.talk import talking
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-STRANGERS = int(os.environ.get("STRANGERS", "12000"))
+STRANGERS = int(os.environ.get("STRANGERS", "20000"))
 WARM_UP = 5_000  # until every bounded memory is full, and the allocator has what it needs
 AT_ONCE = 40
 MAY_GROW_KIB = 6 * 1_024

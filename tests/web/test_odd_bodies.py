@@ -109,10 +109,10 @@ def test_what_is_too_large_is_not_read_to_its_end(sidecar, name):
     assert sidecar.ask()[0] == 200
 
 
-@pytest.mark.parametrize("length", [65_537, 10**12, 10**40])
+@pytest.mark.parametrize("length", [b"65537", b"0065537", b"1" + b"0" * 12, b"1" + b"0" * 40, b"9" * 5_000])
 def test_a_length_above_the_limit_is_refused_before_the_body_comes(sidecar, length):
     with talking(sidecar) as talk:
-        talk.send(request("POST", "/v1/authorize", QUESTION).replace(b"Length: 61", b"Length: %d" % length))
+        talk.send(request("POST", "/v1/authorize", QUESTION).replace(b"Length: 61", b"Length: " + length))
         answer = talk.answer()
 
         assert answer.status in {400, 413}

@@ -168,8 +168,11 @@ def test_an_opa_that_is_stopped_holds_up_only_who_needs_it(
     ):
         others = in_time(once)
 
-    assert seen_by(others) == WELL
-    assert set(askers[-1].answers) - {OVERLOADED} == {"200", NO_ENGINE}
+    # Just when it falls silent, all threads wait for it: for one deadline, and never again.
+    answers = others.seen.answers
+    assert seen_by(others) | {"answers": set(answers) - {OVERLOADED, NO_FACTS}} == WELL
+    assert answers["200"] > 0.9 * answers.total()
+    assert set(askers[-1].answers) - {OVERLOADED, NO_FACTS} == {"200", NO_ENGINE}
     assert askers[-1].lost == []
     assert askers[-1].worst_s < 1.0
 
