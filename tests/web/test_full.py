@@ -59,7 +59,7 @@ def test_others_are_answered_while_many(small, what, peers):
         ):
             sleep(2.0)
             assert sum(line.ended_s is None for line in flood.lines) <= 20
-            assert descriptors_of(worker) <= before + 20
+            assert descriptors_of(worker) <= before + 20 + 4  # those that are just being opened or closed
         return others
 
     assert seen_by(in_time(watched)) == WELL
