@@ -154,8 +154,11 @@ def test_fewer_descriptors_are_fewer_connections_and_it_says_so(database, opa, t
         before = ("prlimit", "--nofile=200:200")
         settings = {"database_url": database, "opa_url": opa.url, "deadline_ms": 1_000}
         sidecar, worker = a_sidecar(stack, tmp_path, before=before, **settings)
-        with Others(sidecar.port, kept=3, fresh=2) as others, Peers(sidecar.port, *[silent()] * 400):
-            sleep(1.5)
+        with (
+            Others(sidecar.port, kept=3, fresh=2) as others,
+            Peers(sidecar.port, *[silent()] * 400, every_s=0.004),
+        ):
+            sleep(2.0)
 
         [said] = [line for line in sidecar.said.splitlines() if "SIDECAR_CONNECTIONS" in line]
         assert seen_by(others) == WELL
