@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from socket import AddressFamily
 
     from sidecar.serving.connections import Connection
+    from sidecar.web.app import Application
     from sidecar.web.endpoint import Endpoint, Exchange
     from sidecar.web.problems import Reply
 
@@ -158,13 +159,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         self._request_ready.set()  # the loop over requests ends
 
     def _send_error_response(self, status: int, message: str, extra_headers: object = ()) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In our words, and none of the request's."""
         code = _CODES.get(HTTPStatus(status), "malformed_request")
-        own_status, headers, body = self.worker.application.unreadable(code)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        phrase = HTTPStatus(own_status).phrase
-        head = f"HTTP/1.1 {own_status} {phrase}\r\n{lines}Connection: close\r\n\r\n"
-        self._safe_write(head.encode("latin-1") + body)
+        self._safe_write(refusal(self.worker.application, code))
 
     def _close_transport(self) -> None:
         if not self._closed:
@@ -246,6 +242,14 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         if not close:
             self._connection.sent(more=self._callback_parser.left_over > 0)
         return not close
+
+
+def refusal(application: Application, code: str) -> bytes:
+    """The last response of a connection, in our words and in none of the request's."""
+    status, headers, body = application.unreadable(code)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}Connection: close\r\n\r\n"
+    return head.encode("latin-1") + body
 
 
 def _header(lines: Sequence[tuple[bytes, bytes]], name: str) -> str | None:

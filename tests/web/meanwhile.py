@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 QUESTION = b'{"user":"adam","workspace":"acme","action":"recording.start"}'
+_NAP_S = 0.005
 PATIENCE_S = 15.0  # a client that waits longer for one answer reports it as never answered
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
@@ -39,11 +40,15 @@ HEALTH = request("GET", "/healthz")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """*answers* counts by status, with the problem's code where there is one; waits are seconds of each."""
+    """*answers* counts by status, with the problem's code where there is one; waits are seconds of each.
+
+    *late*: by how many seconds the clients' own process was woken too late, which is the machine's doing.
+    """
 
     answers: Counter[str] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
     refused: int = 0
 
     @property
@@ -52,7 +57,15 @@ class Seen:
 
     @property
     def p99_s(self) -> float:
-        return sorted(self.waits)[int(len(self.waits) * 0.99)]
+        return _p99(self.waits)
+
+    @property
+    def noise_s(self) -> float:
+        return _p99(self.late)
+
+
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
 class Clients:
@@ -129,12 +142,13 @@ class _Asking:
         self._counts = kept, fresh
         self._first = asyncio.Semaphore(0)
         self._ends = asyncio.Event()
-        self.seen: dict[str, Any] = {"answers": Counter(), "waits": [], "lost": [], "refused": 0}
+        self.seen: dict[str, Any] = {"answers": Counter(), "waits": [], "lost": [], "late": [], "refused": 0}
 
     async def run(self) -> None:
         kept, fresh = self._counts
         clients = [asyncio.create_task(self._client(keeps=True)) for _ in range(kept)]
         clients += [asyncio.create_task(self._client(keeps=False)) for _ in range(fresh)]
+        waking = asyncio.create_task(self._wake_up())
         with suppress(TimeoutError):
             async with asyncio.timeout(3):
                 for _ in clients:
@@ -142,7 +156,13 @@ class _Asking:
         print("asking", flush=True)  # noqa: T201 - what the parent waits for
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         self._ends.set()
-        await asyncio.gather(*clients)
+        await asyncio.gather(*clients, waking)
+
+    async def _wake_up(self) -> None:
+        while not self._ends.is_set():
+            began = monotonic()
+            await asyncio.sleep(_NAP_S)
+            self.seen["late"].append(monotonic() - began - _NAP_S)
 
     async def _client(self, *, keeps: bool) -> None:
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WORST_S = 1.0
 HEALTH_P99_S = 0.05
 _ATTEMPTS = 3
+_ENDS = 3
 # What others see of a peer that holds up nobody.
 WELL: dict[str, object] = {
     "answers": {"200"}, "health": {"200"}, "lost": [], "waited": [], "health p99": "in time",
@@ -27,8 +28,12 @@ WELL: dict[str, object] = {
 
 
 def seen_by(others: Others, *, worst_s: float = WORST_S, p99_s: float = HEALTH_P99_S) -> dict[str, object]:
-    """As WELL, with the figures of what was not well."""
+    """As WELL, with the figures of what was not well.
+
+    On a machine that wakes an idle process late, the sidecar and both ends of its connections are late too.
+    """
     seen, health = others.seen, others.health
+    p99_s += _ENDS * health.noise_s
     return {
         "answers": set(seen.answers),
         "health": set(health.answers),
