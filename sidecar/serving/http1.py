@@ -60,6 +60,12 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
     def _has_invalid_header_chars(self, value: bytes) -> bool:
         return _NOT_IN_A_VALUE.search(value) is not None
 
+    def _finalize_headers(self) -> None:
+        try:
+            super()._finalize_headers()
+        except ValueError as error:  # a length of more digits than Python makes a number of
+            raise ParseError("") from error
+
     @property
     def left_over(self) -> int:
         """Bytes that have been fed and belong to no line or body that was read."""
@@ -109,9 +115,12 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
 
     def _on_headers_complete(self) -> bool:
         """As gunicorn's, without its policy on headers: none of them moves a path or an address here."""
-        if self._fed - self._callback_parser.left_over > LARGEST_HEAD:
+        parser = self._callback_parser
+        if self._fed - parser.left_over > LARGEST_HEAD:
             raise LimitRequestHeaders("")
-        self._current_request = CallbackRequest.from_parser(self._callback_parser)
+        if parser.http_version >= (1, 1) and not any(name == b"host" for name, _ in parser.headers):
+            raise ParseError("")  # RFC 9112 3.2; that there is no second one the parser has seen to
+        self._current_request = CallbackRequest.from_parser(parser)
         self._body_receiver = BodyReceiver(self._current_request, self)
         self._request_ready.set()
         self._connection.head_is_whole()
