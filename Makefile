@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 3 # test files at a time, on two cores: many of them wait; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
-.PHONY: run example test soak venv check bench bench-race clean
+.PHONY: run example test soak venv check schema bench bench-race clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -32,6 +32,9 @@ check: .venv/test.stamp
 	$(if $(OPA),$(OPA) fmt --fail --diff policies)
 	$(if $(OPA),$(OPA) check --strict --schema schemas/input.json policies)
 	$(if $(OPA),,@echo "no opa on the PATH: its format and checks were left out (docs/development.md)")
+
+schema: .venv/test.stamp
+	$(BIN)/python -m tests.postgres.schema_text
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks.run
