@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import BadQuestion, Problem
 from sidecar.web import shapes, wire
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import FACTS_OUTAGES, Endpoint, deadline_of, json_reply, note, workspace_in
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ ADMINISTRATION = (
         says="Put a workspace on a plan.",
         answers="Changed",
         codes=("unknown_workspace", "unknown_plan", *FACTS_OUTAGES),
-        scope="admin",
+        audience=Audience.ADMIN,
         body=wire.PLAN,
         while_starting=True,
     ),
@@ -120,7 +121,7 @@ ADMINISTRATION = (
         says="Change what a workspace has beyond its plan; absent names stay, null removes.",
         answers="Changed",
         codes=("unknown_workspace", *FACTS_OUTAGES),
-        scope="admin",
+        audience=Audience.ADMIN,
         body=wire.OVERRIDES,
         while_starting=True,
     ),
@@ -132,7 +133,7 @@ ADMINISTRATION = (
         says="Suspend a workspace, or make it active.",
         answers="Changed",
         codes=("unknown_workspace", *FACTS_OUTAGES),
-        scope="admin",
+        audience=Audience.ADMIN,
         body=wire.STATUS,
         while_starting=True,
     ),

@@ -22,6 +22,7 @@ from sidecar.errors import (
     UsageContended,
     WorkspaceContended,
 )
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import Readiness
 from sidecar.web.endpoints import ENDPOINTS
 from sidecar.web.problems import PROBLEMS
@@ -543,7 +544,9 @@ def test_only_a_caller_with_the_scope_may_ask(headers, status, code):
 
 
 def test_every_endpoint_wants_the_scope_that_the_design_says():
-    assert {each.path: each.scope for each in ENDPOINTS if not each.for_users} == {
+    assert {
+        each.path: each.audience.scope for each in ENDPOINTS if each.audience is not Audience.END_USERS
+    } == {
         "/v1/authorize": "authorize",
         "/v1/authorize/batch": "authorize",
         "/v1/reservations/{reservation}/commit": "authorize",
@@ -576,7 +579,9 @@ def test_every_endpoint_wants_the_scope_that_the_design_says():
     }
 
 
-@pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if each.scope], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "endpoint", [each for each in ENDPOINTS if each.audience.scope], ids=lambda each: each.name
+)
 def test_no_endpoint_answers_a_caller_without_its_scope(endpoint):
     stage = a_stage(MEMBERS)
     path = endpoint.path.replace("{workspace}", "acme").replace("{user}", "adam")
@@ -585,7 +590,7 @@ def test_no_endpoint_answers_a_caller_without_its_scope(endpoint):
     others = [
         stage.client.open(path, method=endpoint.method, json={}, headers=bearer(token)).status_code
         for token, scope in ((OPS, "admin"), (BACKEND, "authorize"), (AUDITOR, "audit"))
-        if scope != endpoint.scope
+        if scope != endpoint.audience.scope
     ]
 
     assert (nobody.status_code, others) == (401, [403, 403])
