@@ -20,6 +20,7 @@ from sidecar.web.shapes import Shape, Whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sidecar.administration import Administration
     from sidecar.authorizer import Authorizer
     from sidecar.decider import Decider
     from sidecar.effects import Effects
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from sidecar.model import Decision, Question
     from sidecar.people import People
     from sidecar.routes import Routes
-    from sidecar.store.workspaces import WorkspaceStore
     from sidecar.web.authzen_domain import Authzen
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
@@ -73,7 +73,7 @@ class Service:
     people: People
     invitations: Invitations
     routes: Routes
-    workspaces: WorkspaceStore
+    administration: Administration
     callers: Callers
     identities: Identities | None
     metrics: Metrics
