@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.errors import BadQuestion, UnknownCaller
 from sidecar.web import problems, wire
+from sidecar.web.audience import Audience
 from sidecar.web.authzen import EVALUATION, EVALUATIONS
 from sidecar.web.endpoint import (
     Endpoint,
@@ -113,7 +114,7 @@ class Application:
         if exchange.target.startswith(_EXT_AUTHZ):
             return EXT_AUTHZ
         hot = _HOT.get(exchange.target)
-        if hot is not None and (hot.for_gateways or exchange.method == hot.method):
+        if hot is not None and (hot.audience is Audience.GATEWAYS or exchange.method == hot.method):
             return hot
         try:
             name, _ = self._routes.match(_routed(exchange.target), method=exchange.method)
@@ -132,7 +133,7 @@ class Application:
 
     def deadline(self, exchange: Exchange, endpoint: Endpoint | None) -> float:
         """Until when the request may wait for a thread."""
-        for_users = endpoint is not None and endpoint.for_users
+        for_users = endpoint is not None and endpoint.audience is Audience.END_USERS
         return deadline_of(self.service, exchange, questions=STEPS if for_users else 1)
 
     def answer(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
@@ -211,7 +212,7 @@ def _flask(service: Service) -> Flask:
     app.config["PROPAGATE_EXCEPTIONS"] = True  # to _Defects, where those of the hot path go too
     app.url_map.merge_slashes = False
     for endpoint in ENDPOINTS:
-        if endpoint.for_gateways:
+        if endpoint.audience is Audience.GATEWAYS:
             continue  # found by the application itself, whatever the method
         app.add_url_rule(
             endpoint.path.replace("{", "<").replace("}", ">"),
