@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -77,11 +78,9 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            found |= (
-                {f"sidecar.{alias.name}" for alias in node.names}
-                if node.module == "sidecar"
-                else {node.module or ""}
-            )
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in NAMES else node.module or "")
     return found
 
 
@@ -91,6 +90,9 @@ def modules() -> list[Path]:
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name_of(path) for path in modules()}
 
 
 def test_every_room_is_in_the_table_and_every_entry_is_a_room():
@@ -105,6 +107,12 @@ def test_a_module_imports_only_what_its_room_may(path):
     ours = {room_of(name) for name in imports_of(path) if name.startswith("sidecar.")} - {room, "__init__"}
 
     assert ours - MAY_IMPORT.get(room, set()) == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    imports = {name_of(path): imports_of(path) & NAMES for path in modules()}
+
+    TopologicalSorter(imports).prepare()  # CycleError, which names the circle
 
 
 @pytest.mark.parametrize(

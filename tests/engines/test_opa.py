@@ -12,7 +12,7 @@ import pytest
 import requests
 import urllib3
 
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.engines.opa import OpaEngine, _Socket
 from sidecar.engines.verdict import NOBODY
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable, RevisionMismatch
