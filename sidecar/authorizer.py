@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.decision_ports import FactStore, PolicyEngine
     from sidecar.model import Exceeded, Facts, Json, Quota, Verdict
-    from sidecar.ports import FactStore, PolicyEngine
 
 MAX_ROWS_SCANNED = 1_000
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sidecar.authorizer import Authorizer
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Decision, Facts, Quota, Verdict
-    from sidecar.ports import Ledger
+    from sidecar.quota_ports import Ledger
     from sidecar.taking import Counter, GivenBack, Settlement, UsageNow
 
 _TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener

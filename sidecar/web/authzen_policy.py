@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sidecar.catalog.authzen import AuthzenPolicy
+    from sidecar.decision_ports import RuleEngine
     from sidecar.errors import BadQuestion
-    from sidecar.ports import RuleEngine
     from sidecar.web.authzen_wire import Evaluation, Kind, Search
     from sidecar.web.metrics import Metrics
 

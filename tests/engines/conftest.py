@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sidecar.catalog.compile import Compiled
-    from sidecar.ports import PolicyEngine
+    from sidecar.decision_ports import PolicyEngine
 
 
 ENGINES = [pytest.param("opa", marks=pytest.mark.opa), "embedded"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.ports import PolicyEngine
+    from sidecar.decision_ports import PolicyEngine
 
 pytestmark = [pytest.mark.opa, pytest.mark.slow]
 
