@@ -199,7 +199,7 @@ def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
 
 
 def _ruled(decision: Decision, user: str, *, shows_limits: bool) -> Ruling:
-    limits = limit_fields([(decision.quota, decision.at)]) if shows_limits and decision.quota else []
+    limits = limit_fields(decision.quota, at=decision.at) if shows_limits and decision.quota else []
     if decision.allowed:
         return Ruling(
             status=HTTPStatus.OK,
