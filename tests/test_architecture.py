@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 import tomllib
 from graphlib import TopologicalSorter
@@ -12,8 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sidecar"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BANNED = PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
 
-VALUES = {"errors", "model", "taking", "membership", "reasons", "ids", "timings"}
+VALUES = {"errors", "model", "taking", "membership", "reasons", "timings"}
 CORE = VALUES | {
     "decision_ports",
     "quota_ports",
@@ -33,7 +37,7 @@ CORE = VALUES | {
 MAY_IMPORT = {
     "errors": set(),
     "reasons": set(),
-    "ids": set(),
+    "text": {"errors"},
     "timings": set(),
     "model": {"catalog", "timings"},
     "taking": {"model"},
@@ -46,19 +50,19 @@ MAY_IMPORT = {
     "ratelimit": {"model"},
     "messages": {"model", "catalog"},
     "routes": {"errors", "catalog"},
-    "authorizer": VALUES | {"decision_ports", "situation", "quota", "messages", "catalog"},
-    "effects": VALUES | {"quota_ports", "quota", "authorizer", "catalog"},
+    "authorizer": VALUES | {"text", "decision_ports", "situation", "quota", "messages", "catalog"},
+    "effects": VALUES | {"text", "quota_ports", "quota", "authorizer", "catalog"},
     "decider": VALUES | {"authorizer", "effects"},
     "acting": VALUES | {"workspace_ports", "quota", "authorizer"},
     "people": VALUES | {"workspace_ports", "acting", "authorizer"},
-    "invitations": VALUES | {"acting", "quota"},
+    "invitations": VALUES | {"text", "acting", "quota"},
     "settings": {"errors"},
     "sources": {"errors", "settings", "catalog"},
-    "catalog": {"errors"},
-    "engines": VALUES | {"decision_ports", "catalog", "children"},
-    "store": VALUES | {"catalog", "settings", "children"},
+    "catalog": {"errors", "text"},
+    "engines": VALUES | {"text", "decision_ports", "catalog", "children"},
+    "store": VALUES | {"text", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
-    "web": CORE | {"settings", "catalog", "engines", "store", "audit"},
+    "web": CORE | {"text", "settings", "catalog", "engines", "store", "audit"},
     "serving": CORE | {"settings", "catalog", "engines", "store", "audit", "web"},
     "guard": set(),
     "children": set(),
@@ -128,6 +132,32 @@ def test_the_core_needs_no_third_party(path):
     assert foreign == set()
 
 
+def test_the_core_loads_no_third_party_through_others():
+    core = [name_of(path) for path in modules() if room_of(name_of(path)) in CORE]
+    program = f"import sys; sys.path.append({str(ROOT)!r}); import {', '.join(core)}"
+
+    # -I ignores PYTHONPATH, -S leaves out site-packages.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], check=False, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("third_party", [name for name, ban in BANNED.items() if "sidecar/" in ban["msg"]])
+def test_the_message_of_a_ban_names_all_who_may_and_nobody_else(third_party):
+    named = re.findall(r"sidecar/(?:\w+/)*(?:\w+\.py)?", BANNED[third_party]["msg"])
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for path in modules()
+        if any(name.split(".")[0] == third_party for name in imports_of(path))
+    }
+
+    assert {path for path in importers if not path.startswith(tuple(named))} == set()
+    for owner in named:
+        assert any(path.startswith(owner) for path in importers) or third_party in (ROOT / owner).read_text()
+
+
 @pytest.mark.parametrize(
     "path", [path for path in modules() if name_of(path).startswith("sidecar.guard")], ids=name_of
 )
@@ -144,7 +174,7 @@ def test_the_core_does_no_input_or_output(path):
 
 
 def test_every_dependency_has_its_reason_written_down():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = PROJECT["project"]
     extras = project["optional-dependencies"]
     names = [*project["dependencies"], *extras["embedded"], *extras["grpc"]]
     reasons = (ROOT / "docs/decisions/0006-choose-each-dependency.md").read_text()

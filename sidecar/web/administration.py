@@ -6,7 +6,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import BadQuestion, Problem
-from sidecar.web import shapes, wire
+from sidecar.text import shapes
+from sidecar.web import wire
 from sidecar.web.endpoint import FACTS_OUTAGES, Endpoint, deadline_of, json_reply, note, workspace_in
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from sidecar.errors import (
 from sidecar.model import Question
 from sidecar.ratelimit import limit_fields
 from sidecar.settings import is_loopback
+from sidecar.text.shapes import fault_in_text
 from sidecar.web import problems, wire
 from sidecar.web.endpoint import deadline_of, note, note_decision
-from sidecar.web.shapes import fault_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
