@@ -22,7 +22,7 @@ from benchmarks import gateways, world
 from benchmarks.in_process import decisions_in_process
 from benchmarks.load import Figures, wrk
 from sidecar.audit.cells import cells
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.embedded import EmbeddedPostgres

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sidecar.authorizer import Authorizer
     from sidecar.model import Decision, Facts
-    from sidecar.ports import PeopleStore
+    from sidecar.workspace_ports import PeopleStore
 
 Done = TypeVar("Done")
 

@@ -14,19 +14,19 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
-from sidecar.ids import fresh_id
 from sidecar.messages import message_about
 from sidecar.model import Decision, Question, Upgrade
 from sidecar.quota import amounts_of, exceeded_meters, quotas_of
 from sidecar.situation import situation_bytes, situation_of
+from sidecar.text.ids import fresh_id
 from sidecar.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.decision_ports import FactStore, PolicyEngine
     from sidecar.model import Exceeded, Facts, Json, Quota, Verdict
-    from sidecar.ports import FactStore, PolicyEngine
 
 MAX_ROWS_SCANNED = 1_000
 

@@ -15,10 +15,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationExpired, UsageContended
-from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
 from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled, counter_in
+from sidecar.text.ids import fresh_id
 from sidecar.timings import Timings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sidecar.authorizer import Authorizer
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Decision, Facts, Quota, Verdict
-    from sidecar.ports import Ledger
+    from sidecar.quota_ports import Ledger
     from sidecar.taking import Counter, GivenBack, Settlement, UsageNow
 
 _TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener

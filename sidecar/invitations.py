@@ -11,9 +11,10 @@ from uuid import uuid4
 
 from sidecar.acting import Acting, Denied, tried
 from sidecar.errors import BadQuestion, EngineMisbehaved, InvitationInvalid, UnknownInvitation
-from sidecar.membership import Seats, address_of, place_of
+from sidecar.membership import Seats, place_of
 from sidecar.model import Question
 from sidecar.quota import amounts_of
+from sidecar.text.emails import address_of
 from sidecar.timings import Timings
 
 if TYPE_CHECKING:

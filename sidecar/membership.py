@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
-    """An open one. *email* is as `address_of` makes it."""
+    """An open one. *email* is as `emails.address_of` makes it."""
 
     id: UUID
     email: str
@@ -68,8 +67,3 @@ class Seats:
 
 def place_of(facts: Facts) -> Place:
     return Place(id=facts.workspace_id, slug=facts.slug, name=facts.name, plan=facts.plan, role=facts.role)
-
-
-def address_of(email: str) -> str:
-    """What two spellings of one e-mail address have in common."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).casefold())

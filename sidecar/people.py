@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sidecar.authorizer import Authorizer, Entitlements, Page
     from sidecar.membership import Member, Place
     from sidecar.model import Decision, Facts
-    from sidecar.ports import PeopleStore
+    from sidecar.workspace_ports import PeopleStore
 
 USE = "platform.use"
 VIEW = "data.view_own"

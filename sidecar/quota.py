@@ -6,7 +6,7 @@ question, facts and catalog.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar.errors import BadQuestion, Problem
 from sidecar.model import Exceeded, Quota
@@ -15,11 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.model import Facts, Question
-    from sidecar.taking import UsageNow
+    from sidecar.model import Facts, Question, Usage
 
 
 NO_LIMIT_STATED = -1  # of a plan that is not declared: a missing limit denies, every amount is above it
+
+
+class Counted(Protocol):
+    """A workspace's plan, its overridden limits, and what it has used: facts, or what an effect has left."""
+
+    @property
+    def plan(self) -> str: ...
+    @property
+    def limit_overrides(self) -> Mapping[str, int | None]: ...
+    @property
+    def usage(self) -> Mapping[str, Usage]: ...
 
 
 def amounts_of(question: Question, *, catalog: Catalog) -> Mapping[str, int]:
@@ -74,16 +84,16 @@ def exceeded_meters(amounts: Mapping[str, int], facts: Facts, *, catalog: Catalo
     return exceeded
 
 
-def quotas_of(meters: Iterable[str], facts: Facts | UsageNow, *, catalog: Catalog) -> dict[str, Quota]:
+def quotas_of(meters: Iterable[str], counted: Counted, *, catalog: Catalog) -> dict[str, Quota]:
     """Each meter as a caller sees it; where a plan is not declared the limit is 0, not unlimited."""
-    plan = catalog.plans.get(facts.plan)
-    limits = {**(plan.limits if plan else {}), **facts.limit_overrides}
+    plan = catalog.plans.get(counted.plan)
+    limits = {**(plan.limits if plan else {}), **counted.limit_overrides}
     return {
         meter: Quota(
             limit=limits.get(meter, 0),
-            used=facts.usage[meter].used,
-            reserved=facts.usage[meter].reserved,
-            resets_at=facts.usage[meter].resets_at,
+            used=counted.usage[meter].used,
+            reserved=counted.usage[meter].reserved,
+            resets_at=counted.usage[meter].resets_at,
         )
         for meter in meters
     }

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sidecar"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BANNED = PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
 
-VALUES = {"errors", "model", "taking", "membership", "reasons", "ids", "timings"}
+VALUES = {"errors", "model", "taking", "membership", "reasons", "timings"}
 CORE = VALUES | {
-    "ports",
+    "decision_ports",
+    "quota_ports",
+    "workspace_ports",
     "situation",
     "quota",
+    "ratelimit",
     "messages",
     "routes",
     "authorizer",
@@ -30,35 +38,36 @@ CORE = VALUES | {
 MAY_IMPORT = {
     "errors": set(),
     "reasons": set(),
-    "ids": set(),
+    "text": {"errors"},
     "timings": set(),
     "model": {"catalog", "timings"},
     "taking": {"model"},
     "membership": {"model"},
-    "ports": {"model", "taking", "membership"},
+    "decision_ports": {"model"},
+    "quota_ports": {"taking"},
+    "workspace_ports": {"model", "membership"},
     "situation": {"model", "catalog"},
-    "quota": {"errors", "model", "taking", "catalog"},
+    "quota": {"errors", "model", "catalog"},
+    "ratelimit": {"model"},
     "messages": {"model", "catalog"},
     "routes": {"errors", "catalog"},
-    "authorizer": VALUES | {"ports", "situation", "quota", "messages", "catalog"},
-    "effects": VALUES | {"ports", "quota", "authorizer", "catalog"},
+    "authorizer": VALUES | {"text", "decision_ports", "situation", "quota", "messages", "catalog"},
+    "effects": VALUES | {"text", "quota_ports", "quota", "authorizer", "catalog"},
     "decider": VALUES | {"authorizer", "effects"},
-    "acting": VALUES | {"ports", "quota", "authorizer"},
-    "people": VALUES | {"ports", "acting", "authorizer"},
-    "invitations": VALUES | {"ports", "acting", "quota"},
+    "acting": VALUES | {"workspace_ports", "quota", "authorizer"},
+    "people": VALUES | {"workspace_ports", "acting", "authorizer"},
+    "invitations": VALUES | {"text", "acting", "quota"},
     "administration": {"errors", "catalog"},
     "settings": {"errors"},
     "sources": {"errors", "settings", "catalog"},
-    "catalog": {"errors"},
-    "engines": VALUES | {"ports", "catalog", "children", "sockets"},
-    "store": VALUES | {"ports", "administration", "catalog", "settings", "children"},
+    "catalog": {"errors", "text"},
+    "engines": VALUES | {"text", "decision_ports", "catalog", "children"},
+    "store": VALUES | {"text", "administration", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
-    "web": CORE | {"settings", "catalog", "engines", "store", "audit", "ratelimit"},
+    "web": CORE | {"text", "settings", "catalog", "engines", "store", "audit"},
     "serving": CORE | {"settings", "catalog", "engines", "store", "audit", "web"},
-    "guard": {"sockets", "ratelimit"},
+    "guard": set(),
     "children": set(),
-    "sockets": set(),
-    "ratelimit": set(),
     "cli": CORE
     | {"settings", "sources", "catalog", "engines", "store", "audit", "web", "serving", "children"},
     "__main__": {"cli"},
@@ -79,11 +88,9 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            found |= (
-                {f"sidecar.{alias.name}" for alias in node.names}
-                if node.module == "sidecar"
-                else {node.module or ""}
-            )
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in NAMES else node.module or "")
     return found
 
 
@@ -93,6 +100,9 @@ def modules() -> list[Path]:
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name_of(path) for path in modules()}
 
 
 def test_every_room_is_in_the_table_and_every_entry_is_a_room():
@@ -109,6 +119,12 @@ def test_a_module_imports_only_what_its_room_may(path):
     assert ours - MAY_IMPORT.get(room, set()) == set()
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    imports = {name_of(path): imports_of(path) & NAMES for path in modules()}
+
+    TopologicalSorter(imports).prepare()  # CycleError, which names the circle
+
+
 @pytest.mark.parametrize(
     "path", [path for path in modules() if room_of(name_of(path)) in STANDARD_LIBRARY_ONLY], ids=name_of
 )
@@ -116,6 +132,32 @@ def test_the_core_needs_no_third_party(path):
     foreign = {name.split(".")[0] for name in imports_of(path)} - {"sidecar"} - set(sys.stdlib_module_names)
 
     assert foreign == set()
+
+
+def test_the_core_loads_no_third_party_through_others():
+    core = [name_of(path) for path in modules() if room_of(name_of(path)) in CORE]
+    program = f"import sys; sys.path.append({str(ROOT)!r}); import {', '.join(core)}"
+
+    # -I ignores PYTHONPATH, -S leaves out site-packages.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], check=False, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("third_party", [name for name, ban in BANNED.items() if "sidecar/" in ban["msg"]])
+def test_the_message_of_a_ban_names_all_who_may_and_nobody_else(third_party):
+    named = re.findall(r"sidecar/(?:\w+/)*(?:\w+\.py)?", BANNED[third_party]["msg"])
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for path in modules()
+        if any(name.split(".")[0] == third_party for name in imports_of(path))
+    }
+
+    assert {path for path in importers if not path.startswith(tuple(named))} == set()
+    for owner in named:
+        assert any(path.startswith(owner) for path in importers) or third_party in (ROOT / owner).read_text()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +176,7 @@ def test_the_core_does_no_input_or_output(path):
 
 
 def test_every_dependency_has_its_reason_written_down():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = PROJECT["project"]
     extras = project["optional-dependencies"]
     names = [*project["dependencies"], *extras["embedded"], *extras["grpc"]]
     reasons = (ROOT / "docs/decisions/0006-choose-each-dependency.md").read_text()

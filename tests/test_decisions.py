@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.audit.rehearsal import Rehearsal
 from sidecar.audit.stories import stories_in
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from sidecar.audit.stories import Story
     from sidecar.catalog.compile import Compiled
+    from sidecar.decision_ports import PolicyEngine
     from sidecar.model import Decision, Facts
-    from sidecar.ports import PolicyEngine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,22 +1,17 @@
-"""A catalog and the policies become what an engine loads: policy data, a revision, a bundle."""
+"""A catalog and the policies become what an engine loads: policy data and a revision."""
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-import tarfile
-import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sidecar.catalog.rego import ROOTS, context_fields_in
+from sidecar.catalog.rego import context_fields_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.catalog.authzen import AuthzenPolicy
     from sidecar.catalog.catalog import Action, Catalog, Plan
 
 REVISION_DIGITS = 32  # 128 bits: nobody finds two policies of one revision, and it still fits into a log line
@@ -65,26 +60,6 @@ def data_file(catalog: Catalog) -> bytes:
     return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def bundle(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> bytes:
-    """A tar.gz for OPA: the same bytes on any machine. *authzen* is a domain of its own, beside ours."""
-    manifest: dict[str, Any] = {"revision": compiled.revision, "roots": list(ROOTS), "rego_version": 1}
-    data, modules = compiled.data, dict(compiled.modules)
-    if authzen is not None:
-        manifest["revision"] = f"{compiled.revision}-{authzen.revision}"
-        manifest["roots"] += [authzen.root]
-        data = canonical(json.loads(data) | json.loads(authzen.data))
-        modules |= authzen.modules
-    files = {"/.manifest": canonical(manifest), "/data.json": data}
-    files |= {f"/{path}": text.encode() for path, text in sorted(modules.items())}
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path, content in files.items():
-            entry = tarfile.TarInfo(path)  # no time, no owner: what is not content stays out
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return _gzip(tar.getvalue())
-
-
 def _action(action: Action) -> dict[str, object]:
     return {
         "feature": action.feature,
@@ -112,15 +87,3 @@ def _revision(catalog: Catalog, modules: Mapping[str, str]) -> str:
 
 def canonical(document: object) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _gzip(content: bytes) -> bytes:
-    """*content* as gzip without compression: what zlib makes of it differs between its versions."""
-    most = 0xFFFF
-    blocks = [content[start : start + most] for start in range(0, len(content), most)]
-    stored = b"".join(
-        struct.pack("<BHH", number == len(blocks), len(block), len(block) ^ most) + block
-        for number, block in enumerate(blocks, start=1)
-    )
-    header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no name, no time, unknown system
-    return header + stored + struct.pack("<II", zlib.crc32(content), len(content))

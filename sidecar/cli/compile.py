@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from sidecar.catalog.authzen import authzen_policy_at
-from sidecar.catalog.compile import bundle, data_file
+from sidecar.catalog.bundle import bundle
+from sidecar.catalog.compile import data_file
 from sidecar.catalog.load import compiled_at
 from sidecar.cli import plans_option, policies_option
 from sidecar.errors import ConfigError, Problem

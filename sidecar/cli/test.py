@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.catalog.compile import Compiled
     from sidecar.catalog.finding import Finding
-    from sidecar.ports import PolicyEngine
+    from sidecar.decision_ports import PolicyEngine
 
 _CASES = Path("tests/decisions")
 

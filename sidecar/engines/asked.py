@@ -14,8 +14,8 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sidecar.decision_ports import PolicyEngine, RuleEngine
 from sidecar.errors import EngineUnavailable
-from sidecar.ports import PolicyEngine, RuleEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

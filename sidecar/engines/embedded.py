@@ -80,7 +80,7 @@ class EmbeddedEngine:
             raise ConfigError(f"the policies do not build: {error}") from error
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
-        """As ports.PolicyEngine says; but a slow evaluation returns late, with EngineUnavailable."""
+        """As decision_ports.PolicyEngine says; but a slow evaluation returns late, with EngineUnavailable."""
         return verdict_from(self.document(ENTRYPOINT, situation, deadline=deadline), revision=self.revision)
 
     def verdicts(self, situations: Iterable[bytes], /, *, deadline: float) -> Iterator[tuple[bytes, Verdict]]:
@@ -95,7 +95,7 @@ class EmbeddedEngine:
         return self._served
 
     def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
-        """As ports.RuleEngine says; *rule* is one of those that the engine was made with."""
+        """As decision_ports.RuleEngine says; *rule* is one of those that the engine was made with."""
         _refuse_if_late(deadline)
         try:
             text = _as_we_write_it(given)

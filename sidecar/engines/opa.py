@@ -22,19 +22,16 @@ from opa_client.opa import OpaClient
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
+from sidecar.engines.sockets import addresses_of, connected
 from sidecar.engines.verdict import ENTRYPOINT, NOBODY, named_revision, verdict_from
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
-from sidecar.sockets import TimedSocket, addresses_of, connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from sidecar.engines.sockets import Addresses
     from sidecar.model import Verdict
-    from sidecar.sockets import Addresses
 
-KIB = 1024
-_MAX_ANSWER_BYTES = 1024 * KIB  # a verdict has less than one, a list of candidates some hundred
-_DEFAULT_PORT = 8181
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
 _AT_ONCE = 500  # situations in one query: its answer is a sixth of the longest that is read
 _BULK = (
@@ -51,7 +48,7 @@ class OpaEngine:
         self.revision = revision
         self._url = url
         try:
-            self._addresses = addresses_of(url, default_port=_DEFAULT_PORT)
+            self._addresses = addresses_of(url)
         except ValueError as error:
             raise ConfigError(f"{url!r} is no address of OPA: {error}") from error
         # requests promises nothing about threads: each has its own session, and its own one connection.
@@ -215,7 +212,7 @@ class _Connection(HTTPConnection):
         self._addresses = addresses
 
     def connect(self) -> None:
-        self.sock = connected(self._addresses, _Socket, within_s=self.timeout or 0)
+        self.sock = connected(self._addresses, within_s=self.timeout or 0)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in the base class
         try:
@@ -224,13 +221,6 @@ class _Connection(HTTPConnection):
             raise
         except HTTPException as error:
             raise EngineMisbehaved(f"what answers there does not speak HTTP: {error!r}") from error
-
-
-class _Socket(TimedSocket):
-    most_bytes = _MAX_ANSWER_BYTES
-
-    def oversized(self) -> EngineMisbehaved:
-        return EngineMisbehaved(f"OPA answers with more than {_MAX_ANSWER_BYTES} bytes: no answer is as long")
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sidecar.guard.errors import Unavailable
-from sidecar.sockets import TimedSocket, addresses_of, connected
+from sidecar.guard.sockets import addresses_of, connected
 
 if TYPE_CHECKING:
-    from sidecar.sockets import Addresses
+    from sidecar.guard.sockets import Addresses
 
-MIB = 1024 * 1024
-_MAX_ANSWER_BYTES = 8 * MIB  # the longest there is: a batch of denials, or a page of workspaces
 _MOST_IDLE = 64  # further ones are closed when their call is over
-_DEFAULT_PORT = 8080
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
 
@@ -53,7 +50,7 @@ class Connections:
         """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; it is connected to by the first call."""
         self.url = url
         try:
-            self._addresses = addresses_of(url, default_port=_DEFAULT_PORT)
+            self._addresses = addresses_of(url)
         except ValueError as error:
             raise ValueError(f"{url!r} is no address of a sidecar: {error}") from error
         if token is not None and not _TOKEN.fullmatch(token):
@@ -145,7 +142,7 @@ class _Broken(OSError):
 
 class _Connection:
     def __init__(self, addresses: Addresses, *, deadline: float) -> None:
-        self._socket = connected(addresses, _Socket, within_s=_remaining_s(deadline))
+        self._socket = connected(addresses, within_s=_remaining_s(deadline))
 
     def reply(self, request: bytes, method: str, *, deadline: float) -> tuple[Reply, bool]:
         """And whether the connection can be used again."""
@@ -179,13 +176,6 @@ class _Connection:
 
     def close(self) -> None:
         self._socket.close()
-
-
-class _Socket(TimedSocket):
-    most_bytes = _MAX_ANSWER_BYTES
-
-    def oversized(self) -> HTTPException:
-        return HTTPException(f"more than {_MAX_ANSWER_BYTES} bytes: no answer is as long")
 
 
 def _remaining_s(deadline: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar.guard.errors import GuardError, Unavailable
 
@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from typing import Self
 
     from sidecar.guard.answers import Decision, Reservation, Settled
-    from sidecar.guard.client import Client
 
 _log = logging.getLogger("sidecar.guard")
+
+
+class Settles(Protocol):
+    """What a hold needs of a client."""
+
+    def commit(self, reservation_id: str, amounts: Mapping[str, int], /) -> Settled: ...
+
+    def release(self, reservation_id: str, /) -> Settled: ...
 
 
 class Hold:
@@ -24,7 +31,7 @@ class Hold:
     The time to live ends it when the process dies, and when the release itself finds no sidecar.
     """
 
-    def __init__(self, client: Client, decision: Decision, reservation: Reservation) -> None:
+    def __init__(self, client: Settles, decision: Decision, reservation: Reservation) -> None:
         self._client = client
         self.decision = decision
         self.reservation = reservation

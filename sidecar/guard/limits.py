@@ -1,17 +1,35 @@
-"""RateLimit header fields of what the sidecar has decided."""
+"""RateLimit header fields: what of a quota is left, as draft-ietf-httpapi-ratelimit-headers writes it."""
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
-
-from sidecar import ratelimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sidecar.guard.answers import Decision
 
+_LARGEST = 10**15 - 1  # a whole number in a structured field
+
 
 def limit_fields(decisions: Iterable[Decision]) -> list[tuple[str, str]]:
-    """As ratelimit.limit_fields, of the quotas in *decisions*."""
-    return ratelimit.limit_fields((decision.quota, decision.facts_at) for decision in decisions)
+    """RateLimit-Policy and RateLimit, with one item for each meter that has a limit; none, no fields.
+
+    If two of *decisions* have the same meter, the later one counts. There is no `w`: a month has no fixed
+    length, and what counts is when it ends, which is `t`. And no `pk`: the response is about the workspace
+    that the request names.
+    """
+    policies, limits = {}, {}
+    for decision in decisions:
+        for meter, quota in decision.quota.items():
+            if quota.limit is None or quota.remaining is None:
+                continue
+            policies[meter] = f'"{meter}";q={min(quota.limit, _LARGEST)}'
+            limits[meter] = f'"{meter}";r={min(max(quota.remaining, 0), _LARGEST)}'
+            if quota.resets_at is not None:
+                wait_s = ceil((quota.resets_at - decision.facts_at).total_seconds())
+                limits[meter] += f";t={max(wait_s, 0)}"
+    if not limits:
+        return []
+    return [("RateLimit-Policy", ", ".join(policies.values())), ("RateLimit", ", ".join(limits.values()))]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.audit.cells import cells
 from sidecar.catalog.authzen import authzen_policy_at
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.engines.apart import refuse_if_dangerous
 from sidecar.engines.installed import engine_of

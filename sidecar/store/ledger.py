@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import msgspec
-
 from sidecar.errors import (
     BadQuestion,
     CommitExceedsReservation,
@@ -36,6 +34,7 @@ from sidecar.taking import (
     Unsettled,
     UsageNow,
 )
+from sidecar.text.encoding import decoded, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -217,13 +216,13 @@ class PostgresLedger:
                 raise UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}") from refused
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
         try:
-            return None if answer is None else msgspec.json.decode(answer)
+            return None if answer is None else decoded(answer)
         except ValueError as error:
             raise FactsMisread(f"what came is not JSON: {error}") from error
 
 
 def _told_again(taking: Taking) -> bytes:
-    return msgspec.json.encode(
+    return encoded(
         {
             "role": taking.role,
             "plan": taking.plan,
@@ -351,4 +350,4 @@ def _text(number: int | None) -> str | None:
 
 
 def _json(amounts: Mapping[str, int] | None) -> bytes | None:
-    return None if amounts is None else msgspec.json.encode(dict(amounts))
+    return None if amounts is None else encoded(dict(amounts))

@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import msgspec
-
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.model import Facts, Roster, Usage
 from sidecar.store.addresses import ROLE
 from sidecar.store.connections import Connections, Query, Refused, array
+from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,7 +115,7 @@ class PostgresFacts:
 
     def _json(self, query: Query, params: Sequence[bytes], deadline: float) -> object:
         try:
-            return msgspec.json.decode(self._answer(query, params, deadline) or b"")
+            return decoded(self._answer(query, params, deadline) or b"")
         except ValueError as error:
             raise FactsMisread(f"what came is not JSON: {error}") from error
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.administration import OverridesChange, PlanChange, StatusChange
 from sidecar.errors import BadQuestion, Problem
-from sidecar.web import shapes, wire
+from sidecar.text import shapes
+from sidecar.web import wire
 from sidecar.web.audience import Audience
 from sidecar.web.endpoint import FACTS_OUTAGES, Endpoint, deadline_of, json_reply, note, workspace_in
 

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
-from sidecar.web import authzen_wire, shapes
+from sidecar.text import shapes
+from sidecar.text.encoding import encoded
+from sidecar.web import authzen_wire
 from sidecar.web.audience import Audience
 from sidecar.web.authzen_page import start_of, token_of
 from sidecar.web.authzen_wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.web.endpoint import BODY_CODES, JSON, OUTAGES, Endpoint, deadline_of, json_reply, note
-from sidecar.web.wire import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from sidecar.errors import Problem
-from sidecar.web import shapes
+from sidecar.text import shapes
 from sidecar.web.authzen_wire import document_of
 
 if TYPE_CHECKING:

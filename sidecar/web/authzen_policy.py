@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.catalog.authzen import CANDIDATES, DECISION
 from sidecar.errors import EngineMisbehaved, RevisionMismatch
+from sidecar.text.encoding import encoded
 from sidecar.timings import Timings
-from sidecar.web import wire
 from sidecar.web.authzen_domain import Answer, Found
 from sidecar.web.authzen_wire import KINDS, document_of, names_in
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sidecar.catalog.authzen import AuthzenPolicy
+    from sidecar.decision_ports import RuleEngine
     from sidecar.errors import BadQuestion
-    from sidecar.ports import RuleEngine
     from sidecar.web.authzen_wire import Evaluation, Kind, Search
     from sidecar.web.metrics import Metrics
 
@@ -116,7 +116,7 @@ class PolicyDomain:
         return _decision_in(self._answer(DECISION, evaluation, deadline=deadline))
 
     def _answer(self, rule: str, evaluation: Evaluation, *, deadline: float) -> object:
-        return self._rules.answer(rule, wire.encoded(document_of(evaluation)), deadline=deadline)
+        return self._rules.answer(rule, encoded(document_of(evaluation)), deadline=deadline)
 
 
 def _about(search: Search, name: str) -> Evaluation:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sidecar.web import shapes, wire
-from sidecar.web.shapes import Anything, OneOf, Open, Text, Whole
+from sidecar.text import shapes
+from sidecar.text.encoding import Duplicated, document_from
+from sidecar.text.shapes import Anything, OneOf, Open, Text, Whole
+from sidecar.web import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,7 +124,7 @@ def evaluation_from(raw: bytes) -> Evaluation:
 
 def evaluations_from(raw: bytes) -> Batch | Evaluation:
     """A body without evaluations is one evaluation. BadQuestion for what is wrong with the whole of it."""
-    body = shapes.document_from(raw)
+    body = document_from(raw)
     items = body.get("evaluations") if isinstance(body, dict) else None
     if not isinstance(body, dict) or items is None or items == []:
         return _evaluation(shapes.checked(raw, EVALUATION))
@@ -180,10 +182,10 @@ def error_document(bad: BadQuestion) -> dict[str, Any]:
 
 def _framed(body: dict[str, Any]) -> dict[str, Any]:
     """The body without what stands in its items: those problems are the items' own."""
-    frame = shapes.Duplicated(body)
+    frame = Duplicated(body)
     if isinstance(body["evaluations"], list):
         frame["evaluations"] = [None] * len(body["evaluations"])
-    frame.names = body.names if isinstance(body, shapes.Duplicated) else frozenset()
+    frame.names = body.names if isinstance(body, Duplicated) else frozenset()
     return frame
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import BadQuestion
 from sidecar.model import Question
-from sidecar.web import shapes, wire
+from sidecar.text import shapes
+from sidecar.web import wire
 from sidecar.web.authzen_domain import Answer, Found
 from sidecar.web.authzen_wire import KINDS
 from sidecar.web.endpoint import outcome_of

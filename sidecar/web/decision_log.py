@@ -12,7 +12,7 @@ from threading import Event, Thread
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from sidecar.web.wire import encoded
+from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from sidecar.errors import CallerForbidden, DependencyError, Problem, SidecarError
-from sidecar.ids import fresh_id
+from sidecar.text import shapes
+from sidecar.text.encoding import embedded, encoded
+from sidecar.text.ids import fresh_id
+from sidecar.text.shapes import Shape, Whole
 from sidecar.timings import Timings
-from sidecar.web import problems, shapes, wire
+from sidecar.web import problems, wire
 from sidecar.web.audience import Audience
-from sidecar.web.shapes import Shape, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -209,7 +211,7 @@ def request_id(sent: str) -> str:
 
 
 def json_reply(document: object) -> Reply:
-    return 200, [JSON], wire.encoded(document)
+    return 200, [JSON], encoded(document)
 
 
 def part_of(exchange: Exchange, name: str) -> str:
@@ -260,7 +262,7 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
         "detail": verdict.detail,
         "status": verdict.status,
         "policy_revision": verdict.revision,
-        "situation": wire.embedded(decision.situation),
+        "situation": embedded(decision.situation),
         "facts_at": decision.at,
         "facts_cached": decision.cached,
     }

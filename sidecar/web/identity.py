@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jwt
 
 from sidecar.errors import ConfigError, Problem, UnknownUser
+from sidecar.text.emails import LONGEST_EMAIL
+from sidecar.text.shapes import fault_in_text
 from sidecar.web.jwks import NotKeys, RemoteKeys
-from sidecar.web.shapes import fault_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,6 @@ _SHORTEST_SECRET = 32
 _SKEW_S = 10
 _REMEMBERED_S = 30.0
 _MOST_REMEMBERED = 2_048
-_LONGEST_EMAIL = 320
 _BEARER = re.compile(
     r"[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]{1,4096})\.[A-Za-z0-9_-]{1,32768}\.[A-Za-z0-9_-]{1,2048})",
     re.ASCII,
@@ -141,7 +141,7 @@ class Identities:
         if fault_in_text(claims["sub"]):
             raise UnknownUser
         email = claims.get("email")
-        if not isinstance(email, str) or fault_in_text(email, longest=_LONGEST_EMAIL):
+        if not isinstance(email, str) or fault_in_text(email, longest=LONGEST_EMAIL):
             email = None
         return EndUser(
             id=claims["sub"],

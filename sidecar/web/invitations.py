@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,13 @@ from uuid import UUID
 
 from sidecar.errors import Problem
 from sidecar.membership import OWNER
-from sidecar.web import shapes, wire
+from sidecar.text import shapes
+from sidecar.text.emails import LONGEST_EMAIL, is_email
+from sidecar.text.ids import is_uuid
+from sidecar.text.shapes import Record, Text
 from sidecar.web.endpoint import OUTAGES, part_of
-from sidecar.web.shapes import Record, Text
 from sidecar.web.users import (
     CHANGES,
-    LONGEST_EMAIL,
     NOTHING,
     PAGES,
     UsersEndpoint,
@@ -36,14 +36,12 @@ if TYPE_CHECKING:
     from sidecar.web.endpoint import Exchange, Service
     from sidecar.web.problems import Reply
 
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
-
 
 @dataclass(frozen=True, slots=True)
 class Email:
     def problems(self, value: object, at: str) -> Iterator[Problem]:
         found = list(Text(LONGEST_EMAIL).problems(value, at))
-        if not found and not _EMAIL.fullmatch(str(value)):
+        if not found and not is_email(str(value)):
             found.append(Problem(pointer=at, detail=f"must be an e-mail address, got {shapes.shown(value)}"))
         yield from found
 
@@ -79,7 +77,7 @@ def list_invitations(service: Service, exchange: Exchange, asking: Asking) -> Re
 
 def revoke_invitation(service: Service, exchange: Exchange, asking: Asking) -> Reply:
     workspace, named = named_workspace(exchange), part_of(exchange, "invitation")
-    service.invitations.revoke(asking, workspace, UUID(named) if wire.is_uuid(named) else None)
+    service.invitations.revoke(asking, workspace, UUID(named) if is_uuid(named) else None)
     return NOTHING
 
 

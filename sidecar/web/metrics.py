@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.decision_ports import FactStore, PolicyEngine, RuleEngine
     from sidecar.model import Decision, Facts, Roster, Verdict
-    from sidecar.ports import FactStore, Ledger, PolicyEngine, RuleEngine
+    from sidecar.quota_ports import Ledger
     from sidecar.taking import (
         Expired,
         GivenBack,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.authorizer import MAX_ROWS_SCANNED
 from sidecar.errors import BadQuestion, Problem, SidecarError
 from sidecar.model import Decision
+from sidecar.text.shapes import Text, Whole
 from sidecar.web import problems, wire
 from sidecar.web.audience import Audience
 from sidecar.web.endpoint import (
@@ -20,7 +21,6 @@ from sidecar.web.endpoint import (
     parameters_of,
     part_of,
 )
-from sidecar.web.shapes import Text, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

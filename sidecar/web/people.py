@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from sidecar.errors import Problem, UseTransfer
 from sidecar.membership import OWNER, place_of
-from sidecar.web import shapes, wire
+from sidecar.text import shapes
+from sidecar.text.shapes import Record, Text
+from sidecar.web import wire
 from sidecar.web.endpoint import OUTAGES, note, part_of
-from sidecar.web.shapes import Record, Text
 from sidecar.web.users import (
     CHANGES,
     NOTHING,

@@ -18,7 +18,8 @@ from sidecar.errors import (
     UnknownReservation,
     UnknownWorkspace,
 )
-from sidecar.web.wire import add_help, encoded
+from sidecar.text.encoding import encoded
+from sidecar.web.wire import add_help
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from sidecar.web import shapes, wire
+from sidecar.text import shapes
+from sidecar.web import wire
 from sidecar.web.audience import Audience
 from sidecar.web.endpoint import (
     FACTS_OUTAGES,

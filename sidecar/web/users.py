@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.acting import Asking, Denied
 from sidecar.errors import Problem
-from sidecar.web import problems, shapes, wire
+from sidecar.text import shapes
+from sidecar.text.emails import LONGEST_EMAIL
+from sidecar.text.encoding import encoded
+from sidecar.text.shapes import Shape, Text, Whole
+from sidecar.web import problems
 from sidecar.web.audience import Audience
 from sidecar.web.endpoint import (
     JSON,
@@ -21,7 +25,6 @@ from sidecar.web.endpoint import (
     workspace_in,
 )
 from sidecar.web.native import MOST_ON_A_PAGE, USUAL_PAGE
-from sidecar.web.shapes import Shape, Text, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from sidecar.web.endpoint import Exchange, Service
     from sidecar.web.problems import Reply
 
-LONGEST_EMAIL = 320
 PAGES: dict[str, Shape] = {"after": Text(LONGEST_EMAIL), "limit": Whole(1, MOST_ON_A_PAGE)}
 NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
 UsersEndpoint = partial(Endpoint, audience=Audience.END_USERS)  # its name is that of its function
@@ -64,7 +66,7 @@ def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[S
 
 
 def answered(document: object, status: HTTPStatus = HTTPStatus.OK) -> Reply:
-    return status, [JSON], wire.encoded(document)
+    return status, [JSON], encoded(document)
 
 
 def named_workspace(exchange: Exchange) -> str:

@@ -16,8 +16,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sidecar.errors import BadQuestion, Problem
 from sidecar.model import Question
-from sidecar.web import shapes
-from sidecar.web.shapes import (
+from sidecar.text import shapes
+from sidecar.text.encoding import Duplicated, document_from
+from sidecar.text.ids import is_uuid
+from sidecar.text.shapes import (
     Anything,
     Either,
     Flag,
@@ -86,8 +88,6 @@ OVERRIDES = Record(
     }
 )
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-_LENGTH_OF_UUID = 36
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SUSPICIOUS = re.compile(rb"\\u(0000|[dD])")  # a NUL, or half of a surrogate pair
 
@@ -114,7 +114,6 @@ class _Batch(Struct, forbid_unknown_fields=True):
 
 _ONE = msgspec.json.Decoder(_Fields)
 _MANY = msgspec.json.Decoder(_Batch)
-_ENCODER = msgspec.json.Encoder()
 _NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NONE = _Fields()
 
@@ -156,16 +155,12 @@ def workspace_from(text: str) -> str:
     return text.lower() if is_uuid(text) else text
 
 
-def is_uuid(text: str) -> bool:
-    return len(text) == _LENGTH_OF_UUID and _UUID.fullmatch(text) is not None
-
-
 def _question_by_shape(raw: bytes) -> Question:
     return _question(msgspec.convert(shapes.checked(raw, QUESTION), _Fields), _NONE)
 
 
 def _questions_by_shape(raw: bytes) -> list[Question | BadQuestion]:
-    body = shapes.document_from(raw)
+    body = document_from(raw)
     if problems := shapes.problems_with(_framed(body), BATCH):
         raise shapes.refusal(problems)
     if not isinstance(body, dict):
@@ -184,8 +179,8 @@ def _questions_by_shape(raw: bytes) -> list[Question | BadQuestion]:
 def _framed(body: object) -> object:
     """The body without what stands in its items: those problems are the items' own."""
     if isinstance(body, dict) and isinstance(body.get("questions"), list):
-        frame = shapes.Duplicated({**body, "questions": [None] * len(body["questions"])})
-        frame.names = body.names if isinstance(body, shapes.Duplicated) else frozenset()
+        frame = Duplicated({**body, "questions": [None] * len(body["questions"])})
+        frame.names = body.names if isinstance(body, Duplicated) else frozenset()
         return frame
     return body
 
@@ -362,13 +357,3 @@ def document_of(changed: WorkspaceState) -> dict[str, Any]:
         "as_of": changed.as_of.astimezone(UTC),
         "applied": changed.applied,
     }
-
-
-def encoded(document: object) -> bytes:
-    """JSON; a time in UTC ends in Z."""
-    return _ENCODER.encode(document)
-
-
-def embedded(raw: bytes) -> object:
-    """JSON text that stands as it is inside of a document to be encoded."""
-    return msgspec.Raw(raw)

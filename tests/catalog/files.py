@@ -1,4 +1,4 @@
-"""A small catalog that is sound, and ways to check one."""
+"""A small catalog that is sound, policies to go with one, and ways to check one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ SHIPPED = ROOT / "plans.yaml"
 
 HEAD = "version: 1\ncurrency: EUR\ndefault_plan: free\n"
 SMALL = f"{HEAD}roles: {{member: }}\nplans:\n  free: {{price: 0}}\n"
+
+RULE = """package authz
+
+# METADATA
+# entrypoint: true
+# custom:
+#   context: [country, device]
+decision := {"revision": data.authz.plans.revision, "starter": data.authz.plans.plans.starter.limits}
+"""
+MODULES = {
+    "authz/decision.rego": RULE,
+    "custom/rules.rego": "package custom\n\ndenials contains 1 if false\n",
+}
 
 
 def check(text: str | bytes) -> Checked:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sidecar.catalog.authzen import authzen_policy_at, findings_at
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.errors import ConfigError

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from sidecar.catalog.compile import bundle, data_file
+from sidecar.catalog.bundle import bundle
+from sidecar.catalog.compile import data_file
 from sidecar.catalog.load import compiled_at
 from sidecar.catalog.schema import schema_file
 from sidecar.cli import main

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.audit.cells import cells
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sidecar.catalog.compile import Compiled
-    from sidecar.ports import PolicyEngine
+    from sidecar.decision_ports import PolicyEngine
 
 
 ENGINES = [pytest.param("opa", marks=pytest.mark.opa), "embedded"]

@@ -1,4 +1,4 @@
-"""What ports.PolicyEngine promises, of both engines."""
+"""What decision_ports.PolicyEngine promises, of both engines."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.compile import compiled as compile_
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.ports import PolicyEngine
+    from sidecar.decision_ports import PolicyEngine
 
 pytestmark = [pytest.mark.opa, pytest.mark.slow]
 

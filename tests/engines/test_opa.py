@@ -12,8 +12,9 @@ import pytest
 import requests
 import urllib3
 
-from sidecar.catalog.compile import bundle
-from sidecar.engines.opa import OpaEngine, _Socket
+from sidecar.catalog.bundle import bundle
+from sidecar.engines.opa import OpaEngine
+from sidecar.engines.sockets import TimedSocket
 from sidecar.engines.verdict import NOBODY
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable, RevisionMismatch
 from tests.engines.documents import REVISION, a_denial, a_grant
@@ -305,7 +306,7 @@ def test_a_failure_is_over_when_opa_is_well_again():
 
 def test_bytes_that_have_arrived_are_not_read_after_the_deadline():
     ours, theirs = socket.socketpair()
-    with _Socket(fileno=ours.detach()) as timed, theirs:
+    with TimedSocket(fileno=ours.detach()) as timed, theirs:
         timed.settimeout(0.01)
         theirs.sendall(b"late")
         time.sleep(0.02)

@@ -9,6 +9,7 @@ import pytest
 from sidecar.guard import Denied
 from sidecar.guard.answers import decision_from
 from sidecar.guard.problems import DENIALS, problem_reply
+from sidecar.text.encoding import encoded
 from sidecar.web import problems, wire
 from tests.guard.values import a_denial
 from tests.values import FAR_AWAY, a_question, some_facts
@@ -40,9 +41,9 @@ def test_both_have_the_same_words_for_the_same_reasons():
 def test_a_denial_says_the_same_through_both(user, workspace, action, status):
     question = a_question(action, user=user, workspace=workspace, amounts=_amounts(action))
     decision = a_stage(MEMBERS).service.authorizer.decision(question, deadline=FAR_AWAY)
-    own = json.loads(wire.encoded(problems.denial(decision)))
+    own = json.loads(encoded(problems.denial(decision)))
 
-    answered = decision_from(json.loads(wire.encoded(wire.document_about(decision))))
+    answered = decision_from(json.loads(encoded(wire.document_about(decision))))
     denied = Denied(answered.status, answered.reason, answered.message, decision=answered)
     _, headers, body = problem_reply(denied)
 

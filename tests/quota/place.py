@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.ports import PolicyEngine
+    from sidecar.decision_ports import PolicyEngine
 
 PLANS = Path(__file__).with_name("plans.yaml")
 PATIENCE_S = 60  # of a busy machine

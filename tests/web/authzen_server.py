@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.catalog.authzen import authzen_policy_at
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from tests.servers import opa_server
 from tests.web.serving import Sidecar, serving
 

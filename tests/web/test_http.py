@@ -778,7 +778,7 @@ def test_the_log_line_holds_what_was_asked_and_what_came_of_it_and_no_secret():
 
 
 def test_the_situation_in_the_log_can_be_decided_again():
-    from sidecar.web.wire import encoded  # noqa: PLC0415
+    from sidecar.text.encoding import encoded  # noqa: PLC0415
 
     stage = a_stage(MEMBERS)
     ask(stage, user="sam", workspace="solo", action="recording.start", amounts={"minutes": 5})

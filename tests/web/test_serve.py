@@ -15,7 +15,7 @@ from time import sleep
 import pytest
 
 from sidecar.catalog.authzen import authzen_policy_at
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.errors import ConfigError
 from sidecar.serving.loaded import loaded

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sidecar.catalog.compile import bundle
+from sidecar.catalog.bundle import bundle
 from sidecar.catalog.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sidecar.errors import Unroutable
-from sidecar.web import problems, shapes
+from sidecar.text import shapes
+from sidecar.web import problems
 from sidecar.web.audience import Audience
 from sidecar.web.endpoint import Endpoint, json_reply
 from sidecar.web.gateways.by_header import CODES, TOKEN_HEADER

@@ -23,9 +23,9 @@ from sidecar.errors import (
 from sidecar.model import Question
 from sidecar.ratelimit import limit_fields
 from sidecar.settings import is_loopback
+from sidecar.text.shapes import fault_in_text
 from sidecar.web import problems, wire
 from sidecar.web.endpoint import deadline_of, note, note_decision
-from sidecar.web.shapes import fault_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -199,7 +199,7 @@ def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
 
 
 def _ruled(decision: Decision, user: str, *, shows_limits: bool) -> Ruling:
-    limits = limit_fields([(decision.quota, decision.at)]) if shows_limits and decision.quota else []
+    limits = limit_fields(decision.quota, at=decision.at) if shows_limits and decision.quota else []
     if decision.allowed:
         return Ruling(
             status=HTTPStatus.OK,

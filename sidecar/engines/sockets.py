@@ -1,12 +1,13 @@
-"""Sockets for callers who wait no longer than they said: to a neighbour, over TCP or a Unix socket."""
+"""Sockets to OPA, over TCP or a Unix socket: a caller waits no longer than its deadline."""
 
 from __future__ import annotations
 
 import socket
-from abc import abstractmethod
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from sidecar.errors import EngineMisbehaved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     # What socket.socket takes: a family, and an address of that family.
     Address = tuple[socket.AddressFamily, Any]
     Addresses = Callable[[], list[Address]]
+
+KIB = 1024
+_MAX_ANSWER_BYTES = 1024 * KIB  # a verdict has less than one, a list of candidates some hundred
+_DEFAULT_PORT = 8181
 
 
 class TimedSocket(socket.socket):
@@ -23,7 +28,6 @@ class TimedSocket(socket.socket):
     until it is through.
     """
 
-    most_bytes: int
     received = 0
     _deadline = 0.0
 
@@ -39,24 +43,19 @@ class TimedSocket(socket.socket):
         super().settimeout(remaining)
         count = super().recv_into(*args)
         self.received += count
-        if self.received > self.most_bytes:
-            raise self.oversized()
+        if self.received > _MAX_ANSWER_BYTES:
+            raise EngineMisbehaved(
+                f"OPA answers with more than {_MAX_ANSWER_BYTES} bytes: no answer is as long"
+            )
         return count
 
-    @abstractmethod
-    def oversized(self) -> Exception:
-        """What is raised when more than *most_bytes* were received."""
 
-
-S = TypeVar("S", bound=TimedSocket)
-
-
-def connected(addresses: Addresses, kind: type[S], *, within_s: float) -> S:
+def connected(addresses: Addresses, *, within_s: float) -> TimedSocket:
     """To the first of *addresses* that answers. OSError, that of the last, if none does."""
     deadline = monotonic() + within_s
     failure = OSError("no address")
     for family, address in addresses():
-        connecting = kind(family, socket.SOCK_STREAM)
+        connecting = TimedSocket(family, socket.SOCK_STREAM)
         try:
             connecting.settimeout(max(deadline - monotonic(), 0.001))
             connecting.connect(address)
@@ -70,13 +69,13 @@ def connected(addresses: Addresses, kind: type[S], *, within_s: float) -> S:
     raise failure
 
 
-def addresses_of(url: str, *, default_port: int) -> Addresses:
+def addresses_of(url: str) -> Addresses:
     """Where ``http://HOST:PORT`` or ``unix:///PATH`` leads, looked up for each connection: a name may move.
 
     ValueError if *url* is neither.
     """
     parts = urlsplit(url)
-    host, port, path = parts.hostname, parts.port or default_port, parts.path
+    host, port, path = parts.hostname, parts.port or _DEFAULT_PORT, parts.path
     if parts.query or parts.fragment or parts.username is not None:
         raise ValueError("it names more than a host")
     if parts.scheme == "unix" and path and not parts.netloc:

@@ -9,9 +9,10 @@ from datetime import datetime
 from difflib import get_close_matches
 from itertools import islice
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import BadQuestion, Problem
+from sidecar.text.encoding import Duplicated, document_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,12 +22,6 @@ LONGEST_KEY = 255
 DEEPEST = 8
 MOST_PROBLEMS = 100  # of one body: an answer must not be many times larger than what asked for it
 _SHOWN = 40
-
-
-class Duplicated(dict[str, Any]):
-    """A JSON object in which *names* stand more than once; the last of each is its value."""
-
-    names: frozenset[str] = frozenset()
 
 
 class Shape(Protocol):
@@ -312,26 +307,6 @@ class Anything:
         return {"type": "object", **self.also} if self.kind is dict else dict(self.also)
 
 
-def document_from(raw: bytes) -> object:
-    """The value that JSON text stands for, objects as `Duplicated` where a name is there twice.
-
-    BadQuestion ``malformed_json`` for what is not JSON.
-    """
-    try:
-        return json.loads(
-            raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
-        )
-    except UnicodeDecodeError as error:
-        reason = f"not UTF-8 at byte {error.start}"
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
-    except RecursionError:
-        reason = "nested too deeply"
-    except ValueError as error:
-        reason = str(error)
-    raise BadQuestion(f"the body is not JSON: {reason}", code="malformed_json")
-
-
 def problems_with(value: object, shape: Shape, *, at: str = "") -> tuple[Problem, ...]:
     return tuple(islice(shape.problems(value, at), MOST_PROBLEMS))
 
@@ -410,24 +385,3 @@ def _problem_with_name(name: str, within: dict[str, Any], at: str) -> Problem | 
 def nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
     near = get_close_matches(word, known, n=1)
     return near[0] if near else None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) == len(pairs):
-        return value
-    seen: set[str] = set()
-    twice = Duplicated(value)
-    twice.names = frozenset(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value] # add returns None: "and remember it"
-    return twice
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number in JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not isfinite(value):
-        raise ValueError(f"{text[:_SHOWN]} is a number too large to hold")
-    return value

@@ -1,0 +1,76 @@
+"""JSON in and out: with msgspec where it is to be fast, strictly where it comes from somebody unknown."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import Any, NoReturn
+
+import msgspec
+
+from sidecar.errors import BadQuestion
+
+_SHOWN = 40
+_ENCODER = msgspec.json.Encoder()
+
+
+class Duplicated(dict[str, Any]):
+    """A JSON object in which *names* stand more than once; the last of each is its value."""
+
+    names: frozenset[str] = frozenset()
+
+
+def encoded(document: object) -> bytes:
+    """JSON; a time in UTC ends in Z."""
+    return _ENCODER.encode(document)
+
+
+def embedded(raw: bytes) -> object:
+    """JSON text that stands as it is inside of a document to be encoded."""
+    return msgspec.Raw(raw)
+
+
+def decoded(raw: bytes) -> Any:  # noqa: ANN401 - JSON
+    """The value of JSON from a trusted source; of a repeated name the last value. ValueError for no JSON."""
+    return msgspec.json.decode(raw)
+
+
+def document_from(raw: bytes) -> object:
+    """The value that JSON text stands for, objects as `Duplicated` where a name is there twice.
+
+    BadQuestion ``malformed_json`` for what is not JSON.
+    """
+    try:
+        return json.loads(
+            raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+        )
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 at byte {error.start}"
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as error:
+        reason = str(error)
+    raise BadQuestion(f"the body is not JSON: {reason}", code="malformed_json")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    seen: set[str] = set()
+    twice = Duplicated(value)
+    twice.names = frozenset(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value] # add returns None: "and remember it"
+    return twice
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text[:_SHOWN]} is a number too large to hold")
+    return value
