@@ -14,7 +14,7 @@ from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationExpired, UsageContended
+from sidecar.errors import BadQuestion, EngineMisbehaved, FieldFault, ReservationExpired, UsageContended
 from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
@@ -134,10 +134,10 @@ class Effects:
         known = self._catalog.meters.get(meter)
         if known is None or known.kind != "level":
             what = "is not in the catalog" if known is None else "is not a level"
-            problem = Problem(pointer="/meter", detail=f'"{meter}" {what}')
+            fault = FieldFault(field=("meter",), detail=f'"{meter}" {what}')
             if known is not None and known.kind == "members":
-                raise _not_consumable(problem)
-            raise BadQuestion("only a level is given back by the name of a resource", problems=(problem,))
+                raise _not_consumable(fault)
+            raise BadQuestion("only a level is given back by the name of a resource", faults=(fault,))
         with _waiting(timings):
             return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
 
@@ -319,12 +319,12 @@ def _refuse_counted(amounts: Mapping[str, int], catalog: Catalog) -> None:
     for meter in amounts:
         if catalog.meters[meter].kind == "members":
             raise _not_consumable(
-                Problem(
-                    pointer="/mode",
+                FieldFault(
+                    field=("mode",),
                     detail=f'must be check: "{meter}" is counted by the database, as people join and leave',
                 )
             )
 
 
-def _not_consumable(problem: Problem) -> BadQuestion:
-    return BadQuestion("members are counted, never taken", code="meter_not_consumable", problems=(problem,))
+def _not_consumable(fault: FieldFault) -> BadQuestion:
+    return BadQuestion("members are counted, never taken", code="meter_not_consumable", faults=(fault,))

@@ -13,8 +13,8 @@ from sidecar.errors import (
     CommitExceedsReservation,
     FactsMisread,
     FactsUnavailable,
+    FieldFault,
     IdempotencyKeyReused,
-    Problem,
     RefundExceedsUse,
     ReservationSettled,
     UnknownIdempotencyKey,
@@ -178,14 +178,14 @@ class PostgresLedger:
             held = _in_words(found["amounts"])
             raise CommitExceedsReservation(
                 f"only {held} are reserved; the reservation stays",
-                problems=_of_amounts(found["meters"], f"is more than is reserved, which is {held}"),
+                faults=_of_amounts(found["meters"], f"is more than is reserved, which is {held}"),
             )
         if outcome == "not_held":
             detail = f"is not reserved; reserved are {_in_words(found['amounts'])}"
             raise BadQuestion(
                 "an amount of a meter that is not reserved",
                 code="meter_not_taken",
-                problems=_of_amounts(found["meters"], detail),
+                faults=_of_amounts(found["meters"], detail),
             )
         return _settlement_in(found)
 
@@ -323,11 +323,8 @@ def _why_not_more(found: Any) -> str:  # noqa: ANN401 - JSON
     return f"{_in_words(found['taken'])} were taken under this key"
 
 
-def _of_amounts(meters: Sequence[str], detail: str) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(pointer=f"/amounts/{meter.replace('~', '~0').replace('/', '~1')}", detail=detail)
-        for meter in meters
-    )
+def _of_amounts(meters: Sequence[str], detail: str) -> tuple[FieldFault, ...]:
+    return tuple(FieldFault(field=("amounts", meter), detail=detail) for meter in meters)
 
 
 def _in_words(amounts: Mapping[str, int]) -> str:

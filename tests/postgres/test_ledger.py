@@ -324,8 +324,9 @@ def test_a_commit_of_less_gives_back_the_rest(stage):
 def test_a_commit_of_more_is_refused_and_the_reservation_stays(stage):
     reservation = stage.reserve()
 
-    with pytest.raises(CommitExceedsReservation):
+    with pytest.raises(CommitExceedsReservation) as caught:
         stage.commit(reservation, {"minutes": 6})
+    assert [fault.field for fault in caught.value.faults] == [("amounts", "minutes")]
     assert stage.figures() == (0, 5)
     assert stage.commit(reservation).replayed is False
 
@@ -334,8 +335,9 @@ def test_a_commit_names_only_meters_that_are_reserved(stage):
     reservation = stage.reserve()
 
     with pytest.raises(BadQuestion) as caught:
-        stage.commit(reservation, {"scenarios": 1})
+        stage.commit(reservation, {"scenarios": 1, "a/b": 1})
     assert caught.value.code == "meter_not_taken"
+    assert [fault.field for fault in caught.value.faults] == [("amounts", "a/b"), ("amounts", "scenarios")]
     assert stage.figures() == (0, 5)
 
 
