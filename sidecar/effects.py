@@ -18,7 +18,7 @@ from sidecar.errors import BadQuestion, EngineMisbehaved, FieldFault, Reservatio
 from sidecar.ids import fresh_id
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
-from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled, counter_in
+from sidecar.taking import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
 from sidecar.timings import Timings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Decision, Facts, Quota, Verdict
     from sidecar.ports import Ledger
-    from sidecar.taking import Counter, GivenBack, Settlement, UsageNow
+    from sidecar.taking import GivenBack, Settlement, UsageNow
 
 _TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener
 
@@ -217,7 +217,7 @@ class Effects:
             )
         return Taking(
             workspace_id=facts.workspace_id,
-            facts_version=facts.version,
+            token=facts.token,
             user=question.user,
             action=question.action,
             amounts=amounts,
@@ -246,7 +246,7 @@ class Effects:
         by_name = question.resource and self._catalog.meters[meter].kind == "level"
         if by_name or facts.usage[meter].reserved:
             return None
-        return counter_in(facts, meter, limit=facts.limit_overrides.get(meter, limit))
+        return Counter(limit=facts.limit_overrides.get(meter, limit), resets_at=facts.usage[meter].resets_at)
 
     def _told(self, decision: Decision, known: Repeated | Made) -> Decision:
         """A yes that was said before, with its id and revision, and no effect this time."""

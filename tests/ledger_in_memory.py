@@ -77,7 +77,7 @@ class LedgerInMemory:
         if late and late.state not in {"held", "expired"}:
             return Unsettled.SETTLED
         facts = self._of_member(taking.workspace_id, taking.user)
-        if facts is None or facts.version != taking.facts_version:
+        if facts is None or facts.token != taking.token:
             return Unsettled.STALE
         if not late and (known := self.repeated(taking, deadline=deadline)) is not None:
             return known

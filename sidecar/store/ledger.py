@@ -24,6 +24,7 @@ from sidecar.errors import (
 )
 from sidecar.model import Quota, Reservation
 from sidecar.store.connections import Query, Refused, array
+from sidecar.store.facts_token import token_in
 from sidecar.store.postgres import facts_in, usage_in
 from sidecar.taking import (
     Expired,
@@ -85,7 +86,7 @@ class PostgresLedger:
         meters = sorted(taking.amounts)
         params = (
             str(taking.workspace_id),
-            str(taking.facts_version),
+            str(token_in(taking.token).version),
             taking.user,
             taking.action,
             array(meters),
@@ -119,14 +120,19 @@ class PostgresLedger:
             raise _misread(found, error) from error
 
     def _consumed(self, taking: Taking, counter: Counter, deadline: float) -> Taken | None:
+        """None where it is not to be taken at once: nothing was taken."""
         [(meter, amount)] = taking.amounts.items()
+        token = token_in(taking.token)
+        since = token.periods.get(meter)
+        if since is None:
+            return None
         params = (
             str(taking.workspace_id),
-            str(taking.facts_version),
+            str(token.version),
             _text(counter.limit),
-            counter.since,
+            since,
             counter.resets_at.isoformat() if counter.resets_at else None,
-            counter.until,
+            token.until,
             taking.user,
             taking.action,
             meter,
