@@ -1,4 +1,4 @@
-# make run: the whole product on this machine. make test: everything that it promises.
+# make run: the whole product on this machine. make test: everything that it promises. make soak: for hours.
 PYTHON ?= python3
 PORT ?= 8080
 DATA ?= .sidecar/dev
@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 3 # test files at a time, on two cores: many of them wait; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
-.PHONY: run example test venv check bench bench-race clean
+.PHONY: run example test soak venv check schema bench bench-race clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -18,6 +18,10 @@ example: .venv/run.stamp
 test: .venv/test.stamp
 	$(BIN)/python -m pytest -n $(strip $(JOBS)) --dist loadfile --no-loadscope-reorder
 
+soak: .venv/test.stamp
+	STRANGERS=$(or $(REQUESTS),1000000) STOPS_AND_RELOADS=50 \
+		$(BIN)/python -m pytest tests/web/test_memory.py tests/web/test_stop_and_reload.py
+
 venv: .venv/test.stamp
 
 check: .venv/test.stamp
@@ -28,6 +32,9 @@ check: .venv/test.stamp
 	$(if $(OPA),$(OPA) fmt --fail --diff policies)
 	$(if $(OPA),$(OPA) check --strict --schema schemas/input.json policies)
 	$(if $(OPA),,@echo "no opa on the PATH: its format and checks were left out (docs/development.md)")
+
+schema: .venv/test.stamp
+	$(BIN)/python -m tests.postgres.schema_text
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks.run

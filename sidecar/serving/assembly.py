@@ -9,6 +9,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from sidecar.administration import Administration
 from sidecar.authorizer import Authorizer
 from sidecar.catalog.authzen import DECISION
 from sidecar.decider import Decider
@@ -152,7 +153,7 @@ class Parts:
                 people=People(authorizer, store=people),
                 invitations=Invitations(authorizer, store=people),
                 routes=Routes(compiled.catalog.routes),
-                workspaces=self._workspaces,
+                administration=Administration(compiled.catalog, store=self._workspaces),
                 callers=loaded.callers,
                 identities=loaded.identities,
                 metrics=self._metrics,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import select
 from contextlib import suppress
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -21,6 +22,8 @@ BODY_S = 10.0
 SENDING_S = 10.0
 ENDING_S = 2.0  # for a peer to read the last reply before its connection is gone
 SILENCE_S = 1.0  # when the worker stops: who has a request on its way is heard within it
+
+_CANDIDATES = 8  # to go for a new one: an idle connection may have a request that is not read yet
 
 State = Literal["idle", "head", "body", "answering", "sending", "ending", "gone"]
 
@@ -64,10 +67,14 @@ class Connections:
         """
         if len(self._all) < self.most and not full:
             return True
-        for longest in self._waiting:
-            longest.abort()
-            return True
-        return False
+        longest = list(islice(self._waiting, _CANDIDATES))
+        for connection in longest:
+            if connection.state != "idle" or not connection.has_unread():
+                connection.abort()
+                return True
+        for connection in longest[:1]:
+            connection.abort()
+        return bool(longest)
 
     def new(self) -> Connection:
         connection = Connection(self)
@@ -234,7 +241,7 @@ class Connection(asyncio.Protocol):
         match self.state:
             case "head" | "body":
                 self.reader.time_out()
-            case "idle" if not self._has_unread():
+            case "idle" if not self.has_unread():
                 self.transport.close()
             case "sending" | "ending":
                 self.abort()
@@ -258,8 +265,8 @@ class Connection(asyncio.Protocol):
             self._reading = False
             self.transport.pause_reading()
 
-    def _has_unread(self) -> bool:
-        """A request may have arrived that the loop has not read yet: it must not be lost."""
+    def has_unread(self) -> bool:
+        """A request may have arrived that the loop has not read yet: it should not be lost."""
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))

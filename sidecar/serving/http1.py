@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from socket import AddressFamily
 
     from sidecar.serving.connections import Connection
+    from sidecar.web.app import Application
     from sidecar.web.endpoint import Endpoint, Exchange
     from sidecar.web.problems import Reply
 
@@ -59,6 +60,12 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
 
     def _has_invalid_header_chars(self, value: bytes) -> bool:
         return _NOT_IN_A_VALUE.search(value) is not None
+
+    def _finalize_headers(self) -> None:
+        try:
+            super()._finalize_headers()
+        except ValueError as error:  # a length of more digits than Python makes a number of
+            raise ParseError("") from error
 
     @property
     def left_over(self) -> int:
@@ -109,9 +116,12 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
 
     def _on_headers_complete(self) -> bool:
         """As gunicorn's, without its policy on headers: none of them moves a path or an address here."""
-        if self._fed - self._callback_parser.left_over > LARGEST_HEAD:
+        parser = self._callback_parser
+        if self._fed - parser.left_over > LARGEST_HEAD:
             raise LimitRequestHeaders("")
-        self._current_request = CallbackRequest.from_parser(self._callback_parser)
+        if parser.http_version >= (1, 1) and not any(name == b"host" for name, _ in parser.headers):
+            raise ParseError("")  # RFC 9112 3.2; that there is no second one the parser has seen to
+        self._current_request = CallbackRequest.from_parser(parser)
         self._body_receiver = BodyReceiver(self._current_request, self)
         self._request_ready.set()
         self._connection.head_is_whole()
@@ -149,13 +159,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         self._request_ready.set()  # the loop over requests ends
 
     def _send_error_response(self, status: int, message: str, extra_headers: object = ()) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In our words, and none of the request's."""
         code = _CODES.get(HTTPStatus(status), "malformed_request")
-        own_status, headers, body = self.worker.application.unreadable(code)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        phrase = HTTPStatus(own_status).phrase
-        head = f"HTTP/1.1 {own_status} {phrase}\r\n{lines}Connection: close\r\n\r\n"
-        self._safe_write(head.encode("latin-1") + body)
+        self._safe_write(refusal(self.worker.application, code))
 
     def _close_transport(self) -> None:
         if not self._closed:
@@ -237,6 +242,14 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         if not close:
             self._connection.sent(more=self._callback_parser.left_over > 0)
         return not close
+
+
+def refusal(application: Application, code: str) -> bytes:
+    """The last response of a connection, in our words and in none of the request's."""
+    status, headers, body = application.unreadable(code)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}Connection: close\r\n\r\n"
+    return head.encode("latin-1") + body
 
 
 def _header(lines: Sequence[tuple[bytes, bytes]], name: str) -> str | None:

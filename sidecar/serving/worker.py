@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gasgi import ASGIWorker  # type: ignore[import-untyped] # it ships none
 
 from sidecar.serving.connections import Connections
-from sidecar.serving.http1 import Http1
+from sidecar.serving.http1 import Http1, refusal
 from sidecar.serving.threads import Threads
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ _SWEEP_WHILE_STOPPING_S = 0.05
 _RESERVE_S = 0.5  # of the grace, for what is closed at its end
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 0.1
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-)
 
 
 class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
@@ -107,7 +104,10 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             self._wait_for_descriptors(listener, error)
             return False
         if not self._connections.make_room():
-            _refuse(accepted)
+            accepted.settimeout(0)
+            with suppress(OSError):
+                accepted.send(refusal(self.application, "overloaded"))
+            accepted.close()
             return True
         accepted.settimeout(0)
         opening = self.loop.create_task(self.loop.connect_accepted_socket(self._connections.new, accepted))
@@ -131,10 +131,3 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     def _accept_again(self, listener: socket.socket) -> None:
         if self.alive:
             self.loop.add_reader(listener, self._accept, listener)
-
-
-def _refuse(accepted: socket.socket) -> None:
-    accepted.settimeout(0)
-    with suppress(OSError):
-        accepted.send(_REFUSAL)
-    accepted.close()

@@ -1,18 +1,18 @@
-"""What an administrator changes of a workspace: its plan, what it has beyond it, whether it is suspended."""
+"""Administration in PostgreSQL: each change of a workspace is one call of a SQL function."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from sidecar.administration import Override, OverridesChange, PlanChange, StatusChange, WorkspaceState
 from sidecar.errors import BadQuestion, FactsMisread, FactsUnavailable, UnknownPlan, UnknownWorkspace
 from sidecar.store.connections import Connections, Query, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from sidecar.administration import Change
 
 SET_PLAN = Query(
     name=b"set_plan", sql=b"SELECT authz.set_plan($1, $2, $3) FROM authz.acting_as($4, 'caller')"
@@ -25,49 +25,9 @@ SET_STATUS = Query(
     name=b"set_status", sql=b"SELECT authz.set_status($1, $2, $3) FROM authz.acting_as($4, 'caller')"
 )
 
-UNLIMITED: Literal["unlimited"] = "unlimited"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """*value* is whether the feature is on, or the limit; None of a limit is unlimited."""
-
-    kind: Literal["feature", "limit"]
-    name: str
-    value: bool | int | None
-    expires_at: datetime | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkspaceState:
-    """A workspace after a change; *applied* is false when it had a newer plan than the one asked for."""
-
-    workspace_id: UUID
-    slug: str
-    plan: str
-    as_of: datetime
-    status: Literal["active", "suspended"]
-    reason: str | None
-    overrides: tuple[Override, ...]
-    applied: bool
-
-    @property
-    def features(self) -> dict[str, bool]:
-        return {each.name: bool(each.value) for each in self.overrides if each.kind == "feature"}
-
-    @property
-    def limits(self) -> dict[str, int | None]:
-        return {each.name: each.value for each in self.overrides if each.kind == "limit"}
-
 
 class WorkspaceStore:
-    """Open it after the fork. A workspace is named by UUID or slug; a change sent twice is one change.
-
-    *actor* is the caller whom the outbox names.
-
-    UnknownWorkspace, UnknownPlan, BadQuestion for what makes no sense, FactsUnavailable.
-    """
+    """An AdministrationStore. Open it after the fork. The outbox names the *actor* of each change."""
 
     def __init__(
         self, url: str, /, *, pool_size: int = 2, lock_timeout_s: float = 1.0, pooler: bool = False
@@ -82,48 +42,8 @@ class WorkspaceStore:
     def close(self) -> None:
         self.connections.close()
 
-    def set_plan(
-        self, workspace: str, plan: str, /, *, as_of: datetime | None = None, actor: str, deadline: float
-    ) -> WorkspaceState:
-        """An *as_of* older than that of the plan it has changes nothing; None is now."""
-        return self._state_after(SET_PLAN, (workspace, plan, _moment(as_of), actor), deadline)
-
-    def set_overrides(
-        self,
-        workspace: str,
-        /,
-        *,
-        features: Mapping[str, bool | None],
-        limits: Mapping[str, int | Literal["unlimited"] | None],
-        expires_at: datetime | None = None,
-        reason: str | None = None,
-        actor: str,
-        deadline: float,
-    ) -> WorkspaceState:
-        """Merges: what is not named stays, None removes; *expires_at* is of what is named here."""
-        params = (
-            workspace,
-            json.dumps(dict(features)),
-            json.dumps(dict(limits)),
-            _moment(expires_at),
-            reason,
-            actor,
-        )
-        return self._state_after(SET_OVERRIDES, params, deadline)
-
-    def set_status(
-        self,
-        workspace: str,
-        status: Literal["active", "suspended"],
-        /,
-        *,
-        reason: str | None = None,
-        actor: str,
-        deadline: float,
-    ) -> WorkspaceState:
-        return self._state_after(SET_STATUS, (workspace, status, reason, actor), deadline)
-
-    def _state_after(self, query: Query, params: Sequence[str | None], deadline: float) -> WorkspaceState:
+    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
+        query, params = _call_of(workspace, change, actor)
         texts = [None if text is None else text.encode(errors="surrogatepass") for text in params]
         if any(text and b"\0" in text for text in texts):
             raise BadQuestion("text with a NUL cannot be stored")  # libpq would cut it there
@@ -135,6 +55,23 @@ class WorkspaceStore:
             return _state_of(json.loads((answer or b"").decode()))
         except (KeyError, TypeError, ValueError) as error:
             raise FactsMisread(f"a workspace outside its contract: {error!r}") from error
+
+
+def _call_of(workspace: str, change: Change, actor: str) -> tuple[Query, tuple[str | None, ...]]:
+    match change:
+        case PlanChange():
+            return SET_PLAN, (workspace, change.plan, _moment(change.as_of), actor)
+        case StatusChange():
+            return SET_STATUS, (workspace, change.status, change.reason, actor)
+        case OverridesChange():
+            return SET_OVERRIDES, (
+                workspace,
+                json.dumps(dict(change.features)),
+                json.dumps(dict(change.limits)),
+                _moment(change.expires_at),
+                change.reason,
+                actor,
+            )
 
 
 def _meaning(refused: Refused) -> Exception:

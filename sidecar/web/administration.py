@@ -1,73 +1,46 @@
-"""What an administrator changes of a workspace: its plan, its overrides, its status."""
+"""Administration over HTTP: a request becomes a change of a workspace, and its new state a reply."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from sidecar.administration import OverridesChange, PlanChange, StatusChange
 from sidecar.errors import BadQuestion, Problem
 from sidecar.web import shapes, wire
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import FACTS_OUTAGES, Endpoint, deadline_of, json_reply, note, workspace_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sidecar.store.workspaces import WorkspaceState
+    from sidecar.administration import Change, Undeclared
     from sidecar.web.endpoint import Exchange, Service
     from sidecar.web.problems import Reply
 
 
 def put_plan(service: Service, exchange: Exchange) -> Reply:
     body = shapes.checked(exchange.body(), wire.PLAN)
-    _refuse_undeclared({"plan": body["plan"]}, service.authorizer.catalog.plans, at="", code="unknown_plan")
-    workspace = workspace_in(exchange)
-    changed = service.workspaces.set_plan(
-        workspace,
-        body["plan"],
-        as_of=_moment(body, "as_of"),
-        actor=_name_of(exchange),
-        deadline=deadline_of(service, exchange),
-    )
-    return _changed(service, exchange, "put_plan", workspace, changed)
+    change = PlanChange(plan=body["plan"], as_of=_moment(body, "as_of"))
+    return _changed(service, exchange, "put_plan", change)
 
 
 def put_overrides(service: Service, exchange: Exchange) -> Reply:
     body = shapes.checked(exchange.body(), wire.OVERRIDES)
-    catalog = service.authorizer.catalog
-    features, limits = body.get("features", {}), body.get("limits", {})
-    _refuse_undeclared({name: name for name in features}, catalog.features, at="/features")
-    _refuse_undeclared({name: name for name in limits}, catalog.meters, at="/limits")
-    workspace = workspace_in(exchange)
-    changed = service.workspaces.set_overrides(
-        workspace,
-        features=features,
-        limits=limits,
+    change = OverridesChange(
+        features=body.get("features", {}),
+        limits=body.get("limits", {}),
         expires_at=_moment(body, "expires_at"),
         reason=body.get("reason"),
-        actor=_name_of(exchange),
-        deadline=deadline_of(service, exchange),
     )
-    return _changed(service, exchange, "put_overrides", workspace, changed)
+    return _changed(service, exchange, "put_overrides", change)
 
 
 def put_status(service: Service, exchange: Exchange) -> Reply:
     body = shapes.checked(exchange.body(), wire.STATUS)
-    workspace = workspace_in(exchange)
-    changed = service.workspaces.set_status(
-        workspace,
-        body["status"],
-        reason=body.get("reason"),
-        actor=_name_of(exchange),
-        deadline=deadline_of(service, exchange),
-    )
-    return _changed(service, exchange, "put_status", workspace, changed)
-
-
-def _name_of(exchange: Exchange) -> str:
-    if exchange.caller is None:
-        raise TypeError("an endpoint with a scope is asked by a caller")
-    return exchange.caller.name
+    change = StatusChange(status=body["status"], reason=body.get("reason"))
+    return _changed(service, exchange, "put_status", change)
 
 
 def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
@@ -75,28 +48,36 @@ def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
     return None if text is None else shapes.moment_from(text)
 
 
-def _refuse_undeclared(
-    named: Mapping[str, str], declared: Mapping[str, object], *, at: str, code: str = "invalid_request"
-) -> None:
-    found = tuple(
-        Problem(
-            pointer=shapes.below(at, place),
-            detail=f"{shapes.shown(name)} is not in the catalog",
-            suggestion=shapes.nearest(name, tuple(declared)),
-        )
-        for place, name in named.items()
-        if name not in declared
+def _changed(service: Service, exchange: Exchange, endpoint: str, change: Change) -> Reply:
+    # Before the path is read, and here rather than by `apply`, which knows no pointers.
+    _refuse_undeclared(service.administration.undeclared(change))
+    workspace = workspace_in(exchange)
+    state = service.administration.apply(
+        workspace, change, actor=_name_of(exchange), deadline=deadline_of(service, exchange)
     )
-    if found:
-        raise BadQuestion(shapes.refusal(found).detail, code=code, problems=found)
-
-
-def _changed(
-    service: Service, exchange: Exchange, endpoint: str, workspace: str, changed: WorkspaceState
-) -> Reply:
-    document = wire.document_of(changed)
+    document = wire.document_of(state)
     note(service, exchange, endpoint, None, {"workspace": workspace, "status": HTTPStatus.OK, **document})
     return json_reply(document)
+
+
+def _refuse_undeclared(names: Sequence[Undeclared]) -> None:
+    if names:
+        problems = tuple(
+            Problem(
+                pointer="/plan" if each.field == "plan" else shapes.below(f"/{each.field}", each.name),
+                detail=f"{shapes.shown(each.name)} is not in the catalog",
+                suggestion=shapes.nearest(each.name, each.declared),
+            )
+            for each in names
+        )
+        code = "unknown_plan" if names[0].field == "plan" else "invalid_request"
+        raise BadQuestion(shapes.refusal(problems).detail, code=code, problems=problems)
+
+
+def _name_of(exchange: Exchange) -> str:
+    if exchange.caller is None:
+        raise TypeError("an endpoint with a scope is asked by a caller")
+    return exchange.caller.name
 
 
 ADMINISTRATION = (
@@ -108,7 +89,7 @@ ADMINISTRATION = (
         says="Put a workspace on a plan.",
         answers="Changed",
         codes=("unknown_workspace", "unknown_plan", *FACTS_OUTAGES),
-        scope="admin",
+        audience=Audience.ADMIN,
         body=wire.PLAN,
         while_starting=True,
     ),
@@ -120,7 +101,7 @@ ADMINISTRATION = (
         says="Change what a workspace has beyond its plan; absent names stay, null removes.",
         answers="Changed",
         codes=("unknown_workspace", *FACTS_OUTAGES),
-        scope="admin",
+        audience=Audience.ADMIN,
         body=wire.OVERRIDES,
         while_starting=True,
     ),
@@ -132,7 +113,7 @@ ADMINISTRATION = (
         says="Suspend a workspace, or make it active.",
         answers="Changed",
         codes=("unknown_workspace", *FACTS_OUTAGES),
-        scope="admin",
+        audience=Audience.ADMIN,
         body=wire.STATUS,
         while_starting=True,
     ),

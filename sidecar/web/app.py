@@ -16,11 +16,12 @@ from socket import AF_UNIX
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.errors import BadQuestion, UnknownCaller
 from sidecar.web import problems, wire
+from sidecar.web.audience import Audience
 from sidecar.web.authzen import EVALUATION, EVALUATIONS
 from sidecar.web.endpoint import (
     Endpoint,
@@ -54,12 +55,13 @@ _LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}
 _AUTHZEN = "/access/v1/"
 _ANY_ID = re.compile(r"[\t\x20-\x7e\x80-\xff]+")  # AuthZEN: an arbitrary string
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
-_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_LENGTH = re.compile(r"0*([0-9]+)", re.ASCII)
+_MOST_DIGITS = 18  # a longer length is too large for every endpoint
 _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 _EXT_AUTHZ = f"{EXT_AUTHZ_PREFIX}/"
 _NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NO_PATH = "/%2F"
-_EXCHANGE = "sidecar.exchange"
+_EXCHANGE, _REPLY = "sidecar.exchange", "sidecar.reply"
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
@@ -112,7 +114,7 @@ class Application:
         if exchange.target.startswith(_EXT_AUTHZ):
             return EXT_AUTHZ
         hot = _HOT.get(exchange.target)
-        if hot is not None and (hot.for_gateways or exchange.method == hot.method):
+        if hot is not None and (hot.audience is Audience.GATEWAYS or exchange.method == hot.method):
             return hot
         try:
             name, _ = self._routes.match(_routed(exchange.target), method=exchange.method)
@@ -131,7 +133,7 @@ class Application:
 
     def deadline(self, exchange: Exchange, endpoint: Endpoint | None) -> float:
         """Until when the request may wait for a thread."""
-        for_users = endpoint is not None and endpoint.for_users
+        for_users = endpoint is not None and endpoint.audience is Audience.END_USERS
         return deadline_of(self.service, exchange, questions=STEPS if for_users else 1)
 
     def answer(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
@@ -154,7 +156,7 @@ class Application:
         return _finished(refused(self.service, endpoint, exchange, problems.problem(code)), exchange)
 
     def _by_flask(self, exchange: Exchange) -> Reply:
-        environ = {
+        environ: dict[str, Any] = {
             "REQUEST_METHOD": exchange.method,
             "SCRIPT_NAME": "",
             "PATH_INFO": _routed(exchange.target),
@@ -166,8 +168,9 @@ class Application:
             _EXCHANGE: exchange,
         }
         with self._flask.request_context(environ):
-            response = self._flask.full_dispatch_request()
-            return response.status_code, list(response.headers), response.get_data()
+            self._flask.full_dispatch_request()
+        # Not what became of it in Flask, which adds to the headers of a response without a body.
+        return _finished(environ[_REPLY], exchange)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         connection: Any = environ.get("gunicorn.socket")
@@ -209,7 +212,7 @@ def _flask(service: Service) -> Flask:
     app.config["PROPAGATE_EXCEPTIONS"] = True  # to _Defects, where those of the hot path go too
     app.url_map.merge_slashes = False
     for endpoint in ENDPOINTS:
-        if endpoint.for_gateways:
+        if endpoint.audience is Audience.GATEWAYS:
             continue  # found by the application itself, whatever the method
         app.add_url_rule(
             endpoint.path.replace("{", "<").replace("}", ">"),
@@ -221,7 +224,7 @@ def _flask(service: Service) -> Flask:
         )
 
     @app.errorhandler(HTTPException)
-    def no_endpoint(error: HTTPException) -> Response:
+    def no_endpoint(error: HTTPException) -> str:
         match error:
             case MethodNotAllowed():
                 code, headers = (
@@ -234,26 +237,20 @@ def _flask(service: Service) -> Flask:
                 code, headers = "invalid_request", []
         service.metrics.refused(code)
         status, own_headers, body = problems.reply_of(problems.problem(code))
-        return _response((status, [*own_headers, *headers], body))
+        request.environ[_REPLY] = status, [*own_headers, *headers], body
+        return ""
 
     return app
 
 
-def _view(service: Service, endpoint: Endpoint) -> Callable[..., Response]:
-    def view(**path: str) -> Response:
+def _view(service: Service, endpoint: Endpoint) -> Callable[..., str]:
+    def view(**path: str) -> str:
         exchange: Exchange = request.environ[_EXCHANGE]
         exchange.path = path
-        return _response(served(service, endpoint, exchange))
+        request.environ[_REPLY] = served(service, endpoint, exchange)
+        return ""
 
     return view
-
-
-def _response(reply: Reply) -> Response:
-    exchange: Exchange = request.environ[_EXCHANGE]
-    status, headers, body = _finished(reply, exchange)
-    response = Response(body, status=STATUS_LINES[status], headers=headers)
-    response.automatically_set_content_length = False
-    return response
 
 
 def _finished(reply: Reply, exchange: Exchange) -> Reply:
@@ -309,5 +306,5 @@ def json_body(exchange: Exchange, body: bytes, *, largest: int) -> bytes:
 
 def announced(exchange: Exchange) -> int:
     """The length of the body as the request has it; 0 where it is not said."""
-    length = exchange.header("Content-Length") or ""
-    return int(length) if _LENGTH.fullmatch(length) else 0
+    length = _LENGTH.fullmatch(exchange.header("Content-Length") or "")
+    return int(length[1][:_MOST_DIGITS]) if length else 0

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
 from sidecar.web import authzen_wire, shapes
+from sidecar.web.audience import Audience
 from sidecar.web.authzen_page import start_of, token_of
 from sidecar.web.authzen_wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.web.endpoint import BODY_CODES, JSON, OUTAGES, Endpoint, deadline_of, json_reply, note
@@ -151,7 +152,7 @@ EVALUATION = Endpoint(
     says="AuthZEN: may this subject perform this action on this resource?",
     answers="AccessDecision",
     codes=("meter_not_taken", *OUTAGES),
-    scope="authorize",
+    audience=Audience.AUTHORIZE,
     body=authzen_wire.EVALUATION,
     body_codes=_CODES,
 )
@@ -163,7 +164,7 @@ EVALUATIONS = Endpoint(
     says="AuthZEN: up to 1,000 evaluations at once, in order; what is wrong with one is its own answer.",
     answers="AccessDecisions",
     codes=("meter_not_taken", *OUTAGES),
-    scope="authorize",
+    audience=Audience.AUTHORIZE,
     body=authzen_wire.EVALUATIONS,
     body_codes=_CODES,
 )
@@ -181,7 +182,7 @@ _SEARCH_OF: Mapping[Kind, Endpoint] = {
         says=says,
         answers="FoundActions" if kind == "action" else "FoundEntities",
         codes=("meter_not_taken", "not_found", *OUTAGES),
-        scope="authorize",
+        audience=Audience.AUTHORIZE,
         body=authzen_wire.SEARCHES[kind],
         body_codes=_CODES,
     )
@@ -195,6 +196,7 @@ _METADATA = Endpoint(
     says="AuthZEN: where its endpoints are.",
     answers="AuthzenConfiguration",
     codes=("not_found",),
+    audience=Audience.ANYBODY,
     while_starting=True,
 )
 _METADATA_OF_TENANT = Endpoint(
@@ -205,6 +207,7 @@ _METADATA_OF_TENANT = Endpoint(
     says="AuthZEN: the same, for an identifier that has a path.",
     answers="AuthzenConfiguration",
     codes=("not_found",),
+    audience=Audience.ANYBODY,
     while_starting=True,
 )
 AUTHZEN = (EVALUATION, EVALUATIONS, *_SEARCH_OF.values(), _METADATA, _METADATA_OF_TENANT)

@@ -14,11 +14,13 @@ from sidecar.errors import CallerForbidden, DependencyError, Problem, SidecarErr
 from sidecar.ids import fresh_id
 from sidecar.timings import Timings
 from sidecar.web import problems, shapes, wire
+from sidecar.web.audience import Audience
 from sidecar.web.shapes import Shape, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sidecar.administration import Administration
     from sidecar.authorizer import Authorizer
     from sidecar.decider import Decider
     from sidecar.effects import Effects
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from sidecar.model import Decision, Question
     from sidecar.people import People
     from sidecar.routes import Routes
-    from sidecar.store.workspaces import WorkspaceStore
     from sidecar.web.authzen_domain import Authzen
     from sidecar.web.callers import Caller, Callers
     from sidecar.web.decision_log import DecisionLog
@@ -72,7 +73,7 @@ class Service:
     people: People
     invitations: Invitations
     routes: Routes
-    workspaces: WorkspaceStore
+    administration: Administration
     callers: Callers
     identities: Identities | None
     metrics: Metrics
@@ -120,14 +121,13 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """*path* is a template; *body* and *scope* are None where none is asked for.
+    """*path* is a template; *body* is None where none is asked for.
 
     *says* is one sentence for /openapi.json, *answers* its schema there (its media type, where not JSON;
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
-    has, *body_codes* those of a body. Whoever calls an endpoint without a *scope* need not be a caller: it is
-    open, or finds out itself who asks. One *for_users* is for end users, who prove who they are. One
-    *for_gateways* is asked with the method and query of somebody else's request, whatever they are. One that
-    answers *at_once* waits for nothing and for nobody, so the server's loop answers it itself.
+    has, *body_codes* those of a body. Its *audience* has no default, so that nobody opens an
+    endpoint by forgetting it. One that answers *at_once* waits for nothing and for nobody, so the server's
+    loop answers it itself.
     """
 
     name: str
@@ -136,32 +136,30 @@ class Endpoint:
     reply: Callable[[Service, Exchange], Reply]
     says: str
     answers: str | None
+    audience: Audience
     codes: tuple[str, ...] = ()
-    scope: str | None = None
     query: Mapping[str, Shape] = field(default_factory=dict)
     required_query: tuple[str, ...] = ()
     body: Shape | None = None
     body_required: bool = True
     status: int = 200
-    for_users: bool = False
     body_codes: tuple[str, ...] = BODY_CODES
     while_starting: bool = False
-    for_gateways: bool = False
     at_once: bool = False
 
 
 def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
     """The reply of *endpoint*, or the problem with asking it."""
     try:
-        if endpoint.scope is not None:
-            _refuse_without_scope(endpoint.scope, exchange)
-        if endpoint.for_users:
+        if endpoint.audience.scope is not None:
+            _refuse_without_scope(endpoint.audience.scope, exchange)
+        if endpoint.audience is Audience.END_USERS:
             if service.identities is None:
                 return refused(service, endpoint, exchange, problems.problem("not_found"))
             exchange.user = service.identities.user(
                 exchange.header("Authorization"), deadline=deadline_of(service, exchange)
             )
-        if exchange.query and not endpoint.query and not endpoint.for_gateways:
+        if exchange.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
             parameters_of(exchange, endpoint)
         if not endpoint.while_starting and not service.serving():
             return refused(service, endpoint, exchange, problems.problem("starting"))
@@ -192,7 +190,7 @@ def refused(
     """
     service.metrics.refused(problem["code"])
     name = "server" if endpoint is None else endpoint.name
-    if endpoint is None or endpoint.for_users or endpoint.path.startswith(_DECIDING):
+    if endpoint is None or endpoint.audience is Audience.END_USERS or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.web.administration import ADMINISTRATION
+from sidecar.web.audience import Audience
 from sidecar.web.authzen import AUTHZEN
 from sidecar.web.endpoint import Endpoint, json_reply
 from sidecar.web.gateways.by_header import BY_HEADER
@@ -32,6 +33,7 @@ OPENAPI = Endpoint(
     reply=openapi,
     says="This document.",
     answers="application/json",
+    audience=Audience.ANYBODY,
     while_starting=True,
 )
 ENDPOINTS = (

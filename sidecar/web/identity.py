@@ -34,7 +34,7 @@ _REMEMBERED_S = 30.0
 _MOST_REMEMBERED = 2_048
 _LONGEST_EMAIL = 320
 _BEARER = re.compile(
-    r"[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]{1,4096})\.[A-Za-z0-9_-]{1,8192}\.[A-Za-z0-9_-]{1,2048})",
+    r"[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]{1,4096})\.[A-Za-z0-9_-]{1,32768}\.[A-Za-z0-9_-]{1,2048})",
     re.ASCII,
 )
 

@@ -9,6 +9,7 @@ from sidecar.authorizer import MAX_ROWS_SCANNED
 from sidecar.errors import BadQuestion
 from sidecar.model import Decision
 from sidecar.web import problems, wire
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import (
     OUTAGES,
     Endpoint,
@@ -133,7 +134,7 @@ ENTITLEMENTS = Endpoint(
     says="All that a frontend needs to draw itself for one user in one workspace.",
     answers="Entitlements",
     codes=("not_a_member", *OUTAGES),
-    scope="authorize",
+    audience=Audience.AUTHORIZE,
     query={"user": Text()},
     required_query=("user",),
 )
@@ -145,7 +146,7 @@ WORKSPACES_OF_A_USER = Endpoint(
     says="Where may this user perform an action now? Without one: all workspaces.",
     answers="Workspaces",
     codes=OUTAGES,
-    scope="authorize",
+    audience=Audience.AUTHORIZE,
     query={"action": Text(), "after": Text(), "limit": Whole(1, MOST_ON_A_PAGE)},
 )
 AUTHORIZE = Endpoint(
@@ -162,7 +163,7 @@ AUTHORIZE = Endpoint(
         "usage_contended",
         *OUTAGES,
     ),
-    scope="authorize",
+    audience=Audience.AUTHORIZE,
     body=wire.QUESTION,
 )
 AUTHORIZE_BATCH = Endpoint(
@@ -173,7 +174,7 @@ AUTHORIZE_BATCH = Endpoint(
     says="Up to 1,000 questions at once; each is answered, or has its problem, in its place.",
     answers="Answers",
     codes=("mode_not_batched", *OUTAGES),
-    scope="authorize",
+    audience=Audience.AUTHORIZE,
     body=wire.BATCH,
 )
 NATIVE = (AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS, WORKSPACES_OF_A_USER)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from sidecar.reasons import REASONS
+from sidecar.web.audience import Audience
 from sidecar.web.problems import DENIALS, PROBLEMS
 from sidecar.web.schemas import SCHEMAS, ref
 
@@ -72,10 +73,10 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             "required": endpoint.body_required,
             "content": {"application/json": {"schema": endpoint.body.schema}},
         }
-    if endpoint.scope is not None:
+    if endpoint.audience.scope is not None:
         operation["security"] = [{"token": []}, {}]  # a Unix socket, or loopback, needs none
-        operation["x-scope"] = endpoint.scope
-    if endpoint.for_users:
+        operation["x-scope"] = endpoint.audience.scope
+    if endpoint.audience is Audience.END_USERS:
         operation["security"] = [{"user": []}]
     return operation
 
@@ -104,15 +105,15 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
 
 def _problems_of(endpoint: Endpoint) -> set[tuple[HTTPStatus, str]]:
     codes = ["invalid_request", "internal_error", *endpoint.codes]
-    if endpoint.scope is not None:
+    if endpoint.audience.scope is not None:
         codes += ["unauthenticated", "scope_missing"]
-    if endpoint.for_users:
+    if endpoint.audience is Audience.END_USERS:
         codes += _OF_USERS
     if endpoint.body is not None:
         codes += endpoint.body_codes
     if not endpoint.while_starting:
         codes.append("starting")
     found = {(PROBLEMS[code][0], code) for code in codes}
-    if endpoint.for_users:
+    if endpoint.audience is Audience.END_USERS:
         found |= {(HTTPStatus(status), reason) for reason in DENIALS for status in REASONS[reason]}
     return found

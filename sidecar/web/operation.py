@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import Endpoint, json_reply
 from sidecar.web.metrics import CONTENT_TYPE as METRICS_TYPE
 
@@ -43,6 +44,7 @@ HEALTHZ = Endpoint(
     reply=healthz,
     says="The process is alive.",
     answers="Alive",
+    audience=Audience.ANYBODY,
     while_starting=True,
     at_once=True,
 )
@@ -53,6 +55,7 @@ READYZ = Endpoint(
     reply=readyz,
     says="Worker, policy engine and database answer by the same revision.",
     answers="Readiness",
+    audience=Audience.ANYBODY,
     while_starting=True,
     at_once=True,
 )
@@ -64,7 +67,7 @@ OPERATION = (
         reply=bundle,
         says="The policies and the compiled catalog, for OPA.",
         answers="application/gzip",
-        scope="audit",
+        audience=Audience.AUDIT,
         while_starting=True,  # OPA may be waiting for just this
     ),
     Endpoint(
@@ -74,7 +77,7 @@ OPERATION = (
         reply=metrics,
         says="Counters for Prometheus.",
         answers="text/plain",
-        scope="audit",
+        audience=Audience.AUDIT,
         while_starting=True,
     ),
     HEALTHZ,

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sidecar.web import shapes, wire
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import (
     FACTS_OUTAGES,
     OUTAGES,
@@ -102,7 +103,7 @@ USAGE = (
             "usage_contended",
             *OUTAGES,
         ),
-        scope="authorize",
+        audience=Audience.AUTHORIZE,
         body=wire.COMMIT,
         body_required=False,
     ),
@@ -114,7 +115,7 @@ USAGE = (
         says="Give back what was reserved.",
         answers="Settled",
         codes=("unknown_reservation", "reservation_settled", "usage_contended", *FACTS_OUTAGES),
-        scope="authorize",
+        audience=Audience.AUTHORIZE,
     ),
     Endpoint(
         name="release_usage",
@@ -131,7 +132,7 @@ USAGE = (
             "usage_contended",
             *FACTS_OUTAGES,
         ),
-        scope="authorize",
+        audience=Audience.AUTHORIZE,
         body=wire.RELEASE,
     ),
 )

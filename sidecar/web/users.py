@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.acting import Asking, Denied
 from sidecar.errors import Problem
 from sidecar.web import problems, shapes, wire
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import (
     JSON,
     OUTAGES,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 LONGEST_EMAIL = 320
 PAGES: dict[str, Shape] = {"after": Text(LONGEST_EMAIL), "limit": Whole(1, MOST_ON_A_PAGE)}
 NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
-UsersEndpoint = partial(Endpoint, for_users=True)  # its name is that of its function
+UsersEndpoint = partial(Endpoint, audience=Audience.END_USERS)  # its name is that of its function
 CHANGES = ("workspace_contended", *OUTAGES)
 # A person waits longer than a gateway: one route is several questions, and a commit that reaches the disk.
 STEPS = 500

@@ -34,8 +34,8 @@ from sidecar.web.shapes import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.administration import WorkspaceState
     from sidecar.model import Decision, Quota, Reservation
-    from sidecar.store.workspaces import WorkspaceState
 
 MOST_AMOUNT = 10**12
 LONGEST_TTL_S = 3_600

@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 from werkzeug.test import Client
 
+from sidecar.administration import Administration
 from sidecar.authorizer import Authorizer
 from sidecar.decider import Decider
 from sidecar.effects import Effects
@@ -151,7 +152,7 @@ def a_people_stage(
         routes=Routes(catalog.routes),
         people=People(authorizer, store=store),
         invitations=Invitations(authorizer, store=store),
-        workspaces=workspaces,
+        administration=Administration(catalog, store=workspaces),
         callers=Callers(
             {__import__("hashlib").sha256(token.encode()).hexdigest(): who for token, who in TOKENS.items()}
         ),

@@ -11,6 +11,7 @@ import pytest
 
 from sidecar.errors import EngineUnavailable
 from sidecar.reasons import REASONS
+from sidecar.web.audience import Audience
 from sidecar.web.endpoints import ENDPOINTS
 from sidecar.web.problems import DENIALS
 from tests.people.stage import a_people_stage
@@ -43,7 +44,7 @@ GUARDS = {
     "revoke_invitation": "role:admin",
     "accept_invitation": "members.invite",
 }
-ROUTES = [each for each in ENDPOINTS if each.for_users]
+ROUTES = [each for each in ENDPOINTS if each.audience is Audience.END_USERS]
 
 
 class Scripted(PolicyInPython):

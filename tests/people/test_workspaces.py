@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from sidecar.web.audience import Audience
 from sidecar.web.endpoints import ENDPOINTS
 from tests.people.stage import a_people_stage
 from tests.web.provider import SECRET, a_token
@@ -14,7 +15,7 @@ from tests.web.stage import BACKEND
 
 pytestmark = pytest.mark.postgres
 
-OF_USERS = [endpoint for endpoint in ENDPOINTS if endpoint.for_users]
+OF_USERS = [endpoint for endpoint in ENDPOINTS if endpoint.audience is Audience.END_USERS]
 
 
 def somebody():

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from sidecar.administration import Override, OverridesChange, PlanChange, StatusChange
 from sidecar.errors import BadQuestion, FactsUnavailable, UnknownPlan, UnknownWorkspace
-from sidecar.store.workspaces import Override, WorkspaceStore
+from sidecar.store.workspaces import WorkspaceStore
 from tests.postgres_server import rows
 from tests.values import FAR_AWAY
 
@@ -37,14 +38,17 @@ def workspace(database_url):
     return slug
 
 
+def applied(store, workspace, change):
+    return store.apply(workspace, change, actor="ops", deadline=FAR_AWAY)
+
+
 def set_plan(store, workspace, plan, as_of=None):
-    return store.set_plan(workspace, plan, as_of=as_of, actor="ops", deadline=FAR_AWAY)
+    return applied(store, workspace, PlanChange(plan=plan, as_of=as_of))
 
 
 def override(store, workspace, features=None, limits=None, **more):
-    return store.set_overrides(
-        workspace, features=features or {}, limits=limits or {}, actor="ops", deadline=FAR_AWAY, **more
-    )
+    change = OverridesChange(features=features or {}, limits=limits or {}, **more)
+    return applied(store, workspace, change)
 
 
 def test_a_plan_is_set_as_of_now(store, workspace):
@@ -146,8 +150,8 @@ def test_what_is_declared_no_more_can_still_be_removed(store, workspace, databas
 
 
 def test_a_workspace_is_suspended_and_let_in_again(store, workspace):
-    suspended = store.set_status(workspace, "suspended", reason="unpaid", actor="ops", deadline=FAR_AWAY)
-    active = store.set_status(workspace, "active", actor="ops", deadline=FAR_AWAY)
+    suspended = applied(store, workspace, StatusChange(status="suspended", reason="unpaid"))
+    active = applied(store, workspace, StatusChange(status="active"))
 
     assert (suspended.status, suspended.reason, suspended.applied) == ("suspended", "unpaid", True)
     assert (active.status, active.reason, active.applied) == ("active", None, True)
@@ -155,7 +159,7 @@ def test_a_workspace_is_suspended_and_let_in_again(store, workspace):
 
 def test_a_status_that_does_not_exist_is_refused(store, workspace):
     with pytest.raises(BadQuestion, match="active or suspended"):
-        store.set_status(workspace, "frozen", actor="ops", deadline=FAR_AWAY)
+        applied(store, workspace, StatusChange(status="frozen"))  # type: ignore[arg-type] # what it tests
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def compiled() -> Compiled:
     return compiled_at(shipped("plans.yaml"), shipped("policies"))
+
+
+@pytest.fixture(scope="session")
+def policies_with_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped ones with a field of context, `ip`: a question with it goes to the engine each time."""
+    folder: Path = tmp_path_factory.mktemp("policies") / "policies"
+    shutil.copytree(shipped("policies"), folder)
+    [entrypoint] = [path for path in folder.rglob("*.rego") if "#   context: []" in path.read_text()]
+    entrypoint.write_text(entrypoint.read_text().replace("#   context: []", "#   context: [ip]"))
+    return folder
 
 
 @pytest.fixture(scope="module")

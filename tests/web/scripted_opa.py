@@ -62,7 +62,7 @@ class ScriptedOpa:
             "allow": verdict.allow,
             "reason": verdict.reason,
             "status": verdict.status,
-            "charges": {},
+            "charges": dict(verdict.charges),
             "upgrade": verdict.upgrade,
             "needs": needs,
             "detail": None,

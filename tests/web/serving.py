@@ -16,7 +16,7 @@ from sidecar.settings import shipped
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 QUESTION = {"user": "adam", "workspace": "acme", "action": "recording.start"}
@@ -119,11 +119,13 @@ def serving(
     port: int | None = None,
     also_at: Path | None = None,
     cwd: Path | None = None,
+    before: Sequence[str] = (),
     **settings: object,
 ) -> Iterator[Sidecar]:
     """A sidecar on 127.0.0.1 that is stopped at the end; *alive*: once it answers that it is.
 
-    *also_at* is a Unix socket where it listens too. A setting that is None is left out.
+    *also_at* is a Unix socket where it listens too. A setting that is None is left out. *before* stands in
+    front of the command, like ``prlimit`` with its options: it has to become the command, not to start it.
     """
     port = port or free_port()
     bind = f"127.0.0.1:{port}" + (f",unix:{also_at}" if also_at else "")
@@ -136,7 +138,7 @@ def serving(
     } | settings
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "serve"],
+            [*before, sys.executable, "-m", "sidecar", "serve"],
             cwd=cwd,
             env=environment(chosen),
             stdout=stdout,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.test import Client
 
+from sidecar.administration import Administration, WorkspaceState
 from sidecar.authorizer import Authorizer
 from sidecar.decider import Decider
 from sidecar.effects import Effects
@@ -19,7 +20,6 @@ from sidecar.invitations import Invitations
 from sidecar.model import Verdict
 from sidecar.people import People
 from sidecar.routes import Routes
-from sidecar.store.workspaces import WorkspaceState
 from sidecar.web.app import Application
 from sidecar.web.authzen_domain import Authzen
 from sidecar.web.authzen_workspaces import Workspaces
@@ -31,6 +31,7 @@ from tests.ledger_in_memory import LedgerInMemory
 from tests.values import WORKSPACE_ID, some_facts, the_catalog
 
 if TYPE_CHECKING:
+    from sidecar.administration import Change
     from sidecar.errors import DependencyError
 
 REVISION = "r1"
@@ -104,23 +105,14 @@ class PolicyInPython:
 
 
 class WorkspacesOf:
-    """The administrator's side of a store: remembers the last change asked for."""
+    """An AdministrationStore that remembers the last change asked for: of which workspace, what, by whom."""
 
     def __init__(self) -> None:
         self.asked: tuple[object, ...] = ()
 
-    def set_plan(self, workspace, plan, /, *, as_of, actor, deadline):
-        return self._changed("set_plan", workspace, plan, as_of)
-
-    def set_overrides(self, workspace, /, *, features, limits, expires_at, reason, actor, deadline):
-        return self._changed("set_overrides", workspace, features, limits, expires_at, reason)
-
-    def set_status(self, workspace, status, /, *, reason, actor, deadline):
-        return self._changed("set_status", workspace, status, reason)
-
-    def _changed(self, *asked):
-        self.asked = asked
-        if asked[1] == "nowhere":
+    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
+        self.asked = (workspace, change, actor)
+        if workspace == "nowhere":
             raise UnknownWorkspace('there is no workspace "nowhere"')
         return WorkspaceState(
             workspace_id=WORKSPACE_ID,
@@ -167,7 +159,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         people=People(authorizer, store=NoPeople()),  # type: ignore[arg-type] # tests/people has real ones
         invitations=Invitations(authorizer, store=NoPeople()),  # type: ignore[arg-type] # ditto
         routes=Routes(catalog.routes),
-        workspaces=workspaces,  # type: ignore[arg-type] # plays its part
+        administration=Administration(catalog, store=workspaces),
         callers=Callers(
             tokens
             and {
@@ -176,7 +168,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         ),
         identities=more.get("identities"),
         metrics=metrics,
-        log=lines,  # type: ignore[arg-type] # ditto
+        log=lines,  # type: ignore[arg-type] # plays its part
         authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics)),
         deadline_s=0.15,
         bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),

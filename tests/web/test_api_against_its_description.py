@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.web.audience import Audience
 from sidecar.web.callers import SCOPES, token_line
 from sidecar.web.endpoints import ENDPOINTS
 from tests.web.provider import AUDIENCE, ISSUER, SECRET, a_token
@@ -25,8 +26,8 @@ REJECTED = """
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 402, 403, 404, 405, 409, 415, 503]
 """
-OF_USERS = [endpoint for endpoint in ENDPOINTS if endpoint.for_users]
-OF_GATEWAYS = [endpoint for endpoint in ENDPOINTS if endpoint.for_gateways]
+OF_USERS = [endpoint for endpoint in ENDPOINTS if endpoint.audience is Audience.END_USERS]
+OF_GATEWAYS = [endpoint for endpoint in ENDPOINTS if endpoint.audience is Audience.GATEWAYS]
 PATHS_OF_USERS = "^/(workspaces|invitations)"
 OTHER_PATHS = "^/(workspaces|invitations|gw/)"  # gateways ask with any method of their clients
 

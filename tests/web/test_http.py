@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sidecar.administration import OverridesChange, PlanChange, StatusChange
 from sidecar.errors import (
     BadQuestion,
     DatabaseNotMigrated,
@@ -22,6 +23,7 @@ from sidecar.errors import (
     UsageContended,
     WorkspaceContended,
 )
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import Readiness
 from sidecar.web.endpoints import ENDPOINTS
 from sidecar.web.problems import PROBLEMS
@@ -335,55 +337,49 @@ CHANGED = {
 
 
 @pytest.mark.parametrize(
-    ("what", "body", "asked"),
+    ("what", "body", "change"),
     [
         (
             "plan",
             {"plan": "pro", "as_of": "2026-11-24T12:00:00Z"},
-            ("set_plan", "acme", "pro", datetime(2026, 11, 24, 12, tzinfo=UTC)),
+            PlanChange(plan="pro", as_of=datetime(2026, 11, 24, 12, tzinfo=UTC)),
         ),
-        ("plan", {"plan": "pro"}, ("set_plan", "acme", "pro", None)),
+        ("plan", {"plan": "pro"}, PlanChange(plan="pro")),
         (
             "status",
             {"status": "suspended", "reason": "unpaid"},
-            ("set_status", "acme", "suspended", "unpaid"),
+            StatusChange(status="suspended", reason="unpaid"),
         ),
+        ("status", {"status": "active", "reason": None}, StatusChange(status="active")),
         (
             "overrides",
             {
                 "features": {"video_avatar": True, "analytics": None},
                 "limits": {"minutes": "unlimited", "members": 0},
             },
-            (
-                "set_overrides",
-                "acme",
-                {"video_avatar": True, "analytics": None},
-                {"minutes": "unlimited", "members": 0},
-                None,
-                None,
+            OverridesChange(
+                features={"video_avatar": True, "analytics": None},
+                limits={"minutes": "unlimited", "members": 0},
             ),
         ),
         (
             "overrides",
             {"limits": {"minutes": None}, "expires_at": "2027-01-01T00:00:00+01:00", "reason": "pilot"},
-            (
-                "set_overrides",
-                "acme",
-                {},
-                {"minutes": None},
-                datetime.fromisoformat("2027-01-01T00:00:00+01:00"),
-                "pilot",
+            OverridesChange(
+                limits={"minutes": None},
+                expires_at=datetime.fromisoformat("2027-01-01T00:00:00+01:00"),
+                reason="pilot",
             ),
         ),
     ],
 )
-def test_an_administrator_changes_a_workspace(what, body, asked):
+def test_an_administrator_changes_a_workspace(what, body, change):
     stage = a_stage(MEMBERS)
 
     answer = stage.client.put(f"/v1/workspaces/acme/{what}", json=body, headers=bearer(OPS))
 
     assert (answer.status_code, answer.json) == (200, CHANGED)
-    assert stage.workspaces.asked == asked
+    assert stage.workspaces.asked == ("acme", change, "ops")
 
 
 @pytest.mark.parametrize(
@@ -405,6 +401,12 @@ def test_an_administrator_changes_a_workspace(what, body, asked):
         ("overrides", {"limits": {"minutes": -1}}, "invalid_request", ["/limits/minutes"]),
         ("overrides", {"limits": {"minutes": "infinite"}}, "invalid_request", ["/limits/minutes"]),
         ("overrides", {"limits": {"hours": 1}}, "invalid_request", ["/limits/hours"]),
+        (
+            "overrides",
+            {"features": {"a/b": True}, "limits": {"hours": 1}},
+            "invalid_request",
+            ["/features/a~1b"],
+        ),
     ],
 )
 def test_a_change_that_makes_no_sense_changes_nothing(what, body, code, pointers):
@@ -415,6 +417,14 @@ def test_a_change_that_makes_no_sense_changes_nothing(what, body, code, pointers
     assert (answer.status_code, answer.json["code"]) == (400, code)
     assert [each["pointer"] for each in answer.json["errors"]] == pointers
     assert stage.workspaces.asked == ()
+
+
+def test_a_plan_that_is_not_declared_is_told_before_a_path_that_cannot_be_read():
+    answer = a_stage(MEMBERS).client.put(
+        "/v1/workspaces/%FF/plan", json={"plan": "gold"}, headers=bearer(OPS)
+    )
+
+    assert (answer.status_code, answer.json["code"]) == (400, "unknown_plan")
 
 
 def test_an_unknown_workspace_cannot_be_changed():
@@ -543,7 +553,9 @@ def test_only_a_caller_with_the_scope_may_ask(headers, status, code):
 
 
 def test_every_endpoint_wants_the_scope_that_the_design_says():
-    assert {each.path: each.scope for each in ENDPOINTS if not each.for_users} == {
+    assert {
+        each.path: each.audience.scope for each in ENDPOINTS if each.audience is not Audience.END_USERS
+    } == {
         "/v1/authorize": "authorize",
         "/v1/authorize/batch": "authorize",
         "/v1/reservations/{reservation}/commit": "authorize",
@@ -576,7 +588,9 @@ def test_every_endpoint_wants_the_scope_that_the_design_says():
     }
 
 
-@pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if each.scope], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "endpoint", [each for each in ENDPOINTS if each.audience.scope], ids=lambda each: each.name
+)
 def test_no_endpoint_answers_a_caller_without_its_scope(endpoint):
     stage = a_stage(MEMBERS)
     path = endpoint.path.replace("{workspace}", "acme").replace("{user}", "adam")
@@ -585,7 +599,7 @@ def test_no_endpoint_answers_a_caller_without_its_scope(endpoint):
     others = [
         stage.client.open(path, method=endpoint.method, json={}, headers=bearer(token)).status_code
         for token, scope in ((OPS, "admin"), (BACKEND, "authorize"), (AUDITOR, "audit"))
-        if scope != endpoint.scope
+        if scope != endpoint.audience.scope
     ]
 
     assert (nobody.status_code, others) == (401, [403, 403])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from time import monotonic
 
 import pytest
@@ -27,18 +26,8 @@ READS = [
 
 
 @pytest.fixture(scope="module")
-def policies(tmp_path_factory):
-    """The shipped policies, with a field of context declared: a question that brings it is never memoised."""
-    folder = tmp_path_factory.mktemp("policies") / "policies"
-    shutil.copytree(shipped("policies"), folder)
-    [entrypoint] = [path for path in folder.rglob("*.rego") if "#   context: []" in path.read_text()]
-    entrypoint.write_text(entrypoint.read_text().replace("#   context: []", "#   context: [ip]"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def revision(policies):
-    return compiled_at(shipped("plans.yaml"), policies).revision
+def revision(policies_with_context):
+    return compiled_at(shipped("plans.yaml"), policies_with_context).revision
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +50,16 @@ def proxy(database_url, compiled, revision):
 
 
 @pytest.fixture(scope="module")
-def sidecar(proxy, opa, policies, tmp_path_factory):
+def sidecar(proxy, opa, policies_with_context, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sidecar")
     tokens = folder / "tokens"
     tokens.write_text(token_line("all", ["authorize", "admin"], "t"))
-    settings = {"database_url": proxy.url, "opa_url": opa.url, "policies": policies, "deadline_ms": 400}
+    settings = {
+        "database_url": proxy.url,
+        "opa_url": opa.url,
+        "policies": policies_with_context,
+        "deadline_ms": 400,
+    }
     with serving(folder, workers=1, threads=3, tokens=tokens, **settings) as sidecar:
         sidecar.headers = {"Authorization": "Bearer t"}
         if not sidecar.until(sidecar.is_ready):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.settings import Settings
+from sidecar.web.audience import Audience
 from sidecar.web.endpoints import ENDPOINTS
 from sidecar.web.problems import PROBLEMS
 from tests.values import some_facts
@@ -61,7 +62,7 @@ def test_every_problem_has_a_section_with_its_status_and_every_section_a_problem
 def test_every_endpoint_is_described():
     for endpoint in ENDPOINTS:
         last = endpoint.path.rpartition("/")[2]
-        if endpoint.for_users:
+        if endpoint.audience is Audience.END_USERS:
             assert f"| `{endpoint.method} {endpoint.path}`" in PEOPLE, endpoint.path
         elif endpoint.name.startswith("gateway_"):
             assert f"`{endpoint.path.replace('{target}', '…')}`" in GATEWAYS, endpoint.path

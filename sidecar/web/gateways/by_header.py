@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sidecar.errors import Unroutable
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import OUTAGES, Endpoint
 from sidecar.web.gateways.ruling import REMOVED, asked_of, ruling, unreadable
 
@@ -116,8 +117,8 @@ def _endpoint(name: str, path: str, reply: Callable[[Service, Exchange], Reply],
         says=says,
         answers=None,
         codes=CODES,
+        audience=Audience.GATEWAYS,
         while_starting=True,  # the ruling says it
-        for_gateways=True,
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from sidecar.errors import Unroutable
 from sidecar.web import problems, shapes
+from sidecar.web.audience import Audience
 from sidecar.web.endpoint import Endpoint, json_reply
 from sidecar.web.gateways.by_header import CODES, TOKEN_HEADER
 from sidecar.web.gateways.ruling import REMOVED, asked_of, ruling, unreadable
@@ -157,6 +158,7 @@ def _endpoint(
         says=says,
         answers="application/json",
         codes=tuple(code for code in CODES if problems.PROBLEMS[code][0] == HTTPStatus.SERVICE_UNAVAILABLE),
+        audience=Audience.ANYBODY,  # the ruling checks who asks; the method is POST, whatever the client's
         body=_INPUT,
         while_starting=True,  # the ruling says it
     )
