@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,17 +29,18 @@ from sidecar.catalog.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.connections import Connections
 from sidecar.store.embedded import EmbeddedPostgres
+from sidecar.store.facts_token import token_in
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import Taken, Taking, counter_in
+from sidecar.taking import Counter, Taken, Taking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
     from sidecar.catalog.compile import Compiled
-    from sidecar.taking import Counter
+    from sidecar.model import Facts
 
 RESULTS = Path(__file__).with_name("QUOTA.md")
 WORKSPACES = 1_000
@@ -92,24 +94,26 @@ def upsert(url: str, query: str) -> Callable[[tuple[UUID, int]], None]:
     return take
 
 
-def counter_of(url: str, compiled: Compiled) -> Counter | None:
-    """As the facts say it to each question; the same in all workspaces here."""
+def facts_of_the_first(url: str, compiled: Compiled) -> Facts:
+    """As each question reads them; here they are the same in all workspaces, but for the version."""
     facts = PostgresFacts(url, catalog=compiled.catalog, pool_size=1)
     facts.open()
     [first] = facts.workspaces_of("u0-0", after=None, limit=1, deadline=time.monotonic() + 10)
     facts.close()
-    return counter_in(first, "minutes", limit=LIMIT)
+    return first
 
 
-def ours(url: str, compiled: Compiled, counter: Counter | None) -> Callable[[tuple[UUID, int]], None]:
+def ours(url: str, compiled: Compiled, facts: Facts) -> Callable[[tuple[UUID, int]], None]:
     connections = Connections(url, size=1, statement_timeout_s=10, lock_timeout_s=10)
     connections.open()
     ledger = PostgresLedger(connections, catalog=compiled.catalog)
+    token = token_in(facts.token)
+    counter = Counter(limit=LIMIT, resets_at=facts.usage["minutes"].resets_at)
 
     def take(workspace: tuple[UUID, int]) -> None:
         taking = Taking(
             workspace_id=workspace[0],
-            facts_version=workspace[1],
+            token=replace(token, version=workspace[1]),
             user="u",
             action="recording.start",
             amounts={"minutes": 1},
@@ -199,11 +203,11 @@ def main() -> None:
             for statement in (*SCHEMA, "VACUUM ANALYZE"):
                 connection.execute(statement.encode())
             all_ids = connection.execute(IDS).fetchall()
-        counter = counter_of(url, compiled)
+        facts = facts_of_the_first(url, compiled)
         contenders = {
             "upsert": lambda: upsert(url, UPSERT),
             "with key": lambda: upsert(url, UPSERT_WITH_KEY),
-            "ours": lambda: ours(url, compiled, counter),
+            "ours": lambda: ours(url, compiled, facts),
         }
         for name, ids in (("one", all_ids[:1]), (f"{WORKSPACES:,}", all_ids)):
             for begin in contenders.values():

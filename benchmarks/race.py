@@ -30,7 +30,7 @@ from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import NoRoom, Repeated, Taken, Taking, counter_in
+from sidecar.taking import Counter, NoRoom, Repeated, Taken, Taking
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -89,7 +89,7 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
     ledger = PostgresLedger(connections, catalog=prize.catalog)
     chance = random.Random(seed)  # noqa: S311 - the same each time
     taken = repeated = refused = 0
-    counter = counter_in(prize.facts, "minutes", limit=prize.limit)
+    counter = Counter(limit=prize.limit, resets_at=prize.facts.usage["minutes"].resets_at)
     gate.wait()
     for number in range(prize.tries):
         shared = number % SHARED == 0
@@ -97,7 +97,7 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
         amount = 1 + number % LARGEST if shared else chance.randint(1, LARGEST)
         taking = Taking(
             workspace_id=prize.facts.workspace_id,
-            facts_version=prize.facts.version,
+            token=prize.facts.token,
             user="racer",
             action="recording.start",
             amounts={"minutes": amount},

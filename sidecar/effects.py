@@ -14,10 +14,10 @@ from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.errors import BadQuestion, EngineMisbehaved, Problem, ReservationExpired, UsageContended
+from sidecar.errors import BadQuestion, EngineMisbehaved, FieldFault, ReservationExpired, UsageContended
 from sidecar.model import Question
 from sidecar.quota import amounts_of, quotas_of
-from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled, counter_in
+from sidecar.taking import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
 from sidecar.text.ids import fresh_id
 from sidecar.timings import Timings
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.model import Decision, Facts, Quota, Verdict
     from sidecar.quota_ports import Ledger
-    from sidecar.taking import Counter, GivenBack, Settlement, UsageNow
+    from sidecar.taking import GivenBack, Settlement, UsageNow
 
 _TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener
 
@@ -134,10 +134,10 @@ class Effects:
         known = self._catalog.meters.get(meter)
         if known is None or known.kind != "level":
             what = "is not in the catalog" if known is None else "is not a level"
-            problem = Problem(pointer="/meter", detail=f'"{meter}" {what}')
+            fault = FieldFault(field=("meter",), detail=f'"{meter}" {what}')
             if known is not None and known.kind == "members":
-                raise _not_consumable(problem)
-            raise BadQuestion("only a level is given back by the name of a resource", problems=(problem,))
+                raise _not_consumable(fault)
+            raise BadQuestion("only a level is given back by the name of a resource", faults=(fault,))
         with _waiting(timings):
             return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
 
@@ -217,7 +217,7 @@ class Effects:
             )
         return Taking(
             workspace_id=facts.workspace_id,
-            facts_version=facts.version,
+            token=facts.token,
             user=question.user,
             action=question.action,
             amounts=amounts,
@@ -246,7 +246,7 @@ class Effects:
         by_name = question.resource and self._catalog.meters[meter].kind == "level"
         if by_name or facts.usage[meter].reserved:
             return None
-        return counter_in(facts, meter, limit=facts.limit_overrides.get(meter, limit))
+        return Counter(limit=facts.limit_overrides.get(meter, limit), resets_at=facts.usage[meter].resets_at)
 
     def _told(self, decision: Decision, known: Repeated | Made) -> Decision:
         """A yes that was said before, with its id and revision, and no effect this time."""
@@ -319,12 +319,12 @@ def _refuse_counted(amounts: Mapping[str, int], catalog: Catalog) -> None:
     for meter in amounts:
         if catalog.meters[meter].kind == "members":
             raise _not_consumable(
-                Problem(
-                    pointer="/mode",
+                FieldFault(
+                    field=("mode",),
                     detail=f'must be check: "{meter}" is counted by the database, as people join and leave',
                 )
             )
 
 
-def _not_consumable(problem: Problem) -> BadQuestion:
-    return BadQuestion("members are counted, never taken", code="meter_not_consumable", problems=(problem,))
+def _not_consumable(fault: FieldFault) -> BadQuestion:
+    return BadQuestion("members are counted, never taken", code="meter_not_consumable", faults=(fault,))

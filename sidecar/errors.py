@@ -44,22 +44,49 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: *pointer* is where (JSON pointer, file:line:column or setting)."""
+    """One thing that is wrong, and where: *pointer* is written for whoever has to correct it.
+
+    For a file it is ``file:line:column``, for a setting its name (``SIDECAR_BIND``). For a request it is a
+    JSON pointer, which only the edge knows: the core raises a FieldFault instead.
+    """
 
     pointer: str
     detail: str
     suggestion: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldFault:
+    """One field of a request that is wrong: *field* is the names that lead to it, ``("amounts", "minutes")``.
+
+    The core and the stores do not know how a request was written. The edge does, and turns the field into the
+    *pointer* of a Problem (web/problems.py).
+    """
+
+    field: tuple[str, ...]
+    detail: str
+    suggestion: str | None = None
+
+
 class SidecarError(Exception):
-    """*code* is stable and documented in docs/errors.md; the text may change."""
+    """*code* is stable and documented in docs/errors.md; the text may change.
+
+    *problems* say where something is wrong, *faults* name fields for which the edge has yet to say where.
+    """
 
     code = "error"
 
-    def __init__(self, detail: str = "", *, problems: tuple[Problem, ...] = ()) -> None:
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        problems: tuple[Problem, ...] = (),
+        faults: tuple[FieldFault, ...] = (),
+    ) -> None:
         super().__init__(detail or self.code)
         self.detail = detail
         self.problems = problems
+        self.faults = faults
 
 
 class ConfigError(SidecarError):
@@ -69,14 +96,19 @@ class ConfigError(SidecarError):
 
 
 class BadQuestion(SidecarError):
-    """*code* says which rule the request broke; *detail* and *problems* are shown to the caller."""
+    """*code* says which rule the request broke; *detail*, *problems* and *faults* are shown to the caller."""
 
     code = "invalid_request"
 
     def __init__(
-        self, detail: str = "", *, code: str = "invalid_request", problems: tuple[Problem, ...] = ()
+        self,
+        detail: str = "",
+        *,
+        code: str = "invalid_request",
+        problems: tuple[Problem, ...] = (),
+        faults: tuple[FieldFault, ...] = (),
     ) -> None:
-        super().__init__(detail, problems=problems)
+        super().__init__(detail, problems=problems, faults=faults)
         self.code = code
 
 

@@ -46,9 +46,9 @@ class Usage:
 class Facts:
     """What the database says of a member in his workspace; of anybody else it says None, not Facts.
 
-    *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *periods* is when the
-    current one of each meter began, and *until* when the first of the overrides ends: as the ledger wants
-    to be told them again, None if it need not be.
+    *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *token* is made by the
+    store of facts. The ledger and the store of people get it back, to see whether anything has changed
+    since; it means nothing to anybody else.
     """
 
     workspace_id: UUID
@@ -60,10 +60,8 @@ class Facts:
     feature_overrides: Mapping[str, bool]
     limit_overrides: Mapping[str, int | None]
     usage: Mapping[str, Usage]
-    version: int
     at: datetime
-    periods: Mapping[str, str] = field(default_factory=dict)
-    until: str | None = None
+    token: object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

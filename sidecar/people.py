@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sidecar.acting import Acting
-from sidecar.errors import BadQuestion, OwnerMustTransfer, Problem, UnknownMember
+from sidecar.errors import BadQuestion, FieldFault, OwnerMustTransfer, UnknownMember
 from sidecar.membership import FORMER_OWNER, OWNER, place_of
 
 if TYPE_CHECKING:
@@ -154,6 +154,6 @@ class People(Acting):
         return member
 
 
-def _not_to(fault: str) -> BadQuestion:
-    problem = Problem(pointer="/user", detail=fault)
-    return BadQuestion("ownership is given to another member", problems=(problem,))
+def _not_to(detail: str) -> BadQuestion:
+    fault = FieldFault(field=("user",), detail=detail)
+    return BadQuestion("ownership is given to another member", faults=(fault,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.errors import BadQuestion, Problem
+from sidecar.errors import BadQuestion, FieldFault
 from sidecar.model import Exceeded, Quota
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def amounts_of(question: Question, *, catalog: Catalog) -> Mapping[str, int]:
     strangers = [meter for meter in question.amounts if meter not in action.takes]
     if strangers:
         takes = ", ".join(sorted(action.takes)) or "nothing"
-        problems = tuple(
-            Problem(
-                pointer=f"/amounts/{meter.replace('~', '~0').replace('/', '~1')}",
+        faults = tuple(
+            FieldFault(
+                field=("amounts", meter),
                 detail=f'the action "{action.name}" does not take "{meter}"; it takes {takes}',
             )
             for meter in strangers
         )
         raise BadQuestion(
-            "an amount of a meter that the action does not take", code="meter_not_taken", problems=problems
+            "an amount of a meter that the action does not take", code="meter_not_taken", faults=faults
         )
     return {**action.takes, **question.amounts}
 

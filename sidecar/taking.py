@@ -18,35 +18,24 @@ if TYPE_CHECKING:
 class Counter:
     """The one counter that is to be taken from, as the decision saw it: with room, and nothing held of it.
 
-    *limit* is what holds in the workspace, overridden or not; *since* and *resets_at* are of the period,
-    *until* is when the first override ends.
+    *limit* is what holds in the workspace, overridden or not; *resets_at* is the end of its period, if any.
     """
 
     limit: int | None
-    since: str
     resets_at: datetime | None
-    until: str | None
-
-
-def counter_in(facts: Facts, meter: str, *, limit: int | None) -> Counter | None:
-    """None where the database has not said since when the period runs."""
-    since = facts.periods.get(meter)
-    if since is None:
-        return None
-    return Counter(limit=limit, since=since, resets_at=facts.usage[meter].resets_at, until=facts.until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taking:
     """What the ledger is to take, or with *ttl_s* to hold under the id *reservation*.
 
-    *limits* are the verdict's, of the meters of *amounts*; *facts_version* is that of the facts it was made
-    from. Without *ttl_s*, *reservation* is one that has expired and is committed late. *role*, *plan* and
-    *message* are what a repeat is told again. With a *counter* it may be done at once, if that still is so.
+    *limits* are the verdict's, of the meters of *amounts*; *token* is that of the facts it was made from.
+    Without *ttl_s*, *reservation* is one that has expired and is committed late. *role*, *plan* and *message*
+    are what a repeat is told again. With a *counter* it may be done at once, if that still is so.
     """
 
     workspace_id: UUID
-    facts_version: int
+    token: object
     user: str
     action: str
     amounts: Mapping[str, int]

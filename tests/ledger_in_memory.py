@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from sidecar.errors import (
     BadQuestion,
     CommitExceedsReservation,
+    FieldFault,
     IdempotencyKeyReused,
     RefundExceedsUse,
     ReservationSettled,
@@ -76,7 +77,7 @@ class LedgerInMemory:
         if late and late.state not in {"held", "expired"}:
             return Unsettled.SETTLED
         facts = self._of_member(taking.workspace_id, taking.user)
-        if facts is None or facts.version != taking.facts_version:
+        if facts is None or facts.token != taking.token:
             return Unsettled.STALE
         if not late and (known := self.repeated(taking, deadline=deadline)) is not None:
             return known
@@ -144,13 +145,19 @@ class LedgerInMemory:
         held, taking = hold.reservation.amounts, hold.taking
         wanted = {**held, **(amounts or {})}
         if wanted.keys() != held.keys():
-            raise BadQuestion("an amount of a meter that is not reserved", code="meter_not_taken")
+            raise BadQuestion(
+                "an amount of a meter that is not reserved",
+                code="meter_not_taken",
+                faults=_of_amounts(wanted.keys() - held.keys(), "is not reserved"),
+            )
         if hold.state == "committed" and hold.committed == wanted:
             return self._settlement(hold, replayed=True)
         if hold.state in {"committed", "released"}:
             raise ReservationSettled(hold.state)
-        if any(wanted[meter] > held[meter] for meter in wanted):
-            raise CommitExceedsReservation("more than is reserved")
+        if above := [meter for meter in wanted if wanted[meter] > held[meter]]:
+            raise CommitExceedsReservation(
+                "more than is reserved", faults=_of_amounts(above, "is more than is reserved")
+            )
         if hold.state == "expired":
             return Expired(
                 workspace_id=taking.workspace_id,
@@ -295,3 +302,7 @@ class LedgerInMemory:
         for member, each in self._store.members.items():
             if each.workspace_id == workspace_id:
                 self._store.members[member] = replace(each, usage=usage)
+
+
+def _of_amounts(meters: Iterable[str], detail: str) -> tuple[FieldFault, ...]:
+    return tuple(FieldFault(field=("amounts", meter), detail=detail) for meter in sorted(meters))

@@ -175,6 +175,19 @@ def test_the_core_does_no_input_or_output(path):
     assert imports_of(path) & FORBIDDEN_IN_THE_CORE == set()
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if room_of(name_of(path)) in CORE | {"store"}], ids=name_of
+)
+def test_where_in_a_request_something_is_wrong_is_known_to_the_edge_alone(path):
+    """The core and the stores name a field: a Problem of theirs is about the configuration."""
+    tree = ast.parse(path.read_text())
+    names = {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+    assert "Problem" not in names or "ConfigError" in names
+
+
 def test_every_dependency_has_its_reason_written_down():
     project = PROJECT["project"]
     extras = project["optional-dependencies"]

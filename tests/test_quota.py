@@ -22,12 +22,12 @@ def test_amounts_default_to_what_the_action_takes():
     assert amounts_of(a_question("platform.use"), catalog=CATALOG) == {}
 
 
-def test_an_amount_of_another_meter_is_a_bad_question_at_its_own_pointer():
+def test_an_amount_of_another_meter_is_a_bad_question_at_its_own_field():
     with pytest.raises(BadQuestion) as caught:
         amounts_of(a_question("recording.start", amounts={"minutes": 5, "a/b~": 1}), catalog=CATALOG)
 
     assert caught.value.code == "meter_not_taken"
-    assert [problem.pointer for problem in caught.value.problems] == ["/amounts/a~1b~0"]
+    assert [fault.field for fault in caught.value.faults] == [("amounts", "a/b~")]
 
 
 def test_an_undeclared_action_takes_nothing_and_is_no_bad_question():

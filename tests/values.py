@@ -58,6 +58,6 @@ def some_facts(
             )
             for meter in ("members", "minutes", "scenarios")
         },
-        version=1,
         at=NOON,
+        token=1,
     )

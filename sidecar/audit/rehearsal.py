@@ -43,7 +43,7 @@ class Rehearsal:
         try:
             answer = _said_by(authorizer.decision(story.question, deadline=deadline))
         except (BadQuestion, DependencyError) as error:
-            said = "; ".join(problem.detail for problem in error.problems) or error.detail
+            said = "; ".join(fault.detail for fault in error.faults) or error.detail
             return [Difference(field="answer", wanted=dict(story.want), got=f"{said} ({error.code})")]
         wanted = dict(story.want) | ({"message": story.message} if story.message else {})
         return [

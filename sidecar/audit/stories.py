@@ -204,8 +204,8 @@ def _facts(said: dict[str, Any], *, workspace: str, catalog: Catalog) -> Facts |
             name: _usage(meter, used=usage.get(name, 0), reserved=reserved.get(name, 0))
             for name, meter in catalog.meters.items()
         },
-        version=1,
         at=_NOON,
+        token=None,  # nothing is taken or changed in a story
     )
 
 

@@ -11,8 +11,8 @@ from sidecar.errors import (
     CommitExceedsReservation,
     FactsMisread,
     FactsUnavailable,
+    FieldFault,
     IdempotencyKeyReused,
-    Problem,
     RefundExceedsUse,
     ReservationSettled,
     UnknownIdempotencyKey,
@@ -22,6 +22,7 @@ from sidecar.errors import (
 )
 from sidecar.model import Quota, Reservation
 from sidecar.store.connections import Query, Refused, array
+from sidecar.store.facts_token import token_in
 from sidecar.store.postgres import facts_in, usage_in
 from sidecar.taking import (
     Expired,
@@ -84,7 +85,7 @@ class PostgresLedger:
         meters = sorted(taking.amounts)
         params = (
             str(taking.workspace_id),
-            str(taking.facts_version),
+            str(token_in(taking.token).version),
             taking.user,
             taking.action,
             array(meters),
@@ -118,14 +119,19 @@ class PostgresLedger:
             raise _misread(found, error) from error
 
     def _consumed(self, taking: Taking, counter: Counter, deadline: float) -> Taken | None:
+        """None where it is not to be taken at once: nothing was taken."""
         [(meter, amount)] = taking.amounts.items()
+        token = token_in(taking.token)
+        since = token.periods.get(meter)
+        if since is None:
+            return None
         params = (
             str(taking.workspace_id),
-            str(taking.facts_version),
+            str(token.version),
             _text(counter.limit),
-            counter.since,
+            since,
             counter.resets_at.isoformat() if counter.resets_at else None,
-            counter.until,
+            token.until,
             taking.user,
             taking.action,
             meter,
@@ -177,14 +183,14 @@ class PostgresLedger:
             held = _in_words(found["amounts"])
             raise CommitExceedsReservation(
                 f"only {held} are reserved; the reservation stays",
-                problems=_of_amounts(found["meters"], f"is more than is reserved, which is {held}"),
+                faults=_of_amounts(found["meters"], f"is more than is reserved, which is {held}"),
             )
         if outcome == "not_held":
             detail = f"is not reserved; reserved are {_in_words(found['amounts'])}"
             raise BadQuestion(
                 "an amount of a meter that is not reserved",
                 code="meter_not_taken",
-                problems=_of_amounts(found["meters"], detail),
+                faults=_of_amounts(found["meters"], detail),
             )
         return _settlement_in(found)
 
@@ -322,11 +328,8 @@ def _why_not_more(found: Any) -> str:  # noqa: ANN401 - JSON
     return f"{_in_words(found['taken'])} were taken under this key"
 
 
-def _of_amounts(meters: Sequence[str], detail: str) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(pointer=f"/amounts/{meter.replace('~', '~0').replace('/', '~1')}", detail=detail)
-        for meter in meters
-    )
+def _of_amounts(meters: Sequence[str], detail: str) -> tuple[FieldFault, ...]:
+    return tuple(FieldFault(field=("amounts", meter), detail=detail) for meter in meters)
 
 
 def _in_words(amounts: Mapping[str, int]) -> str:

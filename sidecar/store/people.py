@@ -10,6 +10,7 @@ from uuid import UUID
 from sidecar.errors import FactsMisread, FactsUnavailable, WorkspaceContended
 from sidecar.membership import Invitation, Member, Offer, Place
 from sidecar.store.connections import Query, Refused, array
+from sidecar.store.facts_token import token_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -188,7 +189,7 @@ class PostgresPeople:
 
 
 def _by(seen: Facts) -> tuple[str, str]:
-    return str(seen.workspace_id), str(seen.version)
+    return str(seen.workspace_id), str(token_in(seen.token).version)
 
 
 def _arrays(seats: Seats) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.model import Facts, Roster, Usage
 from sidecar.store.addresses import ROLE
 from sidecar.store.connections import Connections, Query, Refused, array
+from sidecar.store.facts_token import FactsToken
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
@@ -155,6 +156,11 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
     """FactsMisread unless *row* is what authz.member_facts promises, with every one of *meters*."""
     try:
         usage = row["usage"]
+        token = FactsToken(
+            version=row["version"],
+            periods=row.get("periods", {}),  # a database that is still to be migrated does not say it
+            until=row.get("until"),
+        )
         facts = Facts(
             workspace_id=UUID(row["workspace_id"]),
             slug=row["slug"],
@@ -165,22 +171,20 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             feature_overrides=row["features"],
             limit_overrides=row["limits"],
             usage={meter: usage_in(*usage[meter]) for meter in meters},
-            version=row["version"],
             at=datetime.fromisoformat(row["at"]),
-            periods=row.get("periods", {}),  # a database that is still to be migrated does not say it
-            until=row.get("until"),
+            token=token,
         )
         texts: tuple[object, ...] = (
             facts.slug,
             facts.name,
             facts.role,
             facts.plan,
-            *facts.periods.values(),
-            facts.until or "",
+            *token.periods.values(),
+            token.until or "",
         )
         if (
             facts.status not in _STATUSES
-            or type(facts.version) is not int
+            or type(token.version) is not int
             or not all(type(text) is str for text in texts)
             or not all(type(value) is bool for value in facts.feature_overrides.values())
             or not all(value is None or _is_count(value) for value in facts.limit_overrides.values())

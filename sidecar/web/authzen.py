@@ -17,6 +17,7 @@ from sidecar.web.audience import Audience
 from sidecar.web.authzen_page import start_of, token_of
 from sidecar.web.authzen_wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.web.endpoint import BODY_CODES, JSON, OUTAGES, Endpoint, deadline_of, json_reply, note
+from sidecar.web.problems import moved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ def evaluations(service: Service, exchange: Exchange) -> Reply:
     for place, item in enumerate(asked.items):
         answer = item if isinstance(item, BadQuestion) else next(answers)
         if isinstance(answer, BadQuestion):
-            error = answer if answer is item else _of_item(answer, place)
+            error = answer if answer is item else moved(answer, f"/evaluations/{place}")
             documents.append(authzen_wire.error_document(error))
             service.metrics.refused(answer.code)
             outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
@@ -122,13 +123,6 @@ def _document(answer: Answer) -> dict[str, Any]:
     if answer.context is None:
         return {"decision": answer.decision}
     return {"decision": answer.decision, "context": answer.context}
-
-
-def _of_item(bad: BadQuestion, place: int) -> BadQuestion:
-    moved = tuple(
-        Problem(pointer=f"/evaluations/{place}{each.pointer}", detail=each.detail) for each in bad.problems
-    )
-    return BadQuestion(bad.detail, code=bad.code, problems=moved)
 
 
 def _body(exchange: Exchange) -> bytes:

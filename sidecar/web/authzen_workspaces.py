@@ -6,7 +6,6 @@ how much an action is to take may stand there (*amounts*), or in the context.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import BadQuestion
@@ -16,6 +15,7 @@ from sidecar.web import wire
 from sidecar.web.authzen_domain import Answer, Found
 from sidecar.web.authzen_wire import KINDS
 from sidecar.web.endpoint import outcome_of
+from sidecar.web.problems import moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ class Workspaces:
                 continue
             decision = next(decided)
             if isinstance(decision, BadQuestion):
-                yield _moved(decision, evaluation)
+                yield moved(decision, _amounts_in(evaluation)[1])
                 continue
             self._metrics.decided(decision, catalog=self._authorizer.catalog)
             context = wire.document_about(decision)
@@ -72,7 +72,7 @@ class Workspaces:
         try:
             return self._found(search, question, after=after, limit=limit, deadline=deadline)
         except BadQuestion as bad:
-            raise _moved(bad, about) from bad
+            raise moved(bad, _amounts_in(about)[1]) from bad
 
     def _found(self, search: Search, question: Question, *, after: str, limit: int, deadline: float) -> Found:
         authorizer = self._authorizer
@@ -121,10 +121,3 @@ def _amounts_in(evaluation: Evaluation) -> tuple[Any, str]:
     if properties.get("amounts") is not None:
         return properties["amounts"], "/action/properties"
     return (evaluation.context or {}).get("amounts"), "/context"
-
-
-def _moved(bad: BadQuestion, evaluation: Evaluation) -> BadQuestion:
-    """As *bad*, whose pointers begin at the amounts of a question of ours."""
-    at = _amounts_in(evaluation)[1]
-    problems = tuple(replace(problem, pointer=f"{at}{problem.pointer}") for problem in bad.problems)
-    return BadQuestion(bad.detail, code=bad.code, problems=problems)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sidecar.authorizer import MAX_ROWS_SCANNED
-from sidecar.errors import BadQuestion, Problem, SidecarError
+from sidecar.errors import BadQuestion
 from sidecar.model import Decision
 from sidecar.text.shapes import Text, Whole
 from sidecar.web import problems, wire
@@ -60,7 +60,9 @@ def authorize_batch(service: Service, exchange: Exchange) -> Reply:
             answers.append(wire.document_about(answer))
             note_decision(service, exchange, "authorize_batch", question, answer)
         else:
-            problem = problems.problem_of(answer if question is None else _of_item(answer, place))
+            problem = problems.problem_of(
+                answer if question is None else problems.moved(answer, f"/questions/{place}")
+            )
             answers.append(problem)
             service.metrics.refused(answer.code)
             outcome = {"code": answer.code, "status": problem["status"]}
@@ -122,15 +124,6 @@ def _row(facts: Facts) -> dict[str, Any]:
         "role": facts.role,
         "plan": facts.plan,
     }
-
-
-def _of_item(bad: SidecarError, place: int) -> BadQuestion:
-    """As *bad* of a question by itself, with pointers into the batch."""
-    moved = tuple(
-        Problem(pointer=f"/questions/{place}{each.pointer}", detail=each.detail, suggestion=each.suggestion)
-        for each in bad.problems
-    )
-    return BadQuestion(bad.detail, code=bad.code, problems=moved)
 
 
 ENTITLEMENTS = Endpoint(

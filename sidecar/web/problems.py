@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import reduce
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from sidecar.errors import (
     BadQuestion,
     CommitExceedsReservation,
     IdempotencyKeyReused,
+    Problem,
     RefundExceedsUse,
     ReservationExpired,
     ReservationSettled,
@@ -18,6 +21,7 @@ from sidecar.errors import (
     UnknownReservation,
     UnknownWorkspace,
 )
+from sidecar.text import shapes
 from sidecar.text.encoding import encoded
 from sidecar.web.wire import add_help
 
@@ -119,6 +123,24 @@ def problem_of(error: SidecarError) -> dict[str, Any]:
     return problem(error.code)
 
 
+def problems_in(error: SidecarError, *, at: str = "") -> tuple[Problem, ...]:
+    """Everything that *error* says is wrong, with pointers below *at*; each field of a fault becomes one."""
+    return (
+        *(replace(each, pointer=f"{at}{each.pointer}") for each in error.problems),
+        *(
+            Problem(
+                pointer=reduce(shapes.below, each.field, at), detail=each.detail, suggestion=each.suggestion
+            )
+            for each in error.faults
+        ),
+    )
+
+
+def moved(bad: BadQuestion, at: str) -> BadQuestion:
+    """As *bad*, when what it is about stands at the pointer *at* of a larger body."""
+    return BadQuestion(bad.detail, code=bad.code, problems=problems_in(bad, at=at))
+
+
 def problem(
     code: str, *, detail: str | None = None, errors: list[dict[str, str]] | None = None
 ) -> dict[str, Any]:
@@ -167,5 +189,5 @@ def _errors_of(error: SidecarError) -> list[dict[str, str]]:
     return [
         {"pointer": each.pointer, "detail": each.detail}
         | ({"suggestion": each.suggestion} if each.suggestion else {})
-        for each in error.problems
+        for each in problems_in(error)
     ]

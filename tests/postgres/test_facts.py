@@ -15,6 +15,7 @@ import pytest
 
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.model import Roster
+from sidecar.store.facts_token import FactsToken
 from sidecar.store.postgres import PostgresFacts, facts_in
 from tests.fakes import FactsInMemory
 from tests.postgres_server import rows, run
@@ -324,16 +325,16 @@ def test_every_change_that_matters_raises_the_version(postgres, database_url):
         "UPDATE authz.workspace_memberships SET role = 'admin' WHERE user_id = 'guest'",
         "DELETE FROM authz.workspace_memberships WHERE user_id = 'guest'",
     ]
-    versions = [facts(postgres, "sam", "solo").version]
+    versions = [facts(postgres, "sam", "solo").token.version]
     for change in changes:
         run(database_url, change)
-        versions.append(facts(postgres, "sam", "solo").version)
+        versions.append(facts(postgres, "sam", "solo").token.version)
     run(
         database_url,
         "SELECT authz.set_plan('solo', 'team')",
         "UPDATE authz.workspace_usage SET used = used + 1",
     )
-    unchanged = facts(postgres, "sam", "solo").version
+    unchanged = facts(postgres, "sam", "solo").token.version
 
     assert [after - before for before, after in pairwise(versions)] == [1] * len(changes)
     assert unchanged == versions[-1]
@@ -418,7 +419,7 @@ def test_a_row_of_a_database_that_is_still_to_be_migrated_is_read_too():
         {name: value for name, value in GOOD_ROW.items() if name not in {"periods", "until"}}, meters=METERS
     )
 
-    assert (found.periods, found.until) == ({}, None)
+    assert found.token == FactsToken(version=1, periods={}, until=None)
 
 
 def test_a_row_within_the_contract_is_read():
@@ -426,6 +427,11 @@ def test_a_row_within_the_contract_is_read():
 
     assert found.workspace_id == UUID("3f2b8a52-1111-4222-8333-444455556666")
     assert found.limit_overrides == {"minutes": None, "members": 3}
+    assert found.token == FactsToken(
+        version=1,
+        periods={"minutes": "2026-11-01T00:00:00+00:00", "members": "-infinity", "scenarios": "-infinity"},
+        until="2026-11-30T00:00:00+00:00",
+    )
 
 
 @pytest.mark.parametrize(

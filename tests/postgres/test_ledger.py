@@ -24,7 +24,7 @@ from sidecar.errors import (
 from sidecar.model import Usage
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled, counter_in
+from sidecar.taking import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
 from tests.fakes import FactsInMemory
 from tests.ledger_in_memory import LedgerInMemory
 from tests.postgres_server import rows, run
@@ -51,7 +51,7 @@ class Stage:
         amounts = more.get("amounts", {"minutes": 5})
         values: dict[str, Any] = {
             "workspace_id": self.id,
-            "facts_version": self.facts().version,
+            "token": self.facts().token,
             "user": "mia",
             "action": "recording.start",
             "amounts": amounts,
@@ -112,7 +112,7 @@ class InMemory(Stage):
         self.ledger.expire(reservation)
 
     def change(self):
-        self.store.members["mia", self.slug] = replace(self.facts(), version=self.facts().version + 1)
+        self.store.members["mia", self.slug] = replace(self.facts(), token=uuid4())
 
 
 class InPostgres(Stage):
@@ -149,7 +149,8 @@ class InPostgresAtOnce(InPostgres):
         [(meter, limit)] = taking.limits.items()
         if taking.resource and CATALOG.meters[meter].kind == "level":
             return taking
-        return replace(taking, counter=counter_in(self.facts(), meter, limit=limit))
+        resets_at = self.facts().usage[meter].resets_at
+        return replace(taking, counter=Counter(limit=limit, resets_at=resets_at))
 
 
 @pytest.fixture(scope="module")
@@ -324,8 +325,9 @@ def test_a_commit_of_less_gives_back_the_rest(stage):
 def test_a_commit_of_more_is_refused_and_the_reservation_stays(stage):
     reservation = stage.reserve()
 
-    with pytest.raises(CommitExceedsReservation):
+    with pytest.raises(CommitExceedsReservation) as caught:
         stage.commit(reservation, {"minutes": 6})
+    assert [fault.field for fault in caught.value.faults] == [("amounts", "minutes")]
     assert stage.figures() == (0, 5)
     assert stage.commit(reservation).replayed is False
 
@@ -334,8 +336,9 @@ def test_a_commit_names_only_meters_that_are_reserved(stage):
     reservation = stage.reserve()
 
     with pytest.raises(BadQuestion) as caught:
-        stage.commit(reservation, {"scenarios": 1})
+        stage.commit(reservation, {"scenarios": 1, "a/b": 1})
     assert caught.value.code == "meter_not_taken"
+    assert [fault.field for fault in caught.value.faults] == [("amounts", "a/b"), ("amounts", "scenarios")]
     assert stage.figures() == (0, 5)
 
 

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidecar.errors import FactsUnavailable
+from sidecar.store.facts_token import token_in
 from sidecar.taking import Counter
 from tests.postgres_server import a_database
 from tests.quota.place import Place, until
@@ -256,7 +258,7 @@ def test_both_ways_answer_alike_and_leave_the_same(place, steps):
     for change, question in steps:
         assert outcome(change_it, place, quick, change) == outcome(change_it, place, slow, change)
         told = outcome(ask, place, quick, **question)
-        with counter_is(place, None):
+        with told_otherwise(place, counter=None):
             assert outcome(ask, place, slow, **question) == told
     assert left(place, quick) == left(place, slow)
 
@@ -287,13 +289,13 @@ def change_it(place, at, change):
 
 
 @contextmanager
-def counter_is(place, counter):
-    """Whatever the decision saw, the ledger is told *counter*; what it would have been told is collected."""
+def told_otherwise(place, **more):
+    """The ledger gets each taking with *more* in it; the takings as they were made are collected."""
     take, seen = place.ledger.take, []
 
     def told(taking, /, *, deadline):
-        seen.append(taking.counter)
-        return take(replace(taking, counter=counter), deadline=deadline)
+        seen.append(taking)
+        return take(replace(taking, **more), deadline=deadline)
 
     place.ledger.take = told
     try:
@@ -317,17 +319,43 @@ def left(place, at):
 
 def test_the_ledger_asks_again_where_it_was_not_to_be_at_once(place, begun):
     [facts] = place.facts.facts([("mia", begun.slug)], deadline=monotonic() + 20)
-    of_no_period_there_is = Counter(limit=10, since="-infinity", resets_at=None, until=None)
+    counter = Counter(limit=10, resets_at=facts.usage["minutes"].resets_at)
+    of_no_period_there_is = {
+        "token": replace(facts.token, periods={"minutes": "-infinity"}),
+        "counter": replace(counter, resets_at=None),
+    }
 
-    with counter_is(place, of_no_period_there_is) as seen:
+    with told_otherwise(place, **of_no_period_there_is) as seen:
         taken = place.ask("record", begun)
 
-    assert seen == [
-        Counter(
-            limit=10,
-            since=facts.periods["minutes"],
-            resets_at=facts.usage["minutes"].resets_at,
-            until=None,
-        )
-    ]
+    assert [(taking.token, taking.counter) for taking in seen] == [(facts.token, counter)]
     assert (taken.allowed, taken.quota["minutes"].used) == (True, 2)
+
+
+@pytest.mark.parametrize("more", [{"until": "2020-01-01"}, {"version": 0}], ids=str)
+def test_what_the_facts_said_is_told_to_the_database_again(without_take, more):
+    at = without_take.workspace("small")
+    without_take.sql(f"INSERT INTO authz.workspace_usage VALUES (%s, 'minutes', {THIS_MONTH}, 1)", at.id)
+    [facts] = without_take.facts.facts([("mia", at.slug)], deadline=monotonic() + 20)
+
+    assert without_take.ask("record", at).quota["minutes"].used == 2
+    with (
+        told_otherwise(without_take, token=replace(facts.token, **more)),
+        pytest.raises(FactsUnavailable, match=r"authz\.take"),
+    ):
+        without_take.ask("record", at)
+
+
+def test_a_database_that_is_still_to_be_migrated_takes_as_before(postgres_server, quota_template, rules):
+    databases = a_database(postgres_server, template=quota_template)
+    place = Place(next(databases), rules)
+    place.sql("ALTER FUNCTION authz.consume RENAME TO consume_not")
+    at = place.workspace()
+    [facts] = place.facts.facts([("mia", at.slug)], deadline=monotonic() + 20)
+    assert facts is not None
+    token = replace(token_in(facts.token), periods={})
+
+    with told_otherwise(place, token=token):
+        assert place.ask("record", at).allowed
+    place.close()
+    next(databases, None)

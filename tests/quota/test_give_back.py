@@ -292,7 +292,7 @@ def test_only_a_level_is_given_back_by_name(place):
     ):
         with pytest.raises(BadQuestion) as caught:
             place.give_back(acme, meter, "r")
-        assert (caught.value.code, caught.value.problems[0].pointer) == (code, "/meter")
+        assert (caught.value.code, caught.value.faults[0].field) == (code, ("meter",))
 
 
 def test_lifetime_is_for_ever(place):

@@ -277,11 +277,16 @@ def test_to_settle_twice_is_replayed_and_otherwise_a_conflict(stage):
 def test_a_commit_of_more_is_a_conflict(stage):
     held = reserved(stage, amounts={"minutes": 5})
 
-    assert problem(commit(stage, held, {"amounts": {"minutes": 6}}))[:2] == (
+    assert problem(commit(stage, held, {"amounts": {"minutes": 6}})) == (
         409,
         "commit_exceeds_reservation",
+        ["/amounts/minutes"],
     )
-    assert problem(commit(stage, held, {"amounts": {"scenarios": 1}}))[:2] == (400, "meter_not_taken")
+    assert problem(commit(stage, held, {"amounts": {"scenarios": 1}})) == (
+        400,
+        "meter_not_taken",
+        ["/amounts/scenarios"],
+    )
     assert commit(stage, held).status_code == 200
 
 

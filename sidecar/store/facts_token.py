@@ -1,0 +1,30 @@
+"""The token of facts from PostgreSQL: what its functions have to be told again about a decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsToken:
+    """*version* is the workspace's ``facts_version``: as long as it is the same, nothing has changed.
+
+    *periods* has the start of each meter's current period, *until* the end of the first override that ends,
+    both as PostgreSQL writes a time (``-infinity`` too), since they are only ever sent back.
+    A database that is still to be migrated says neither.
+    """
+
+    version: int
+    periods: Mapping[str, str]
+    until: str | None
+
+
+def token_in(token: object) -> FactsToken:
+    """*token* as this store made it. TypeError for the token of another store."""
+    if not isinstance(token, FactsToken):
+        raise TypeError(f"the facts are not from PostgreSQL: their token is a {type(token).__name__}")
+    return token
