@@ -20,7 +20,7 @@ test: .venv/test.stamp
 
 soak: .venv/test.stamp
 	STRANGERS=$(or $(REQUESTS),1000000) STOPS_AND_RELOADS=50 \
-		$(BIN)/python -m pytest tests/web/test_memory.py tests/web/test_stop_and_reload.py
+		$(BIN)/python -m pytest tests/serving/test_memory.py tests/serving/test_stop_and_reload.py
 
 venv: .venv/test.stamp
 
@@ -34,7 +34,7 @@ check: .venv/test.stamp
 	$(if $(OPA),,@echo "no opa on the PATH: its format and checks were left out (docs/development.md)")
 
 schema: .venv/test.stamp
-	$(BIN)/python -m tests.postgres.schema_text
+	$(BIN)/python -m tests.store.schema_text
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks.run

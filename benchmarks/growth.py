@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from sidecar.catalog.load import compiled_at
+from sidecar.local.postgres import EmbeddedPostgres
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.migrate import migrate
 
 if TYPE_CHECKING:

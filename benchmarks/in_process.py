@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sidecar.audit.cells import cells
-from sidecar.authorizer import Authorizer
+from sidecar.decisions.authorizer import Authorizer
+from sidecar.decisions.cells import cells
+from sidecar.decisions.model import Question
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.memo import MemoisedEngine
-from sidecar.model import Question
-from sidecar.situation import situation_bytes
 from tests.values import some_facts
 
 if TYPE_CHECKING:
-    from sidecar.catalog.compile import Compiled
+    from sidecar.rego.compile import Compiled
 
 SECONDS = 3
 

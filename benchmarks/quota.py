@@ -25,22 +25,22 @@ import psycopg
 from benchmarks import world
 from benchmarks.load import wrk
 from benchmarks.run import machine, product, say
-from sidecar.catalog.load import compiled_at
+from sidecar.local.postgres import EmbeddedPostgres
+from sidecar.quota.model import Counter, Taken, Taking
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.connections import Connections
-from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.facts_token import token_in
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import Counter, Taken, Taking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from sidecar.catalog.compile import Compiled
-    from sidecar.model import Facts
+    from sidecar.decisions.model import Facts
+    from sidecar.rego.compile import Compiled
 
 RESULTS = Path(__file__).with_name("QUOTA.md")
 WORKSPACES = 1_000

@@ -23,21 +23,21 @@ from uuid import UUID
 
 import psycopg
 
-from sidecar.catalog.load import catalog_at
+from sidecar.local.postgres import EmbeddedPostgres
+from sidecar.quota.model import Counter, NoRoom, Repeated, Taken, Taking
+from sidecar.rego.load import catalog_at
 from sidecar.settings import shipped
 from sidecar.store.connections import Connections
-from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
-from sidecar.taking import Counter, NoRoom, Repeated, Taken, Taking
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
     from multiprocessing.synchronize import Barrier
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.model import Facts
+    from sidecar.decisions.model import Facts
 
 LARGEST = 7
 SHARED = 5  # one in so many asks under a key that others ask under too

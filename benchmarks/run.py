@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING
 from benchmarks import gateways, world
 from benchmarks.in_process import decisions_in_process
 from benchmarks.load import Figures, wrk
-from sidecar.audit.cells import cells
-from sidecar.catalog.bundle import bundle
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.cells import cells
+from sidecar.local.postgres import EmbeddedPostgres
+from sidecar.rego.bundle import bundle
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.migrate import migrate
 from tests.servers import opa_binary, opa_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.catalog.compile import Compiled
+    from sidecar.rego.compile import Compiled
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.model import Roster
+from sidecar.decisions.model import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sidecar.decisions.model import Facts
     from sidecar.errors import DependencyError
-    from sidecar.model import Facts
 
 
 class FactsInMemory:

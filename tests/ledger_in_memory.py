@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from sidecar.decisions.model import Quota, Reservation, Usage
 from sidecar.errors import (
     BadQuestion,
     CommitExceedsReservation,
@@ -17,8 +18,7 @@ from sidecar.errors import (
     UnknownReservation,
     UnknownWorkspace,
 )
-from sidecar.model import Quota, Reservation, Usage
-from sidecar.taking import (
+from sidecar.quota.model import (
     Expired,
     GivenBack,
     Made,
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.model import Facts
     from sidecar.errors import DependencyError
-    from sidecar.model import Facts
-    from sidecar.taking import Taking
+    from sidecar.quota.model import Taking
     from tests.fakes import FactsInMemory
 
 

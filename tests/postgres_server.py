@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from sidecar.local.postgres import EmbeddedPostgres
 from sidecar.settings import shipped
-from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.world import load

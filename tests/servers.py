@@ -14,7 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from sidecar.catalog.rego import opa_binary as found_opa
+from sidecar.rego.lint import opa_binary as found_opa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

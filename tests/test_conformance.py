@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from sidecar.authorizer import Authorizer
 from sidecar.catalog.check import checked
-from sidecar.catalog.compile import compiled
-from sidecar.catalog.load import modules_at
+from sidecar.decisions.authorizer import Authorizer
+from sidecar.decisions.model import Question
 from sidecar.engines.embedded import EmbeddedEngine
-from sidecar.model import Question
+from sidecar.rego.compile import compiled
+from sidecar.rego.load import modules_at
 from sidecar.settings import shipped
 from tests.values import FAR_AWAY
 

@@ -8,11 +8,11 @@ import pytest
 
 from sidecar.audit.rehearsal import Rehearsal
 from sidecar.audit.stories import stories_in
-from sidecar.catalog.bundle import bundle
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.reasons import REASONS
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
-from sidecar.reasons import REASONS
+from sidecar.rego.bundle import bundle
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from tests.servers import opa_server
 from tests.values import FAR_AWAY

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sidecar.catalog.load import catalog_at
-from sidecar.model import Facts, Question, Usage
+from sidecar.decisions.model import Facts, Question, Usage
+from sidecar.rego.load import catalog_at
 from sidecar.settings import shipped
 
 if TYPE_CHECKING:

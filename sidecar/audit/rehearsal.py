@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sidecar.authorizer import Authorizer
+from sidecar.decisions.authorizer import Authorizer
+from sidecar.decisions.model import Roster
 from sidecar.errors import BadQuestion, DependencyError
-from sidecar.model import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecar.audit.stories import Story
-    from sidecar.catalog.compile import Compiled
-    from sidecar.decision_ports import PolicyEngine
-    from sidecar.model import Decision, Facts
+    from sidecar.decisions.model import Decision, Facts
+    from sidecar.decisions.ports import PolicyEngine
+    from sidecar.rego.compile import Compiled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from sidecar.catalog.shape import (
     Words,
 )
 from sidecar.catalog.stated import OVERRIDES, STATUS, USER_ID, counts
-from sidecar.model import Facts, Question, Usage
-from sidecar.reasons import REASONS
+from sidecar.decisions.model import Facts, Question, Usage
+from sidecar.decisions.reasons import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

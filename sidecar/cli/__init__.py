@@ -1,4 +1,7 @@
-"""The command line: one file per command, loaded when it is called."""
+"""The command line: one file per command, loaded when it is called.
+
+A command reads its options, calls one function of another room and prints what it says.
+"""
 
 from __future__ import annotations
 

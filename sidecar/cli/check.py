@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.catalog.authzen import findings_at
 from sidecar.catalog.check import checked
-from sidecar.catalog.load import modules_at, plans_text
-from sidecar.catalog.rego import opa_binary, problems_by_opa, problems_in
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
+from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
+from sidecar.rego.authzen import findings_at
+from sidecar.rego.lint import opa_binary, problems_by_opa, problems_in
+from sidecar.rego.load import modules_at, plans_text
 from sidecar.settings import shipped
-from sidecar.sources import plans_or_shipped, policies_or_shipped
 
 if TYPE_CHECKING:
     from sidecar.catalog.finding import Finding

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from sidecar.catalog.authzen import authzen_policy_at
-from sidecar.catalog.bundle import bundle
-from sidecar.catalog.compile import data_file
-from sidecar.catalog.load import compiled_at
 from sidecar.cli import plans_option, policies_option
+from sidecar.cli.sources import own_policies, plans_or_shipped
 from sidecar.errors import ConfigError, Problem
+from sidecar.rego.authzen import authzen_policy_at
+from sidecar.rego.bundle import bundle
+from sidecar.rego.compile import data_file
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from sidecar.sources import own_policies, plans_or_shipped
 
 
 @click.command(name="compile")

@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from sidecar.catalog.authzen import authzen_policy_at
-from sidecar.catalog.load import compiled_at
-from sidecar.children import ended, started
 from sidecar.cli import plans_option, policies_option
+from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
 from sidecar.engines.installed import import_first
 from sidecar.errors import Interrupted
+from sidecar.identity.callers import SCOPES, token_line
+from sidecar.local.children import ended, started
+from sidecar.local.postgres import EmbeddedPostgres
+from sidecar.rego.authzen import authzen_policy_at
+from sidecar.rego.load import compiled_at
 from sidecar.settings import PREFIX, Settings, shipped
-from sidecar.sources import plans_or_shipped, policies_or_shipped
-from sidecar.store.embedded import EmbeddedPostgres
 from sidecar.store.migrate import migrate
 from sidecar.store.world import load
-from sidecar.web.callers import SCOPES, token_line
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from sidecar.catalog.compile import Compiled
+    from sidecar.rego.compile import Compiled
 
 HOST = "127.0.0.1"
 # Everybody may know them: nobody else can reach this server.
@@ -127,7 +127,7 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             if authzen_scenario is not None:
                 environ["AUTHZEN_ANONYMOUS"] = "yes"
             if engine == "opa":
-                from sidecar.engines.local_opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
+                from sidecar.local.opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
 
                 environ["OPA_URL"] = running.enter_context(local_opa(compiled, authzen))
             server = running.enter_context(_server(environ, _secret_file(data_dir), data_dir / "verdicts"))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.catalog.load import compiled_at
 from sidecar.cli import plans_option, policies_option
-from sidecar.sources import policies_or_shipped, required_plans
+from sidecar.cli.sources import policies_or_shipped, required_plans
+from sidecar.rego.load import compiled_at
 from sidecar.store.migrate import migrate
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from sidecar.cli import plans_option, policies_option
+from sidecar.cli.sources import PLANS, own_plans, policies_or_shipped
 from sidecar.engines.installed import import_first
 from sidecar.settings import PREFIX, Settings
-from sidecar.sources import PLANS, own_plans, policies_or_shipped
 
 
 @click.command("serve")

@@ -13,11 +13,11 @@ import click
 
 from sidecar.audit.rehearsal import Rehearsal
 from sidecar.audit.stories import stories_in
-from sidecar.catalog.load import compiled_at, plans_text
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
+from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
 from sidecar.engines.installed import embedded_engine, engine_of
 from sidecar.errors import ConfigError, Problem
-from sidecar.sources import plans_or_shipped, policies_or_shipped
+from sidecar.rego.load import compiled_at, plans_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from sidecar.audit.rehearsal import Difference
     from sidecar.audit.stories import Story
     from sidecar.catalog.catalog import Catalog
-    from sidecar.catalog.compile import Compiled
     from sidecar.catalog.finding import Finding
-    from sidecar.decision_ports import PolicyEngine
+    from sidecar.decisions.ports import PolicyEngine
+    from sidecar.rego.compile import Compiled
 
 _CASES = Path("tests/decisions")
 
@@ -63,7 +63,7 @@ def _engine(name: str, compiled: Compiled) -> Iterator[PolicyEngine]:
     if name == "embedded":
         yield embedded_engine(compiled)
         return
-    from sidecar.engines.local_opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
+    from sidecar.local.opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
 
     with local_opa(compiled) as url:
         yield engine_of("opa", compiled, opa_url=url)

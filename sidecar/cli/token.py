@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidecar.errors import Interrupted
-from sidecar.web.callers import SCOPES, append_line, new_token, token_line
+from sidecar.identity.callers import SCOPES, append_line, new_token, token_line
 
 
 @click.command("token")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,16 +17,15 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from sidecar.children import ended, started
 from sidecar.engines.verdict import ENTRYPOINT, verdict_from
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sidecar.catalog.authzen import AuthzenPolicy
-    from sidecar.catalog.compile import Compiled
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
+    from sidecar.rego.authzen import AuthzenPolicy
+    from sidecar.rego.compile import Compiled
 
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
 # The child finds this package where we have found it, and nothing in the folder that it is started in.
@@ -119,13 +117,16 @@ def _documents(
 def _ran(given: int, said: int, *, deadline: float) -> bool:
     """Whether the child ended by itself. Its exit code does not count: gunicorn's master may have read it."""
     command = [sys.executable, "-P", "-c", _CHILD, str(_PACKAGES)]
-    child = started(command, dies_by=signal.SIGKILL, given=given, output=said)
+    child = subprocess.Popen(  # noqa: S603 - our own command
+        command, stdin=given, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+    )
     try:
         child.wait(None if deadline == inf else max(deadline - monotonic(), 0))
     except subprocess.TimeoutExpired:
         return False
     finally:
-        ended(child)
+        child.kill()
+        child.wait()
     return True
 
 

@@ -14,13 +14,13 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sidecar.decision_ports import PolicyEngine, RuleEngine
+from sidecar.decisions.ports import PolicyEngine, RuleEngine
 from sidecar.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
 
 T = TypeVar("T")
 _LONGEST_WAIT_S = 60.0  # whatever the deadline is: nobody waits for ever

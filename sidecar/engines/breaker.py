@@ -12,8 +12,8 @@ from sidecar.errors import EngineUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sidecar.decisions.model import Verdict
     from sidecar.engines.asked import Engine
-    from sidecar.model import Verdict
 
 _SILENCE_S = 0.05  # who waited for less may only have come late
 

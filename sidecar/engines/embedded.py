@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from regopy import Bundle
 
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
 
 _ESCAPED = (*range(0x20), ord('"'), ord("\\"))
 _STAND_IN = 0xF0000  # the first of a private plane

@@ -8,10 +8,10 @@ from sidecar.engines.verdict import ENTRYPOINT
 from sidecar.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sidecar.catalog.authzen import AuthzenPolicy
-    from sidecar.catalog.compile import Compiled
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.engines.opa import OpaEngine
+    from sidecar.rego.authzen import AuthzenPolicy
+    from sidecar.rego.compile import Compiled
 
 
 def import_first(engine: str) -> None:

@@ -21,7 +21,7 @@ from sidecar.errors import EngineMisbehaved, RevisionMismatch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
 
 _log = logging.getLogger("sidecar")
 

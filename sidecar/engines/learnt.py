@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from sidecar.catalog.compile import Compiled
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
+    from sidecar.rego.compile import Compiled
 
 _log = logging.getLogger("sidecar")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sidecar.decision_ports import PolicyEngine
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
+    from sidecar.decisions.ports import PolicyEngine
 
 
 class MemoisedEngine:

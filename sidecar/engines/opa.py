@@ -29,8 +29,8 @@ from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from sidecar.decisions.model import Verdict
     from sidecar.engines.sockets import Addresses
-    from sidecar.model import Verdict
 
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
 _AT_ONCE = 500  # situations in one query: its answer is a sixth of the longest that is read

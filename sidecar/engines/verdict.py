@@ -11,9 +11,9 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from sidecar.decisions.model import Verdict
+from sidecar.decisions.reasons import GRANTED, REASONS
 from sidecar.errors import EngineMisbehaved, RevisionMismatch
-from sidecar.model import Verdict
-from sidecar.reasons import GRANTED, REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

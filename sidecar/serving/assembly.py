@@ -9,11 +9,13 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.administration import Administration
-from sidecar.authorizer import Authorizer
-from sidecar.catalog.authzen import DECISION
-from sidecar.decider import Decider
-from sidecar.effects import Effects
+from sidecar.api.authzen.domain import Authzen
+from sidecar.api.authzen.policy import PolicyDomain, Rules
+from sidecar.api.authzen.workspaces import Workspaces
+from sidecar.api.endpoint import Service
+from sidecar.api.problems import PROBLEMS
+from sidecar.catalog.routes import Routes
+from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads
 from sidecar.engines.breaker import Breaker
 from sidecar.engines.installed import engine_of
@@ -23,9 +25,11 @@ from sidecar.errors import (
     DependencyError,
     SidecarError,
 )
-from sidecar.invitations import Invitations
-from sidecar.people import People
-from sidecar.routes import Routes
+from sidecar.identity.callers import ANYBODY
+from sidecar.quota.decider import Decider
+from sidecar.quota.effects import Effects
+from sidecar.rego.authzen import DECISION
+from sidecar.serving.application import Application
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
@@ -33,32 +37,28 @@ from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
-from sidecar.web.app import Application
-from sidecar.web.authzen_domain import Authzen
-from sidecar.web.authzen_policy import PolicyDomain, Rules
-from sidecar.web.authzen_workspaces import Workspaces
-from sidecar.web.callers import ANYBODY
-from sidecar.web.decision_log import DecisionLog
-from sidecar.web.endpoint import Service
-from sidecar.web.metrics import (
+from sidecar.telemetry.decision_log import DecisionLog
+from sidecar.telemetry.metrics import (
     MeasuredEngine,
     MeasuredFacts,
     MeasuredLedger,
     MeasuredRules,
     Metrics,
 )
-from sidecar.web.problems import PROBLEMS
+from sidecar.workspaces.administration import Administration
+from sidecar.workspaces.invitations import Invitations
+from sidecar.workspaces.people import People
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from sidecar.api.authzen.domain import Domain
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.engines.opa import OpaEngine
+    from sidecar.serving.grpc import EnvoyServer
     from sidecar.serving.loaded import Loaded
     from sidecar.settings import Settings
-    from sidecar.web.authzen_domain import Domain
-    from sidecar.web.gateways.envoy import EnvoyServer
 
 _log = logging.getLogger("sidecar")
 

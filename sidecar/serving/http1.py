@@ -23,17 +23,17 @@ from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships no
 )
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
+from sidecar.serving.application import announced, json_body
 from sidecar.serving.threads import NoThread
-from sidecar.web.app import announced, json_body
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from socket import AddressFamily
 
+    from sidecar.api.endpoint import Endpoint, Exchange
+    from sidecar.api.problems import Reply
+    from sidecar.serving.application import Application
     from sidecar.serving.connections import Connection
-    from sidecar.web.app import Application
-    from sidecar.web.endpoint import Endpoint, Exchange
-    from sidecar.web.problems import Reply
 
 KIB = 1024
 LARGEST_HEAD = 128 * KIB

@@ -9,32 +9,32 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.audit.cells import cells
-from sidecar.catalog.authzen import authzen_policy_at
-from sidecar.catalog.bundle import bundle
-from sidecar.catalog.load import compiled_at
+from sidecar.api.authzen.policy import Rules
+from sidecar.decisions.cells import cells
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
 from sidecar.engines.installed import engine_of
 from sidecar.engines.learnt import learnt
 from sidecar.errors import ConfigError, EngineMisbehaved, Problem
-from sidecar.situation import situation_bytes
+from sidecar.identity.callers import callers_in
+from sidecar.identity.users import identities_of
+from sidecar.rego.authzen import authzen_policy_at
+from sidecar.rego.bundle import bundle
+from sidecar.rego.load import compiled_at
 from sidecar.store.workspaces import WorkspaceStore
-from sidecar.web.authzen_policy import Rules
-from sidecar.web.callers import callers_in
-from sidecar.web.identity import identities_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from sidecar.catalog.authzen import AuthzenPolicy
-    from sidecar.catalog.compile import Compiled
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
+    from sidecar.identity.callers import Callers
+    from sidecar.identity.users import Identities
+    from sidecar.rego.authzen import AuthzenPolicy
+    from sidecar.rego.compile import Compiled
     from sidecar.settings import Settings
-    from sidecar.web.callers import Callers
-    from sidecar.web.identity import Identities
 
-GRPC = "sidecar.web.gateways.envoy"  # imported where it is wanted: it needs an extra
+GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
 _MOST_REMEMBERED = 50_000  # cells; the simplest come first
 # OPA is another process, which may be waiting for our bundle: then the workers learn, as soon as it has it.
 _LEARNT_WITHIN_S = {"opa": 5.0, "embedded": 60.0}

@@ -317,7 +317,7 @@ def _end(_: _Master, worker: Worker) -> None:
 
 
 def _count_out(master: _Master, worker: Worker) -> None:
-    from sidecar.web.metrics import mark_dead  # noqa: PLC0415 - as above
+    from sidecar.telemetry.metrics import mark_dead  # noqa: PLC0415 - as above
 
     mark_dead(worker.pid, folder=master.app.folder / "metrics")
 

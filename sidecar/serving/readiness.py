@@ -6,9 +6,9 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from sidecar.api.endpoint import Readiness
+from sidecar.api.problems import PROBLEMS
 from sidecar.errors import DatabaseNotMigrated, DependencyError, RevisionMismatch
-from sidecar.web.endpoint import Readiness
-from sidecar.web.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from sidecar.serving.threads import Threads
 if TYPE_CHECKING:
     import socket
 
-    from sidecar.web.app import Application
+    from sidecar.serving.application import Application
 
 _SWEEP_S = 1.0
 _SWEEP_WHILE_STOPPING_S = 0.05

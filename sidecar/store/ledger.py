@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from sidecar.decisions.model import Quota, Reservation
 from sidecar.errors import (
     BadQuestion,
     CommitExceedsReservation,
@@ -20,11 +21,7 @@ from sidecar.errors import (
     UnknownWorkspace,
     UsageContended,
 )
-from sidecar.model import Quota, Reservation
-from sidecar.store.connections import Query, Refused, array
-from sidecar.store.facts_token import token_in
-from sidecar.store.postgres import facts_in, usage_in
-from sidecar.taking import (
+from sidecar.quota.model import (
     Expired,
     GivenBack,
     Made,
@@ -35,14 +32,17 @@ from sidecar.taking import (
     Unsettled,
     UsageNow,
 )
+from sidecar.store.connections import Query, Refused, array
+from sidecar.store.facts_token import token_in
+from sidecar.store.postgres import facts_in, usage_in
 from sidecar.text.encoding import decoded, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.quota.model import Counter, Taking
     from sidecar.store.connections import Connections
-    from sidecar.taking import Counter, Taking
 
 TAKE = Query(
     name=b"take",

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 from sidecar.errors import FactsMisread, FactsUnavailable, WorkspaceContended
-from sidecar.membership import Invitation, Member, Offer, Place
 from sidecar.store.connections import Query, Refused, array
 from sidecar.store.facts_token import token_in
+from sidecar.workspaces.membership import Invitation, Member, Offer, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sidecar.membership import Seats
-    from sidecar.model import Facts
+    from sidecar.decisions.model import Facts
     from sidecar.store.connections import Connections
+    from sidecar.workspaces.membership import Seats
 
 Meaning = TypeVar("Meaning")
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from sidecar.decisions.model import Facts, Roster, Usage
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
-from sidecar.model import Facts, Roster, Usage
 from sidecar.store.addresses import ROLE
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken

@@ -7,12 +7,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sidecar.administration import Override, OverridesChange, PlanChange, StatusChange, WorkspaceState
 from sidecar.errors import BadQuestion, FactsMisread, FactsUnavailable, UnknownPlan, UnknownWorkspace
 from sidecar.store.connections import Connections, Query, Refused
+from sidecar.workspaces.administration import (
+    Override,
+    OverridesChange,
+    PlanChange,
+    StatusChange,
+    WorkspaceState,
+)
 
 if TYPE_CHECKING:
-    from sidecar.administration import Change
+    from sidecar.workspaces.administration import Change
 
 SET_PLAN = Query(
     name=b"set_plan", sql=b"SELECT authz.set_plan($1, $2, $3) FROM authz.acting_as($4, 'caller')"

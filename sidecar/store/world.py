@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sidecar.catalog.load import plans_text
 from sidecar.catalog.read import Fields, Items, Text, document_in, plain
 from sidecar.catalog.shape import Field, Line, ListOf, MapOf, Place, Record, Reference, Walk
 from sidecar.catalog.stated import OVERRIDES, STATUS, USER_ID, counts
 from sidecar.errors import ConfigError
+from sidecar.rego.load import plans_text
 from sidecar.store.migrate import owner_connection
 
 if TYPE_CHECKING:

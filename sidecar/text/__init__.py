@@ -1,4 +1,4 @@
-"""JSON in and out, shapes, ids and e-mail addresses: what every room reads and writes.
+"""Text in and out, for every room: JSON, shapes of documents, ids and e-mail addresses.
 
-It knows nothing of decisions, plans or HTTP, and imports nothing of ours but the errors.
+It knows no word of the product: not what a question, a plan or a workspace is.
 """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.model import Verdict
-from sidecar.reasons import REASONS
+from sidecar.decisions.model import Verdict
+from sidecar.decisions.reasons import REASONS
 
 if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
-    from sidecar.model import Situation
+    from sidecar.decisions.model import Situation
 
 
 def verdict_about(situation: Situation, *, catalog: Catalog, revision: str) -> Verdict:

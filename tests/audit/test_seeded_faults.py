@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from sidecar.audit.cells import cells
-from sidecar.catalog.compile import policy_data
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.cells import cells
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.errors import ConfigError, DependencyError
+from sidecar.rego.compile import policy_data
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from sidecar.situation import situation_bytes
 from tests.audit.faults import faults
 from tests.audit.reference import verdict_about
 from tests.servers import opa
@@ -27,7 +27,7 @@ from tests.values import FAR_AWAY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sidecar.model import Situation, Verdict
+    from sidecar.decisions.model import Situation, Verdict
     from tests.audit.faults import Fault
 
 POLICIES = shipped("policies")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.audit.stories import stories_in
-from sidecar.model import Usage
+from sidecar.decisions.model import Usage
 from tests.values import the_catalog
 
 CATALOG = the_catalog()

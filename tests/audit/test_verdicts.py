@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.audit.cells import cells
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.cells import cells
+from sidecar.decisions.reasons import REASONS
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
-from sidecar.reasons import REASONS
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from sidecar.situation import situation_bytes
 from tests.audit.reference import holds, status_of, upgrade_for, verdict_about
 from tests.values import FAR_AWAY, the_catalog
 
 if TYPE_CHECKING:
     from sidecar.catalog.catalog import Plan
-    from sidecar.model import Situation, Verdict
+    from sidecar.decisions.model import Situation, Verdict
 
 SHIPPED = the_catalog()
 

@@ -30,9 +30,10 @@ def findings_in(path):
 
 
 def codes_in_the_code():
-    """What the catalog's room writes down as a code; those that are put together from words are left out."""
+    """What is a code of `sidecar check`; those that are put together from words are left out."""
     found = []
-    for path in sorted((ROOT / "sidecar/catalog").glob("*.py")):
+    checking = {*(ROOT / "sidecar/catalog").glob("*.py"), *(ROOT / "sidecar/rego").glob("*.py")}
+    for path in sorted(checking - {ROOT / "sidecar/catalog/routes.py"}):  # that one is about requests
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Call(func=ast.Attribute(attr="find" | "_find"), args=[first, *_]):

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.catalog.compile import compiled
 from sidecar.catalog.sections import PLANS_FILE
+from sidecar.rego.compile import compiled
 from tests.catalog.files import SHIPPED, check
 from tests.catalog.test_schema import editor_refuses
 

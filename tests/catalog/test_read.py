@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from sidecar.catalog.load import plans_text
 from sidecar.catalog.read import MAX_BYTES, Nothing, described, document_in, plain, shortened
+from sidecar.rego.load import plans_text
 from tests.catalog.files import SMALL, check, codes_in
 
 SECONDS = 20  # "within seconds", on a machine that others use too

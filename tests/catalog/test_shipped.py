@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sidecar.catalog.check import checked
-from sidecar.catalog.compile import data_file, policy_data
+from sidecar.rego.compile import data_file, policy_data
 from tests.catalog.files import ROOT, SHIPPED, sound
 
 PLANS = """

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.audit.cells import cells
-from sidecar.catalog.bundle import bundle
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.cells import cells
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
+from sidecar.rego.bundle import bundle
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from sidecar.situation import situation_bytes
 from tests.servers import opa_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sidecar.catalog.compile import Compiled
-    from sidecar.decision_ports import PolicyEngine
+    from sidecar.decisions.ports import PolicyEngine
+    from sidecar.rego.compile import Compiled
 
 
 ENGINES = [pytest.param("opa", marks=pytest.mark.opa), "embedded"]

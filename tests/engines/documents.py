@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sidecar.model import Verdict
+    from sidecar.decisions.model import Verdict
 
 REVISION = "r1"
 

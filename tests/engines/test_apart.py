@@ -13,9 +13,9 @@ from time import monotonic
 
 import pytest
 
-from sidecar.catalog.authzen import AuthzenPolicy
 from sidecar.engines.apart import refuse_if_dangerous, verdicts_apart
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
+from sidecar.rego.authzen import AuthzenPolicy
 from tests.engines.documents import a_grant, text_of
 from tests.values import FAR_AWAY
 

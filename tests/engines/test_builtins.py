@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from sidecar.catalog.rego import ALLOWED_BUILTINS
+from sidecar.rego.lint import ALLOWED_BUILTINS
 from tests.engines.documents import a_grant
 from tests.values import FAR_AWAY
 

@@ -8,8 +8,8 @@ from time import monotonic
 
 import pytest
 
-from sidecar.catalog.compile import compiled as compile_
 from sidecar.errors import EngineMisbehaved, EngineUnavailable, RevisionMismatch
+from sidecar.rego.compile import compiled as compile_
 from tests.engines.documents import a_grant, text_of
 from tests.values import FAR_AWAY
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.catalog.bundle import bundle
-from sidecar.catalog.compile import compiled as compile_
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import DependencyError
+from sidecar.rego.bundle import bundle
+from sidecar.rego.compile import compiled as compile_
 from tests.engines.documents import text_of
 from tests.servers import opa_server
 from tests.values import FAR_AWAY
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decision_ports import PolicyEngine
+    from sidecar.decisions.ports import PolicyEngine
 
 pytestmark = [pytest.mark.opa, pytest.mark.slow]
 

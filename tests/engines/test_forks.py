@@ -10,11 +10,11 @@ import pytest
 # The parent has evaluated in its main thread and in two that have ended, as a server's master may have.
 _SCRIPT = """
 import os, signal, sys, threading
-from sidecar.audit.cells import cells
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.cells import cells
+from sidecar.rego.load import compiled_at
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.settings import shipped
-from sidecar.situation import situation_bytes
+from sidecar.decisions.situation import situation_bytes
 
 compiled = compiled_at(shipped("plans.yaml"), shipped("policies"))
 situations = [situation_bytes(each) for each in cells(compiled.catalog)][::7]

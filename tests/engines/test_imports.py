@@ -14,7 +14,7 @@ from sidecar.errors import ConfigError
 
 _IMPORTED = """
 import json, sys
-from sidecar.catalog.load import compiled_at
+from sidecar.rego.load import compiled_at
 from sidecar.engines.installed import engine_of, import_first
 from sidecar.settings import shipped
 import_first(sys.argv[1])
@@ -36,11 +36,11 @@ for name in ("grpc", "google._upb._message", "opa_client.opa", "psycopg", "jwt",
 """
 _GROWTH = """
 import json
-from sidecar.audit.cells import cells
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.cells import cells
+from sidecar.rego.load import compiled_at
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.settings import shipped
-from sidecar.situation import input_document
+from sidecar.decisions.situation import input_document
 
 compiled = compiled_at(shipped("plans.yaml"), shipped("policies"))
 engine = EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)

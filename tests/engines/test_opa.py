@@ -12,11 +12,11 @@ import pytest
 import requests
 import urllib3
 
-from sidecar.catalog.bundle import bundle
 from sidecar.engines.opa import OpaEngine
 from sidecar.engines.sockets import TimedSocket
 from sidecar.engines.verdict import NOBODY
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable, RevisionMismatch
+from sidecar.rego.bundle import bundle
 from tests.engines.documents import REVISION, a_denial, a_grant
 from tests.engines.sockets import dripping, hanging_up_after, request_on, response, saying, server
 from tests.servers import opa_binary

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.decisions.model import Situation, Verdict
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.verdict import NOBODY, named_revision, verdict_from
 from sidecar.errors import EngineMisbehaved, RevisionMismatch
-from sidecar.model import Situation, Verdict
-from sidecar.situation import situation_bytes
 from tests.engines.documents import REVISION, a_denial, a_grant
 
 GOOD = [

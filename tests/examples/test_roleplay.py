@@ -24,22 +24,22 @@ import pytest
 
 from examples.roleplay.__main__ import prepared
 from examples.roleplay.app import AUDIENCE, create_app
-from sidecar.catalog.load import compiled_at
 from sidecar.cli.dev import JWT_SECRET, TOKEN
 from sidecar.guard import Client
 from sidecar.guard.testing import unguarded
+from sidecar.identity.callers import SCOPES, token_line
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from sidecar.web.callers import SCOPES, token_line
 from tests.postgres_server import run
-from tests.web.serving import free_port, serving
+from tests.serving.serving import free_port, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
 
-    from tests.web.serving import Sidecar
+    from tests.serving.serving import Sidecar
 
 pytestmark = pytest.mark.postgres
 

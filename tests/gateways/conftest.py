@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.catalog.load import compiled_at
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from sidecar.store.world import load
 from tests.gateways.processes import KINDS, a_gateway
 from tests.gateways.upstream import an_upstream
-from tests.postgres.proxy import Proxy
+from tests.identity.provider import AUDIENCE, ISSUER, SECRET
 from tests.postgres_server import a_database
 from tests.servers import free_port
-from tests.web.provider import AUDIENCE, ISSUER, SECRET
-from tests.web.serving import serving
+from tests.serving.serving import serving
+from tests.store.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.gateways.client import Client
     from tests.gateways.upstream import Upstream
-    from tests.web.serving import Sidecar
+    from tests.serving.serving import Sidecar
 
 ROUTES = """
   - {method: GET, path: "/workspaces/{workspace}/recordings", action: recording.start}

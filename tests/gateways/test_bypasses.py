@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests.gateways.test_gateways import forms_of
-from tests.web.provider import bearer
+from tests.identity.provider import bearer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.gateways]
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.web.provider import bearer
+from tests.identity.provider import bearer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import yaml
 
 from tests.gateways.processes import KINDS, a_gateway, files_of
 from tests.gateways.test_bypasses import MIA, PAGE
-from tests.postgres.proxy import Proxy
+from tests.store.proxy import Proxy
 
 if TYPE_CHECKING:
     import socket

@@ -10,7 +10,7 @@ import pytest
 from tests.gateways import websocket
 from tests.gateways.http2 import SETTINGS, a_head, exchange, frames_of
 from tests.gateways.test_bypasses import BILLING, PAGE, is_forbidden
-from tests.web.provider import bearer
+from tests.identity.provider import bearer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.gateways]
 

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.catalog.load import compiled_at
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.web.serving import serving
+from tests.serving.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.web.serving import Sidecar
+    from tests.serving.serving import Sidecar
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
+from sidecar.api import problems, wire
 from sidecar.guard import Denied
 from sidecar.guard.answers import decision_from
 from sidecar.guard.problems import DENIALS, problem_reply
 from sidecar.text.encoding import encoded
-from sidecar.web import problems, wire
+from tests.api.stage import a_stage
 from tests.guard.values import a_denial
 from tests.values import FAR_AWAY, a_question, some_facts
-from tests.web.stage import a_stage
 
 MEMBERS = {
     ("sam", "solo"): some_facts(role="owner", plan="starter", usage={"minutes": 150}),

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.audit.cells import cells
-from sidecar.catalog.load import compiled_at
+from sidecar.decisions.cells import cells
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.memo import MemoisedEngine
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from sidecar.situation import situation_bytes
 from sidecar.store.migrate import migrate
 from tests.postgres_server import a_database, run, url_of
 from tests.quota.place import PLANS, Place, Rules

@@ -15,9 +15,9 @@ from time import sleep
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
-from sidecar.catalog.load import catalog_at
+from sidecar.rego.load import catalog_at
+from tests.api.stage import PolicyInPython
 from tests.quota.place import PLANS, Place, Rules
-from tests.web.stage import PolicyInPython
 
 if TYPE_CHECKING:
     from tests.quota.place import Workspace

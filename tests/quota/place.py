@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from sidecar.authorizer import Authorizer
-from sidecar.decider import Decider
-from sidecar.effects import Effects
-from sidecar.model import Question
+from sidecar.decisions.authorizer import Authorizer
+from sidecar.decisions.model import Question
+from sidecar.quota.decider import Decider
+from sidecar.quota.effects import Effects
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decision_ports import PolicyEngine
+    from sidecar.decisions.ports import PolicyEngine
 
 PLANS = Path(__file__).with_name("plans.yaml")
 PATIENCE_S = 60  # of a busy machine

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import FactsUnavailable
+from sidecar.quota.model import Counter
 from sidecar.store.facts_token import token_in
-from sidecar.taking import Counter
 from tests.postgres_server import a_database
 from tests.quota.place import Place, until
 

@@ -14,12 +14,12 @@ import psycopg
 import pytest
 
 from sidecar.errors import DependencyError, FactsUnavailable, UsageContended
-from sidecar.store.embedded import EmbeddedPostgres
+from sidecar.local.postgres import EmbeddedPostgres
+from sidecar.quota.model import Taking
 from sidecar.store.migrate import migrate
-from sidecar.taking import Taking
-from tests.postgres.proxy import Proxy
 from tests.postgres_server import a_server_folder, rows
 from tests.quota.place import Place, at_once, until
+from tests.store.proxy import Proxy
 
 pytestmark = pytest.mark.postgres
 

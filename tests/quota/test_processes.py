@@ -18,13 +18,13 @@ from time import sleep
 
 import pytest
 
-from sidecar.catalog.load import compiled_at
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from tests.postgres_server import rows, run
 from tests.quota.place import at_once
 from tests.quota.racer import KEYS, amount_of
-from tests.web.serving import serving
+from tests.serving.serving import serving
 
 pytestmark = pytest.mark.postgres
 

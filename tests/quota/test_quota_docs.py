@@ -7,8 +7,8 @@ import re
 import shlex
 from pathlib import Path
 
+from tests.api.stage import BACKEND, a_stage
 from tests.values import some_facts
-from tests.web.stage import BACKEND, a_stage
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "docs/quotas.md").read_text()

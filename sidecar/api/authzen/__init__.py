@@ -1,0 +1,1 @@
+"""AuthZEN's endpoints, over our workspaces or another domain's policy."""

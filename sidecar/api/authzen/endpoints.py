@@ -1,0 +1,214 @@
+"""AuthZEN 1.0: evaluation, evaluations, the three searches, and the metadata that lead to them."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sidecar.api.audience import Audience
+from sidecar.api.authzen import wire as authzen_wire
+from sidecar.api.authzen.page import start_of, token_of
+from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
+from sidecar.api.endpoint import BODY_CODES, JSON, OUTAGES, Endpoint, deadline_of, json_reply, note
+from sidecar.api.problems import moved
+from sidecar.errors import BadQuestion, NotServed, Problem
+from sidecar.settings import is_loopback
+from sidecar.text import shapes
+from sidecar.text.encoding import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.api.authzen.domain import Answer
+    from sidecar.api.authzen.wire import Evaluation, Kind, Semantic
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+
+_WELL_KNOWN = "/.well-known/authzen-configuration"
+_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
+_METADATA_FOR_S = 300
+_ENDS_WITH: Mapping[Semantic, bool] = {"deny_on_first_deny": False, "permit_on_first_permit": True}
+
+
+def evaluation(service: Service, exchange: Exchange) -> Reply:
+    return _one(service, exchange, authzen_wire.evaluation_from(_body(exchange)), EVALUATION.name)
+
+
+def evaluations(service: Service, exchange: Exchange) -> Reply:
+    asked = authzen_wire.evaluations_from(_body(exchange))
+    if not isinstance(asked, Batch):
+        return _one(service, exchange, asked, EVALUATIONS.name)
+    good = [item for item in asked.items if not isinstance(item, BadQuestion)]
+    deadline = deadline_of(service, exchange, questions=len(asked.items))
+    answers = iter(service.authzen.domain.answers(good, deadline=deadline, timings=exchange.timings))
+    documents: list[Mapping[str, Any]] = []
+    for place, item in enumerate(asked.items):
+        answer = item if isinstance(item, BadQuestion) else next(answers)
+        if isinstance(answer, BadQuestion):
+            error = answer if answer is item else moved(answer, f"/evaluations/{place}")
+            documents.append(authzen_wire.error_document(error))
+            service.metrics.refused(answer.code)
+            outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
+            note(service, exchange, EVALUATIONS.name, None, outcome)
+        else:
+            documents.append(_document(answer))
+            _note(service, exchange, EVALUATIONS.name, answer)
+        if documents[-1]["decision"] == _ENDS_WITH.get(asked.semantic):
+            break
+    return json_reply({"evaluations": documents})
+
+
+def search(service: Service, exchange: Exchange, *, kind: Kind) -> Reply:
+    if kind not in service.authzen.domain.searches:
+        raise NotServed
+    asked = authzen_wire.search_from(kind, _body(exchange))
+    after, limit = start_of(asked)
+    found = service.authzen.domain.found(
+        asked,
+        after=after,
+        limit=max(1, USUAL_PAGE if limit is None else limit),
+        deadline=deadline_of(service, exchange, questions=MOST_ON_A_PAGE),
+    )
+    names, following = found.names, found.next
+    if limit == 0 and names:  # there is something, and none of it was wanted
+        names, following = [], after
+    document: dict[str, Any] = {}
+    if asked.page or following is not None:
+        token = "" if following is None else token_of(asked, after=following, limit=limit)
+        document["page"] = {"next_token": token, "count": len(names)}
+    of_type = {"subject": asked.about.subject.type, "resource": asked.about.resource.type}.get(kind)
+    document["results"] = [
+        {"name": name} if of_type is None else {"type": of_type, "id": name} for name in names
+    ]
+    outcome = authzen_wire.names_in(asked.about) | {"results": len(names), "status": HTTPStatus.OK}
+    note(service, exchange, f"search_{kind}", None, outcome)
+    return json_reply(document)
+
+
+def metadata(service: Service, exchange: Exchange) -> Reply:
+    """Of the very identifier that the client has made the path of: it must take no other for its own."""
+    url = service.authzen.url
+    headers = [JSON]
+    if url is None:
+        url = _as_addressed(exchange)
+    else:
+        headers.append(("Cache-Control", f"max-age={_METADATA_FOR_S}"))
+    if urlsplit(url).path.removeprefix("/") != exchange.path.get("tenant", ""):
+        raise NotServed
+    served = [EVALUATION, EVALUATIONS]
+    served += [_SEARCH_OF[kind] for kind in service.authzen.domain.searches]
+    document = {"policy_decision_point": url}
+    document |= {f"{endpoint.name}_endpoint": f"{url}{endpoint.path}" for endpoint in served}
+    return HTTPStatus.OK, headers, encoded(document)
+
+
+def _one(service: Service, exchange: Exchange, asked: Evaluation, name: str) -> Reply:
+    [answer] = service.authzen.domain.answers(
+        [asked], deadline=deadline_of(service, exchange), timings=exchange.timings
+    )
+    if isinstance(answer, BadQuestion):
+        raise answer
+    _note(service, exchange, name, answer)
+    return json_reply(_document(answer))
+
+
+def _note(service: Service, exchange: Exchange, name: str, answer: Answer) -> None:
+    note(service, exchange, name, answer.question, answer.outcome, timings=answer.timings)
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    if answer.context is None:
+        return {"decision": answer.decision}
+    return {"decision": answer.decision, "context": answer.context}
+
+
+def _body(exchange: Exchange) -> bytes:
+    """BadQuestion, which AuthZEN answers with 400 where it is of another type than JSON as well."""
+    try:
+        return exchange.body()
+    except BadQuestion as bad:
+        if bad.code == "unsupported_media_type":
+            raise BadQuestion(bad.detail) from bad
+        raise
+
+
+def _as_addressed(exchange: Exchange) -> str:
+    """TLS is not ended here: whoever comes from another machine came by a proxy that ended it."""
+    host = exchange.header("Host") or ""
+    if not _HOST.fullmatch(host):
+        raise shapes.refusal((Problem(pointer="/header/Host", detail="is no name of a host"),))
+    local = is_loopback(host if re.search(r":[0-9]+$", host) else f"{host}:80")
+    return f"{'http' if local else 'https'}://{host}"
+
+
+_CODES = tuple(code for code in BODY_CODES if code != "unsupported_media_type")
+EVALUATION = Endpoint(
+    name="access_evaluation",
+    method="POST",
+    path="/access/v1/evaluation",
+    reply=evaluation,
+    says="AuthZEN: may this subject perform this action on this resource?",
+    answers="AccessDecision",
+    codes=("meter_not_taken", *OUTAGES),
+    audience=Audience.AUTHORIZE,
+    body=authzen_wire.EVALUATION,
+    body_codes=_CODES,
+)
+EVALUATIONS = Endpoint(
+    name="access_evaluations",
+    method="POST",
+    path="/access/v1/evaluations",
+    reply=evaluations,
+    says="AuthZEN: up to 1,000 evaluations at once, in order; what is wrong with one is its own answer.",
+    answers="AccessDecisions",
+    codes=("meter_not_taken", *OUTAGES),
+    audience=Audience.AUTHORIZE,
+    body=authzen_wire.EVALUATIONS,
+    body_codes=_CODES,
+)
+_SAYS: Mapping[Kind, str] = {
+    "subject": "AuthZEN: who may perform this action on this resource?",
+    "resource": "AuthZEN: on which resources may this subject perform this action?",
+    "action": "AuthZEN: which actions may this subject perform on this resource?",
+}
+_SEARCH_OF: Mapping[Kind, Endpoint] = {
+    kind: Endpoint(
+        name=f"search_{kind}",
+        method="POST",
+        path=f"/access/v1/search/{kind}",
+        reply=partial(search, kind=kind),
+        says=says,
+        answers="FoundActions" if kind == "action" else "FoundEntities",
+        codes=("meter_not_taken", "not_found", *OUTAGES),
+        audience=Audience.AUTHORIZE,
+        body=authzen_wire.SEARCHES[kind],
+        body_codes=_CODES,
+    )
+    for kind, says in _SAYS.items()
+}
+_METADATA = Endpoint(
+    name="authzen_configuration",
+    method="GET",
+    path=_WELL_KNOWN,
+    reply=metadata,
+    says="AuthZEN: where its endpoints are.",
+    answers="AuthzenConfiguration",
+    codes=("not_found",),
+    audience=Audience.ANYBODY,
+    while_starting=True,
+)
+_METADATA_OF_TENANT = Endpoint(
+    name="authzen_configuration_of_tenant",
+    method="GET",
+    path=f"{_WELL_KNOWN}/{{tenant}}",
+    reply=metadata,
+    says="AuthZEN: the same, for an identifier that has a path.",
+    answers="AuthzenConfiguration",
+    codes=("not_found",),
+    audience=Audience.ANYBODY,
+    while_starting=True,
+)
+AUTHZEN = (EVALUATION, EVALUATIONS, *_SEARCH_OF.values(), _METADATA, _METADATA_OF_TENANT)

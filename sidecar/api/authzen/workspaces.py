@@ -1,0 +1,123 @@
+"""Our own domain in AuthZEN's words: a subject is a user, a resource a workspace, an action one of ours.
+
+Who is what, and where, is never taken from a request: its properties are what somebody says of himself. Only
+how much an action is to take may stand there (*amounts*), or in the context.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api import wire
+from sidecar.api.authzen.domain import Answer, Found
+from sidecar.api.authzen.wire import KINDS
+from sidecar.api.endpoint import outcome_of
+from sidecar.api.problems import moved
+from sidecar.decisions.model import Question
+from sidecar.errors import BadQuestion
+from sidecar.text import shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sidecar.api.authzen.wire import Entity, Evaluation, Search
+    from sidecar.decisions.authorizer import Authorizer
+    from sidecar.decisions.timings import Timings
+    from sidecar.telemetry.metrics import Metrics
+
+_USER, _WORKSPACE = "user", "workspace"
+
+
+class Workspaces:
+    """A Domain."""
+
+    searches = KINDS
+
+    def __init__(self, authorizer: Authorizer, *, metrics: Metrics) -> None:
+        self._authorizer = authorizer
+        self._metrics = metrics
+
+    def answers(
+        self, asked: Sequence[Evaluation], /, *, deadline: float, timings: Timings | None = None
+    ) -> Iterator[Answer | BadQuestion]:
+        questions = [_question(evaluation) for evaluation in asked]
+        good = [question for question in questions if isinstance(question, Question)]
+        decided = iter(self._authorizer.decisions(good, deadline=deadline, timings=timings) if good else ())
+        for evaluation, question in zip(asked, questions, strict=True):
+            if isinstance(question, BadQuestion):
+                yield question
+                continue
+            decision = next(decided)
+            if isinstance(decision, BadQuestion):
+                yield moved(decision, _amounts_in(evaluation)[1])
+                continue
+            self._metrics.decided(decision, catalog=self._authorizer.catalog)
+            context = wire.document_about(decision)
+            del context["allow"], context["reservation"]  # the one is the decision, the other is never made
+            yield Answer(
+                decision=decision.allowed,
+                context=context,
+                question=question,
+                outcome=outcome_of(decision),
+                timings=decision.timings,
+            )
+
+    def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:
+        about = search.about
+        if about.subject.type != _USER or about.resource.type != _WORKSPACE:
+            return Found(names=(), next=None)  # there is nobody and nothing else here
+        question = _question(about)
+        if isinstance(question, BadQuestion):
+            raise question
+        try:
+            return self._found(search, question, after=after, limit=limit, deadline=deadline)
+        except BadQuestion as bad:
+            raise moved(bad, _amounts_in(about)[1]) from bad
+
+    def _found(self, search: Search, question: Question, *, after: str, limit: int, deadline: float) -> Found:
+        authorizer = self._authorizer
+        match search.kind:
+            case "subject":
+                members = authorizer.members_who_may(question, after=after, limit=limit, deadline=deadline)
+                return Found(names=members.users, next=members.next)
+            case "resource":
+                where = authorizer.workspaces_of(
+                    question.user,
+                    action=question.action,
+                    amounts=question.amounts,
+                    context=question.context,
+                    after=after or None,
+                    limit=limit,
+                    deadline=deadline,
+                )
+                return Found(names=[facts.slug for facts in where.workspaces], next=where.next)
+            case _:
+                names = authorizer.actions_of(question, deadline=deadline)
+                rest = [name for name in names if name > after]
+                return Found(names=rest[:limit], next=rest[limit - 1] if len(rest) > limit else None)
+
+
+def _question(evaluation: Evaluation) -> Question | BadQuestion:
+    amounts, at = _amounts_in(evaluation)
+    if amounts is not None and (problems := shapes.problems_with(amounts, wire.AMOUNTS, at=f"{at}/amounts")):
+        return shapes.refusal(problems)
+    return Question(
+        user=_name_of(evaluation.subject, _USER),
+        workspace=wire.workspace_from(_name_of(evaluation.resource, _WORKSPACE)),
+        action=evaluation.action.name,
+        amounts=amounts,
+        context=evaluation.context or {},
+    )
+
+
+def _name_of(entity: Entity, kind: str) -> str:
+    """What is of another kind names nobody and nothing here: no text with a NUL can be in the database."""
+    return entity.id if entity.type == kind else f"\0{entity.type}:{entity.id}"
+
+
+def _amounts_in(evaluation: Evaluation) -> tuple[Any, str]:
+    """How much is to be taken, None if nothing says so, and where it says so."""
+    properties = evaluation.action.properties or {}
+    if properties.get("amounts") is not None:
+        return properties["amounts"], "/action/properties"
+    return (evaluation.context or {}).get("amounts"), "/context"

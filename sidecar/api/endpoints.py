@@ -1,0 +1,50 @@
+"""Every endpoint there is, in one table: routing, /openapi.json and the documents are made of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.api.audience import Audience
+from sidecar.api.authzen.endpoints import AUTHZEN
+from sidecar.api.endpoint import Endpoint, json_reply
+from sidecar.api.gateways.by_header import BY_HEADER
+from sidecar.api.gateways.opa import LIKE_OPA
+from sidecar.api.openapi import document
+from sidecar.api.operation import OPERATION
+from sidecar.api.people.invitations import INVITATIONS
+from sidecar.api.people.workspaces import PEOPLE
+from sidecar.api.v1.administration import ADMINISTRATION
+from sidecar.api.v1.questions import NATIVE
+from sidecar.api.v1.usage import USAGE
+
+if TYPE_CHECKING:
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+
+
+def openapi(_: Service, __: Exchange) -> Reply:
+    return json_reply(document(ENDPOINTS))
+
+
+OPENAPI = Endpoint(
+    name="openapi",
+    method="GET",
+    path="/openapi.json",
+    reply=openapi,
+    says="This document.",
+    answers="application/json",
+    audience=Audience.ANYBODY,
+    while_starting=True,
+)
+ENDPOINTS = (
+    *NATIVE,
+    *USAGE,
+    *AUTHZEN,
+    *ADMINISTRATION,
+    *PEOPLE,
+    *INVITATIONS,
+    *BY_HEADER,
+    *LIKE_OPA,
+    *OPERATION,
+    OPENAPI,
+)

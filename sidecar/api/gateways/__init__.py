@@ -1,0 +1,1 @@
+"""What gateways ask, each in its own dialect, and the decision they get."""

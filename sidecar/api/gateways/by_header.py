@@ -1,0 +1,156 @@
+"""Gateways that ask over HTTP and take 200 for a yes; each endpoint reads its own dialect's headers alone."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from sidecar.api.audience import Audience
+from sidecar.api.endpoint import OUTAGES, Endpoint
+from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling, unreadable
+from sidecar.errors import Unroutable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.gateways.ruling import Asked
+    from sidecar.api.problems import Reply
+
+EXT_AUTHZ_PREFIX = "/gw/ext-authz"
+TOKEN_HEADER = "X-Sidecar-Token"  # noqa: S105 - the name of a header
+CODES = (
+    "user_unauthenticated",
+    "unknown_route",
+    "unsafe_path",
+    "workspace_missing",
+    "gateway_unreadable",
+    "gateway_untrusted",
+    "starting",
+    "identity_unavailable",
+    *OUTAGES,
+)
+# nginx makes a 500 of anything else, which tells the client that the server is broken.
+_JOINED = re.compile(r",/|,[A-Za-z]+:|\s")
+_NGINX_PASSES_ON = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+def _answer(
+    service: Service,
+    exchange: Exchange,
+    *,
+    name: str,
+    read: Callable[[Exchange], Asked],
+    passes_on: frozenset[HTTPStatus] | None = None,
+    on_pass: tuple[tuple[str, str], ...] = (),
+) -> Reply:
+    """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one."""
+    ruled = ruling(service, exchange, name, partial(read, exchange), token=exchange.header(TOKEN_HEADER))
+    if ruled.passes:
+        return HTTPStatus.OK, [*ruled.identity.items(), *ruled.headers, *on_pass], b""
+    status = ruled.status if passes_on is None or ruled.status in passes_on else HTTPStatus.FORBIDDEN
+    return status, list(ruled.headers), ruled.body
+
+
+def _original(exchange: Exchange) -> Asked:
+    """The host is that of the question itself: a header that the gateway's example may lack is a client's."""
+    return asked_of(
+        method=exchange.header("X-Original-Method"),
+        host=exchange.header("Host"),
+        target=_target(exchange, "X-Original-URI"),
+        header=partial(_clients_header, exchange),
+        authorization=exchange.header("Authorization"),
+    )
+
+
+def _forwarded(exchange: Exchange) -> Asked:
+    return asked_of(
+        method=exchange.header("X-Forwarded-Method"),
+        host=exchange.header("X-Forwarded-Host") or "",
+        target=_target(exchange, "X-Forwarded-Uri"),
+        header=partial(_clients_header, exchange),
+        authorization=exchange.header("Authorization"),
+    )
+
+
+def _as_it_is(exchange: Exchange) -> Asked:
+    """Envoy asks with the client's own method, path and host."""
+    return asked_of(
+        method=exchange.method,
+        host=exchange.header("Host"),
+        target=exchange.path["target"],
+        header=partial(_clients_header, exchange),
+        authorization=exchange.header("Authorization"),
+    )
+
+
+def _target(exchange: Exchange, name: str) -> str | None:
+    """Where two targets were joined, the second begins behind a comma; other commas are a query's own."""
+    value = exchange.header(name)
+    if value is not None and ("," in value.partition("?")[0] or _JOINED.search(value)):
+        raise unreadable(f"the path in {name}")
+    return value
+
+
+def _clients_header(exchange: Exchange, name: str) -> str | None:
+    """Text in UTF-8; a server hands its octets out as Latin-1, and joins two of one name by a comma."""
+    value = exchange.header(name)
+    if value is None:
+        return None
+    try:
+        text = value.encode("latin-1").decode()
+    except UnicodeError:
+        raise Unroutable(f"{name} is not UTF-8", code="gateway_unreadable") from None
+    if "," in text:
+        raise Unroutable(f"{name} is there twice, or holds a comma", code="gateway_unreadable")
+    return text
+
+
+def _endpoint(name: str, path: str, reply: Callable[[Service, Exchange], Reply], *, says: str) -> Endpoint:
+    return Endpoint(
+        name=name,
+        method="GET",
+        path=path,
+        reply=reply,
+        says=says,
+        answers=None,
+        codes=CODES,
+        audience=Audience.GATEWAYS,
+        while_starting=True,  # the ruling says it
+    )
+
+
+EXT_AUTHZ = _endpoint(
+    "gateway_ext_authz",
+    f"{EXT_AUTHZ_PREFIX}/{{target}}",
+    partial(
+        _answer,
+        name="gateway_ext_authz",
+        read=_as_it_is,
+        on_pass=(("X-Envoy-Auth-Headers-To-Remove", ",".join(REMOVED)),),
+    ),
+    says="Envoy's ext_authz over HTTP: may this very request pass?",
+)
+BY_HEADER = (
+    _endpoint(
+        "gateway_nginx",
+        "/gw/nginx",
+        partial(_answer, name="gateway_nginx", read=_original, passes_on=_NGINX_PASSES_ON),
+        says="nginx: may the request in X-Original-Method and X-Original-URI pass?",
+    ),
+    _endpoint(
+        "gateway_forward_auth",
+        "/gw/forward-auth",
+        partial(_answer, name="gateway_forward_auth", read=_forwarded),
+        says="Traefik and Caddy: may the request in X-Forwarded-Method, -Host and -Uri pass?",
+    ),
+    _endpoint(
+        "gateway_haproxy",
+        "/gw/haproxy",
+        partial(_answer, name="gateway_haproxy", read=_original),
+        says="HAProxy: may the request in X-Original-Method and X-Original-URI pass?",
+    ),
+    EXT_AUTHZ,
+)

@@ -1,0 +1,172 @@
+"""Gateways that would ask an OPA: the request is a JSON input, and each wants a result of its own form.
+
+The three forms do not agree on a name for anything, so that the path says which one is spoken.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sidecar.api import problems
+from sidecar.api.audience import Audience
+from sidecar.api.endpoint import Endpoint, json_reply
+from sidecar.api.gateways.by_header import CODES, TOKEN_HEADER
+from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling, unreadable
+from sidecar.errors import Unroutable
+from sidecar.text import shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.gateways.ruling import Asked, Ruling
+    from sidecar.api.problems import Reply
+
+_INPUT = shapes.Record({"input": shapes.Anything(deepest=32, kind=dict)}, required=("input",))
+
+
+def _answer(
+    service: Service,
+    exchange: Exchange,
+    *,
+    name: str,
+    read: Callable[[Mapping[str, Any]], Asked],
+    result: Callable[[Ruling], dict[str, Any]],
+) -> Reply:
+    """In trouble there is no result, which all three take for one: as an OPA that is not there."""
+    document = shapes.checked(exchange.body(), _INPUT)["input"]
+    ruled = ruling(service, exchange, name, partial(read, document), token=_shown(exchange))
+    if ruled.problem is not None and ruled.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return problems.reply_of(ruled.problem)
+    return json_reply({"result": result(ruled)})
+
+
+def _shown(exchange: Exchange) -> str | None:
+    """The gateway's token. As under /v1 it may be in Authorization: the end user's own is in the input."""
+    authorization = exchange.header("Authorization")
+    if authorization is None:
+        return exchange.header(TOKEN_HEADER)
+    if exchange.refused is not None:
+        raise exchange.refused
+    return authorization.partition(" ")[2].strip()
+
+
+def _request(said: Mapping[str, Any], *, target: Callable[[str], str] = str) -> Asked:
+    headers = said.get("headers")
+    if not isinstance(headers, dict):
+        raise unreadable("the headers")
+    by_name = {name.lower(): value for name, value in headers.items()}
+    if len(by_name) != len(headers):
+        raise unreadable("the headers")
+
+    def header(name: str) -> str | None:
+        value = by_name.get(name.lower())
+        if value is not None and (not isinstance(value, str) or "," in value):
+            raise Unroutable(f"{name} is there twice, or holds a comma", code="gateway_unreadable")
+        return value
+
+    return asked_of(
+        method=_text(said, "method"),
+        host=_text(said, "host") or "",
+        target=target(_text(said, "path") or ""),
+        header=header,
+        authorization=_text(by_name, "authorization"),
+    )
+
+
+def _text(said: Mapping[str, Any], name: str) -> str | None:
+    value = said.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _at(document: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    for name in names:
+        inner = document.get(name)
+        if not isinstance(inner, dict):
+            raise unreadable(f"the request, at /{'/'.join(names)},")
+        document = inner
+    return document
+
+
+def _encoded_again(path: str) -> str:
+    """The path that APISIX has already decoded: what stands in it was not written so, and is not believed."""
+    return quote(path, safe="/;\\!$&'()*+,=:@|")
+
+
+def _apisix(document: Mapping[str, Any]) -> Asked:
+    return _request(_at(document, "request"), target=_encoded_again)
+
+
+def _kong(document: Mapping[str, Any]) -> Asked:
+    return _request(_at(document, "request", "http"))
+
+
+def _envoy(document: Mapping[str, Any]) -> Asked:
+    return _request(_at(document, "attributes", "request", "http"))
+
+
+def _for_apisix(ruled: Ruling) -> dict[str, Any]:
+    if ruled.passes:
+        return {"allow": True, "headers": ruled.identity}
+    return {
+        "allow": False,
+        "status_code": ruled.status,
+        "headers": dict(ruled.headers),
+        "reason": ruled.problem,
+    }
+
+
+def _for_kong(ruled: Ruling) -> dict[str, Any]:
+    """Kong wraps the message into an object of its own, whose type is not a problem's."""
+    if ruled.passes:
+        return {"allow": True, "headers": ruled.identity}
+    headers = {name: value for name, value in ruled.headers if name != "Content-Type"}
+    return {"allow": False, "status": ruled.status, "headers": headers, "message": ruled.problem}
+
+
+def _for_envoy(ruled: Ruling) -> dict[str, Any]:
+    if ruled.passes:
+        return {
+            "allowed": True,
+            "headers": ruled.identity,
+            "request_headers_to_remove": REMOVED,
+            **({"response_headers_to_add": dict(ruled.headers)} if ruled.headers else {}),
+        }
+    return {
+        "allowed": False,
+        "http_status": ruled.status,
+        "headers": dict(ruled.headers),
+        "body": ruled.body.decode(),
+    }
+
+
+def _endpoint(
+    gateway: str,
+    *,
+    read: Callable[[Mapping[str, Any]], Asked],
+    result: Callable[[Ruling], dict[str, Any]],
+    says: str,
+) -> Endpoint:
+    name = f"gateway_{gateway}"
+    return Endpoint(
+        name=name,
+        method="POST",
+        path=f"/v1/data/{gateway}",
+        reply=partial(_answer, name=name, read=read, result=result),
+        says=says,
+        answers="application/json",
+        codes=tuple(code for code in CODES if problems.PROBLEMS[code][0] == HTTPStatus.SERVICE_UNAVAILABLE),
+        audience=Audience.ANYBODY,  # the ruling checks who asks; the method is POST, whatever the client's
+        body=_INPUT,
+        while_starting=True,  # the ruling says it
+    )
+
+
+LIKE_OPA = (
+    _endpoint("apisix", read=_apisix, result=_for_apisix, says="As an OPA answers APISIX's plugin opa."),
+    _endpoint("kong", read=_kong, result=_for_kong, says="As an OPA answers Kong's plugin opa."),
+    _endpoint("envoy", read=_envoy, result=_for_envoy, says="As the plugin opa-envoy has its result."),
+)

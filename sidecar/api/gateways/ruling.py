@@ -1,0 +1,257 @@
+"""What becomes of a gateway's request: one way from it to a ruling, whatever the gateway speaks.
+
+A ruling is all that a dialect needs to answer: may it pass, as whom; or why not, in the words of HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sidecar.api import problems, wire
+from sidecar.api.endpoint import deadline_of, note, note_decision
+from sidecar.decisions.model import Question
+from sidecar.errors import (
+    DependencyError,
+    IdentityUnavailable,
+    SidecarError,
+    UnknownUser,
+    Unroutable,
+    UnsafePath,
+)
+from sidecar.quota.ratelimit import limit_fields
+from sidecar.settings import is_loopback
+from sidecar.text.shapes import fault_in_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.catalog.catalog import Source
+    from sidecar.catalog.routes import Match
+    from sidecar.decisions.model import Decision
+    from sidecar.identity.users import EndUser
+
+IDENTITY = ("X-Authz-User", "X-Authz-Workspace", "X-Authz-Role", "X-Authz-Plan", "X-Authz-Decision-Id")
+# What a client may not send on to the backend through a gateway that removes what we name.
+REMOVED = ("X-Sidecar-Token", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+LONGEST_REQUEST_KEY = 128
+# What a gateway may pass on as it is: the rest is trouble of ours or a mistake of the gateway's, and refused.
+_FOR_CLIENTS = frozenset({401, 402, 403, 429, 503})
+_REQUEST_KEY = re.compile(rf"[!-+\--~]{{1,{LONGEST_REQUEST_KEY}}}", re.ASCII)
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+_METHOD = re.compile(r"[A-Za-z-]{1,32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A client's request as its gateway tells it; *target* as the client wrote it, query included.
+
+    *header* gives a header of the client, None where there is none; Unroutable if it is there twice.
+    """
+
+    method: str
+    host: str | None
+    target: str
+    header: Callable[[str], str | None]
+    authorization: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """*status* is what the client should get: 200 exactly if the request may pass, with *identity* set.
+
+    Else there is a *problem*, whose bytes are *body*. *headers* are for the client, whatever it gets.
+    """
+
+    status: int
+    reason: str
+    identity: Mapping[str, str]
+    headers: tuple[tuple[str, str], ...] = ()
+    problem: Mapping[str, Any] | None = None
+    body: bytes = b""
+
+    @property
+    def passes(self) -> bool:
+        return self.status == HTTPStatus.OK
+
+    def __bool__(self) -> bool:
+        # As in Verdict: a dataclass is truthy.
+        return self.passes
+
+
+def asked_of(
+    *,
+    method: str | None,
+    host: str | None,
+    target: str | None,
+    header: Callable[[str], str | None],
+    authorization: str | None,
+) -> Asked:
+    """Unroutable ``gateway_unreadable`` where the gateway does not say what it has to, once and clearly."""
+    if method is None or not _METHOD.fullmatch(method):
+        raise unreadable("the method")
+    named = None
+    if host is not None:
+        found = _HOST.fullmatch(host)
+        if found is None:
+            raise unreadable("the host")
+        named = found[1].lower().removesuffix(".")
+    if not target:
+        raise unreadable("the path")
+    return Asked(method=method, host=named, target=target, header=header, authorization=authorization)
+
+
+def unreadable(what: str) -> Unroutable:
+    return Unroutable(f"the gateway does not say {what} once and clearly", code="gateway_unreadable")
+
+
+def ruling(
+    service: Service,
+    exchange: Exchange,
+    endpoint: str,
+    read: Callable[[], Asked],
+    *,
+    token: str | None,
+) -> Ruling:
+    """*read* gives what is asked; *token* is what the gateway shows of itself, and nobody else's."""
+    said: dict[str, Any] = {}
+    try:
+        exchange.caller = service.callers.gateway(
+            token, by_socket=exchange.by_socket, nearby=is_loopback(f"{exchange.remote}:0")
+        )
+        asked = read()
+        said["request"] = f"{asked.method} {asked.target.partition('?')[0][:256]}"
+        found = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
+        said["request"] = f"{asked.method} {found.route.path}"
+        if not service.serving():
+            return _refused(service, exchange, endpoint, problems.problem("starting"), said)
+        exchange.question = _question(service, exchange, asked, found)
+        decision = service.decider.decision(
+            exchange.question, deadline=deadline_of(service, exchange), timings=exchange.timings
+        )
+    except SidecarError as error:
+        if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
+            said["why"] = error.detail
+        return _refused(service, exchange, endpoint, problems.problem_of(error), said)
+    note_decision(service, exchange, endpoint, exchange.question, decision, also=said)
+    return _ruled(decision, exchange.question.user, shows_limits=found.route.ratelimit)
+
+
+def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) -> Question:
+    """UnknownUser where nobody is named who proved it; Unroutable where no workspace is."""
+    proved = exchange.caller is not None and "authorize" in exchange.caller.scopes
+    tokens_user: EndUser | None = None
+
+    def named_by(source: Source) -> str | None:
+        nonlocal tokens_user
+        match source.kind:
+            case "path":
+                return found.parameters[source.name]
+            case "header":
+                return asked.header(source.name)
+            case "claim":
+                tokens_user = tokens_user or _end_user(service, exchange, asked)
+                claim = tokens_user.claims.get(source.name)
+                return claim if isinstance(claim, str) else None
+
+    route = found.route
+    if route.user.kind != "claim" and not proved:
+        raise Unroutable(
+            f"{route.path} takes the user from the {route.user.kind}, which counts from a gateway that shows"
+            " a caller token or comes by a Unix socket",
+            code="gateway_untrusted",
+        )
+    user, workspace = named_by(route.user), named_by(route.workspace)
+    if user is None or fault_in_text(user):
+        raise UnknownUser
+    if workspace is None or fault_in_text(workspace):
+        raise Unroutable(
+            f"the {route.workspace.kind} {route.workspace.name} names no workspace", code="workspace_missing"
+        )
+    return Question(
+        user=user,
+        workspace=wire.workspace_from(workspace),
+        action=route.action,
+        mode=route.mode,
+        idempotency_key=_request_key(asked, route.once_per, user),
+    )
+
+
+def _end_user(service: Service, exchange: Exchange, asked: Asked) -> EndUser:
+    if service.identities is None:
+        raise IdentityUnavailable("no keys are set: SIDECAR_JWT_KEYS says whose tokens count")
+    return service.identities.user(asked.authorization, deadline=deadline_of(service, exchange))
+
+
+def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
+    """By which a repetition is known; each user's own, so that nobody meets another's."""
+    value = asked.header(header) if header is not None else None
+    if value is None:
+        return None
+    if not _REQUEST_KEY.fullmatch(value):
+        raise Unroutable(f"{header} is not a key", code="gateway_unreadable")
+    return sha256(f"{user}\0{value}".encode()).hexdigest()
+
+
+def _ruled(decision: Decision, user: str, *, shows_limits: bool) -> Ruling:
+    limits = limit_fields(decision.quota, at=decision.at) if shows_limits and decision.quota else []
+    if decision.allowed:
+        return Ruling(
+            status=HTTPStatus.OK,
+            reason=decision.verdict.reason,
+            identity=dict(
+                zip(
+                    IDENTITY,
+                    map(
+                        _header_safe,
+                        (user, decision.workspace_id, decision.role, decision.plan, decision.decision_id),
+                    ),
+                    strict=True,
+                )
+            ),
+            headers=tuple(limits),
+        )
+    return _denied(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id), *limits])
+
+
+def _header_safe(value: object) -> str:
+    """As it is where it is plain; else percent-encoded: no comma, no space, nothing that is not ASCII."""
+    return quote(str(value), safe="@:|+=")
+
+
+def _refused(
+    service: Service,
+    exchange: Exchange,
+    endpoint: str,
+    problem: Mapping[str, Any],
+    said: Mapping[str, Any],
+) -> Ruling:
+    service.metrics.refused(problem["code"])
+    note(
+        service,
+        exchange,
+        endpoint,
+        exchange.question,
+        {"code": problem["code"], "status": problem["status"], **said},
+    )
+    return _denied(problem, ())
+
+
+def _denied(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> Ruling:
+    if problem["status"] not in _FOR_CLIENTS:
+        problem = {**problem, "status": HTTPStatus.FORBIDDEN.value}
+    status, standing, body = problems.reply_of(problem)
+    reason, said = ("X-Authz-Reason", problem["code"]), ("X-Authz-Status", str(status))
+    return Ruling(
+        status=status,
+        reason=problem["code"],
+        identity={},
+        headers=(*standing, reason, said, *headers),
+        problem=problem,
+        body=body,
+    )

@@ -1,0 +1,85 @@
+"""What operators ask: does it live, is it ready, what has it counted, which policies does it serve."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from sidecar.api.audience import Audience
+from sidecar.api.endpoint import Endpoint, json_reply
+from sidecar.telemetry.metrics import CONTENT_TYPE as METRICS_TYPE
+
+if TYPE_CHECKING:
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+
+
+def bundle(service: Service, exchange: Exchange) -> Reply:
+    content, tag = service.bundle()
+    headers = [("ETag", tag), ("Cache-Control", "no-cache")]
+    known = exchange.header("If-None-Match") or ""
+    if known.strip() == "*" or tag in [each.strip().removeprefix("W/") for each in known.split(",")]:
+        return HTTPStatus.NOT_MODIFIED, headers, b""
+    return HTTPStatus.OK, [("Content-Type", "application/gzip"), *headers], content
+
+
+def metrics(service: Service, _: Exchange) -> Reply:
+    return HTTPStatus.OK, [("Content-Type", METRICS_TYPE)], service.metrics.text()
+
+
+def healthz(_: Service, __: Exchange) -> Reply:
+    return json_reply({"alive": True})
+
+
+def readyz(service: Service, _: Exchange) -> Reply:
+    readiness = service.readiness()
+    status, headers, body = json_reply({"ready": readiness.ready, **readiness.parts})
+    return status if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE, headers, body
+
+
+HEALTHZ = Endpoint(
+    name="healthz",
+    method="GET",
+    path="/healthz",
+    reply=healthz,
+    says="The process is alive.",
+    answers="Alive",
+    audience=Audience.ANYBODY,
+    while_starting=True,
+    at_once=True,
+)
+READYZ = Endpoint(
+    name="readyz",
+    method="GET",
+    path="/readyz",
+    reply=readyz,
+    says="Worker, policy engine and database answer by the same revision.",
+    answers="Readiness",
+    audience=Audience.ANYBODY,
+    while_starting=True,
+    at_once=True,
+)
+OPERATION = (
+    Endpoint(
+        name="bundle",
+        method="GET",
+        path="/bundles/authz.tar.gz",
+        reply=bundle,
+        says="The policies and the compiled catalog, for OPA.",
+        answers="application/gzip",
+        audience=Audience.AUDIT,
+        while_starting=True,  # OPA may be waiting for just this
+    ),
+    Endpoint(
+        name="metrics",
+        method="GET",
+        path="/metrics",
+        reply=metrics,
+        says="Counters for Prometheus.",
+        answers="text/plain",
+        audience=Audience.AUDIT,
+        while_starting=True,
+    ),
+    HEALTHZ,
+    READYZ,
+)

@@ -1,0 +1,1 @@
+"""The end users' own endpoints: workspaces, members and invitations."""

@@ -1,0 +1,143 @@
+"""The end users' routes about invitations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sidecar.api.endpoint import OUTAGES, part_of
+from sidecar.api.people.users import (
+    CHANGES,
+    NOTHING,
+    PAGES,
+    UsersEndpoint,
+    answered,
+    for_user,
+    named_workspace,
+    page_of,
+    paged,
+    place_document,
+    stated_role,
+)
+from sidecar.errors import Problem
+from sidecar.text import shapes
+from sidecar.text.emails import LONGEST_EMAIL, is_email
+from sidecar.text.ids import is_uuid
+from sidecar.text.shapes import Record, Text
+from sidecar.workspaces.membership import OWNER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+    from sidecar.workspaces.acting import Asking
+    from sidecar.workspaces.membership import Invitation
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        found = list(Text(LONGEST_EMAIL).problems(value, at))
+        if not found and not is_email(str(value)):
+            found.append(Problem(pointer=at, detail=f"must be an e-mail address, got {shapes.shown(value)}"))
+        yield from found
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return Text(LONGEST_EMAIL).schema | {"pattern": "^[^@\\s\\u0000]+@[^@\\s\\u0000]+$"}
+
+
+INVITATION = Record({"email": Email(), "role": Text()}, required=("email", "role"))
+TOKEN = Record({"token": Text()}, required=("token",))
+
+
+def invite(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    def stated() -> tuple[str, str]:
+        body = shapes.checked(exchange.body(), INVITATION)
+        role = stated_role(service, body["role"])
+        if role == OWNER:
+            problem = Problem(pointer="/role", detail="nobody is invited as owner: ownership is transferred")
+            raise shapes.refusal((problem,))
+        return body["email"], role
+
+    invitation, token = service.invitations.invite(asking, named_workspace(exchange), stated)
+    return answered({**_document(invitation), "token": token}, HTTPStatus.CREATED)
+
+
+def list_invitations(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    workspace = named_workspace(exchange)
+    after, limit = page_of(exchange, LIST_INVITATIONS)
+    found = service.invitations.invitations(asking, workspace, after=after, limit=limit + 1)
+    more = found[limit - 1].email if len(found) > limit else None
+    return paged("invitations", [_document(invitation) for invitation in found[:limit]], cursor=more)
+
+
+def revoke_invitation(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    workspace, named = named_workspace(exchange), part_of(exchange, "invitation")
+    service.invitations.revoke(asking, workspace, UUID(named) if is_uuid(named) else None)
+    return NOTHING
+
+
+def accept_invitation(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    place = service.invitations.accept(asking, lambda: shapes.checked(exchange.body(), TOKEN)["token"])
+    return answered(place_document(place))
+
+
+def _document(invitation: Invitation) -> dict[str, object]:
+    return {
+        "id": invitation.id,
+        "email": invitation.email,
+        "role": invitation.role,
+        "invited_by": invitation.invited_by,
+        "created_at": invitation.created_at,
+        "expires_at": invitation.expires_at,
+    }
+
+
+LIST_INVITATIONS = UsersEndpoint(
+    name="list_invitations",
+    method="GET",
+    path="/workspaces/{workspace}/invitations",
+    reply=for_user(list_invitations),
+    says="The open invitations, by e-mail; never their tokens.",
+    answers="Invitations",
+    codes=OUTAGES,
+    query=PAGES,
+)
+INVITATIONS = (
+    UsersEndpoint(
+        name="invite",
+        method="POST",
+        path="/workspaces/{workspace}/invite",
+        reply=for_user(invite),
+        says="Invite an e-mail address. The token in the answer is shown this once.",
+        answers="Invited",
+        status=HTTPStatus.CREATED,
+        codes=CHANGES,
+        body=INVITATION,
+    ),
+    LIST_INVITATIONS,
+    UsersEndpoint(
+        name="revoke_invitation",
+        method="DELETE",
+        path="/workspaces/{workspace}/invitations/{invitation}",
+        reply=for_user(revoke_invitation),
+        says="Withdraw an open invitation.",
+        answers=None,
+        status=HTTPStatus.NO_CONTENT,
+        codes=("unknown_invitation", *CHANGES),
+    ),
+    UsersEndpoint(
+        name="accept_invitation",
+        method="POST",
+        path="/invitations/accept",
+        reply=for_user(accept_invitation),
+        says="Come in by the token of an invitation for the user's own, verified e-mail.",
+        answers="Place",
+        codes=("invitation_invalid", *CHANGES),
+        body=TOKEN,
+    ),
+)

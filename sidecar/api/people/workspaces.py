@@ -1,0 +1,236 @@
+"""The end users' routes about workspaces and their members."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from sidecar.api import wire
+from sidecar.api.endpoint import OUTAGES, note, part_of
+from sidecar.api.people.users import (
+    CHANGES,
+    NOTHING,
+    PAGES,
+    UsersEndpoint,
+    answered,
+    for_user,
+    named_workspace,
+    page_of,
+    paged,
+    place_document,
+    stated_role,
+)
+from sidecar.errors import Problem, UseTransfer
+from sidecar.text import shapes
+from sidecar.text.shapes import Record, Text
+from sidecar.workspaces.membership import OWNER, place_of
+
+if TYPE_CHECKING:
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+    from sidecar.workspaces.acting import Asking
+    from sidecar.workspaces.membership import Member
+
+NAME = Record({"name": Text()}, required=("name",))
+ROLE = Record({"role": Text()}, required=("role",))
+USER = Record({"user": Text()}, required=("user",))
+
+
+def list_workspaces(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    after, limit = page_of(exchange, LIST_WORKSPACES)
+    page = service.people.workspaces(asking, after=after, limit=limit)
+    note(service, exchange, "list_workspaces", None, {"user": asking.user, "status": HTTPStatus.OK})
+    rows = [place_document(place_of(facts)) for facts in page.workspaces]
+    return paged("workspaces", rows, cursor=page.next)
+
+
+def create_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    place = service.people.create(asking, _name_in(exchange))
+    note(
+        service,
+        exchange,
+        "create_workspace",
+        None,
+        {"user": asking.user, "workspace": place.slug, "status": HTTPStatus.CREATED},
+    )
+    return answered(place_document(place), HTTPStatus.CREATED)
+
+
+def show_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    has = service.people.details(asking, named_workspace(exchange))
+    return answered(
+        {
+            **place_document(place_of(has.facts)),
+            "status": has.facts.status,
+            "features": has.features,
+            "quotas": wire.quotas_document(has.quotas),
+        }
+    )
+
+
+def rename_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    renamed = service.people.rename(asking, named_workspace(exchange), lambda: _name_in(exchange))
+    return answered(place_document(renamed))
+
+
+def delete_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    service.people.delete(asking, named_workspace(exchange))
+    return NOTHING
+
+
+def list_members(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    workspace = named_workspace(exchange)
+    after, limit = page_of(exchange, LIST_MEMBERS)
+    found = service.people.members(asking, workspace, after=after, limit=limit + 1)
+    more = found[limit - 1].user if len(found) > limit else None
+    return paged("members", [_member_document(member) for member in found[:limit]], cursor=more)
+
+
+def change_role(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    def role() -> str:
+        stated = stated_role(service, shapes.checked(exchange.body(), ROLE)["role"])
+        if stated == OWNER:
+            raise UseTransfer
+        return stated
+
+    workspace, user = named_workspace(exchange), part_of(exchange, "user")
+    return answered(_member_document(service.people.change_role(asking, workspace, user, role)))
+
+
+def remove_member(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    service.people.remove(asking, named_workspace(exchange), part_of(exchange, "user"))
+    return NOTHING
+
+
+def transfer(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    owner, former = service.people.transfer(
+        asking, named_workspace(exchange), lambda: shapes.checked(exchange.body(), USER)["user"]
+    )
+    return answered({"owner": _member_document(owner), "former_owner": _member_document(former)})
+
+
+def leave(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+    service.people.leave(asking, named_workspace(exchange))
+    return NOTHING
+
+
+def _name_in(exchange: Exchange) -> str:
+    name: str = shapes.checked(exchange.body(), NAME)["name"]
+    if not name.strip():
+        raise shapes.refusal((Problem(pointer="/name", detail="must not be blank"),))
+    return name
+
+
+def _member_document(member: Member) -> dict[str, object]:
+    return {
+        "user": member.user,
+        "role": member.role,
+        "email": member.email,
+        "joined_at": member.joined_at,
+    }
+
+
+LIST_WORKSPACES = UsersEndpoint(
+    name="list_workspaces",
+    method="GET",
+    path="/workspaces",
+    reply=for_user(list_workspaces),
+    says="The user's workspaces, by slug.",
+    answers="OwnWorkspaces",
+    codes=OUTAGES,
+    query=PAGES,
+)
+LIST_MEMBERS = UsersEndpoint(
+    name="list_members",
+    method="GET",
+    path="/workspaces/{workspace}/members",
+    reply=for_user(list_members),
+    says="Who is in the workspace, by user.",
+    answers="Members",
+    codes=OUTAGES,
+    query=PAGES,
+)
+PEOPLE = (
+    LIST_WORKSPACES,
+    UsersEndpoint(
+        name="create_workspace",
+        method="POST",
+        path="/workspaces",
+        reply=for_user(create_workspace),
+        says="A new workspace on the default plan, which the user owns.",
+        answers="Place",
+        status=HTTPStatus.CREATED,
+        codes=CHANGES,
+        body=NAME,
+    ),
+    UsersEndpoint(
+        name="show_workspace",
+        method="GET",
+        path="/workspaces/{workspace}",
+        reply=for_user(show_workspace),
+        says="One workspace, with its features and quotas.",
+        answers="Details",
+        codes=OUTAGES,
+    ),
+    UsersEndpoint(
+        name="rename_workspace",
+        method="PATCH",
+        path="/workspaces/{workspace}",
+        reply=for_user(rename_workspace),
+        says="Give the workspace another name; its slug stays.",
+        answers="Place",
+        codes=CHANGES,
+        body=NAME,
+    ),
+    UsersEndpoint(
+        name="delete_workspace",
+        method="DELETE",
+        path="/workspaces/{workspace}",
+        reply=for_user(delete_workspace),
+        says="Delete the workspace: from now on nobody is in it.",
+        answers=None,
+        status=HTTPStatus.NO_CONTENT,
+        codes=CHANGES,
+    ),
+    LIST_MEMBERS,
+    UsersEndpoint(
+        name="change_role",
+        method="PATCH",
+        path="/workspaces/{workspace}/members/{user}",
+        reply=for_user(change_role),
+        says="Give a member another role, but not that of the owner.",
+        answers="Member",
+        codes=("unknown_member", "owner_must_transfer", "use_transfer", *CHANGES),
+        body=ROLE,
+    ),
+    UsersEndpoint(
+        name="remove_member",
+        method="DELETE",
+        path="/workspaces/{workspace}/members/{user}",
+        reply=for_user(remove_member),
+        says="Remove a member, but not the owner.",
+        answers=None,
+        status=HTTPStatus.NO_CONTENT,
+        codes=("unknown_member", "owner_must_transfer", *CHANGES),
+    ),
+    UsersEndpoint(
+        name="transfer",
+        method="POST",
+        path="/workspaces/{workspace}/transfer",
+        reply=for_user(transfer),
+        says="Make another member the owner; who was it becomes an admin.",
+        answers="Transferred",
+        codes=CHANGES,
+        body=USER,
+    ),
+    UsersEndpoint(
+        name="leave",
+        method="POST",
+        path="/workspaces/{workspace}/leave",
+        reply=for_user(leave),
+        says="Leave the workspace; the owner cannot.",
+        answers=None,
+        status=HTTPStatus.NO_CONTENT,
+        codes=("owner_must_transfer", *CHANGES),
+    ),
+)

@@ -1,0 +1,193 @@
+"""What is no answer: one table from codes to HTTP, and problems as RFC 9457 writes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api.wire import add_help
+from sidecar.errors import (
+    BadQuestion,
+    CommitExceedsReservation,
+    IdempotencyKeyReused,
+    Problem,
+    RefundExceedsUse,
+    ReservationExpired,
+    ReservationSettled,
+    SidecarError,
+    UnknownIdempotencyKey,
+    UnknownPlan,
+    UnknownReservation,
+    UnknownWorkspace,
+)
+from sidecar.text import shapes
+from sidecar.text.encoding import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.decisions.model import Decision
+
+Reply = tuple[int, list[tuple[str, str]], bytes]
+
+_UNDECIDED = "there is no answer, which is no yes; the log has more under this request id"
+_OUTAGE_RETRY_S = "1"
+
+# Each code with its status and its title; docs/errors.md says the same to people.
+PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
+    "malformed_request": (HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1 as this server reads it"),
+    "malformed_json": (HTTPStatus.BAD_REQUEST, "The body is not JSON"),
+    "invalid_request": (HTTPStatus.BAD_REQUEST, "The request is not as the API describes it"),
+    "meter_not_taken": (HTTPStatus.BAD_REQUEST, "The action does not take this meter"),
+    "meter_not_consumable": (HTTPStatus.BAD_REQUEST, "The meter is counted, and never taken"),
+    "mode_not_batched": (HTTPStatus.BAD_REQUEST, "A batch only checks"),
+    "unknown_plan": (HTTPStatus.BAD_REQUEST, "The plan is not sold"),
+    "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
+    "user_unauthenticated": (HTTPStatus.UNAUTHORIZED, "A valid token of the identity provider is required"),
+    "scope_missing": (HTTPStatus.FORBIDDEN, "The caller's token lacks the scope"),
+    "not_a_member": (HTTPStatus.FORBIDDEN, "The user is not a member of this workspace"),
+    "unknown_member": (HTTPStatus.NOT_FOUND, "There is no such member in the workspace"),
+    "unknown_invitation": (HTTPStatus.NOT_FOUND, "There is no such open invitation"),
+    "invitation_invalid": (HTTPStatus.NOT_FOUND, "There is no such invitation for this user"),
+    "unknown_route": (HTTPStatus.FORBIDDEN, "No route is for this request"),
+    "unsafe_path": (HTTPStatus.FORBIDDEN, "The path could be read in two ways"),
+    "workspace_missing": (HTTPStatus.FORBIDDEN, "The request names no workspace"),
+    "gateway_unreadable": (HTTPStatus.FORBIDDEN, "The gateway does not say what is requested"),
+    "gateway_untrusted": (HTTPStatus.FORBIDDEN, "The gateway has not proved itself"),
+    "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this path"),
+    "unknown_workspace": (HTTPStatus.NOT_FOUND, "There is no such workspace"),
+    "unknown_reservation": (HTTPStatus.NOT_FOUND, "There is no such reservation"),
+    "unknown_idempotency_key": (HTTPStatus.NOT_FOUND, "Nothing was taken under this key"),
+    "idempotency_key_reused": (HTTPStatus.CONFLICT, "The key was used for another request"),
+    "reservation_settled": (HTTPStatus.CONFLICT, "The reservation was settled otherwise"),
+    "reservation_expired": (HTTPStatus.CONFLICT, "The reservation has expired, and it does not fit any more"),
+    "commit_exceeds_reservation": (HTTPStatus.CONFLICT, "More was committed than is reserved"),
+    "refund_exceeds_use": (HTTPStatus.CONFLICT, "More was given back than was taken"),
+    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    "request_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time"),
+    "owner_must_transfer": (HTTPStatus.CONFLICT, "The owner has to transfer the workspace first"),
+    "use_transfer": (HTTPStatus.CONFLICT, "Ownership moves by a transfer"),
+    "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
+    "head_too_large": (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The request line and the headers are too large",
+    ),
+    "transfer_coding_unknown": (HTTPStatus.NOT_IMPLEMENTED, "The transfer coding is not supported"),
+    "internal_error": (HTTPStatus.INTERNAL_SERVER_ERROR, "The sidecar has a defect"),
+    "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are waiting for an answer"),
+    "starting": (HTTPStatus.SERVICE_UNAVAILABLE, "The sidecar is not ready yet"),
+    "policy_engine_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine did not answer in time"),
+    "policy_engine_misbehaved": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine gave no verdict"),
+    "policy_revision_mismatch": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine has another revision"),
+    "usage_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many want the same quota at once"),
+    "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
+    "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
+    "database_not_migrated": (HTTPStatus.SERVICE_UNAVAILABLE, "The database lacks what this sidecar needs"),
+    "workspace_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many are changing the workspace at once"),
+    "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
+}
+
+# What the policy denies an end user, by its reason; the status is the verdict's.
+DENIALS: Mapping[str, str] = {
+    "not_a_member": "The user is not a member of this workspace",
+    "unknown_action": "The action is not declared",
+    "workspace_suspended": "The workspace is suspended",
+    "role_insufficient": "The user's role does not allow this",
+    "feature_not_in_plan": "The plan does not include this",
+    "quota_exceeded": "There is no room left",
+    "denied_by_policy": "A rule of the company's own denies this",
+}
+
+# The caller's own mistakes: only of these the detail is shown.
+_SHOWN = (
+    BadQuestion,
+    CommitExceedsReservation,
+    IdempotencyKeyReused,
+    RefundExceedsUse,
+    ReservationExpired,
+    ReservationSettled,
+    UnknownIdempotencyKey,
+    UnknownPlan,
+    UnknownReservation,
+    UnknownWorkspace,
+)
+
+
+def problem_of(error: SidecarError) -> dict[str, Any]:
+    """The problem document; of what is not the caller's mistake it tells the code and no more."""
+    if isinstance(error, _SHOWN):
+        return problem(error.code, detail=error.detail, errors=_errors_of(error))
+    return problem(error.code)
+
+
+def problems_in(error: SidecarError, *, at: str = "") -> tuple[Problem, ...]:
+    """Everything that *error* says is wrong, with pointers below *at*; each field of a fault becomes one."""
+    return (
+        *(replace(each, pointer=f"{at}{each.pointer}") for each in error.problems),
+        *(
+            Problem(
+                pointer=reduce(shapes.below, each.field, at), detail=each.detail, suggestion=each.suggestion
+            )
+            for each in error.faults
+        ),
+    )
+
+
+def moved(bad: BadQuestion, at: str) -> BadQuestion:
+    """As *bad*, when what it is about stands at the pointer *at* of a larger body."""
+    return BadQuestion(bad.detail, code=bad.code, problems=problems_in(bad, at=at))
+
+
+def problem(
+    code: str, *, detail: str | None = None, errors: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    status, title = PROBLEMS[code]
+    document: dict[str, Any] = {
+        "type": f"urn:policy-sidecar:problem:{code}",
+        "title": title,
+        "status": status.value,
+        "code": code,
+    }
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        detail = _UNDECIDED
+    if detail and detail != code:
+        document["detail"] = detail
+    if errors:
+        document["errors"] = errors
+    return document
+
+
+def denial(decision: Decision) -> dict[str, Any]:
+    """A denial as an end user gets it, with what would help him."""
+    verdict = decision.verdict
+    document = {
+        "type": f"urn:policy-sidecar:problem:{verdict.reason}",
+        "title": DENIALS[verdict.reason],
+        "status": verdict.status,
+        "code": verdict.reason,
+        "detail": decision.message,
+    }
+    add_help(document, decision)
+    return document
+
+
+def reply_of(document: Mapping[str, Any]) -> Reply:
+    headers = [("Content-Type", "application/problem+json")]
+    if document["status"] == HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", 'Bearer realm="sidecar"'))
+    if document["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", _OUTAGE_RETRY_S))
+    if "retry_after" in document:
+        headers.append(("Retry-After", str(document["retry_after"])))
+    return document["status"], headers, encoded(document)
+
+
+def _errors_of(error: SidecarError) -> list[dict[str, str]]:
+    return [
+        {"pointer": each.pointer, "detail": each.detail}
+        | ({"suggestion": each.suggestion} if each.suggestion else {})
+        for each in problems_in(error)
+    ]

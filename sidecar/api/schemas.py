@@ -1,0 +1,243 @@
+"""What the API answers, as JSON Schemas by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api.problems import DENIALS, PROBLEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_TEXT = {"type": "string"}
+_NAMES = {"type": "array", "items": _TEXT, "minItems": 1}
+_URI = {"type": "string", "format": "uri"}
+_UUID = {"type": "string", "format": "uuid"}
+_MOMENT = {"type": "string", "format": "date-time"}
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+def _object(properties: dict[str, Any], *, optional: Iterable[str] = ()) -> dict[str, Any]:
+    absent = set(optional)
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in absent],
+        "additionalProperties": False,
+    }
+
+
+def _map(value: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": value}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _page(name: str, row: str) -> dict[str, Any]:
+    return _object({name: {"type": "array", "items": ref(row)}, "next": _TEXT}, optional=("next",))
+
+
+def _found(named: dict[str, Any]) -> dict[str, Any]:
+    page = _object({"next_token": _TEXT, "count": _COUNT})
+    return _object({"page": page, "results": {"type": "array", "items": _object(named)}}, optional=("page",))
+
+
+_ACCESS_DECISION = _object(
+    {"decision": {"type": "boolean"}, "context": {"type": "object"}}, optional=("context",)
+)
+_PLACE = {"id": _UUID, "name": _TEXT, "slug": _TEXT, "plan_tier": _TEXT, "role": _TEXT}
+_INVITATION = {
+    "id": _UUID,
+    "email": _TEXT,
+    "role": _TEXT,
+    "invited_by": _TEXT,
+    "created_at": _MOMENT,
+    "expires_at": _MOMENT,
+}
+_PART = _object(
+    {"ready": {"type": "boolean"}, "revision": _or_null(_TEXT), "code": _TEXT, "why": _TEXT},
+    optional=("revision", "code", "why"),
+)
+# What would change a denial, in so far as anything would.
+_HELP: dict[str, Any] = {
+    "needs": {
+        "anyOf": [_object({"roles": _NAMES}), _object({"feature": _TEXT})],
+    },
+    "upgrade": {
+        "type": "array",
+        "minItems": 1,
+        "items": _object(
+            {
+                "plan": _TEXT,
+                "title": _TEXT,
+                "price": _object({"amount": _COUNT, "currency": _TEXT, "per": _TEXT}),
+            }
+        ),
+    },
+    "quota": _map(ref("Quota")),
+    "retry_after": {"type": "integer", "minimum": 1},
+}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "Problem": _object(
+        {
+            "type": {"type": "string", "format": "uri"},
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "code": {"type": "string", "enum": list({**PROBLEMS, **DENIALS})},
+            "detail": _TEXT,
+            "errors": {
+                "type": "array",
+                "items": _object(
+                    {"pointer": _TEXT, "detail": _TEXT, "suggestion": _TEXT}, optional=("suggestion",)
+                ),
+            },
+            **_HELP,
+        },
+        optional=("detail", "errors", *_HELP),
+    ),
+    "Quota": _object(
+        {
+            "limit": _or_null(_COUNT),
+            "used": _COUNT,
+            "reserved": _COUNT,
+            "remaining": _or_null(_COUNT),
+            "resets_at": _or_null(_MOMENT),
+            "over_by": _COUNT,
+        },
+        optional=("over_by",),
+    ),
+    "Decision": _object(
+        {
+            "allow": {"type": "boolean"},
+            "status": {"type": "integer", "enum": [200, 402, 403, 429]},
+            "reason": _TEXT,
+            "message": _TEXT,
+            "role": _TEXT,
+            "plan": _TEXT,
+            **_HELP,
+            "reservation": _or_null(ref("Reservation")),
+            "decision_id": _TEXT,
+            "policy_revision": _TEXT,
+            "facts": _object({"at": _MOMENT, "cached": {"type": "boolean"}}),
+            "replayed": {"const": True},
+        },
+        optional=("role", "plan", *_HELP, "replayed"),
+    ),
+    "Reservation": _object({"id": _TEXT, "expires_at": _MOMENT, "amounts": _map(_COUNT)}),
+    "Settled": _object(
+        {
+            "reservation": _object(
+                {
+                    "id": _TEXT,
+                    "expires_at": _MOMENT,
+                    "amounts": _map(_COUNT),
+                    "state": {"type": "string", "enum": ["committed", "released"]},
+                    "committed": _or_null(_map(_COUNT)),
+                }
+            ),
+            "quota": _map(ref("Quota")),
+            "replayed": {"const": True},
+        },
+        optional=("replayed",),
+    ),
+    "GivenBack": _object(
+        {"released": _map(_COUNT), "quota": _map(ref("Quota")), "replayed": {"const": True}},
+        optional=("replayed",),
+    ),
+    "Answers": _object({"answers": {"type": "array", "items": {"anyOf": [ref("Decision"), ref("Problem")]}}}),
+    "Entitlements": _object(
+        {
+            "workspace": _object({"id": _UUID, "slug": _TEXT, "name": _TEXT}),
+            "role": _TEXT,
+            "plan": _TEXT,
+            "features": _map({"type": "boolean"}),
+            "quotas": _map(ref("Quota")),
+            "actions": _map({"type": "boolean"}),
+            "policy_revision": _TEXT,
+        }
+    ),
+    "Workspaces": _object(
+        {
+            "workspaces": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "id": _UUID,
+                        "slug": _TEXT,
+                        "name": _TEXT,
+                        "role": _TEXT,
+                        "plan": _TEXT,
+                    }
+                ),
+            },
+            "next": _or_null(_TEXT),
+        }
+    ),
+    "Changed": _object(
+        {
+            "plan": _TEXT,
+            "status": {"type": "string", "enum": ["active", "suspended"]},
+            "overrides": _object(
+                {
+                    "features": _map({"type": "boolean"}),
+                    "limits": _map({"anyOf": [_COUNT, {"const": "unlimited"}]}),
+                }
+            ),
+            "as_of": _MOMENT,
+            "applied": {"type": "boolean"},
+        }
+    ),
+    "OwnWorkspaces": _page("workspaces", "Place"),
+    "Place": _object(_PLACE),
+    "Details": _object(
+        _PLACE
+        | {
+            "status": {"type": "string", "enum": ["active", "suspended"]},
+            "features": _map({"type": "boolean"}),
+            "quotas": _map(ref("Quota")),
+        }
+    ),
+    "Members": _page("members", "Member"),
+    "Member": _object({"user": _TEXT, "role": _TEXT, "email": _or_null(_TEXT), "joined_at": _MOMENT}),
+    "Transferred": _object({"owner": ref("Member"), "former_owner": ref("Member")}),
+    "Invitations": _page("invitations", "Invitation"),
+    "Invitation": _object(_INVITATION),
+    "Invited": _object(_INVITATION | {"token": _TEXT}),
+    "AccessDecision": _ACCESS_DECISION,
+    "AccessDecisions": {
+        "anyOf": [
+            _ACCESS_DECISION,
+            _object({"evaluations": {"type": "array", "items": _ACCESS_DECISION, "minItems": 1}}),
+        ]
+    },
+    "FoundEntities": _found({"type": _TEXT, "id": _TEXT}),
+    "FoundActions": _found({"name": _TEXT}),
+    "AuthzenConfiguration": _object(
+        {
+            "policy_decision_point": _URI,
+            "access_evaluation_endpoint": _URI,
+            "access_evaluations_endpoint": _URI,
+            "search_subject_endpoint": _URI,
+            "search_resource_endpoint": _URI,
+            "search_action_endpoint": _URI,
+        },
+        optional=("search_subject_endpoint", "search_resource_endpoint", "search_action_endpoint"),
+    ),
+    "Alive": _object({"alive": {"const": True}}),
+    "Readiness": _object(
+        {
+            "ready": {"type": "boolean"},
+            "worker": _PART,
+            "policy_engine": _PART,
+            "database": _PART,
+            "authzen_policy": _PART,
+        },
+        optional=("authzen_policy",),
+    ),
+}

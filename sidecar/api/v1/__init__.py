@@ -1,0 +1,1 @@
+"""The endpoints under /v1, for gateways and backends: questions, usage, administration."""

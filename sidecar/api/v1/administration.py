@@ -1,0 +1,121 @@
+"""Administration over HTTP: a request becomes a change of a workspace, and its new state a reply."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api import wire
+from sidecar.api.audience import Audience
+from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint, deadline_of, json_reply, note, workspace_in
+from sidecar.errors import BadQuestion, Problem
+from sidecar.text import shapes
+from sidecar.workspaces.administration import OverridesChange, PlanChange, StatusChange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+    from sidecar.workspaces.administration import Change, Undeclared
+
+
+def put_plan(service: Service, exchange: Exchange) -> Reply:
+    body = shapes.checked(exchange.body(), wire.PLAN)
+    change = PlanChange(plan=body["plan"], as_of=_moment(body, "as_of"))
+    return _changed(service, exchange, "put_plan", change)
+
+
+def put_overrides(service: Service, exchange: Exchange) -> Reply:
+    body = shapes.checked(exchange.body(), wire.OVERRIDES)
+    change = OverridesChange(
+        features=body.get("features", {}),
+        limits=body.get("limits", {}),
+        expires_at=_moment(body, "expires_at"),
+        reason=body.get("reason"),
+    )
+    return _changed(service, exchange, "put_overrides", change)
+
+
+def put_status(service: Service, exchange: Exchange) -> Reply:
+    body = shapes.checked(exchange.body(), wire.STATUS)
+    change = StatusChange(status=body["status"], reason=body.get("reason"))
+    return _changed(service, exchange, "put_status", change)
+
+
+def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
+    text = body.get(name)
+    return None if text is None else shapes.moment_from(text)
+
+
+def _changed(service: Service, exchange: Exchange, endpoint: str, change: Change) -> Reply:
+    # Before the path is read, and here rather than by `apply`, which knows no pointers.
+    _refuse_undeclared(service.administration.undeclared(change))
+    workspace = workspace_in(exchange)
+    state = service.administration.apply(
+        workspace, change, actor=_name_of(exchange), deadline=deadline_of(service, exchange)
+    )
+    document = wire.document_of(state)
+    note(service, exchange, endpoint, None, {"workspace": workspace, "status": HTTPStatus.OK, **document})
+    return json_reply(document)
+
+
+def _refuse_undeclared(names: Sequence[Undeclared]) -> None:
+    if names:
+        problems = tuple(
+            Problem(
+                pointer="/plan" if each.field == "plan" else shapes.below(f"/{each.field}", each.name),
+                detail=f"{shapes.shown(each.name)} is not in the catalog",
+                suggestion=shapes.nearest(each.name, each.declared),
+            )
+            for each in names
+        )
+        code = "unknown_plan" if names[0].field == "plan" else "invalid_request"
+        raise BadQuestion(shapes.refusal(problems).detail, code=code, problems=problems)
+
+
+def _name_of(exchange: Exchange) -> str:
+    if exchange.caller is None:
+        raise TypeError("an endpoint with a scope is asked by a caller")
+    return exchange.caller.name
+
+
+ADMINISTRATION = (
+    Endpoint(
+        name="put_plan",
+        method="PUT",
+        path="/v1/workspaces/{workspace}/plan",
+        reply=put_plan,
+        says="Put a workspace on a plan.",
+        answers="Changed",
+        codes=("unknown_workspace", "unknown_plan", *FACTS_OUTAGES),
+        audience=Audience.ADMIN,
+        body=wire.PLAN,
+        while_starting=True,
+    ),
+    Endpoint(
+        name="put_overrides",
+        method="PUT",
+        path="/v1/workspaces/{workspace}/overrides",
+        reply=put_overrides,
+        says="Change what a workspace has beyond its plan; absent names stay, null removes.",
+        answers="Changed",
+        codes=("unknown_workspace", *FACTS_OUTAGES),
+        audience=Audience.ADMIN,
+        body=wire.OVERRIDES,
+        while_starting=True,
+    ),
+    Endpoint(
+        name="put_status",
+        method="PUT",
+        path="/v1/workspaces/{workspace}/status",
+        reply=put_status,
+        says="Suspend a workspace, or make it active.",
+        answers="Changed",
+        codes=("unknown_workspace", *FACTS_OUTAGES),
+        audience=Audience.ADMIN,
+        body=wire.STATUS,
+        while_starting=True,
+    ),
+)

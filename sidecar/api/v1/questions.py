@@ -1,0 +1,180 @@
+"""Questions in our own words: may this user do it, what may he do, and where."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api import problems, wire
+from sidecar.api.audience import Audience
+from sidecar.api.endpoint import (
+    OUTAGES,
+    Endpoint,
+    deadline_of,
+    json_reply,
+    note,
+    note_decision,
+    parameters_of,
+    part_of,
+)
+from sidecar.decisions.authorizer import MAX_ROWS_SCANNED
+from sidecar.decisions.model import Decision
+from sidecar.errors import BadQuestion
+from sidecar.text.shapes import Text, Whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+    from sidecar.decisions.model import Facts
+
+MOST_ON_A_PAGE = 1_000
+USUAL_PAGE = 100
+
+
+def authorize(service: Service, exchange: Exchange) -> Reply:
+    exchange.question = question = wire.question_from(exchange.body())
+    decision = service.decider.decision(
+        question, deadline=deadline_of(service, exchange), timings=exchange.timings
+    )
+    reply = json_reply(wire.document_about(decision))
+    note_decision(service, exchange, "authorize", question, decision)
+    return reply
+
+
+def authorize_batch(service: Service, exchange: Exchange) -> Reply:
+    items = wire.questions_from(exchange.body())
+    questions = [item for item in items if not isinstance(item, BadQuestion)]
+    deadline = deadline_of(service, exchange, questions=len(items))
+    decided = iter(
+        service.authorizer.decisions(questions, deadline=deadline, timings=exchange.timings)
+        if questions
+        else ()
+    )
+    answers: list[Mapping[str, Any]] = []
+    for place, item in enumerate(items):
+        answer = item if isinstance(item, BadQuestion) else next(decided)
+        question = None if isinstance(item, BadQuestion) else item
+        if isinstance(answer, Decision):
+            answers.append(wire.document_about(answer))
+            note_decision(service, exchange, "authorize_batch", question, answer)
+        else:
+            problem = problems.problem_of(
+                answer if question is None else problems.moved(answer, f"/questions/{place}")
+            )
+            answers.append(problem)
+            service.metrics.refused(answer.code)
+            outcome = {"code": answer.code, "status": problem["status"]}
+            note(service, exchange, "authorize_batch", question, outcome)
+    return json_reply({"answers": answers})
+
+
+def entitlements(service: Service, exchange: Exchange) -> Reply:
+    user = parameters_of(exchange, ENTITLEMENTS)["user"]
+    workspace = part_of(exchange, "workspace")
+    has = service.authorizer.entitlements(
+        user, wire.workspace_from(workspace), deadline=deadline_of(service, exchange)
+    )
+    note(
+        service,
+        exchange,
+        "entitlements",
+        None,
+        {"user": user, "workspace": workspace, "status": HTTPStatus.OK},
+    )
+    return json_reply(
+        {
+            "workspace": {"id": has.facts.workspace_id, "slug": has.facts.slug, "name": has.facts.name},
+            "role": has.facts.role,
+            "plan": has.facts.plan,
+            "features": has.features,
+            "quotas": wire.quotas_document(has.quotas),
+            "actions": has.actions,
+            "policy_revision": service.authorizer.policy.revision,
+        }
+    )
+
+
+def workspaces_of_a_user(service: Service, exchange: Exchange) -> Reply:
+    parameters = parameters_of(exchange, WORKSPACES_OF_A_USER)
+    user = part_of(exchange, "user")
+    page = service.authorizer.workspaces_of(
+        user,
+        action=parameters.get("action"),
+        after=parameters.get("after"),
+        limit=parameters.get("limit", USUAL_PAGE),
+        deadline=deadline_of(service, exchange, questions=MAX_ROWS_SCANNED),
+    )
+    note(
+        service,
+        exchange,
+        "workspaces_of_a_user",
+        None,
+        {"user": user, "action": parameters.get("action"), "status": HTTPStatus.OK},
+    )
+    return json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next})
+
+
+def _row(facts: Facts) -> dict[str, Any]:
+    return {
+        "id": facts.workspace_id,
+        "slug": facts.slug,
+        "name": facts.name,
+        "role": facts.role,
+        "plan": facts.plan,
+    }
+
+
+ENTITLEMENTS = Endpoint(
+    name="entitlements",
+    method="GET",
+    path="/v1/workspaces/{workspace}/entitlements",
+    reply=entitlements,
+    says="All that a frontend needs to draw itself for one user in one workspace.",
+    answers="Entitlements",
+    codes=("not_a_member", *OUTAGES),
+    audience=Audience.AUTHORIZE,
+    query={"user": Text()},
+    required_query=("user",),
+)
+WORKSPACES_OF_A_USER = Endpoint(
+    name="workspaces_of_a_user",
+    method="GET",
+    path="/v1/users/{user}/workspaces",
+    reply=workspaces_of_a_user,
+    says="Where may this user perform an action now? Without one: all workspaces.",
+    answers="Workspaces",
+    codes=OUTAGES,
+    audience=Audience.AUTHORIZE,
+    query={"action": Text(), "after": Text(), "limit": Whole(1, MOST_ON_A_PAGE)},
+)
+AUTHORIZE = Endpoint(
+    name="authorize",
+    method="POST",
+    path="/v1/authorize",
+    reply=authorize,
+    says="May this user, in this workspace, perform this action now?",
+    answers="Decision",
+    codes=(
+        "meter_not_taken",
+        "meter_not_consumable",
+        "idempotency_key_reused",
+        "usage_contended",
+        *OUTAGES,
+    ),
+    audience=Audience.AUTHORIZE,
+    body=wire.QUESTION,
+)
+AUTHORIZE_BATCH = Endpoint(
+    name="authorize_batch",
+    method="POST",
+    path="/v1/authorize/batch",
+    reply=authorize_batch,
+    says="Up to 1,000 questions at once; each is answered, or has its problem, in its place.",
+    answers="Answers",
+    codes=("mode_not_batched", *OUTAGES),
+    audience=Audience.AUTHORIZE,
+    body=wire.BATCH,
+)
+NATIVE = (AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS, WORKSPACES_OF_A_USER)

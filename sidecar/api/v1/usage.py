@@ -1,0 +1,139 @@
+"""What becomes of quota afterwards: reservations are committed or released, what was taken is given back."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api import wire
+from sidecar.api.audience import Audience
+from sidecar.api.endpoint import (
+    FACTS_OUTAGES,
+    OUTAGES,
+    Endpoint,
+    deadline_of,
+    json_reply,
+    note,
+    part_of,
+)
+from sidecar.text import shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.problems import Reply
+    from sidecar.quota.model import GivenBack, Settlement
+
+
+def commit(service: Service, exchange: Exchange) -> Reply:
+    body = shapes.checked(exchange.body(), wire.COMMIT) if exchange.has_body() else {}
+    settled = service.effects.commit(
+        part_of(exchange, "reservation"),
+        body.get("amounts"),
+        deadline=deadline_of(service, exchange),
+        timings=exchange.timings,
+    )
+    return _settled(service, exchange, "commit", settled)
+
+
+def release(service: Service, exchange: Exchange) -> Reply:
+    settled = service.effects.release(
+        part_of(exchange, "reservation"), deadline=deadline_of(service, exchange), timings=exchange.timings
+    )
+    return _settled(service, exchange, "release", settled)
+
+
+def release_usage(service: Service, exchange: Exchange) -> Reply:
+    body = shapes.checked(exchange.body(), wire.RELEASE)
+    workspace = wire.workspace_from(body["workspace"])
+    deadline = deadline_of(service, exchange)
+    if "meter" in body:
+        back = service.effects.release_resource(
+            workspace, body["meter"], body["resource"], deadline=deadline, timings=exchange.timings
+        )
+    else:
+        back = service.effects.refund(
+            workspace,
+            body["idempotency_key"],
+            body.get("amounts"),
+            deadline=deadline,
+            timings=exchange.timings,
+        )
+    document = {"released": back.released, **_state_after(service, back)}
+    _noted(service, exchange, "release_usage", {"workspace": workspace, **document})
+    return json_reply(document)
+
+
+def _settled(service: Service, exchange: Exchange, endpoint: str, settled: Settlement) -> Reply:
+    reservation = {
+        **wire.reservation_document(settled.reservation),
+        "state": settled.state,
+        "committed": settled.committed,
+    }
+    document = {"reservation": reservation, **_state_after(service, settled)}
+    _noted(service, exchange, endpoint, document)
+    return json_reply(document)
+
+
+def _state_after(service: Service, effect: Settlement | GivenBack) -> dict[str, Any]:
+    state: dict[str, Any] = {"quota": wire.quotas_document(service.effects.quotas(effect.now))}
+    if effect.replayed:
+        state["replayed"] = True
+    return state
+
+
+def _noted(service: Service, exchange: Exchange, endpoint: str, document: Mapping[str, Any]) -> None:
+    note(service, exchange, endpoint, None, {"status": HTTPStatus.OK, **document})
+
+
+USAGE = (
+    Endpoint(
+        name="commit",
+        method="POST",
+        path="/v1/reservations/{reservation}/commit",
+        reply=commit,
+        says="Take what was reserved, or less of it; the rest is given back.",
+        answers="Settled",
+        codes=(
+            "meter_not_taken",
+            "unknown_reservation",
+            "reservation_settled",
+            "reservation_expired",
+            "commit_exceeds_reservation",
+            "usage_contended",
+            *OUTAGES,
+        ),
+        audience=Audience.AUTHORIZE,
+        body=wire.COMMIT,
+        body_required=False,
+    ),
+    Endpoint(
+        name="release",
+        method="POST",
+        path="/v1/reservations/{reservation}/release",
+        reply=release,
+        says="Give back what was reserved.",
+        answers="Settled",
+        codes=("unknown_reservation", "reservation_settled", "usage_contended", *FACTS_OUTAGES),
+        audience=Audience.AUTHORIZE,
+    ),
+    Endpoint(
+        name="release_usage",
+        method="POST",
+        path="/v1/usage/release",
+        reply=release_usage,
+        says="Refund what was taken under an idempotency key, or give back a level by its resource.",
+        answers="GivenBack",
+        codes=(
+            "meter_not_consumable",
+            "unknown_workspace",
+            "unknown_idempotency_key",
+            "refund_exceeds_use",
+            "usage_contended",
+            *FACTS_OUTAGES,
+        ),
+        audience=Audience.AUTHORIZE,
+        body=wire.RELEASE,
+    ),
+)

@@ -1,0 +1,64 @@
+"""Where the catalog and the policies are: what was named, else what is here, else what is shipped."""
+
+from __future__ import annotations
+
+import sys
+from os.path import lexists
+from pathlib import Path
+
+from sidecar.errors import ConfigError, Problem
+from sidecar.rego.load import unreadable
+from sidecar.settings import NO_CATALOG, PREFIX, shipped
+
+PLANS = Path("plans.yaml")
+POLICIES = Path("policies")
+
+
+def own_plans(named: Path | None, /) -> Path | None:
+    """*named*, else ./plans.yaml; None where there is neither."""
+    return named or (PLANS if lexists(PLANS) else None)  # a broken link was meant: reading it says so
+
+
+def required_plans(named: Path | None, /) -> Path:
+    """As own_plans; ConfigError where there is neither."""
+    if found := own_plans(named):
+        return found
+    pointer, detail = f"{PREFIX}PLANS", f"is required: {NO_CATALOG}"
+    raise ConfigError(f"{pointer} {detail}", problems=(Problem(pointer=pointer, detail=detail),))
+
+
+def plans_or_shipped(named: Path | None, /) -> Path:
+    """As own_plans, else the shipped demo, which a line on standard error then says."""
+    if found := own_plans(named):
+        return found
+    demo = shipped(PLANS.name)
+    sys.stderr.write(f"sidecar: no ./{PLANS} here: the shipped demo is used, {demo}\n")
+    return demo
+
+
+def own_policies(named: Path | None, /, *, plans: Path) -> Path | None:
+    """*named*, else ./policies, else the folder `policies` beside *plans*; None where none of them is there.
+
+    A folder that was not named counts only if it holds Rego: elsewhere a folder so called holds contracts.
+    """
+    if named:
+        return named
+    if _holds_rego(POLICIES):
+        return POLICIES
+    beside = plans.parent / POLICIES
+    return beside if _holds_rego(beside) and not beside.samefile(shipped(POLICIES.name)) else None
+
+
+def policies_or_shipped(named: Path | None, /, *, plans: Path) -> Path:
+    """As own_policies, else the shipped ones, without a word: few companies have rules of their own."""
+    return own_policies(named, plans=plans) or shipped(POLICIES.name)
+
+
+def _holds_rego(folder: Path) -> bool:
+    try:
+        next(folder.iterdir(), None)  # rglob passes over what it may not read, and rules would be lost
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    return next(folder.rglob("*.rego"), None) is not None

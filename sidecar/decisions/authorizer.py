@@ -1,0 +1,303 @@
+"""Checks: questions become decisions by facts and policy, and nothing is taken.
+
+Every answer comes from the policy. What the ports raise goes through untouched: an outage is not a denial.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from math import ceil
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sidecar.decisions.messages import message_about
+from sidecar.decisions.model import Decision, Question, Upgrade
+from sidecar.decisions.room import amounts_of, exceeded_meters, quotas_of
+from sidecar.decisions.situation import situation_bytes, situation_of
+from sidecar.decisions.timings import Timings
+from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
+from sidecar.text.ids import fresh_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.model import Exceeded, Facts, Json, Quota, Verdict
+    from sidecar.decisions.ports import FactStore, PolicyEngine
+
+MAX_ROWS_SCANNED = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entitlements:
+    """All that a member may and has in one workspace: every feature, meter and declared action."""
+
+    facts: Facts
+    features: Mapping[str, bool]
+    quotas: Mapping[str, Quota]
+    actions: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """*next* is the cursor to go on from; None at the end."""
+
+    workspaces: tuple[Facts, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembersPage:
+    """*next* is as in Page."""
+
+    users: tuple[str, ...]
+    next: str | None
+
+
+class Authorizer:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        context_fields: frozenset[str],
+        policy: PolicyEngine,
+        facts: FactStore,
+    ) -> None:
+        self.catalog = catalog
+        self.policy = policy
+        self._context_fields = context_fields
+        self._facts = facts
+        self._upgrades = {
+            plan.name: Upgrade(plan=plan.name, title=plan.title, price=plan.price)
+            for plan in catalog.plans.values()
+        }
+
+    def decision(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
+        """Of a question in mode ``check``; BadQuestion, or what a port raises.
+
+        *deadline* is on the monotonic clock. *timings* become the decision's own, and are kept when it fails.
+        """
+        if question.mode != "check":  # it would be allowed, and nothing taken
+            raise ValueError(f"a question in mode {question.mode} is for Effects to decide")
+        timings = timings or Timings()
+        amounts = amounts_of(question, catalog=self.catalog)
+        facts = self.facts_about(question, deadline=deadline, timings=timings)
+        return self.decided(question, amounts, facts, deadline=deadline, timings=timings)
+
+    def facts_about(self, question: Question, *, deadline: float, timings: Timings) -> Facts | None:
+        member = question.user, question.workspace
+        [facts] = self._facts_of([member], deadline=deadline, timings=timings)
+        return facts
+
+    def decisions(
+        self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
+    ) -> list[Decision | BadQuestion]:
+        """In order, with one read of facts for all; a bad question is its own answer.
+
+        *timings* are of all of them together; each decision has its own, with the read that all waited for.
+        """
+        timings = timings or Timings()
+        members = list({(question.user, question.workspace): None for question in questions})
+        found = self._facts_of(members, deadline=deadline, timings=timings)
+        facts_of = dict(zip(members, found, strict=True))
+        answers: list[Decision | BadQuestion] = []
+        for question in questions:
+            try:
+                amounts = amounts_of(question, catalog=self.catalog)
+            except BadQuestion as bad:
+                answers.append(bad)
+                continue
+            facts = facts_of[question.user, question.workspace]
+            own = Timings(facts_s=timings.facts_s)
+            try:
+                answers.append(self.decided(question, amounts, facts, deadline=deadline, timings=own))
+            finally:
+                timings.policy_s += own.policy_s
+        return answers
+
+    def entitlements(self, user: str, workspace: str, *, deadline: float) -> Entitlements:
+        """NotAMember for a stranger, whether or not the workspace exists."""
+        [facts] = self._facts.facts([(user, workspace)], deadline=deadline)
+        if facts is None or facts.role not in self.catalog.roles:
+            raise NotAMember
+        return self.entitled(user, facts, deadline=deadline)
+
+    def entitled(self, user: str, facts: Facts, *, deadline: float) -> Entitlements:
+        """As entitlements, of a member by these *facts*."""
+
+        def allowed(action: str) -> bool:
+            question = Question(user=user, workspace=facts.slug, action=action)
+            return self._may(question, facts, deadline=deadline)
+
+        return Entitlements(
+            facts=facts,
+            features={feature: allowed(f"feature:{feature}") for feature in self.catalog.features},
+            quotas=quotas_of(self.catalog.meters, facts, catalog=self.catalog),
+            actions={action: allowed(action) for action in self.catalog.declared_actions},
+        )
+
+    def workspaces_of(
+        self,
+        user: str,
+        *,
+        action: str | None,
+        after: str | None,
+        limit: int,
+        deadline: float,
+        amounts: Mapping[str, int] | None = None,
+        context: Mapping[str, Json] | None = None,
+    ) -> Page:
+        """Where *user* may perform *action* now, quotas included; every workspace of his if it is None.
+
+        At most MAX_ROWS_SCANNED workspaces are looked at for one page: it may be short and yet not the last.
+        """
+        question = None
+        if action is not None:
+            question = Question(
+                user=user, workspace="", action=action, amounts=amounts, context=context or {}
+            )
+            amounts_of(question, catalog=self.catalog)  # is it a question at all?
+        found: list[Facts] = []
+        scanned = 0
+        while scanned < MAX_ROWS_SCANNED:
+            rows = self._facts.workspaces_of(user, after=after, limit=limit + 1, deadline=deadline)
+            for facts in rows[:limit]:
+                if len(found) == limit:
+                    return Page(workspaces=tuple(found), next=after)
+                after = facts.slug
+                if facts.role in self.catalog.roles and (
+                    question is None or self._may(question, facts, deadline=deadline)
+                ):
+                    found.append(facts)
+            if len(rows) <= limit:
+                return Page(workspaces=tuple(found), next=None)
+            scanned += limit
+        return Page(workspaces=tuple(found), next=after)
+
+    def members_who_may(
+        self, question: Question, *, after: str | None, limit: int, deadline: float
+    ) -> MembersPage:
+        """Who may do in a workspace what *question* asks, whoever asks it, from one read of its members.
+
+        They differ by their role alone, so one verdict for each role decides. At most MAX_ROWS_SCANNED of
+        them are looked at for one page: it may be short and yet not the last.
+        """
+        amounts_of(question, catalog=self.catalog)  # is it a question at all?
+        roster = self._facts.members_of(
+            question.workspace, after=after, limit=MAX_ROWS_SCANNED + 1, deadline=deadline
+        )
+        may: dict[str, bool] = {}
+        found: list[str] = []
+        for user, role in roster.members[:MAX_ROWS_SCANNED]:
+            if role not in may and roster.facts is not None:
+                may[role] = self._may(question, replace(roster.facts, role=role), deadline=deadline)
+            if may[role]:
+                if len(found) == limit:
+                    return MembersPage(users=tuple(found), next=after)
+                found.append(user)
+            after = user
+        return MembersPage(users=tuple(found), next=after if len(roster.members) > MAX_ROWS_SCANNED else None)
+
+    def actions_of(self, question: Question, *, deadline: float) -> tuple[str, ...]:
+        """The declared actions that the user of *question* may perform in its workspace, by name.
+
+        An action that does not take what the question wants to take is none of them.
+        """
+        [facts] = self._facts.facts([(question.user, question.workspace)], deadline=deadline)
+        found = []
+        for action in sorted(self.catalog.declared_actions):
+            with suppress(BadQuestion):
+                if self._may(replace(question, action=action), facts, deadline=deadline):
+                    found.append(action)
+        return tuple(found)
+
+    def _may(self, question: Question, facts: Facts | None, *, deadline: float) -> bool:
+        amounts = amounts_of(question, catalog=self.catalog)
+        situation, _ = self._situation(question, amounts, facts)
+        return self.policy.verdict(situation, deadline=deadline).allow
+
+    def _facts_of(
+        self, members: Sequence[tuple[str, str]], *, deadline: float, timings: Timings
+    ) -> list[Facts | None]:
+        began = monotonic()
+        try:
+            return self._facts.facts(members, deadline=deadline)
+        finally:
+            timings.facts_s += monotonic() - began
+
+    def _situation(
+        self, question: Question, amounts: Mapping[str, int], facts: Facts | None
+    ) -> tuple[bytes, Mapping[str, Exceeded]]:
+        """What to ask the policy, and the meters without room."""
+        exceeded = exceeded_meters(amounts, facts, catalog=self.catalog) if facts and amounts else {}
+        situation = situation_of(
+            question,
+            facts,
+            catalog=self.catalog,
+            exceeded=exceeded,
+            context_fields=self._context_fields,
+        )
+        return situation_bytes(situation), exceeded
+
+    def _upgrade(self, verdict: Verdict) -> tuple[Upgrade, ...]:
+        unsold = [plan for plan in verdict.upgrade if plan not in self._upgrades]
+        if unsold:
+            raise EngineMisbehaved(f"the verdict offers {', '.join(unsold)}, which the catalog does not sell")
+        return tuple(self._upgrades[plan] for plan in verdict.upgrade)
+
+    def decided(
+        self,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts | None,
+        *,
+        deadline: float,
+        timings: Timings,
+    ) -> Decision:
+        """What the policy says of these facts, however they were got; nothing is taken.
+
+        *timings* hold what the facts have cost, and become the decision's own.
+        """
+        situation, exceeded = self._situation(question, amounts, facts)
+        began = monotonic()
+        try:
+            verdict = self.policy.verdict(situation, deadline=deadline)
+        finally:
+            timings.policy_s += monotonic() - began
+        upgrade = self._upgrade(verdict)  # before it is put in words: it may be no verdict of this catalog
+        member = facts if verdict.reason != "not_a_member" else None
+        quotas = quotas_of(amounts, member, catalog=self.catalog) if member and amounts else {}
+        at = member.at if member else datetime.now(UTC)
+        return Decision(
+            verdict=verdict,
+            situation=situation,
+            message=message_about(
+                verdict,
+                question=question,
+                amounts=amounts,
+                facts=member,
+                quotas=quotas,
+                exceeded=sorted(exceeded),
+                catalog=self.catalog,
+            ),
+            role=member.role if member else None,
+            plan=member.plan if member else None,
+            workspace_id=member.workspace_id if member else None,
+            upgrade=upgrade,
+            quota=quotas if quotas and verdict.reason in {"granted", "quota_exceeded"} else None,
+            retry_after_s=_wait_s([quotas[meter] for meter in exceeded], at)
+            if verdict.status == HTTPStatus.TOO_MANY_REQUESTS
+            else None,
+            decision_id=fresh_id(),
+            at=at,
+            timings=timings,
+        )
+
+
+def _wait_s(exceeded: Sequence[Quota], at: datetime) -> int:
+    """Whole seconds, at least 1, until the last of the *exceeded* meters is back."""
+    waits = [(quota.resets_at - at).total_seconds() for quota in exceeded if quota.resets_at]
+    return max(1, ceil(max(waits, default=1)))

@@ -1,0 +1,181 @@
+"""The frozen values that a question becomes on its way to a decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from sidecar.catalog.catalog import Price
+    from sidecar.decisions.timings import Timings
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+Mode = Literal["check", "consume", "reserve"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """*workspace* is a UUID's canonical text or a slug; *amounts* None means what the action takes."""
+
+    user: str
+    workspace: str
+    action: str
+    mode: Mode = "check"
+    amounts: Mapping[str, int] | None = None
+    idempotency_key: str | None = None
+    resource: str | None = None
+    ttl_s: int = 60
+    context: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one workspace has used of one meter in the period that *at* of its Facts falls in."""
+
+    used: int
+    reserved: int
+    resets_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the database says of a member in his workspace; of anybody else it says None, not Facts.
+
+    *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *token* is made by the
+    store of facts. The ledger and the store of people get it back, to see whether anything has changed
+    since; it means nothing to anybody else.
+    """
+
+    workspace_id: UUID
+    slug: str
+    name: str
+    role: str
+    plan: str
+    status: str
+    feature_overrides: Mapping[str, bool]
+    limit_overrides: Mapping[str, int | None]
+    usage: Mapping[str, Usage]
+    at: datetime
+    token: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """Members of one workspace by user id, each with his role; *facts* are the first one's, if any."""
+
+    facts: Facts | None
+    members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exceeded:
+    """A meter without room: the plans in which this amount fits, and whether it does after the reset."""
+
+    fits_in: tuple[str, ...]
+    after_reset: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that a policy sees. None stands for what is not declared, or not a stranger's to know."""
+
+    action: str | None
+    role: str | None
+    plan: str | None
+    status: str | None
+    feature_overrides: Mapping[str, bool] = field(default_factory=dict)
+    exceeded: Mapping[str, Exceeded] = field(default_factory=dict)
+    context: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the policy answers about a situation; *charges* maps a meter to the plan's limit."""
+
+    allow: bool
+    reason: str
+    status: int
+    charges: Mapping[str, int | None]
+    upgrade: tuple[str, ...]
+    needs_roles: tuple[str, ...]
+    needs_feature: str | None
+    detail: str | None
+    revision: str
+
+    def __bool__(self) -> bool:
+        # A dataclass is truthy: without this, `if verdict:` would allow everyone.
+        return self.allow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """One meter as a caller sees it; None of *limit* and *remaining* is unlimited."""
+
+    limit: int | None
+    used: int
+    reserved: int
+    resets_at: datetime | None
+
+    @property
+    def remaining(self) -> int | None:
+        return None if self.limit is None else max(0, self.limit - self.used - self.reserved)
+
+    @property
+    def over_by(self) -> int:
+        return 0 if self.limit is None else max(0, self.used + self.reserved - self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Quota that is held until it is committed, released, or *expires_at*; *amounts* by meter."""
+
+    id: str
+    expires_at: datetime
+    amounts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    plan: str
+    title: str
+    price: Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to one question: the verdict, in words, with the facts that led to it.
+
+    *role* and *plan* are None for a stranger; *quota* is None where the action takes nothing or the
+    reason has nothing to do with quota; *retry_after_s* comes with status 429 alone. *quota* is as it is
+    after the effect, if there was one; *replayed* says that there was none, since there had been before.
+    *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own.
+    """
+
+    verdict: Verdict
+    situation: bytes
+    message: str
+    role: str | None
+    plan: str | None
+    workspace_id: UUID | None
+    upgrade: tuple[Upgrade, ...]
+    quota: Mapping[str, Quota] | None
+    retry_after_s: int | None
+    decision_id: str
+    at: datetime
+    timings: Timings = field(compare=False)
+    cached: bool = False
+    reservation: Reservation | None = None
+    replayed: bool = False
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict.allow
+
+    def __bool__(self) -> bool:
+        # As in Verdict: a decision is as true as what it says.
+        return self.allowed

@@ -1,0 +1,64 @@
+"""What a decision asks of the world: a policy engine and a store of facts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecar.decisions.model import Facts, Roster, Verdict
+
+
+class PolicyEngine(Protocol):
+    @property
+    def name(self) -> str:
+        """``opa`` or ``embedded``: a metric's label."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """The revision that this process was started with; a verdict by another is refused."""
+        ...
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        """*situation* is canonical JSON; *deadline* is on the monotonic clock, in seconds.
+
+        EngineUnavailable, EngineMisbehaved and RevisionMismatch are raised; a verdict never stands for
+        an outage.
+        """
+        ...
+
+
+class RuleEngine(Protocol):
+    """What evaluates policies of any kind, verdict or not."""
+
+    @property
+    def name(self) -> str: ...
+
+    def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        """What *rule* (``data.authz.decision``) says when *given*, which is JSON, is its input.
+
+        EngineMisbehaved where it says nothing, EngineUnavailable when nothing came in time.
+        """
+        ...
+
+
+class FactStore(Protocol):
+    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+        """The facts of each (user, workspace) in order, in one round trip; None for whoever is no member.
+
+        An unknown user, an unknown workspace and a stranger are the same None.
+        """
+        ...
+
+    def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
+        """The facts of up to *limit* workspaces of *user*, ordered by slug, those behind *after*."""
+        ...
+
+    def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
+        """Up to *limit* members of *workspace*, ordered by user id, those behind *after*.
+
+        A workspace that does not exist has none.
+        """
+        ...

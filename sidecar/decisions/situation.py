@@ -1,0 +1,69 @@
+"""Question and facts become the situation that a policy sees; the only place where that happens."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sidecar.decisions.model import Situation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.model import Exceeded, Facts, Json, Question
+
+
+def situation_of(
+    question: Question,
+    facts: Facts | None,
+    *,
+    catalog: Catalog,
+    exceeded: Mapping[str, Exceeded],
+    context_fields: frozenset[str],
+) -> Situation:
+    """What is not declared becomes None, and a stranger's situation tells nothing of the workspace.
+
+    So the situations of a catalog are a closed set, but for context.
+    """
+    action = catalog.actions.get(question.action)
+    name = action.name if action else None
+    context = {field: value for field, value in question.context.items() if field in context_fields}
+    if facts is None:
+        return Situation(action=name, role=None, plan=None, status=None, context=context)
+
+    feature = action.feature if action else None
+    overrides = facts.feature_overrides
+    return Situation(
+        action=name,
+        role=facts.role if facts.role in catalog.roles else None,
+        plan=facts.plan if facts.plan in catalog.plans else None,
+        status=facts.status,
+        feature_overrides={feature: overrides[feature]} if feature and feature in overrides else {},
+        exceeded=exceeded,
+        context=context,
+    )
+
+
+def input_document(situation: Situation) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        "action": situation.action,
+        "role": situation.role,
+        "plan": situation.plan,
+        "status": situation.status,
+        "overrides": {"features": dict(situation.feature_overrides)},
+        "exceeded": {
+            meter: {"fits_in": list(lack.fits_in), "after_reset": lack.after_reset}
+            for meter, lack in situation.exceeded.items()
+        },
+    }
+    if situation.context:
+        document["context"] = dict(situation.context)
+    return document
+
+
+def situation_bytes(situation: Situation) -> bytes:
+    """Canonical JSON: equal situations are equal bytes, so that they are a key and can be replayed."""
+    return json.dumps(
+        input_document(situation), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    ).encode()

@@ -1,0 +1,272 @@
+"""Who the end user is: what the identity provider's JWT says, once its signature and its dates are right."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import jwt
+
+from sidecar.errors import ConfigError, Problem, UnknownUser
+from sidecar.identity.jwks import NotKeys, RemoteKeys
+from sidecar.text.emails import LONGEST_EMAIL
+from sidecar.text.shapes import fault_in_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.decisions.model import Json
+    from sidecar.settings import Settings
+
+# What a key can be used for follows from what it is: never a public key as the secret of an HMAC.
+_ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+_SECRET = "HS256"  # noqa: S105 - the name of an algorithm
+_SHORTEST_SECRET = 32
+_SKEW_S = 10
+_REMEMBERED_S = 30.0
+_MOST_REMEMBERED = 2_048
+_BEARER = re.compile(
+    r"[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]{1,4096})\.[A-Za-z0-9_-]{1,32768}\.[A-Za-z0-9_-]{1,2048})",
+    re.ASCII,
+)
+
+KeySet = dict[tuple[str | None, str], jwt.PyJWK]  # by key id and algorithm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndUser:
+    """*id* is the token's `sub`. *email* is not to be trusted unless it is verified."""
+
+    id: str
+    email: str | None
+    email_verified: bool
+    claims: Mapping[str, Json]
+
+
+class KeySource(Protocol):
+    def start(self) -> None: ...
+
+    def current(self, *, deadline: float) -> KeySet: ...
+
+    def newest(self, *, deadline: float) -> KeySet: ...
+
+
+class FixedKeys:
+    """Those of a file: new ones come with a restart or SIGHUP."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
+
+    def start(self) -> None:
+        """There is nothing to fetch."""
+
+    def current(self, *, deadline: float) -> KeySet:  # noqa: ARG002 - as RemoteKeys
+        return self._keys
+
+    newest = current
+
+
+class Identities:
+    """*issuer* None takes any; *trusts_unsaid* takes an e-mail as verified that no claim speaks of.
+
+    Both are for `sidecar dev` alone.
+    """
+
+    def __init__(
+        self, keys: KeySource, /, *, audience: str, issuer: str | None, trusts_unsaid: bool = False
+    ) -> None:
+        self._keys = keys
+        self._audience = audience
+        self._issuer = issuer
+        self._trusts_unsaid = trusts_unsaid
+        self._required = ["exp", "sub", "aud"] + (["iss"] if issuer is not None else [])
+        # To verify a token costs as much as the rest of a question: who was known a moment ago still is.
+        self._known: dict[bytes, tuple[float, KeySet, EndUser]] = {}
+        self._lock = Lock()
+
+    def start(self) -> None:
+        """In the worker: threads do not survive a fork."""
+        self._keys.start()
+
+    def user(self, authorization: str | None, /, *, deadline: float) -> EndUser:
+        """Who shows this header. *deadline* is on the monotonic clock.
+
+        UnknownUser, without a word about why; IdentityUnavailable when the provider's keys cannot be had.
+        """
+        bearer = _BEARER.fullmatch(authorization or "")
+        if bearer is None:
+            raise UnknownUser
+        digest = sha256(bearer[1].encode()).digest()
+        keys = self._keys.current(deadline=deadline)
+        if (known := self._known.get(digest)) and known[0] > time.monotonic() and known[1] is keys:
+            return known[2]
+
+        kid, algorithm = _key_name_in(bearer[2])
+        key = _key_in(keys, kid, algorithm)
+        if key is None and kid is not None:
+            keys = self._keys.newest(deadline=deadline)
+            key = _key_in(keys, kid, algorithm)
+        if key is None:
+            raise UnknownUser
+        claims = self._claims_in(bearer[1], key)
+        user = self._user_of(claims)
+        for_s = min(_REMEMBERED_S, int(claims["exp"]) - time.time())
+        if for_s > 0:
+            self._remember(digest, keys, user, for_s=for_s)
+        return user
+
+    def _claims_in(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
+        try:
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[key.algorithm_name],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=_SKEW_S,
+                options={"require": self._required},
+            )
+        except jwt.PyJWTError:
+            raise UnknownUser from None
+
+    def _user_of(self, claims: dict[str, Any]) -> EndUser:
+        if fault_in_text(claims["sub"]):
+            raise UnknownUser
+        email = claims.get("email")
+        if not isinstance(email, str) or fault_in_text(email, longest=LONGEST_EMAIL):
+            email = None
+        return EndUser(
+            id=claims["sub"],
+            email=email,
+            email_verified=email is not None and self._verified(claims),
+            claims=MappingProxyType(claims),
+        )
+
+    def _verified(self, claims: Mapping[str, Any]) -> bool:
+        """What the provider says itself, else what Supabase says beside it, else what we are told to."""
+        more = claims.get("user_metadata")
+        for said in (claims, more if isinstance(more, dict) else {}):
+            if "email_verified" in said:
+                return said["email_verified"] is True
+        return self._trusts_unsaid
+
+    def _remember(self, digest: bytes, keys: KeySet, user: EndUser, *, for_s: float) -> None:
+        with self._lock:
+            if len(self._known) >= _MOST_REMEMBERED:
+                del self._known[next(iter(self._known))]  # the one that was verified first
+            self._known.pop(digest, None)
+            self._known[digest] = time.monotonic() + for_s, keys, user
+
+
+def identities_of(settings: Settings) -> Identities | None:
+    """None where no keys are set: then there are no users. ConfigError for a file that is not right.
+
+    Settings that are read from the environment have an issuer. Only `sidecar dev` makes some without, and is
+    as trusting as somebody alone on his machine.
+    """
+    if settings.jwt_keys is None or settings.jwt_audience is None:
+        return None
+    return Identities(
+        _source(settings.jwt_keys),
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        trusts_unsaid=settings.jwt_issuer is None,
+    )
+
+
+def _source(keys: str) -> KeySource:
+    if keys.startswith(("https://", "http://")):
+        return RemoteKeys(keys, read=key_set_in)
+    path = Path(keys.removeprefix("hs256:"))
+    try:
+        raw = path.read_bytes()
+        return FixedKeys(key_set_of_secret(raw) if keys.startswith("hs256:") else key_set_in(raw))
+    except OSError as error:
+        fault = f"{path} cannot be read: {error.strerror}"
+    except NotKeys as error:
+        fault = f"{path}: {error}"
+    raise ConfigError(
+        "the identity provider's keys are not right",
+        problems=(Problem(pointer="SIDECAR_JWT_KEYS", detail=fault),),
+    )
+
+
+def key_set_in(raw: bytes) -> KeySet:
+    """The keys of a JWK set that can verify tokens. NotKeys if there is none; others are passed over."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise NotKeys("not JSON") from None
+    listed = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        raise NotKeys("not a JWK set: it has no list of keys")
+    keys: KeySet = {}
+    for each in listed:
+        if isinstance(each, dict) and (key := _key_of(each)):
+            keys[each.get("kid"), key.algorithm_name] = key
+    if not keys:
+        raise NotKeys("no key for RS256 (2048 bits or more), ES256 or EdDSA is in it")
+    return keys
+
+
+def key_set_of_secret(raw: bytes) -> KeySet:
+    secret = raw.rstrip(b"\r\n")
+    if len(secret) < _SHORTEST_SECRET:
+        raise NotKeys(f"the secret must be {_SHORTEST_SECRET} bytes or more")
+    encoded = urlsafe_b64encode(secret).rstrip(b"=").decode()
+    key = jwt.PyJWK({"kty": "oct", "k": encoded}, _SECRET)
+    try:
+        key.Algorithm.prepare_key(key.key)
+    except jwt.PyJWTError:
+        raise NotKeys("a key or certificate that others may know is not a secret") from None
+    return {(None, _SECRET): key}
+
+
+def _key_of(stated: dict[str, Any]) -> jwt.PyJWK | None:
+    kind, curve, uses = stated.get("kty"), stated.get("crv"), stated.get("key_ops", ["verify"])
+    if not isinstance(kind, str) or not isinstance(curve, str | None):
+        return None
+    algorithm = _ALGORITHMS.get((kind, curve))
+    for_others = stated.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses
+    if algorithm is None or stated.get("alg", algorithm) != algorithm or for_others or "d" in stated:
+        return None
+    if not isinstance(stated.get("kid"), str | None):
+        return None
+    try:
+        key = jwt.PyJWK(stated, algorithm)
+    except jwt.PyJWTError:
+        return None
+    return None if key.Algorithm.check_key_length(key.key) else key
+
+
+def _key_name_in(header: str) -> tuple[str | None, str]:
+    """Which key a token claims to be signed by. Nothing of it is believed: the key says what it is for."""
+    try:
+        stated = json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    except (ValueError, RecursionError):
+        raise UnknownUser from None
+    match stated:
+        case {"alg": "HS256"}:
+            return None, _SECRET  # there is one secret, whatever a token calls it
+        case {"alg": str(algorithm), "kid": str(kid)} if algorithm in _ALGORITHMS.values():
+            return kid, algorithm
+        case {"alg": str(algorithm)} if algorithm in _ALGORITHMS.values() and "kid" not in stated:
+            return None, algorithm
+        case _:
+            raise UnknownUser
+
+
+def _key_in(keys: KeySet, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+    """A token that names no key is verified where there is no choice."""
+    if kid is not None:
+        return keys.get((kid, algorithm))
+    fit = [key for (_, its), key in keys.items() if its == algorithm]
+    return fit[0] if len(fit) == 1 else None

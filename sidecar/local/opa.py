@@ -1,0 +1,64 @@
+"""An OPA server that lives as long as whoever started it: for `sidecar dev` and `sidecar test`."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+from sidecar.engines.opa import OpaEngine
+from sidecar.errors import EngineMisbehaved, EngineUnavailable, Interrupted
+from sidecar.local.children import ended, started
+from sidecar.rego.bundle import bundle
+from sidecar.rego.lint import opa_binary
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    from sidecar.rego.authzen import AuthzenPolicy
+    from sidecar.rego.compile import Compiled
+
+_ANSWERS_WITHIN_S = 30.0
+_POLL_S = 0.02
+_GRACE_S = 10.0
+
+
+@contextmanager
+def local_opa(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> Iterator[str]:
+    """The URL of a server that answers by *compiled*; Interrupted if there is no OPA or it does not start."""
+    binary = opa_binary()
+    if binary is None:
+        raise Interrupted(
+            "there is no opa on the PATH or in ~/.cache/opa-bin: install it, or leave --engine at embedded"
+        )
+    with tempfile.TemporaryDirectory(prefix="sidecar-opa-") as folder:
+        path = Path(folder, "authz.tar.gz")
+        path.write_bytes(bundle(compiled, authzen))
+        url = f"unix://{folder}/opa.sock"
+        options = ["--log-level=error", "--skip-version-check", f"--addr={url}", "--bundle", str(path)]
+        log = Path(folder, "opa.log")
+        with log.open("wb") as output:
+            process = started([binary, "run", "--server", *options], output=output.fileno())
+        try:
+            _wait_until_it_answers(process, OpaEngine(url, revision=compiled.revision), log)
+            yield url
+        finally:
+            ended(process, (signal.SIGTERM, _GRACE_S))
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], engine: OpaEngine, log: Path) -> None:
+    deadline = monotonic() + _ANSWERS_WITHIN_S
+    while process.poll() is None and monotonic() < deadline:
+        try:
+            engine.served_revision(deadline=monotonic() + 1)
+        except (EngineUnavailable, EngineMisbehaved):
+            sleep(_POLL_S)
+        else:
+            return
+    ending = "does not answer" if process.poll() is None else f"ended with exit code {process.returncode}"
+    said = log.read_text(errors="replace").strip().splitlines()
+    raise Interrupted(f"opa {ending}: {(said or ['it said nothing'])[-1]}")

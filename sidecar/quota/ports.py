@@ -1,0 +1,58 @@
+"""What quota asks of the world: a ledger of usage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.quota.model import (
+        Expired,
+        GivenBack,
+        Made,
+        NoRoom,
+        Repeated,
+        Settlement,
+        Taken,
+        Taking,
+        Unsettled,
+    )
+
+
+class Ledger(Protocol):
+    """Quota: each effect is one call, has happened when the call returns, and is all or nothing.
+
+    FactsUnavailable if nothing was answered: then it may have happened. UsageContended: it has not.
+    """
+
+    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
+        """IdempotencyKeyReused if the key was used for another request."""
+        ...
+
+    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
+        """What `take` would say if this had been taken before, and else None; nothing is taken."""
+        ...
+
+    def commit(
+        self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> Settlement | Expired:
+        """Of meters that are not named, all.
+
+        UnknownReservation, ReservationSettled, CommitExceedsReservation, BadQuestion ``meter_not_taken``.
+        """
+        ...
+
+    def release(self, reservation: str, /, *, deadline: float) -> Settlement:
+        """UnknownReservation, ReservationSettled if it was committed."""
+        ...
+
+    def refund(
+        self, workspace: str, key: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> GivenBack:
+        """UnknownWorkspace, UnknownIdempotencyKey, RefundExceedsUse."""
+        ...
+
+    def release_resource(self, workspace: str, meter: str, resource: str, /, *, deadline: float) -> GivenBack:
+        """*meter* is a level. UnknownWorkspace."""
+        ...

@@ -1,0 +1,165 @@
+"""Asking somebody in, and coming in. An invitation holds a seat while it is open, and is for one e-mail."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from sidecar.decisions.model import Question
+from sidecar.decisions.room import amounts_of
+from sidecar.decisions.timings import Timings
+from sidecar.errors import BadQuestion, EngineMisbehaved, InvitationInvalid, UnknownInvitation
+from sidecar.text.emails import address_of
+from sidecar.workspaces.acting import Acting, Denied, tried
+from sidecar.workspaces.membership import Seats, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from sidecar.decisions.model import Decision, Facts
+    from sidecar.workspaces.acting import Asking
+    from sidecar.workspaces.membership import Invitation, Place
+
+INVITE = "members.invite"
+MANAGE = "role:admin"
+TOKEN_PREFIX = "inv_"  # noqa: S105 - what a secret scanner can look for
+_RANDOM_BYTES = 32
+
+
+class Invitations(Acting):
+    def invite(
+        self, asking: Asking, workspace: str, stated: Callable[[], tuple[str, str]]
+    ) -> tuple[Invitation, str]:
+        """The invitation and its token, which nobody can ask for again. *stated*: the e-mail and the role."""
+        token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        id_ = uuid4()
+
+        def once() -> Invitation | None:
+            question = Question(user=asking.user, workspace=workspace, action=INVITE)
+            timings = Timings()
+            facts = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
+            if facts is not None and self._replaces(asking, question, facts, stated, timings):
+                facts = self._counting(facts, lambda counted: counted - 1)
+            facts, decision = self._granted(asking, question, facts, timings)
+            email, role = stated()
+            self._check_reach(asking, workspace, facts, role)
+            return self._store.invite(
+                facts,
+                id_,
+                address_of(email),
+                role,
+                token_hash=hash_of(token),
+                seats=self._seats(decision),
+                actor=asking.user,
+                deadline=asking.deadline,
+            )
+
+        return tried(once), token
+
+    def invitations(
+        self, asking: Asking, workspace: str, *, after: str | None, limit: int
+    ) -> list[Invitation]:
+        facts, _ = self._asked(asking, workspace, MANAGE)
+        return self._store.invitations(facts.workspace_id, after=after, limit=limit, deadline=asking.deadline)
+
+    def revoke(self, asking: Asking, workspace: str, invitation: UUID | None) -> None:
+        """UnknownInvitation too for None, which is no id."""
+
+        def act(facts: Facts, _: Decision) -> bool:
+            if invitation is None or not self._store.revoke(
+                facts, invitation, actor=asking.user, deadline=asking.deadline
+            ):
+                raise UnknownInvitation
+            return True
+
+        self._done(asking, workspace, MANAGE, act)
+
+    def accept(self, asking: Asking, token: Callable[[], str]) -> Place:
+        """Whoever cannot is told no more than InvitationInvalid; but Denied when there is no seat for him."""
+        digest = hash_of(token())
+        return tried(lambda: self._accepted(asking, digest))
+
+    def _accepted(self, asking: Asking, digest: str) -> Place | None:
+        offer = self._store.offer(digest, deadline=asking.deadline)
+        proved = asking.email if asking.email_verified else None
+        if offer is None or proved is None or offer.invitation.email != address_of(proved):
+            raise InvitationInvalid
+        # It is the inviter's right that lets him in, as it is now.
+        question = Question(
+            user=offer.invitation.invited_by, workspace=str(offer.workspace_id), action=INVITE
+        )
+        timings = Timings()
+        found = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
+        if found is None or offer.invitation.role not in self._authorizer.catalog.roles:
+            raise InvitationInvalid
+        inviter = replace(asking, user=question.user)
+        try:
+            counted = self._counting(found, lambda _: offer.members)
+            facts, decision = self._granted(inviter, question, counted, timings)
+            self._check_reach(inviter, question.workspace, facts, offer.invitation.role)
+        except Denied as denied:
+            if denied.decision.verdict.reason == "quota_exceeded":
+                raise
+            raise InvitationInvalid from denied
+        outcome = self._store.accept(
+            facts,
+            digest,
+            asking.user,
+            offer.invitation.email,
+            seats=self._seats(decision),
+            deadline=asking.deadline,
+        )
+        if outcome == "invalid":
+            raise InvitationInvalid
+        if outcome == "full":
+            return None
+        return replace(place_of(facts), role=offer.invitation.role)
+
+    def _replaces(
+        self,
+        asking: Asking,
+        question: Question,
+        facts: Facts,
+        stated: Callable[[], tuple[str, str]],
+        timings: Timings,
+    ) -> bool:
+        """Whether the seat that is missing is the one that an earlier invitation for this e-mail holds."""
+        amounts = amounts_of(question, catalog=self._authorizer.catalog)
+        decision = self._authorizer.decided(
+            question, amounts, facts, deadline=asking.deadline, timings=timings
+        )
+        if decision.verdict.reason != "quota_exceeded":
+            return False
+        with suppress(BadQuestion):  # of who may not invite anyway, what he states is not looked at
+            email, _ = stated()
+            return self._store.is_invited(facts.workspace_id, address_of(email), deadline=asking.deadline)
+        return False
+
+    def _counting(self, facts: Facts, members: Callable[[int], int]) -> Facts:
+        """The facts with as many members as *members* makes of those that there are, invitations included."""
+        counted = {
+            meter: replace(usage, used=members(usage.used)) if self._is_counted(meter) else usage
+            for meter, usage in facts.usage.items()
+        }
+        return replace(facts, usage=counted)
+
+    def _seats(self, decision: Decision) -> Seats:
+        charges = decision.verdict.charges
+        counted = filter(self._is_counted, self._authorizer.catalog.actions[INVITE].takes)
+        try:
+            return Seats(limits={meter: charges[meter] for meter in counted})
+        except KeyError as error:
+            raise EngineMisbehaved(f"the verdict grants a seat without a limit of {error}") from error
+
+    def _is_counted(self, meter: str) -> bool:
+        declared = self._authorizer.catalog.meters.get(meter)
+        return declared is not None and declared.kind == "members"
+
+
+def hash_of(token: str) -> str:
+    return sha256(token.encode()).hexdigest()

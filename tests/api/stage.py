@@ -1,0 +1,187 @@
+"""The whole application on a stage: real endpoints, and what stands around them made of plain values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.test import Client
+
+from sidecar.api.authzen.domain import Authzen
+from sidecar.api.authzen.workspaces import Workspaces
+from sidecar.api.endpoint import Readiness, Service
+from sidecar.catalog.routes import Routes
+from sidecar.decisions.authorizer import Authorizer
+from sidecar.decisions.model import Verdict
+from sidecar.engines.memo import MemoisedEngine
+from sidecar.errors import UnknownWorkspace
+from sidecar.identity.callers import Caller, Callers
+from sidecar.quota.decider import Decider
+from sidecar.quota.effects import Effects
+from sidecar.serving.application import Application
+from sidecar.telemetry.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics
+from sidecar.workspaces.administration import Administration, WorkspaceState
+from sidecar.workspaces.invitations import Invitations
+from sidecar.workspaces.people import People
+from tests.fakes import FactsInMemory, NoPeople
+from tests.ledger_in_memory import LedgerInMemory
+from tests.values import WORKSPACE_ID, some_facts, the_catalog
+
+if TYPE_CHECKING:
+    from sidecar.errors import DependencyError
+    from sidecar.workspaces.administration import Change
+
+REVISION = "r1"
+OPS, BACKEND, AUDITOR = "ops-token", "backend-token", "auditor-token"
+TOKENS = {
+    OPS: Caller(name="ops", scopes=frozenset({"admin"})),
+    BACKEND: Caller(name="backend", scopes=frozenset({"authorize"})),
+    AUDITOR: Caller(name="auditor", scopes=frozenset({"audit"})),
+}
+
+
+class PolicyInPython:
+    """A policy engine that knows enough of the seed's rules. *outage* is as in FactsInMemory."""
+
+    name = "embedded"
+    revision = REVISION
+
+    def __init__(self, catalog) -> None:
+        self._catalog = catalog
+        self.outage: DependencyError | None = None
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        if self.outage is not None:
+            raise self.outage
+        asked = json.loads(situation)
+        action = self._catalog.actions.get(asked["action"])
+        denied = Verdict(
+            allow=False,
+            reason="granted",
+            status=403,
+            charges={},
+            upgrade=(),
+            needs_roles=(),
+            needs_feature=None,
+            detail=None,
+            revision=REVISION,
+        )
+        if asked["role"] is None:
+            return replace(denied, reason="not_a_member")
+        if action is None:
+            return replace(denied, reason="unknown_action")
+        if asked["status"] == "suspended" and not action.while_suspended:
+            return replace(denied, reason="workspace_suspended")
+        if asked["role"] not in action.roles:
+            return replace(denied, reason="role_insufficient", needs_roles=action.roles)
+        plan = self._catalog.plans.get(asked["plan"])
+        on = asked["overrides"]["features"].get(action.feature)
+        if action.feature and not (plan and action.feature in plan.features if on is None else on):
+            upgrade = tuple(p.name for p in self._catalog.plans.values() if action.feature in p.features)
+            if on is False:
+                upgrade = ()
+            return replace(
+                denied,
+                reason="feature_not_in_plan",
+                needs_feature=action.feature,
+                upgrade=upgrade,
+                status=402 if upgrade else 403,
+            )
+        if asked["exceeded"]:
+            lacks = asked["exceeded"].values()
+            upgrade = tuple(p for p in self._catalog.plans if all(p in lack["fits_in"] for lack in lacks))
+            waits = all(lack["after_reset"] for lack in lacks)
+            return replace(
+                denied,
+                reason="quota_exceeded",
+                upgrade=upgrade,
+                status=402 if upgrade else 429 if waits else 403,
+            )
+        charges = {meter: plan.limits[meter] for meter in action.takes} if plan else {}
+        return replace(denied, allow=True, status=200, charges=charges)
+
+
+class WorkspacesOf:
+    """An AdministrationStore that remembers the last change asked for: of which workspace, what, by whom."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[object, ...] = ()
+
+    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
+        self.asked = (workspace, change, actor)
+        if workspace == "nowhere":
+            raise UnknownWorkspace('there is no workspace "nowhere"')
+        return WorkspaceState(
+            workspace_id=WORKSPACE_ID,
+            slug="acme",
+            plan="team",
+            as_of=datetime(2026, 11, 24, 12, tzinfo=UTC),
+            status="active",
+            reason=None,
+            overrides=(),
+            applied=True,
+        )
+
+
+class Lines(list[dict[str, Any]]):
+    """A decision log that keeps its lines."""
+
+    note = list.append
+
+
+def a_stage(members=None, *, tokens=TOKENS, **more):
+    """A client of the application, and what it stands on: engine, facts, workspaces, lines, metrics."""
+    catalog = the_catalog()
+    members = members if members is not None else {("adam", "acme"): some_facts(role="admin")}
+    metrics = Metrics(engine="embedded", revision=REVISION)
+    engine, facts, workspaces, lines = (
+        PolicyInPython(catalog),
+        FactsInMemory(members),
+        WorkspacesOf(),
+        Lines(),
+    )
+    ledger = LedgerInMemory(facts, catalog=catalog)
+    measured = MeasuredEngine(engine, metrics=metrics)
+    authorizer = Authorizer(
+        catalog=catalog,
+        context_fields=frozenset(),
+        policy=MemoisedEngine(measured, cells=(), observe=metrics.observe_memo),
+        facts=MeasuredFacts(facts, metrics=metrics),
+    )
+    effects = Effects(authorizer, ledger=MeasuredLedger(ledger, metrics=metrics))
+    service = Service(
+        authorizer=authorizer,
+        effects=effects,
+        decider=Decider(authorizer, effects),
+        people=People(authorizer, store=NoPeople()),  # type: ignore[arg-type] # tests/people has real ones
+        invitations=Invitations(authorizer, store=NoPeople()),  # type: ignore[arg-type] # ditto
+        routes=Routes(catalog.routes),
+        administration=Administration(catalog, store=workspaces),
+        callers=Callers(
+            tokens
+            and {
+                __import__("hashlib").sha256(token.encode()).hexdigest(): who for token, who in tokens.items()
+            }
+        ),
+        identities=more.get("identities"),
+        metrics=metrics,
+        log=lines,  # type: ignore[arg-type] # plays its part
+        authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics)),
+        deadline_s=0.15,
+        bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),
+        readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),
+        serving=more.get("serving", lambda: True),
+    )
+    return SimpleNamespace(
+        client=Client(Application(service)),
+        engine=engine,
+        facts=facts,
+        ledger=ledger,
+        workspaces=workspaces,
+        lines=lines,
+        metrics=metrics,
+        service=service,
+    )

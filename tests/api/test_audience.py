@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from sidecar.api.audience import Audience
+from sidecar.api.endpoints import ENDPOINTS
+from sidecar.identity.callers import SCOPES
+
+
+def test_each_scope_of_a_token_is_of_one_audience():
+    assert [each.scope for each in Audience if each.scope] == list(SCOPES)
+
+
+def test_no_audience_is_without_an_endpoint():
+    assert {endpoint.audience for endpoint in ENDPOINTS} == set(Audience)
+
+
+def test_what_is_open_to_anybody_is_only_what_checks_its_caller_itself_or_tells_no_secret():
+    assert {endpoint.name for endpoint in ENDPOINTS if endpoint.audience is Audience.ANYBODY} == {
+        "gateway_apisix",
+        "gateway_kong",
+        "gateway_envoy",
+        "authzen_configuration",
+        "authzen_configuration_of_tenant",
+        "healthz",
+        "readyz",
+        "openapi",
+    }

@@ -1,0 +1,199 @@
+"""`sidecar check`, `compile` and `schema`, as somebody types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from sidecar.catalog.schema import schema_file
+from sidecar.cli import main
+from sidecar.rego.bundle import bundle
+from sidecar.rego.compile import data_file
+from sidecar.rego.load import compiled_at
+from tests.catalog.files import ROOT, SHIPPED, SMALL
+
+
+@pytest.fixture(name="folder")
+def a_folder_with_a_catalog_and_a_policy(tmp_path):
+    (tmp_path / "plans.yaml").write_text(SMALL)
+    (tmp_path / "policies/custom").mkdir(parents=True)
+    (tmp_path / "policies/custom/rules.rego").write_text("package custom\n\ndenials contains 1 if false\n")
+    return tmp_path
+
+
+@pytest.fixture(name="sidecar")
+def the_command_line(monkeypatch, capsys):
+    def run(*arguments, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["sidecar", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = capsys.readouterr()
+        return left.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def test_it_is_a_program():
+    command = [sys.executable, "-m", "sidecar", "check"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_nothing_is_said_of_what_is_sound(sidecar, folder):
+    assert sidecar("check", cwd=folder) == (0, "", "")
+
+
+def test_the_shipped_files_are_sound(sidecar):
+    assert sidecar("check", cwd=ROOT) == (0, "", "")
+
+
+def test_a_catalog_can_be_checked_where_there_are_no_policies(sidecar, tmp_path):
+    (tmp_path / "other.yaml").write_text(SMALL)
+
+    assert sidecar("check", "--plans", "other.yaml", cwd=tmp_path) == (0, "", "")
+
+
+def test_every_problem_is_a_line_and_the_exit_code_is_1(sidecar, folder):
+    (folder / "plans.yaml").write_text(SMALL.replace("EUR", "euro") + "  pro: {extends: fre, price: 1}\n")
+    (folder / "policies/custom/rules.rego").write_text("package custom\n\na if time.now_ns() > 1\n")
+
+    code, output, errors = sidecar("check", cwd=folder)
+
+    assert (code, errors) == (1, "")
+    assert [line.split(" ")[0] for line in output.splitlines()] == [
+        "plans.yaml:2:11:",
+        "plans.yaml:7:18:",
+        "policies/custom/rules.rego:3:6:",
+    ]
+
+
+def test_a_warning_is_a_line_and_the_exit_code_is_0(sidecar, folder):
+    (folder / "plans.yaml").write_text(SMALL + "features: {sso: }\n")
+
+    assert sidecar("check", cwd=folder) == (
+        0,
+        'plans.yaml:7:12: warning: no action needs the feature "sso" (unused_feature)\n',
+        "",
+    )
+
+
+def test_a_program_reads_the_same_as_json(sidecar, folder):
+    (folder / "plans.yaml").write_text(SMALL + "  pro: {extends: fre, price: 1}\n")
+
+    code, output, _ = sidecar("check", "--json", cwd=folder)
+
+    assert (code, json.loads(output)) == (
+        1,
+        {
+            "problems": [
+                {
+                    "source": "plans.yaml",
+                    "line": 7,
+                    "column": 18,
+                    "code": "unknown_plan",
+                    "message": 'plan "pro" extends "fre", which does not exist',
+                    "suggestion": "free",
+                }
+            ],
+            "warnings": [],
+        },
+    )
+    (folder / "plans.yaml").write_text(SMALL)
+    assert json.loads(sidecar("check", "--json", cwd=folder)[1]) == {"problems": [], "warnings": []}
+
+
+@pytest.mark.parametrize("command", ["check", "compile"])
+def test_a_missing_file_is_exit_code_78(sidecar, command, folder):
+    assert sidecar(command, "--plans", "none.yaml", cwd=folder) == (
+        78,
+        "",
+        "none.yaml: cannot be read: no such file or directory\n",
+    )
+    assert sidecar(command, "--policies", "none", cwd=folder) == (
+        78,
+        "",
+        "none: cannot be read: there is no such folder\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["check", "compile", "schema"])
+def test_an_unknown_option_is_exit_code_2(sidecar, command, folder):
+    assert sidecar(command, "--none", cwd=folder)[0] == 2
+
+
+def test_compile_writes_the_data_and_prints_the_revision(sidecar, folder):
+    code, output, errors = sidecar("compile", cwd=folder)
+    result = compiled_at(folder / "plans.yaml", folder / "policies")
+
+    assert (code, output, errors) == (0, f"{result.revision}\n", "")
+    assert (folder / "policies/authz/plans/data.json").read_bytes() == data_file(result.catalog)
+    assert [path.name for path in (folder / "policies/authz/plans").iterdir()] == ["data.json"]
+
+
+def test_compile_writes_a_bundle(sidecar, folder):
+    code, _, _ = sidecar("compile", "-o", "out/bundle.tar.gz", cwd=folder)
+
+    assert code == 0
+    assert (folder / "out/bundle.tar.gz").read_bytes() == bundle(
+        compiled_at(folder / "plans.yaml", folder / "policies")
+    )
+
+
+def test_where_there_is_nothing_the_shipped_files_become_a_bundle_and_stay_as_they_are(
+    sidecar, tmp_path, monkeypatch
+):
+    ours = tmp_path / "ours"
+    shutil.copytree(ROOT / "policies", ours / "policies")
+    (ours / "policies/authz/plans/data.json").unlink()
+    for module in ("sidecar.cli.compile", "sidecar.cli.sources"):
+        monkeypatch.setattr(f"{module}.shipped", lambda name: ours / name)
+    shutil.copy(SHIPPED, ours)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    code, output, errors = sidecar("compile", "-o", "bundle.tar.gz", cwd=elsewhere)
+
+    revision = compiled_at(SHIPPED, ROOT / "policies").revision
+    said = f"sidecar: no ./plans.yaml here: the shipped demo is used, {ours / 'plans.yaml'}\n"
+    assert (code, output, errors) == (0, f"{revision}\n", said)
+    assert [path.name for path in elsewhere.iterdir()] == ["bundle.tar.gz"]
+    assert not (ours / "policies/authz/plans/data.json").exists()
+
+
+def test_compile_refuses_what_check_refuses(sidecar, folder):
+    (folder / "plans.yaml").write_text(SMALL.replace("EUR", "euro"))
+
+    code, output, errors = sidecar("compile", cwd=folder)
+
+    assert (code, output) == (78, "")
+    assert errors.startswith("plans.yaml:2:11: currency")
+    assert not (folder / "policies/authz").exists()
+
+
+def test_compile_tells_where_it_cannot_write(sidecar, folder):
+    (folder / "taken").write_text("")
+
+    assert sidecar("compile", "-o", "taken/bundle.tar.gz", cwd=folder) == (
+        78,
+        "",
+        "taken/bundle.tar.gz: cannot be written: file exists\n",
+    )
+
+
+def test_the_schema_is_printed(sidecar, folder):
+    assert sidecar("schema", cwd=folder) == (0, schema_file(), "")
+
+
+def test_compiling_the_shipped_catalog_changes_nothing(sidecar, tmp_path):
+    before = (ROOT / "policies/authz/plans/data.json").read_bytes()
+    target = tmp_path / "policies"
+    target.mkdir()
+
+    assert sidecar("compile", "--plans", str(SHIPPED), "--policies", str(target), cwd=tmp_path)[0] == 0
+    assert (target / "authz/plans/data.json").read_bytes() == before

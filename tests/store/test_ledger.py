@@ -1,0 +1,715 @@
+"""The contract of a Ledger, for PostgreSQL and for the fake alike."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from sidecar.decisions.model import Usage
+from sidecar.errors import (
+    BadQuestion,
+    CommitExceedsReservation,
+    FactsUnavailable,
+    IdempotencyKeyReused,
+    RefundExceedsUse,
+    ReservationSettled,
+    UnknownIdempotencyKey,
+    UnknownReservation,
+    UnknownWorkspace,
+)
+from sidecar.quota.model import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
+from sidecar.store.ledger import PostgresLedger
+from sidecar.store.postgres import PostgresFacts
+from tests.fakes import FactsInMemory
+from tests.ledger_in_memory import LedgerInMemory
+from tests.postgres_server import rows, run
+from tests.values import FAR_AWAY, some_facts, the_catalog
+
+pytestmark = pytest.mark.postgres
+
+CATALOG = the_catalog()
+_numbers = itertools.count(1)
+
+
+class Stage:
+    """One ledger, and one workspace `w…` of one member `mia` in it."""
+
+    ledger: Any
+    slug: str
+    id: UUID
+
+    def facts(self):
+        raise NotImplementedError
+
+    def taking(self, **more) -> Taking:
+        """Five minutes, by default, of a hundred."""
+        amounts = more.get("amounts", {"minutes": 5})
+        values: dict[str, Any] = {
+            "workspace_id": self.id,
+            "token": self.facts().token,
+            "user": "mia",
+            "action": "recording.start",
+            "amounts": amounts,
+            "limits": dict.fromkeys(amounts, 100),
+            "resource": None,
+            "key": None,
+            "fingerprint": "f",
+            "ttl_s": None,
+            "reservation": None,
+            "decision_id": uuid4().hex,
+            "revision": "r1",
+            "role": "member",
+            "plan": "team",
+            "message": "Yes.",
+        }
+        return Taking(**{**values, **more})
+
+    def take(self, **more):
+        return self.ledger.take(self.taking(**more), deadline=FAR_AWAY)
+
+    def reserve(self, **more):
+        """The id of a new reservation."""
+        more = {"ttl_s": 60, "reservation": uuid4().hex} | more
+        assert isinstance(self.take(**more), Taken)
+        return more["reservation"]
+
+    def repeated(self, **more):
+        return self.ledger.repeated(self.taking(**more), deadline=FAR_AWAY)
+
+    def commit(self, reservation, amounts=None):
+        return self.ledger.commit(reservation, amounts, deadline=FAR_AWAY)
+
+    def release(self, reservation):
+        return self.ledger.release(reservation, deadline=FAR_AWAY)
+
+    def refund(self, key, amounts=None, *, workspace=None):
+        return self.ledger.refund(workspace or self.slug, key, amounts, deadline=FAR_AWAY)
+
+    def give_back(self, meter, resource, *, workspace=None):
+        return self.ledger.release_resource(workspace or self.slug, meter, resource, deadline=FAR_AWAY)
+
+    def figures(self, meter="minutes"):
+        usage = self.facts().usage[meter]
+        return usage.used, usage.reserved
+
+
+class InMemory(Stage):
+    def __init__(self):
+        self.slug, self.id = "acme", uuid4()
+        facts = replace(some_facts(plan="team"), workspace_id=self.id)
+        self.store = FactsInMemory({("mia", self.slug): facts})
+        self.ledger = LedgerInMemory(self.store, catalog=CATALOG)
+
+    def facts(self):
+        return self.store.members["mia", self.slug]
+
+    def expire(self, reservation):
+        self.ledger.expire(reservation)
+
+    def change(self):
+        self.store.members["mia", self.slug] = replace(self.facts(), token=uuid4())
+
+
+class InPostgres(Stage):
+    def __init__(self, url, store):
+        self.url, self.store = url, store
+        self.slug = f"w{next(_numbers)}"
+        [(self.id,)] = rows(
+            url,
+            "INSERT INTO authz.workspaces (slug, name, plan_tier) VALUES (%s, 'W', 'team') RETURNING id",
+            self.slug,
+        )
+        rows(url, "INSERT INTO authz.workspace_memberships VALUES (%s, 'mia', 'member')", self.id)
+        self.ledger = PostgresLedger(store.connections, catalog=CATALOG)
+
+    def facts(self):
+        [facts] = self.store.facts([("mia", self.slug)], deadline=FAR_AWAY)
+        return facts
+
+    def expire(self, reservation):
+        for table, name in (("usage_reservations", "id"), ("usage_holds", "reservation")):
+            run(self.url, f"UPDATE authz.{table} SET expires_at = now() WHERE {name} = '{reservation}'")
+
+    def change(self):
+        run(self.url, f"SELECT authz.set_overrides('{self.slug}', '{{\"analytics\": true}}')")
+
+
+class InPostgresAtOnce(InPostgres):
+    """What is taken of one counter is first tried in the quick way, whether or not that suits the moment."""
+
+    def taking(self, **more):
+        taking = super().taking(**more)
+        if len(taking.amounts) != 1 or taking.ttl_s or taking.reservation:
+            return taking
+        [(meter, limit)] = taking.limits.items()
+        if taking.resource and CATALOG.meters[meter].kind == "level":
+            return taking
+        resets_at = self.facts().usage[meter].resets_at
+        return replace(taking, counter=Counter(limit=limit, resets_at=resets_at))
+
+
+@pytest.fixture(scope="module")
+def store(database_url):
+    store = PostgresFacts(
+        database_url, catalog=CATALOG, pool_size=2, statement_timeout_s=30, lock_timeout_s=30
+    )
+    store.open()
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["postgres", "postgres_at_once", "in_memory"])
+def stage(request):
+    if request.param == "in_memory":
+        return InMemory()
+    kind = InPostgresAtOnce if request.param == "postgres_at_once" else InPostgres
+    return kind(request.getfixturevalue("database_url"), request.getfixturevalue("store"))
+
+
+def test_what_is_taken_is_used_and_the_figures_are_those_after_it(stage):
+    taken = stage.take()
+
+    assert isinstance(taken, Taken)
+    assert (taken.quota["minutes"].limit, taken.quota["minutes"].used) == (100, 5)
+    assert taken.quota["minutes"].resets_at == stage.facts().usage["minutes"].resets_at
+    assert taken.reservation is None
+    assert stage.figures() == (5, 0)
+
+
+def test_exactly_the_limit_can_be_taken_and_no_more(stage):
+    assert isinstance(stage.take(amounts={"minutes": 100}), Taken)
+
+    refused = stage.take(amounts={"minutes": 1})
+
+    assert isinstance(refused, NoRoom)
+    assert refused.facts.usage["minutes"].used == 100
+    assert stage.figures() == (100, 0)
+
+
+def test_more_than_the_limit_cannot_be_taken_as_the_first_thing_either(stage):
+    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
+
+    assert stage.figures() == (0, 0)
+
+
+@pytest.mark.parametrize("kind", [InPostgres, InPostgresAtOnce])
+def test_a_first_use_that_is_refused_leaves_no_row(database_url, store, kind):
+    stage = kind(database_url, store)
+
+    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
+    assert isinstance(stage.take(amounts={"minutes": 1, "scenarios": 101}), NoRoom)
+    assert rows(database_url, "SELECT FROM authz.workspace_usage WHERE workspace_id = %s", stage.id) == []
+
+
+def test_a_limit_of_none_is_none_and_all_the_same_is_counted(stage):
+    stage.take(amounts={"minutes": 10**12}, limits={"minutes": None})
+
+    assert stage.figures() == (10**12, 0)
+
+
+def test_a_limit_of_zero_is_nothing(stage):
+    assert isinstance(stage.take(amounts={"minutes": 1}, limits={"minutes": 0}), NoRoom)
+
+
+def test_of_several_meters_all_are_taken_or_none(stage):
+    both = {"minutes": 5, "scenarios": 1}
+    limits = {"minutes": 100, "scenarios": 1}
+    assert isinstance(stage.take(amounts=both, limits=limits), Taken)
+
+    assert isinstance(stage.take(amounts=both, limits=limits), NoRoom)
+    assert (stage.figures("minutes"), stage.figures("scenarios")) == ((5, 0), (1, 0))
+
+
+def test_what_was_decided_by_facts_that_have_changed_since_is_not_taken(stage):
+    taking = stage.taking()
+    stage.change()
+
+    assert stage.ledger.take(taking, deadline=FAR_AWAY) is Unsettled.STALE
+    assert stage.figures() == (0, 0)
+
+
+def test_nothing_is_taken_in_a_workspace_that_is_not_there(stage):
+    assert stage.take(workspace_id=uuid4()) is Unsettled.STALE
+
+
+def test_an_action_that_takes_nothing_can_be_remembered_all_the_same(stage):
+    first = stage.take(amounts={}, key="k")
+    again = stage.take(amounts={}, key="k")
+
+    assert (type(first), first.quota, type(again)) == (Taken, {}, Repeated)
+
+
+def test_under_one_key_something_is_taken_once_and_the_first_answer_is_given_again(stage):
+    first = stage.taking(key="k")
+    taken = stage.ledger.take(first, deadline=FAR_AWAY)
+    stage.take()
+
+    again = stage.take(key="k", revision="r2", message="No.")
+
+    assert isinstance(again, Repeated)
+    assert (again.decision_id, again.revision, again.message) == (first.decision_id, "r1", "Yes.")
+    assert (again.quota, again.at, again.reservation) == (taken.quota, taken.at, None)
+    assert stage.figures() == (10, 0)
+
+
+def test_a_key_is_of_one_request(stage):
+    stage.take(key="k")
+
+    with pytest.raises(IdempotencyKeyReused):
+        stage.take(key="k", fingerprint="g")
+    with pytest.raises(IdempotencyKeyReused):
+        stage.take(key="k", fingerprint="g", amounts={"minutes": 10**6})
+    with pytest.raises(IdempotencyKeyReused):
+        stage.repeated(key="k", fingerprint="g")
+    assert stage.figures() == (5, 0)
+
+
+def test_what_is_denied_is_not_remembered(stage):
+    assert isinstance(stage.take(key="k", limits={"minutes": 4}), NoRoom)
+
+    assert stage.repeated(key="k") is None
+    assert isinstance(stage.take(key="k"), Taken)
+
+
+def test_a_repeat_is_told_though_there_is_no_room_any_more(stage):
+    stage.take(key="k")
+
+    assert isinstance(stage.take(key="k", limits={"minutes": 5}), Repeated)
+    assert isinstance(stage.repeated(key="k"), Repeated)
+
+
+def test_nothing_is_known_of_what_was_never_taken(stage):
+    assert stage.repeated(key="k", resource="r", amounts={"scenarios": 1}) is None
+    assert stage.repeated() is None
+
+
+def test_what_is_reserved_is_not_used_and_not_free(stage):
+    taken = stage.take(ttl_s=90, reservation="r-1-" + stage.slug)
+
+    assert (taken.reservation.id, taken.reservation.amounts) == ("r-1-" + stage.slug, {"minutes": 5})
+    assert taken.reservation.expires_at == taken.at + timedelta(seconds=90)
+    assert (taken.quota["minutes"].used, taken.quota["minutes"].reserved) == (0, 5)
+    assert isinstance(stage.take(amounts={"minutes": 96}), NoRoom)
+    assert isinstance(stage.take(amounts={"minutes": 95}), Taken)
+
+
+def test_a_repeat_of_a_reservation_names_the_first_one(stage):
+    first = stage.take(ttl_s=60, reservation=uuid4().hex, key="k")
+
+    again = stage.take(ttl_s=60, reservation=uuid4().hex, key="k")
+
+    assert again.reservation == first.reservation
+    assert stage.figures() == (0, 5)
+
+
+def test_a_commit_takes_what_was_reserved(stage):
+    settled = stage.commit(stage.reserve())
+
+    assert (settled.state, settled.committed, settled.replayed) == ("committed", {"minutes": 5}, False)
+    assert (settled.now.plan, settled.now.usage["minutes"].used) == ("team", 5)
+    assert stage.figures() == (5, 0)
+
+
+def test_a_commit_of_less_gives_back_the_rest(stage):
+    settled = stage.commit(stage.reserve(), {"minutes": 2})
+
+    assert (settled.committed, settled.reservation.amounts) == ({"minutes": 2}, {"minutes": 5})
+    assert stage.figures() == (2, 0)
+
+
+def test_a_commit_of_more_is_refused_and_the_reservation_stays(stage):
+    reservation = stage.reserve()
+
+    with pytest.raises(CommitExceedsReservation) as caught:
+        stage.commit(reservation, {"minutes": 6})
+    assert [fault.field for fault in caught.value.faults] == [("amounts", "minutes")]
+    assert stage.figures() == (0, 5)
+    assert stage.commit(reservation).replayed is False
+
+
+def test_a_commit_names_only_meters_that_are_reserved(stage):
+    reservation = stage.reserve()
+
+    with pytest.raises(BadQuestion) as caught:
+        stage.commit(reservation, {"scenarios": 1, "a/b": 1})
+    assert caught.value.code == "meter_not_taken"
+    assert [fault.field for fault in caught.value.faults] == [("amounts", "a/b"), ("amounts", "scenarios")]
+    assert stage.figures() == (0, 5)
+
+
+def test_what_a_commit_does_not_name_is_committed_whole(stage):
+    reservation = stage.reserve(amounts={"minutes": 5, "scenarios": 3})
+
+    assert stage.commit(reservation, {"minutes": 1}).committed == {"minutes": 1, "scenarios": 3}
+
+
+def test_a_release_gives_everything_back(stage):
+    settled = stage.release(stage.reserve())
+
+    assert (settled.state, settled.committed, settled.replayed) == ("released", None, False)
+    assert stage.figures() == (0, 0)
+
+
+def test_to_settle_twice_is_to_settle_once_and_otherwise_is_refused(stage):
+    committed, released = stage.reserve(), stage.reserve()
+    stage.commit(committed, {"minutes": 2})
+    stage.release(released)
+
+    assert stage.commit(committed, {"minutes": 2}).replayed is True
+    assert stage.release(released).replayed is True
+    for settle in (
+        lambda: stage.commit(committed),
+        lambda: stage.commit(committed, {"minutes": 1}),
+        lambda: stage.release(committed),
+        lambda: stage.commit(released),
+    ):
+        with pytest.raises(ReservationSettled):
+            settle()
+    assert stage.figures() == (2, 0)
+
+
+@pytest.mark.parametrize("settle", ["commit", "release"])
+def test_an_unknown_reservation_is_unknown(stage, settle):
+    with pytest.raises(UnknownReservation):
+        getattr(stage, settle)("no-such")
+
+
+def test_a_reservation_that_has_expired_holds_nothing_and_is_asked_about_anew(stage):
+    reservation = stage.reserve(resource="r")
+    stage.expire(reservation)
+
+    assert stage.figures() == (0, 0)
+    assert stage.commit(reservation, {"minutes": 3}) == Expired(
+        workspace_id=stage.id, user="mia", action="recording.start", resource="r", amounts={"minutes": 3}
+    )
+    assert stage.figures() == (0, 0)
+
+
+def test_a_late_commit_that_fits_is_taken_once(stage):
+    reservation = stage.reserve(key="k")
+    stage.expire(reservation)
+    late = {"amounts": {"minutes": 3}, "reservation": reservation}
+
+    assert isinstance(stage.take(**late), Taken)
+    assert stage.take(**late) is Unsettled.SETTLED
+    assert stage.commit(reservation, {"minutes": 3}).replayed is True
+    assert stage.figures() == (3, 0)
+    assert stage.refund("k").released == {"minutes": 3}
+    assert stage.figures() == (0, 0)
+
+
+def test_a_late_commit_that_does_not_fit_is_refused_and_can_be_asked_again(stage):
+    reservation = stage.reserve(amounts={"minutes": 100})
+    stage.expire(reservation)
+    stage.take()
+    late = {"amounts": {"minutes": 100}, "reservation": reservation}
+
+    assert isinstance(stage.take(**late), NoRoom)
+    assert stage.figures() == (5, 0)
+
+
+def test_release_after_expiry_has_no_effect_and_is_no_error(stage):
+    reservation = stage.reserve()
+    stage.expire(reservation)
+
+    assert stage.release(reservation).replayed is False
+    assert stage.release(reservation).replayed is True
+    assert stage.figures() == (0, 0)
+    assert stage.take(reservation=reservation) is Unsettled.SETTLED
+
+
+def test_a_refund_gives_back_what_a_key_took_once(stage):
+    stage.take(key="k")
+    stage.take(key="other")
+
+    first, again = stage.refund("k"), stage.refund("k")
+
+    assert (first.released, first.replayed) == ({"minutes": 5}, False)
+    assert (again.released, again.replayed) == ({"minutes": 5}, True)
+    assert again.now.usage["minutes"].used == 5
+    assert stage.figures() == (5, 0)
+
+
+def test_a_partial_refund_is_the_one_refund_of_its_key(stage):
+    stage.take(key="k")
+
+    assert stage.refund("k", {"minutes": 2}).released == {"minutes": 2}
+    assert stage.refund("k", {"minutes": 2}).replayed is True
+    assert stage.refund("k").released == {"minutes": 2}
+    with pytest.raises(RefundExceedsUse):
+        stage.refund("k", {"minutes": 3})
+    assert stage.figures() == (3, 0)
+
+
+@pytest.mark.parametrize("amounts", [{"minutes": 6}, {"minutes": 10**12}, {"scenarios": 1}, {"gold": 1}])
+def test_no_more_than_was_taken_is_given_back(stage, amounts):
+    stage.take(key="k")
+
+    with pytest.raises(RefundExceedsUse):
+        stage.refund("k", amounts)
+    assert stage.figures() == (5, 0)
+
+
+def test_what_is_only_reserved_is_released_and_not_refunded(stage):
+    reservation = stage.reserve(key="k")
+
+    with pytest.raises(RefundExceedsUse):
+        stage.refund("k")
+    stage.release(reservation)
+    with pytest.raises(RefundExceedsUse):
+        stage.refund("k")
+    assert stage.figures() == (0, 0)
+
+
+def test_what_was_committed_can_be_refunded_by_the_key_of_its_reservation(stage):
+    reservation = stage.reserve(key="k")
+    stage.commit(reservation, {"minutes": 4})
+
+    with pytest.raises(RefundExceedsUse):
+        stage.refund("k", {"minutes": 5})
+    assert stage.refund("k").released == {"minutes": 4}
+    assert stage.figures() == (0, 0)
+
+
+def test_a_key_that_took_nothing_gives_nothing_back(stage):
+    stage.take(key="k", limits={"minutes": 1})
+
+    with pytest.raises(UnknownIdempotencyKey):
+        stage.refund("k")
+
+
+def test_a_thing_that_exists_is_not_made_again_whatever_the_key(stage):
+    first = stage.taking(amounts={"scenarios": 1}, resource="s-1", key="k")
+    stage.ledger.take(first, deadline=FAR_AWAY)
+
+    again = stage.take(amounts={"scenarios": 1}, resource="s-1", key="another", limits={"scenarios": 1})
+    other = stage.take(amounts={"scenarios": 1}, resource="s-2")
+
+    assert isinstance(again, Made)
+    assert (again.decision_id, again.revision) == (first.decision_id, "r1")
+    assert again.now.usage["scenarios"].used == 1
+    assert isinstance(stage.repeated(amounts={"scenarios": 1}, resource="s-1"), Made)
+    assert isinstance(other, Taken)
+    assert stage.figures("scenarios") == (2, 0)
+
+
+def test_a_level_is_given_back_by_name_once_and_can_be_made_again(stage):
+    stage.take(amounts={"scenarios": 3}, resource="s")
+
+    first, again = stage.give_back("scenarios", "s"), stage.give_back("scenarios", "s")
+
+    assert (first.released, first.replayed) == ({"scenarios": 3}, False)
+    assert (again.released, again.replayed) == ({"scenarios": 0}, True)
+    assert stage.figures("scenarios") == (0, 0)
+    assert isinstance(stage.take(amounts={"scenarios": 3}, resource="s"), Taken)
+
+
+def test_given_back_by_name_and_by_key_is_given_back_once(stage):
+    for name, back in (("a", ["name", "key"]), ("b", ["key", "name"])):
+        stage.take(amounts={"scenarios": 1}, resource=name, key=name)
+        ways = {
+            "name": lambda name=name: stage.give_back("scenarios", name),
+            "key": lambda name=name: stage.refund(name),
+        }
+
+        assert [ways[way]().replayed for way in back] == [False, True]
+    assert stage.figures("scenarios") == (0, 0)
+
+
+def test_a_key_gives_back_only_what_it_made_itself(stage):
+    stage.take(amounts={"scenarios": 1}, resource="s", key="first")
+    stage.give_back("scenarios", "s")
+    stage.take(amounts={"scenarios": 1}, resource="s", key="second")
+
+    assert stage.refund("first").replayed is True
+    assert stage.figures("scenarios") == (1, 0)
+    assert stage.refund("second").replayed is False
+    assert stage.figures("scenarios") == (0, 0)
+
+
+def test_a_level_without_a_name_is_given_back_by_its_key(stage):
+    stage.take(amounts={"scenarios": 2}, key="k")
+
+    assert stage.refund("k", {"scenarios": 1}).now.usage["scenarios"].used == 1
+    assert stage.figures("scenarios") == (1, 0)
+
+
+def test_a_part_of_a_thing_can_be_refunded_and_the_rest_given_back_by_name(stage):
+    stage.take(amounts={"scenarios": 5}, resource="s", key="k")
+    stage.refund("k", {"scenarios": 2})
+
+    assert stage.give_back("scenarios", "s").released == {"scenarios": 3}
+    assert stage.figures("scenarios") == (0, 0)
+
+
+def test_two_reservations_of_one_thing_make_it_once(stage):
+    first, second = (
+        stage.reserve(amounts={"scenarios": 1}, resource="s", key=key) for key in ("first", "second")
+    )
+    stage.commit(first)
+
+    assert stage.commit(second).committed == {"scenarios": 1}
+    assert stage.figures("scenarios") == (1, 0)
+    assert stage.refund("second").released == {"scenarios": 0}
+    assert stage.figures("scenarios") == (1, 0)
+
+
+def test_of_several_levels_only_the_one_that_is_missing_is_taken(stage):
+    """As far as one level can show: a counter beside a level that exists is not taken again."""
+    both = {"minutes": 5, "scenarios": 1}
+    stage.take(amounts={"scenarios": 1}, resource="s")
+
+    assert isinstance(stage.take(amounts=both, resource="s"), Made)
+    assert stage.figures("minutes") == (0, 0)
+
+
+def test_with_a_counter_a_resource_is_only_noted(stage):
+    stage.take(resource="r")
+
+    assert isinstance(stage.take(resource="r"), Taken)
+    assert stage.figures() == (10, 0)
+
+
+def test_what_a_workspace_has_beyond_its_plan_counts(stage):
+    facts = stage.facts()
+    if isinstance(stage, InMemory):
+        stage.store.members["mia", stage.slug] = replace(facts, limit_overrides={"minutes": 3})
+    else:
+        run(stage.url, f"SELECT authz.set_overrides('{stage.slug}', '{{}}', '{{\"minutes\": 3}}')")
+
+    refused = stage.take()
+
+    assert isinstance(refused, NoRoom)
+    assert refused.facts.limit_overrides == {"minutes": 3}
+    assert stage.take(amounts={"minutes": 3}).quota["minutes"].limit == 3
+    assert stage.commit(stage.reserve(amounts={"scenarios": 1})).now.limit_overrides == {"minutes": 3}
+
+
+def test_an_unknown_workspace_has_nothing_to_give_back(stage):
+    stage.take(key="k")
+
+    for back in (
+        lambda: stage.refund("k", workspace="nowhere"),
+        lambda: stage.refund("k", workspace=str(uuid4())),
+        lambda: stage.give_back("scenarios", "s", workspace="nowhere"),
+    ):
+        with pytest.raises(UnknownWorkspace):
+            back()
+
+
+def test_a_workspace_is_named_by_its_id_too(stage):
+    stage.take(key="k")
+
+    assert stage.refund("k", workspace=str(stage.id)).replayed is False
+
+
+HOSTILE = [
+    "'",
+    '"',
+    "\\",
+    "{}",
+    "NULL",
+    "$1",
+    "%s",
+    "'; DROP TABLE authz.usage_ledger; --",
+    "😀" * 255,
+    " ",
+    "\n",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_hostile_text_is_a_name_like_any_other(stage, text):
+    stage.take(key=text, resource=text, amounts={"scenarios": 1}, message=text)
+
+    assert stage.take(key=text, resource=text, amounts={"scenarios": 1}).message == text
+    assert stage.give_back("scenarios", text).released == {"scenarios": 1}
+    assert stage.refund(text).replayed is True
+    with pytest.raises(UnknownReservation):
+        stage.commit(text)
+    with pytest.raises(UnknownWorkspace):
+        stage.refund(text, workspace=text)
+
+
+def test_the_figures_of_another_workspace_stay_as_they_are(stage):
+    before = Usage(used=0, reserved=0, resets_at=stage.facts().usage["minutes"].resets_at)
+    if isinstance(stage, InMemory):
+        other = replace(some_facts(), workspace_id=uuid4(), slug="other", usage={"minutes": before})
+        stage.store.members["mia", "other"] = other
+        elsewhere, other_id = "other", other.workspace_id
+    else:
+        second = InPostgres(stage.url, stage.store)
+        elsewhere, other_id = second.slug, second.id
+    stage.take(key="k")
+
+    with pytest.raises(UnknownIdempotencyKey):
+        stage.refund("k", workspace=elsewhere)
+    [facts] = stage.store.facts([("mia", elsewhere)], deadline=FAR_AWAY)
+    assert facts.usage["minutes"].used == 0
+    assert stage.ledger.repeated(stage.taking(workspace_id=other_id, key="k"), deadline=FAR_AWAY) is None
+
+
+@pytest.mark.parametrize("end", ["\0b", "\0", "\ud800"], ids=ascii)
+def test_what_no_database_can_hold_is_refused_and_never_cut_off(database_url, store, end):
+    stage = InPostgres(database_url, store)
+    named = stage.reserve()
+    text = named + end
+
+    for asked in (
+        lambda: stage.commit(text),
+        lambda: stage.release(text),
+        lambda: stage.refund(text),
+        lambda: stage.take(key=text),
+        lambda: stage.give_back("scenarios", text),
+    ):
+        with pytest.raises(BadQuestion):
+            asked()
+    assert stage.figures() == (0, 5)
+    stage.release(named)
+
+
+def test_whatever_is_not_taken_leaves_no_counter_behind(database_url, store):
+    stage = InPostgres(database_url, store)
+    stage.take(amounts={"scenarios": 1}, key="k")
+    stale = stage.taking()
+    stage.change()
+
+    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
+    assert stage.ledger.take(stale, deadline=FAR_AWAY) is Unsettled.STALE
+    with pytest.raises(IdempotencyKeyReused):
+        stage.take(key="k", fingerprint="g")
+    assert rows(
+        database_url, "SELECT meter FROM authz.workspace_usage WHERE workspace_id = %s", stage.id
+    ) == [("scenarios",)]
+
+
+def test_a_meter_that_the_database_counts_itself_cannot_be_taken(database_url, store):
+    stage = InPostgres(database_url, store)
+
+    with pytest.raises(FactsUnavailable, match="counted by the database"):
+        stage.take(amounts={"members": 1})
+
+
+def test_a_meter_that_no_catalog_has_ever_had_is_an_outage(database_url, store):
+    stage = InPostgres(database_url, store)
+
+    with pytest.raises(FactsUnavailable):
+        stage.take(amounts={"gold": 1})
+    assert rows(database_url, "SELECT 1 FROM authz.workspace_usage WHERE meter = 'gold'") == []
+
+
+def test_a_counter_that_would_overflow_is_an_outage_and_stays_as_it_is(database_url, store):
+    stage = InPostgres(database_url, store)
+    stage.take(limits={"minutes": None})
+    run(
+        database_url, f"UPDATE authz.workspace_usage SET used = {2**63 - 5} WHERE workspace_id = '{stage.id}'"
+    )
+
+    with pytest.raises(FactsUnavailable, match="out of range"):
+        stage.take(limits={"minutes": None})
+    assert stage.figures() == (2**63 - 5, 0)
