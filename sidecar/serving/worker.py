@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,19 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         self._stopping.set()
 
     def init_signals(self) -> None:
+        """Those of the time before the loop runs: only then uvloop hears of signals."""
         self._stopping = asyncio.Event()
-        super().init_signals()
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._stop_before_serving)
+
+    def _stop_before_serving(self, number: int, _: object) -> None:
+        self.alive = False
+        self._quick_shutdown = number != signal.SIGTERM
 
     async def _serve(self) -> None:
+        super().init_signals()
         settings = self.app.settings
         self.threads = Threads(settings.threads, loop=self.loop)
         self._connections = Connections(

@@ -18,7 +18,7 @@ from sidecar.serving.worker import Worker
 
 OWN = {  # what is ours alone, and overrides nothing
     Http1: {"time_out", "_refuse", "_exchange_of", "_collected", "_answer", "_sent"},
-    Worker: {"_stop", "_accept", "_opened", "_wait_for_descriptors", "_accept_again"},
+    Worker: {"_stop_before_serving", "_stop", "_accept", "_opened", "_wait_for_descriptors", "_accept_again"},
     Parser: {"left_over"},
 }
 

@@ -28,7 +28,7 @@ from tests.serving.peers import (
 )
 from tests.serving.processes import at_most, children_of, descriptors_of
 from tests.serving.scripted_opa import scripted_opa
-from tests.serving.serving import serving
+from tests.serving.serving import free_port, serving
 from tests.serving.talk import talking
 from tests.store.proxy import Proxy
 
@@ -241,3 +241,18 @@ def test_a_stop_during_a_reload_is_a_stop(tmp_path, settings, compiled):
 
     assert took_s < GRACE_S + SLACK_S
     assert sidecar.process.returncode == 0
+
+
+def test_a_stop_while_a_worker_starts_is_not_lost(tmp_path, database):
+    """It waits for a policy engine that is not there, and its loop does not run yet."""
+    settings = {"database_url": database, "opa_url": f"http://127.0.0.1:{free_port()}", "grace_s": 30}
+    with serving(tmp_path, alive=False, workers=1, **settings) as sidecar:
+        assert sidecar.until(lambda: "Booting worker" in sidecar.said)
+        sleep(0.5)
+
+        began = monotonic()
+        sidecar.signal(signal.SIGTERM)
+        sidecar.process.wait(20)
+
+    assert monotonic() - began < 10
+    assert "SIGKILL" not in sidecar.said
