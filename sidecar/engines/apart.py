@@ -7,8 +7,10 @@ question as soon as it is answered.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
 # The child finds this package where we have found it, and nothing in the folder that it is started in.
 _CHILD = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from sidecar.engines.apart import answer; answer(sys.stdin)"
+    "import sys; sys.path.insert(0, sys.argv[1]); from sidecar.engines.apart import answer;"
+    " answer(sys.stdin, parent=int(sys.argv[2]))"
 )
+_PR_SET_PDEATHSIG = 1
 _TRIED_WITHIN_S = 10.0
 _NOTHING = b"{}"
 _SOMETHING = json.dumps(
@@ -116,7 +120,7 @@ def _documents(
 
 def _ran(given: int, said: int, *, deadline: float) -> bool:
     """Whether the child ended by itself. Its exit code does not count: gunicorn's master may have read it."""
-    command = [sys.executable, "-P", "-c", _CHILD, str(_PACKAGES)]
+    command = [sys.executable, "-P", "-c", _CHILD, str(_PACKAGES), str(os.getpid())]
     child = subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=given, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -137,8 +141,12 @@ def _parsed(line: bytes) -> Any:  # noqa: ANN401 - JSON
         return None
 
 
-def answer(given: Iterable[str]) -> None:
-    """What the child does."""
+def answer(given: Iterable[str], *, parent: int) -> None:
+    """What the child does. On Linux it ends with its *parent*, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        return
     from sidecar.engines.embedded import EmbeddedEngine  # noqa: PLC0415 - regopy is an extra, and for the child
 
     request = json.loads("".join(given))

@@ -48,7 +48,7 @@ def test_apart_every_cell_has_the_verdict_that_it_has_here(embedded, compiled, a
 
 
 def test_nothing_is_started_for_nothing(compiled, monkeypatch):
-    monkeypatch.setattr("sidecar.engines.apart.started", None)
+    monkeypatch.setattr("sidecar.engines.apart.subprocess", None)
 
     assert list(verdicts_apart(compiled, [], deadline=FAR_AWAY)) == []
 
@@ -109,9 +109,9 @@ def test_a_policy_that_takes_too_long_is_refused_in_words():
 
 def test_the_child_ends_with_its_parent():
     script = (
-        "import sys, threading; from tests.engines.test_apart import a_policy, TAKES_LONG;"
-        " from sidecar.engines import apart; begin = apart.started;"
-        " apart.started = lambda *a, **k: print((c := begin(*a, **k)).pid, flush=True) or c;"
+        "import subprocess; from tests.engines.test_apart import a_policy, TAKES_LONG;"
+        " from sidecar.engines import apart; begin = subprocess.Popen;"
+        " subprocess.Popen = lambda *a, **k: print((c := begin(*a, **k)).pid, flush=True) or c;"
         " apart.refuse_if_dangerous(a_policy(TAKES_LONG), within_s=60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
