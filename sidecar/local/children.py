@@ -20,21 +20,18 @@ def started(
     command: Sequence[str | Path],
     *,
     dies_by: signal.Signals = signal.SIGTERM,
-    given: int | None = None,
     output: int | None = None,
     environ: Mapping[str, str] | None = None,
     as_user: tuple[int, int] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A child in a session of its own, so that Ctrl-C reaches us alone.
-
-    It reads *given*, and *output* takes what it prints; both are descriptors.
+    """A child in a session of its own, so that Ctrl-C reaches us alone; *output* takes what it prints.
 
     On Linux the kernel sends it *dies_by* when the thread that started it is gone, kill -9 included: start it
     from the main thread. *as_user* is the uid and gid that it runs as.
     """
     return subprocess.Popen(  # noqa: S603 - our own commands
         [str(word) for word in command],
-        stdin=subprocess.DEVNULL if given is None else given,
+        stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         env=None if environ is None else dict(environ),
