@@ -44,6 +44,6 @@ def decisions_in_process(compiled: Compiled) -> float:
     made, began = 0, time.perf_counter()
     while time.perf_counter() - began < SECONDS:
         for action in actions:
-            authorizer.decision(Question(user="u", workspace="w", action=action), deadline=float("inf"))
+            authorizer.decide(Question(user="u", workspace="w", action=action), deadline=float("inf"))
         made += len(actions)
     return made / (time.perf_counter() - began)

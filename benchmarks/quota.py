@@ -26,7 +26,7 @@ from benchmarks import world
 from benchmarks.load import wrk
 from benchmarks.run import machine, product, say
 from sidecar.local.postgres import EmbeddedPostgres
-from sidecar.quota.model import Counter, Taken, Taking
+from sidecar.quota.model import Charge, Charged, Consume, Counter
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.connections import Connections
@@ -111,7 +111,7 @@ def ours(url: str, compiled: Compiled, facts: Facts) -> Callable[[tuple[UUID, in
     counter = Counter(limit=LIMIT, resets_at=facts.usage["minutes"].resets_at)
 
     def take(workspace: tuple[UUID, int]) -> None:
-        taking = Taking(
+        charge = Charge(
             workspace_id=workspace[0],
             token=replace(token, version=workspace[1]),
             user="u",
@@ -121,8 +121,7 @@ def ours(url: str, compiled: Compiled, facts: Facts) -> Callable[[tuple[UUID, in
             resource=None,
             key=secrets.token_hex(16),
             fingerprint="f" * 64,
-            ttl_s=None,
-            reservation=None,
+            purpose=Consume(),
             decision_id=secrets.token_hex(16),
             revision=compiled.revision,
             role="member",
@@ -130,7 +129,7 @@ def ours(url: str, compiled: Compiled, facts: Facts) -> Callable[[tuple[UUID, in
             message="Member may perform recording.start.",
             counter=counter,
         )
-        if not isinstance(ledger.take(taking, deadline=time.monotonic() + 10), Taken):
+        if not isinstance(ledger.charge(charge, deadline=time.monotonic() + 10), Charged):
             sys.exit("the ledger took nothing")
 
     return take

@@ -24,7 +24,7 @@ from uuid import UUID
 import psycopg
 
 from sidecar.local.postgres import EmbeddedPostgres
-from sidecar.quota.model import Counter, NoRoom, Repeated, Taken, Taking
+from sidecar.quota.model import Charge, Charged, Consume, Counter, NoCapacity, Replayed
 from sidecar.rego.load import catalog_at
 from sidecar.settings import shipped
 from sidecar.store.connections import Connections
@@ -88,14 +88,14 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
     connections.open()
     ledger = PostgresLedger(connections, catalog=prize.catalog)
     chance = random.Random(seed)  # noqa: S311 - the same each time
-    taken = repeated = refused = 0
+    charged = replayed = refused = 0
     counter = Counter(limit=prize.limit, resets_at=prize.facts.usage["minutes"].resets_at)
     gate.wait()
     for number in range(prize.tries):
         shared = number % SHARED == 0
         key = f"shared-{number}" if shared else f"{seed}-{number}"
         amount = 1 + number % LARGEST if shared else chance.randint(1, LARGEST)
-        taking = Taking(
+        charge = Charge(
             workspace_id=prize.facts.workspace_id,
             token=prize.facts.token,
             user="racer",
@@ -105,8 +105,7 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
             resource=None,
             key=key,
             fingerprint=str(amount),
-            ttl_s=None,
-            reservation=None,
+            purpose=Consume(),
             decision_id=f"{seed}-{number}",
             revision="race",
             role="owner",
@@ -114,16 +113,16 @@ def race(prize: Prize, seed: int, gate: Barrier, told: SimpleQueue[tuple[int, in
             message="",
             counter=counter,
         )
-        match ledger.take(taking, deadline=time.monotonic() + 120):
-            case Taken():
-                taken += 1
-            case Repeated():
-                repeated += 1
-            case NoRoom():
+        match ledger.charge(charge, deadline=time.monotonic() + 120):
+            case Charged():
+                charged += 1
+            case Replayed():
+                replayed += 1
+            case NoCapacity():
                 refused += 1
             case other:
                 sys.exit(f"the race met {other}")
-    told.put((taken, repeated, refused))
+    told.put((charged, replayed, refused))
 
 
 def run_batch(

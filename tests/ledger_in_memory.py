@@ -19,14 +19,16 @@ from sidecar.errors import (
     UnknownWorkspace,
 )
 from sidecar.quota.model import (
+    AlreadyExists,
+    Charged,
+    Conflict,
     Expired,
     GivenBack,
-    Made,
-    NoRoom,
-    Repeated,
+    Hold,
+    LateCommit,
+    NoCapacity,
+    Replayed,
     Settlement,
-    Taken,
-    Unsettled,
     UsageNow,
 )
 
@@ -37,14 +39,14 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Facts
     from sidecar.errors import DependencyError
-    from sidecar.quota.model import Taking
+    from sidecar.quota.model import Charge
     from tests.fakes import FactsInMemory
 
 
 @dataclass(slots=True, kw_only=True)
 class _Key:
     fingerprint: str
-    told: Repeated
+    told: Replayed
     taken: dict[str, int] | None  # None: reserved, and not committed
     resource: str | None
     given_back: dict[str, int] | None = None
@@ -52,7 +54,7 @@ class _Key:
 
 @dataclass(slots=True, kw_only=True)
 class _Hold:
-    taking: Taking
+    charge: Charge
     reservation: Reservation
     state: Literal["held", "expired", "committed", "released"] = "held"
     committed: dict[str, int] = field(default_factory=dict)
@@ -72,33 +74,35 @@ class LedgerInMemory:
         self._made: dict[tuple[UUID, str, str | None], tuple[int, str, str]] = {}
         self.outage: DependencyError | None = None
 
-    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
-        late = self._holds[taking.reservation] if taking.reservation and taking.ttl_s is None else None
+    def charge(
+        self, charge: Charge, /, *, deadline: float
+    ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
+        late = self._holds[charge.purpose.id] if isinstance(charge.purpose, LateCommit) else None
         if late and late.state not in {"held", "expired"}:
-            return Unsettled.SETTLED
-        facts = self._of_member(taking.workspace_id, taking.user)
-        if facts is None or facts.token != taking.token:
-            return Unsettled.STALE
-        if not late and (known := self.repeated(taking, deadline=deadline)) is not None:
+            return Conflict.SETTLED
+        facts = self._of_member(charge.workspace_id, charge.user)
+        if facts is None or facts.token != charge.token:
+            return Conflict.STALE
+        if not late and (known := self.find_replay(charge, deadline=deadline)) is not None:
             return known
 
-        wanted = {meter: 0 if self._exists(taking, meter) else n for meter, n in taking.amounts.items()}
-        limits = {**taking.limits, **{m: n for m, n in facts.limit_overrides.items() if m in taking.limits}}
+        wanted = {meter: 0 if self._exists(charge, meter) else n for meter, n in charge.amounts.items()}
+        limits = {**charge.limits, **{m: n for m, n in facts.limit_overrides.items() if m in charge.limits}}
         for meter, amount in wanted.items():
             limit, usage = limits[meter], facts.usage[meter]
             if amount and limit is not None and usage.used + usage.reserved + amount > limit:
-                return NoRoom(facts=facts)
+                return NoCapacity(facts=facts)
         reservation = None
-        if taking.ttl_s is not None and taking.reservation is not None:
-            self._move(taking.workspace_id, wanted, reserved=1)
-            ends_at = facts.at + timedelta(seconds=taking.ttl_s)
-            reservation = Reservation(id=taking.reservation, expires_at=ends_at, amounts=wanted)
-            self._holds[reservation.id] = _Hold(taking=taking, reservation=reservation)
+        if isinstance(charge.purpose, Hold):
+            self._move(charge.workspace_id, wanted, reserved=1)
+            ends_at = facts.at + timedelta(seconds=charge.purpose.ttl_s)
+            reservation = Reservation(id=charge.purpose.id, expires_at=ends_at, amounts=wanted)
+            self._holds[reservation.id] = _Hold(charge=charge, reservation=reservation)
         else:
-            self._use(taking, wanted)
+            self._use(charge, wanted)
         if late:
-            self._settle(late, dict(taking.amounts), wanted)
-        usage_after = self._any_member(taking.workspace_id).usage
+            self._settle(late, dict(charge.amounts), wanted)
+        usage_after = self._any_member(charge.workspace_id).usage
         quota = {
             meter: Quota(
                 limit=limits[meter], used=used.used, reserved=used.reserved, resets_at=used.resets_at
@@ -106,43 +110,43 @@ class LedgerInMemory:
             for meter, used in usage_after.items()
             if meter in wanted
         }
-        if taking.key and not late:
-            told = Repeated(
-                decision_id=taking.decision_id,
-                revision=taking.revision,
-                role=taking.role,
-                plan=taking.plan,
-                message=taking.message,
+        if charge.key and not late:
+            told = Replayed(
+                decision_id=charge.decision_id,
+                revision=charge.revision,
+                role=charge.role,
+                plan=charge.plan,
+                message=charge.message,
                 quota=quota,
                 reservation=reservation,
                 at=facts.at,
             )
-            self._keys[taking.workspace_id, taking.key] = _Key(
-                fingerprint=taking.fingerprint,
+            self._keys[charge.workspace_id, charge.key] = _Key(
+                fingerprint=charge.fingerprint,
                 told=told,
                 taken=None if reservation else wanted,
-                resource=taking.resource,
+                resource=charge.resource,
             )
-        return Taken(quota=quota, reservation=reservation, at=facts.at)
+        return Charged(quota=quota, reservation=reservation, at=facts.at)
 
-    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
+    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
         self._answers()
-        if known := self._keys.get((taking.workspace_id, taking.key)):
-            if known.fingerprint != taking.fingerprint:
+        if known := self._keys.get((charge.workspace_id, charge.key)):
+            if known.fingerprint != charge.fingerprint:
                 raise IdempotencyKeyReused
             return known.told
-        levels = [meter for meter in sorted(taking.amounts) if self._meters[meter].kind == "level"]
-        if not levels or not all(self._exists(taking, meter) for meter in levels):
+        levels = [meter for meter in sorted(charge.amounts) if self._meters[meter].kind == "level"]
+        if not levels or not all(self._exists(charge, meter) for meter in levels):
             return None
-        _, decision_id, revision = self._made[taking.workspace_id, levels[0], taking.resource]
-        now = self._now(taking.workspace_id, taking.amounts)
-        return Made(decision_id=decision_id, revision=revision, now=now)
+        _, decision_id, revision = self._made[charge.workspace_id, levels[0], charge.resource]
+        now = self._now(charge.workspace_id, charge.amounts)
+        return AlreadyExists(decision_id=decision_id, revision=revision, now=now)
 
     def commit(
         self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
     ) -> Settlement | Expired:
         hold = self._hold(reservation)
-        held, taking = hold.reservation.amounts, hold.taking
+        held, charge = hold.reservation.amounts, hold.charge
         wanted = {**held, **(amounts or {})}
         if wanted.keys() != held.keys():
             raise BadQuestion(
@@ -160,15 +164,15 @@ class LedgerInMemory:
             )
         if hold.state == "expired":
             return Expired(
-                workspace_id=taking.workspace_id,
-                user=taking.user,
-                action=taking.action,
-                resource=taking.resource,
+                workspace_id=charge.workspace_id,
+                user=charge.user,
+                action=charge.action,
+                resource=charge.resource,
                 amounts=wanted,
             )
-        self._move(taking.workspace_id, held, reserved=-1)
-        charged = {meter: 0 if self._exists(taking, meter) else n for meter, n in wanted.items()}
-        self._use(taking, charged)
+        self._move(charge.workspace_id, held, reserved=-1)
+        charged = {meter: 0 if self._exists(charge, meter) else n for meter, n in wanted.items()}
+        self._use(charge, charged)
         self._settle(hold, wanted, charged)
         return self._settlement(hold, replayed=False)
 
@@ -178,13 +182,13 @@ class LedgerInMemory:
             raise ReservationSettled(hold.state)
         replayed = hold.state == "released"
         if hold.state == "held":
-            self._move(hold.taking.workspace_id, hold.reservation.amounts, reserved=-1)
+            self._move(hold.charge.workspace_id, hold.reservation.amounts, reserved=-1)
         hold.state = "released"
         return self._settlement(hold, replayed=replayed)
 
     def expire(self, reservation: str) -> None:
         hold = self._hold(reservation)
-        self._move(hold.taking.workspace_id, hold.reservation.amounts, reserved=-1)
+        self._move(hold.charge.workspace_id, hold.reservation.amounts, reserved=-1)
         hold.state = "expired"
 
     def refund(
@@ -219,16 +223,16 @@ class LedgerInMemory:
         self._move(workspace_id, {meter: amount}, used=-1)
         return GivenBack(released={meter: amount}, now=self._now(workspace_id, [meter]), replayed=not amount)
 
-    def _use(self, taking: Taking, wanted: Mapping[str, int]) -> None:
-        self._move(taking.workspace_id, wanted, used=1)
+    def _use(self, charge: Charge, wanted: Mapping[str, int]) -> None:
+        self._move(charge.workspace_id, wanted, used=1)
         for meter, amount in wanted.items():
-            if amount and taking.resource and self._meters[meter].kind == "level":
-                made = amount, taking.decision_id, taking.revision
-                self._made[taking.workspace_id, meter, taking.resource] = made
+            if amount and charge.resource and self._meters[meter].kind == "level":
+                made = amount, charge.decision_id, charge.revision
+                self._made[charge.workspace_id, meter, charge.resource] = made
 
     def _settle(self, hold: _Hold, committed: dict[str, int], charged: dict[str, int]) -> None:
         hold.state, hold.committed = "committed", committed
-        if known := self._keys.get((hold.taking.workspace_id, hold.taking.key)):
+        if known := self._keys.get((hold.charge.workspace_id, hold.charge.key)):
             known.taken = charged
 
     def _let_go(
@@ -244,8 +248,8 @@ class LedgerInMemory:
             del self._made[workspace_id, meter, resource]
         return True
 
-    def _exists(self, taking: Taking, meter: str) -> bool:
-        return (taking.workspace_id, meter, taking.resource) in self._made
+    def _exists(self, charge: Charge, meter: str) -> bool:
+        return (charge.workspace_id, meter, charge.resource) in self._made
 
     def _hold(self, reservation: str) -> _Hold:
         self._answers()
@@ -258,7 +262,7 @@ class LedgerInMemory:
             reservation=hold.reservation,
             state="committed" if hold.state == "committed" else "released",
             committed=hold.committed if hold.state == "committed" else None,
-            now=self._now(hold.taking.workspace_id, hold.reservation.amounts),
+            now=self._now(hold.charge.workspace_id, hold.reservation.amounts),
             replayed=replayed,
         )
 

@@ -136,7 +136,7 @@ def test_agrees_with_every_check(path, tmp_path, database):
             action=check["action"],
             amounts={check["action"]: check["usage"]} if "usage" in check else None,
         )
-        decision = authorizer.decision(question, deadline=FAR_AWAY)
+        decision = authorizer.decide(question, deadline=FAR_AWAY)
         answers[name] = "allow" if decision.allowed else "deny"
         wanted[name] = check["expect"]
 

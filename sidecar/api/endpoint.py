@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sidecar.identity.callers import Caller, Callers
     from sidecar.identity.users import EndUser, Identities
     from sidecar.quota.decider import Decider
-    from sidecar.quota.effects import Effects
+    from sidecar.quota.spending import Spending
     from sidecar.telemetry.decision_log import DecisionLog
     from sidecar.telemetry.metrics import Metrics
     from sidecar.workspaces.administration import Administration
@@ -70,7 +70,7 @@ class Service:
     """
 
     authorizer: Authorizer
-    effects: Effects
+    spending: Spending
     decider: Decider
     people: People
     invitations: Invitations

@@ -41,7 +41,7 @@ class Rehearsal:
             facts=_TheseFacts(story.facts),
         )
         try:
-            answer = _said_by(authorizer.decision(story.question, deadline=deadline))
+            answer = _said_by(authorizer.decide(story.question, deadline=deadline))
         except (BadQuestion, DependencyError) as error:
             said = "; ".join(fault.detail for fault in error.faults) or error.detail
             return [Difference(field="answer", wanted=dict(story.want), got=f"{said} ({error.code})")]

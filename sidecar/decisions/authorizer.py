@@ -75,24 +75,24 @@ class Authorizer:
             for plan in catalog.plans.values()
         }
 
-    def decision(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
-        """Of a question in mode ``check``; BadQuestion, or what a port raises.
+    def decide(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
+        """Answer a question in mode ``check``. BadQuestion, or what a port raises.
 
         *deadline* is on the monotonic clock. *timings* become the decision's own, and are kept when it fails.
         """
         if question.mode != "check":  # it would be allowed, and nothing taken
-            raise ValueError(f"a question in mode {question.mode} is for Effects to decide")
+            raise ValueError(f"a question in mode {question.mode} is for Spending to decide")
         timings = timings or Timings()
         amounts = amounts_of(question, catalog=self.catalog)
         facts = self.facts_about(question, deadline=deadline, timings=timings)
-        return self.decided(question, amounts, facts, deadline=deadline, timings=timings)
+        return self.decide_from(question, amounts, facts, deadline=deadline, timings=timings)
 
     def facts_about(self, question: Question, *, deadline: float, timings: Timings) -> Facts | None:
         member = question.user, question.workspace
         [facts] = self._facts_of([member], deadline=deadline, timings=timings)
         return facts
 
-    def decisions(
+    def decide_many(
         self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
     ) -> list[Decision | BadQuestion]:
         """In order, with one read of facts for all; a bad question is its own answer.
@@ -113,7 +113,7 @@ class Authorizer:
             facts = facts_of[question.user, question.workspace]
             own = Timings(facts_s=timings.facts_s)
             try:
-                answers.append(self.decided(question, amounts, facts, deadline=deadline, timings=own))
+                answers.append(self.decide_from(question, amounts, facts, deadline=deadline, timings=own))
             finally:
                 timings.policy_s += own.policy_s
         return answers
@@ -123,10 +123,10 @@ class Authorizer:
         [facts] = self._facts.facts([(user, workspace)], deadline=deadline)
         if facts is None or facts.role not in self.catalog.roles:
             raise NotAMember
-        return self.entitled(user, facts, deadline=deadline)
+        return self.entitlements_from(user, facts, deadline=deadline)
 
-    def entitled(self, user: str, facts: Facts, *, deadline: float) -> Entitlements:
-        """As entitlements, of a member by these *facts*."""
+    def entitlements_from(self, user: str, facts: Facts, *, deadline: float) -> Entitlements:
+        """The entitlements of a member, from *facts* already read."""
 
         def allowed(action: str) -> bool:
             question = Question(user=user, workspace=facts.slug, action=action)
@@ -248,7 +248,7 @@ class Authorizer:
             raise EngineMisbehaved(f"the verdict offers {', '.join(unsold)}, which the catalog does not sell")
         return tuple(self._upgrades[plan] for plan in verdict.upgrade)
 
-    def decided(
+    def decide_from(
         self,
         question: Question,
         amounts: Mapping[str, int],
@@ -257,7 +257,7 @@ class Authorizer:
         deadline: float,
         timings: Timings,
     ) -> Decision:
-        """What the policy says of these facts, however they were got; nothing is taken.
+        """Decide by *facts* already read; nothing is charged.
 
         *timings* hold what the facts have cost, and become the decision's own.
         """

@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from sidecar.decisions.authorizer import Authorizer
     from sidecar.decisions.model import Decision, Question
     from sidecar.decisions.timings import Timings
-    from sidecar.quota.effects import Effects
+    from sidecar.quota.spending import Spending
 
 
 class Decider:
-    def __init__(self, authorizer: Authorizer, effects: Effects) -> None:
+    def __init__(self, authorizer: Authorizer, spending: Spending) -> None:
         self._authorizer = authorizer
-        self._effects = effects
+        self._spending = spending
 
-    def decision(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
-        """*deadline* is on the monotonic clock. Raises what Authorizer.decision or Effects.decision does."""
+    def decide(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
+        """*deadline* is on the monotonic clock. Raises what Authorizer.decide or Spending.decide does."""
         if question.mode == "check":
-            return self._authorizer.decision(question, deadline=deadline, timings=timings)
-        return self._effects.decision(question, deadline=deadline, timings=timings)
+            return self._authorizer.decide(question, deadline=deadline, timings=timings)
+        return self._spending.decide(question, deadline=deadline, timings=timings)

@@ -1,4 +1,4 @@
-"""What the ledger is asked to take, and what it answers: frozen values."""
+"""What the ledger is asked to charge, and what it answers: frozen values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """The one counter that is to be taken from, as the decision saw it: with room, and nothing held of it.
+    """The one counter that is to be charged, as the decision saw it: with room, and nothing held of it.
 
     *limit* is what holds in the workspace, overridden or not; *resets_at* is the end of its period, if any.
     """
@@ -26,12 +26,32 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taking:
-    """What the ledger is to take, or with *ttl_s* to hold under the id *reservation*.
+class Consume:
+    """The amounts are used now."""
 
-    *limits* are the verdict's, of the meters of *amounts*; *token* is that of the facts it was made from.
-    Without *ttl_s*, *reservation* is one that has expired and is committed late. *role*, *plan* and *message*
-    are what a repeat is told again. With a *counter* it may be done at once, if that still is so.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """The amounts are held under the new reservation *id* for *ttl_s* seconds."""
+
+    id: str
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateCommit:
+    """The amounts are used now, to commit the reservation *id*, which has expired."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What the ledger is to charge, and what for.
+
+    *limits* are the verdict's, of the meters of *amounts*; *token* is that of the facts the verdict was made
+    from. *role*, *plan* and *message* are stored, for a duplicate is answered with them. With a *counter* the
+    ledger may try one fast update first; it applies only if the counter is still as described.
     """
 
     workspace_id: UUID
@@ -43,8 +63,7 @@ class Taking:
     resource: str | None
     key: str | None
     fingerprint: str
-    ttl_s: int | None
-    reservation: str | None
+    purpose: Consume | Hold | LateCommit
     decision_id: str
     revision: str
     role: str
@@ -54,15 +73,15 @@ class Taking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class Charged:
     quota: Mapping[str, Quota]
     reservation: Reservation | None
     at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repeated:
-    """It was taken before, by the decision *decision_id*: what was told then."""
+class Replayed:
+    """The same request was charged before, by the decision *decision_id*: the answer given then."""
 
     decision_id: str
     revision: str
@@ -75,7 +94,7 @@ class Repeated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class AlreadyExists:
     """The resource exists already, since the decision *decision_id*."""
 
     decision_id: str
@@ -84,17 +103,17 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoRoom:
-    """Nothing was taken; *facts* are as the ledger saw them."""
+class NoCapacity:
+    """Nothing was charged; *facts* are as the ledger saw them."""
 
     facts: Facts
 
 
-class Unsettled(Enum):
-    """Nothing was taken, and the question is to be decided again."""
+class Conflict(Enum):
+    """Nothing was charged: something else happened first."""
 
     STALE = "stale"  # the workspace has changed since the facts were read
-    SETTLED = "settled"  # the reservation that was to be committed late
+    SETTLED = "settled"  # the reservation of a LateCommit was committed or released
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

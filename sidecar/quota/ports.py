@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.quota.model import (
+        AlreadyExists,
+        Charge,
+        Charged,
+        Conflict,
         Expired,
         GivenBack,
-        Made,
-        NoRoom,
-        Repeated,
+        NoCapacity,
+        Replayed,
         Settlement,
-        Taken,
-        Taking,
-        Unsettled,
     )
 
 
@@ -26,12 +26,14 @@ class Ledger(Protocol):
     FactsUnavailable if nothing was answered: then it may have happened. UsageContended: it has not.
     """
 
-    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
+    def charge(
+        self, charge: Charge, /, *, deadline: float
+    ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
         """IdempotencyKeyReused if the key was used for another request."""
         ...
 
-    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
-        """What `take` would say if this had been taken before, and else None; nothing is taken."""
+    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
+        """What `charge` would answer to a duplicate; None if *charge* is not one. Nothing is charged."""
         ...
 
     def commit(

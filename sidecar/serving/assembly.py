@@ -27,7 +27,7 @@ from sidecar.errors import (
 )
 from sidecar.identity.callers import ANYBODY
 from sidecar.quota.decider import Decider
-from sidecar.quota.effects import Effects
+from sidecar.quota.spending import Spending
 from sidecar.rego.authzen import DECISION
 from sidecar.serving.application import Application
 from sidecar.serving.fit import CatalogFit
@@ -121,7 +121,7 @@ class Parts:
             facts=MeasuredFacts(self._store, metrics=self._metrics),
         )
         ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
-        effects = Effects(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
+        spending = Spending(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
         domain: Domain = Workspaces(authorizer, metrics=self._metrics)
         self._rules: Rules | None = None
         if loaded.authzen is not None:
@@ -148,8 +148,8 @@ class Parts:
         self.application = Application(
             Service(
                 authorizer=authorizer,
-                effects=effects,
-                decider=Decider(authorizer, effects),
+                spending=spending,
+                decider=Decider(authorizer, spending),
                 people=People(authorizer, store=people),
                 invitations=Invitations(authorizer, store=people),
                 routes=Routes(compiled.catalog.routes),

@@ -22,14 +22,16 @@ from sidecar.errors import (
     UsageContended,
 )
 from sidecar.quota.model import (
+    AlreadyExists,
+    Charged,
+    Conflict,
+    Consume,
     Expired,
     GivenBack,
-    Made,
-    NoRoom,
-    Repeated,
+    Hold,
+    NoCapacity,
+    Replayed,
     Settlement,
-    Taken,
-    Unsettled,
     UsageNow,
 )
 from sidecar.store.connections import Query, Refused, array
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.quota.model import Counter, Taking
+    from sidecar.quota.model import Charge, Counter
     from sidecar.store.connections import Connections
 
 TAKE = Query(
@@ -77,92 +79,94 @@ class PostgresLedger:
         self._connections = connections
         self._meters = tuple(catalog.meters)
 
-    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
-        if taking.counter is not None:
-            taken = self._consumed(taking, taking.counter, deadline)
-            if taken is not None:
-                return taken
-        meters = sorted(taking.amounts)
+    def charge(
+        self, charge: Charge, /, *, deadline: float
+    ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
+        if charge.counter is not None:
+            charged = self._consume(charge, charge.counter, deadline)
+            if charged is not None:
+                return charged
+        meters = sorted(charge.amounts)
         params = (
-            str(taking.workspace_id),
-            str(token_in(taking.token).version),
-            taking.user,
-            taking.action,
+            str(charge.workspace_id),
+            str(token_in(charge.token).version),
+            charge.user,
+            charge.action,
             array(meters),
-            array([str(taking.amounts[meter]) for meter in meters]),
-            array([_text(taking.limits[meter]) for meter in meters]),
-            taking.resource,
-            taking.key,
-            taking.fingerprint,
-            _text(taking.ttl_s),
-            taking.reservation,
-            taking.decision_id,
-            taking.revision,
-            _told_again(taking),
+            array([str(charge.amounts[meter]) for meter in meters]),
+            array([_text(charge.limits[meter]) for meter in meters]),
+            charge.resource,
+            charge.key,
+            charge.fingerprint,
+            _text(charge.purpose.ttl_s if isinstance(charge.purpose, Hold) else None),
+            None if isinstance(charge.purpose, Consume) else charge.purpose.id,
+            charge.decision_id,
+            charge.revision,
+            _stored_answer(charge),
         )
-        query = TAKE_BY_KEY if taking.key else TAKE
+        query = TAKE_BY_KEY if charge.key else TAKE
         found = self._found(query, params, deadline)
         try:
             outcome = found["outcome"]
             if outcome == "taken":
-                return Taken(
+                return Charged(
                     quota=_quota_in(found["quota"]),
                     reservation=_reservation_in(found["reservation"]),
                     at=datetime.fromisoformat(found["at"]),
                 )
             if outcome == "refused":
-                return NoRoom(facts=facts_in(found["facts"], meters=self._meters))
+                return NoCapacity(facts=facts_in(found["facts"], meters=self._meters))
             if outcome in {"stale", "settled"}:
-                return Unsettled(outcome)
-            return _repeat_in(found)
+                return Conflict(outcome)
+            return _replay_in(found)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _misread(found, error) from error
 
-    def _consumed(self, taking: Taking, counter: Counter, deadline: float) -> Taken | None:
-        """None where it is not to be taken at once: nothing was taken."""
-        [(meter, amount)] = taking.amounts.items()
-        token = token_in(taking.token)
+    def _consume(self, charge: Charge, counter: Counter, deadline: float) -> Charged | None:
+        """None where the fast update does not apply: nothing was charged."""
+        [(meter, amount)] = charge.amounts.items()
+        token = token_in(charge.token)
         since = token.periods.get(meter)
         if since is None:
             return None
         params = (
-            str(taking.workspace_id),
+            str(charge.workspace_id),
             str(token.version),
             _text(counter.limit),
             since,
             counter.resets_at.isoformat() if counter.resets_at else None,
             token.until,
-            taking.user,
-            taking.action,
+            charge.user,
+            charge.action,
             meter,
             str(amount),
-            taking.resource,
-            taking.key,
-            taking.fingerprint,
-            taking.decision_id,
-            _told_again(taking),
+            charge.resource,
+            charge.key,
+            charge.fingerprint,
+            charge.decision_id,
+            _stored_answer(charge),
         )
-        found = self._found(CONSUME_BY_KEY if taking.key else CONSUME, params, deadline)
+        found = self._found(CONSUME_BY_KEY if charge.key else CONSUME, params, deadline)
         if found is None:
             return None
         try:
             at, used = found
             quota = Quota(limit=counter.limit, used=used, reserved=0, resets_at=counter.resets_at)
-            return Taken(quota={meter: quota}, reservation=None, at=datetime.fromisoformat(at))
+            return Charged(quota={meter: quota}, reservation=None, at=datetime.fromisoformat(at))
         except (TypeError, ValueError) as error:
             raise _misread(found, error) from error
 
-    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
+    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
         params = (
-            str(taking.workspace_id),
-            array(sorted(taking.amounts)),
-            taking.resource,
-            taking.key,
-            taking.fingerprint,
+            str(charge.workspace_id),
+            array(sorted(charge.amounts)),
+            charge.resource,
+            charge.key,
+            charge.fingerprint,
         )
         found = self._found(REPEATED, params, deadline)
         try:
-            return None if found is None else _repeat_in(found)
+            return None if found is None else _replay_in(found)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _misread(found, error) from error
 
@@ -227,18 +231,18 @@ class PostgresLedger:
             raise FactsMisread(f"what came is not JSON: {error}") from error
 
 
-def _told_again(taking: Taking) -> bytes:
+def _stored_answer(charge: Charge) -> bytes:
     return encoded(
         {
-            "role": taking.role,
-            "plan": taking.plan,
-            "message": taking.message,
-            "revision": taking.revision,
+            "role": charge.role,
+            "plan": charge.plan,
+            "message": charge.message,
+            "revision": charge.revision,
         }
     )
 
 
-def _repeat_in(found: Any) -> Repeated | Made:  # noqa: ANN401 - JSON
+def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
     if found["outcome"] == "key_reused":
         raise IdempotencyKeyReused(
             "under this key another request was answered: a new request needs a new key"
@@ -246,11 +250,11 @@ def _repeat_in(found: Any) -> Repeated | Made:  # noqa: ANN401 - JSON
     if found["outcome"] != "repeated":
         raise ValueError(found["outcome"])
     if "now" in found:
-        return Made(
+        return AlreadyExists(
             decision_id=found["decision_id"], revision=found["revision"], now=_usage_now_in(found["now"])
         )
     answer = found["answer"]
-    return Repeated(
+    return Replayed(
         decision_id=found["decision_id"],
         revision=answer["revision"],
         role=answer["role"],

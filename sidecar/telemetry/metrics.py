@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Decision, Facts, Roster, Verdict
     from sidecar.decisions.ports import FactStore, PolicyEngine, RuleEngine
     from sidecar.quota.model import (
+        AlreadyExists,
+        Charge,
+        Charged,
+        Conflict,
         Expired,
         GivenBack,
-        Made,
-        NoRoom,
-        Repeated,
+        NoCapacity,
+        Replayed,
         Settlement,
-        Taken,
-        Taking,
-        Unsettled,
     )
     from sidecar.quota.ports import Ledger
 
@@ -188,13 +188,15 @@ class MeasuredLedger:
         self._ledger = ledger
         self._metrics = metrics
 
-    def take(self, taking: Taking, /, *, deadline: float) -> Taken | Repeated | Made | NoRoom | Unsettled:
+    def charge(
+        self, charge: Charge, /, *, deadline: float
+    ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
         with self._timed():
-            return self._ledger.take(taking, deadline=deadline)
+            return self._ledger.charge(charge, deadline=deadline)
 
-    def repeated(self, taking: Taking, /, *, deadline: float) -> Repeated | Made | None:
+    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
         with self._timed():
-            return self._ledger.repeated(taking, deadline=deadline)
+            return self._ledger.find_replay(charge, deadline=deadline)
 
     def commit(
         self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float

@@ -57,7 +57,7 @@ class Acting:
         self, asking: Asking, question: Question, facts: Facts | None, timings: Timings
     ) -> tuple[Facts, Decision]:
         amounts = amounts_of(question, catalog=self._authorizer.catalog)
-        decision = self._authorizer.decided(
+        decision = self._authorizer.decide_from(
             question, amounts, facts, deadline=asking.deadline, timings=timings
         )
         asking.told(question, decision)

@@ -130,7 +130,7 @@ class Invitations(Acting):
     ) -> bool:
         """Whether the seat that is missing is the one that an earlier invitation for this e-mail holds."""
         amounts = amounts_of(question, catalog=self._authorizer.catalog)
-        decision = self._authorizer.decided(
+        decision = self._authorizer.decide_from(
             question, amounts, facts, deadline=asking.deadline, timings=timings
         )
         if decision.verdict.reason != "quota_exceeded":

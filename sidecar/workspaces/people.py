@@ -73,7 +73,7 @@ class People(Acting):
 
     def details(self, asking: Asking, workspace: str) -> Entitlements:
         facts, _ = self._asked(asking, workspace, VIEW)
-        return self._authorizer.entitled(asking.user, facts, deadline=asking.deadline)
+        return self._authorizer.entitlements_from(asking.user, facts, deadline=asking.deadline)
 
     def rename(self, asking: Asking, workspace: str, name: Callable[[], str]) -> Place:
         def act(facts: Facts, _: Decision) -> Place:

@@ -20,7 +20,7 @@ from sidecar.engines.memo import MemoisedEngine
 from sidecar.errors import UnknownWorkspace
 from sidecar.identity.callers import Caller, Callers
 from sidecar.quota.decider import Decider
-from sidecar.quota.effects import Effects
+from sidecar.quota.spending import Spending
 from sidecar.serving.application import Application
 from sidecar.telemetry.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics
 from sidecar.workspaces.administration import Administration, WorkspaceState
@@ -151,11 +151,11 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         policy=MemoisedEngine(measured, cells=(), observe=metrics.observe_memo),
         facts=MeasuredFacts(facts, metrics=metrics),
     )
-    effects = Effects(authorizer, ledger=MeasuredLedger(ledger, metrics=metrics))
+    spending = Spending(authorizer, ledger=MeasuredLedger(ledger, metrics=metrics))
     service = Service(
         authorizer=authorizer,
-        effects=effects,
-        decider=Decider(authorizer, effects),
+        spending=spending,
+        decider=Decider(authorizer, spending),
         people=People(authorizer, store=NoPeople()),  # type: ignore[arg-type] # tests/people has real ones
         invitations=Invitations(authorizer, store=NoPeople()),  # type: ignore[arg-type] # ditto
         routes=Routes(catalog.routes),

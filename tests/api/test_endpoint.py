@@ -127,7 +127,7 @@ def test_the_line_of_a_check_says_where_the_time_went(stage, monkeypatch, endpoi
 
 
 def test_the_line_of_a_consume_and_that_of_a_commit_say_how_long_the_ledger_took(stage, monkeypatch):
-    slow(monkeypatch, stage.ledger, "take")
+    slow(monkeypatch, stage.ledger, "charge")
     slow(monkeypatch, stage.ledger, "commit")
     _, held = reply(stage, AUTHORIZE, QUESTION | {"mode": "reserve"})
 

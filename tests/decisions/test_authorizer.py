@@ -87,18 +87,18 @@ def test_an_outage_is_never_a_decision(outage):
     )
 
     with pytest.raises(type(outage)):
-        an_authorizer(verdict, facts).decision(a_question(), deadline=FAR_AWAY)
+        an_authorizer(verdict, facts).decide(a_question(), deadline=FAR_AWAY)
 
 
 def test_a_denial_is_falsy_and_so_is_its_verdict():
-    decision = an_authorizer(a_verdict("not_a_member", 403), None).decision(a_question(), deadline=FAR_AWAY)
+    decision = an_authorizer(a_verdict("not_a_member", 403), None).decide(a_question(), deadline=FAR_AWAY)
 
     assert not decision
     assert not decision.verdict
 
 
 def test_a_stranger_s_decision_carries_nothing_of_the_workspace():
-    decision = an_authorizer(a_verdict("not_a_member", 403), None).decision(
+    decision = an_authorizer(a_verdict("not_a_member", 403), None).decide(
         a_question("recording.start"), deadline=FAR_AWAY
     )
 
@@ -110,7 +110,7 @@ def test_quota_comes_with_granted_and_quota_exceeded_alone():
     facts = some_facts(role="owner")
 
     def quota_with(reason, status, action="recording.start"):
-        decision = an_authorizer(a_verdict(reason, status), facts).decision(
+        decision = an_authorizer(a_verdict(reason, status), facts).decide(
             a_question(action), deadline=FAR_AWAY
         )
         return decision.quota and list(decision.quota)
@@ -128,14 +128,14 @@ def test_whoever_must_wait_is_told_for_how_many_whole_seconds():
         a_verdict("quota_exceeded", 429), replace(facts, at=NEXT_MONTH - timedelta(seconds=1.2))
     )
 
-    answer = decision.decision(a_question("recording.start"), deadline=FAR_AWAY)
+    answer = decision.decide(a_question("recording.start"), deadline=FAR_AWAY)
     assert answer.retry_after_s == 2
 
 
 def test_the_upgrade_says_what_the_plan_costs():
     verdict = a_verdict("feature_not_in_plan", 402, upgrade=("pro",), needs_feature="video_avatar")
 
-    decision = an_authorizer(verdict, some_facts(plan="starter")).decision(
+    decision = an_authorizer(verdict, some_facts(plan="starter")).decide(
         a_question("roleplay.start_with_avatar"), deadline=FAR_AWAY
     )
 
@@ -148,7 +148,7 @@ def test_a_plan_that_is_not_sold_is_never_offered():
     verdict = a_verdict("feature_not_in_plan", 402, upgrade=("pro", "gold"), needs_feature="video_avatar")
 
     with pytest.raises(EngineMisbehaved, match="gold"):
-        an_authorizer(verdict, some_facts(plan="starter")).decision(
+        an_authorizer(verdict, some_facts(plan="starter")).decide(
             a_question("roleplay.start_with_avatar"), deadline=FAR_AWAY
         )
 
@@ -157,7 +157,7 @@ def test_a_batch_reads_facts_once_and_keeps_its_order():
     store = Knows({("adam", "acme"): some_facts()})
     authorizer = an_authorizer(Answers(a_verdict()), store)
 
-    answers = authorizer.decisions(
+    answers = authorizer.decide_many(
         [
             a_question(),
             a_question("recording.start", amounts={"gold": 1}),
@@ -176,7 +176,7 @@ def test_a_decision_carries_what_the_policy_was_asked():
     policy = Answers(a_verdict())
     store = Knows({("adam", "acme"): some_facts()})
 
-    [one, _, other] = an_authorizer(policy, store).decisions(
+    [one, _, other] = an_authorizer(policy, store).decide_many(
         [a_question(), a_question("recording.start", amounts={"gold": 1}), a_question("recording.start")],
         deadline=FAR_AWAY,
     )
@@ -210,7 +210,7 @@ def a_slow_authorizer(verdict) -> Authorizer:
 
 
 def test_a_decision_says_how_long_each_part_took():
-    timings = a_slow_authorizer(a_verdict()).decision(a_question(), deadline=FAR_AWAY).timings
+    timings = a_slow_authorizer(a_verdict()).decide(a_question(), deadline=FAR_AWAY).timings
 
     assert timings.facts_s >= 0.01
     assert timings.policy_s >= 0.02
@@ -220,7 +220,9 @@ def test_a_decision_says_how_long_each_part_took():
 def test_a_question_of_a_batch_has_its_own_time_and_the_read_that_all_waited_for():
     timings = Timings()
 
-    answers = a_slow_authorizer(a_verdict()).decisions([a_question()] * 3, deadline=FAR_AWAY, timings=timings)
+    answers = a_slow_authorizer(a_verdict()).decide_many(
+        [a_question()] * 3, deadline=FAR_AWAY, timings=timings
+    )
 
     own = [answer.timings for answer in answers if not isinstance(answer, BadQuestion)]
     assert {each.facts_s for each in own} == {timings.facts_s}
@@ -228,10 +230,10 @@ def test_a_question_of_a_batch_has_its_own_time_and_the_read_that_all_waited_for
     assert timings.policy_s >= 0.06
 
 
-@pytest.mark.parametrize("ask", ["decision", "decisions"])
+@pytest.mark.parametrize("ask", ["decide", "decide_many"])
 def test_an_outage_leaves_the_time_that_it_took(ask):
     authorizer, timings = a_slow_authorizer(EngineUnavailable("slow")), Timings()
-    question = a_question() if ask == "decision" else [a_question()]
+    question = a_question() if ask == "decide" else [a_question()]
 
     with pytest.raises(EngineUnavailable):
         getattr(authorizer, ask)(question, deadline=FAR_AWAY, timings=timings)
@@ -243,14 +245,14 @@ def test_an_outage_leaves_the_time_that_it_took(ask):
 @pytest.mark.parametrize("mode", ["consume", "reserve"])
 def test_what_would_take_quota_is_not_merely_checked(mode):
     with pytest.raises(ValueError, match=mode):
-        an_authorizer(a_verdict(), some_facts()).decision(a_question(mode=mode), deadline=FAR_AWAY)
+        an_authorizer(a_verdict(), some_facts()).decide(a_question(mode=mode), deadline=FAR_AWAY)
 
 
 def test_a_bad_question_is_refused_before_anything_is_read():
     store = Knows()
 
     with pytest.raises(BadQuestion):
-        an_authorizer(Answers(a_verdict()), store).decision(
+        an_authorizer(Answers(a_verdict()), store).decide(
             a_question("recording.start", amounts={"gold": 1}), deadline=FAR_AWAY
         )
 
@@ -337,13 +339,13 @@ def test_a_page_looks_at_a_bounded_number_of_workspaces():
 def test_a_decision_id_is_new_each_time_and_hard_to_guess():
     authorizer = an_authorizer(a_verdict(), some_facts())
 
-    ids = {authorizer.decision(a_question(), deadline=time.monotonic() + 1).decision_id for _ in range(50)}
+    ids = {authorizer.decide(a_question(), deadline=time.monotonic() + 1).decision_id for _ in range(50)}
 
     assert len(ids) == 50
     assert {len(bytes.fromhex(one)) for one in ids} == {16}
 
 
 def test_facts_are_as_old_as_the_database_says():
-    decision = an_authorizer(a_verdict(), some_facts()).decision(a_question(), deadline=FAR_AWAY)
+    decision = an_authorizer(a_verdict(), some_facts()).decide(a_question(), deadline=FAR_AWAY)
 
     assert (decision.at, decision.cached) == (NOON, False)

@@ -40,7 +40,7 @@ def test_both_have_the_same_words_for_the_same_reasons():
 )
 def test_a_denial_says_the_same_through_both(user, workspace, action, status):
     question = a_question(action, user=user, workspace=workspace, amounts=_amounts(action))
-    decision = a_stage(MEMBERS).service.authorizer.decision(question, deadline=FAR_AWAY)
+    decision = a_stage(MEMBERS).service.authorizer.decide(question, deadline=FAR_AWAY)
     own = json.loads(encoded(problems.denial(decision)))
 
     answered = decision_from(json.loads(encoded(wire.document_about(decision))))

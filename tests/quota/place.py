@@ -15,7 +15,7 @@ import psycopg
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.model import Question
 from sidecar.quota.decider import Decider
-from sidecar.quota.effects import Effects
+from sidecar.quota.spending import Spending
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
 
@@ -65,8 +65,8 @@ class Place:
             policy=rules.policy,
             facts=self.facts,
         )
-        self.effects = Effects(self.authorizer, ledger=self.ledger)
-        self.decider = Decider(self.authorizer, self.effects)
+        self.spending = Spending(self.authorizer, ledger=self.ledger)
+        self.decider = Decider(self.authorizer, self.spending)
 
     def close(self) -> None:
         self.facts.close()
@@ -92,19 +92,19 @@ class Place:
 
     def ask(self, action: str, at: Workspace, mode: str = "consume", **more: Any) -> Any:
         question = Question(**{"user": "mia", "workspace": at.slug, "action": action, "mode": mode, **more})
-        return self.decider.decision(question, deadline=monotonic() + PATIENCE_S)
+        return self.decider.decide(question, deadline=monotonic() + PATIENCE_S)
 
     def commit(self, reservation: str, amounts: dict[str, int] | None = None) -> Any:
-        return self.effects.commit(reservation, amounts, deadline=monotonic() + PATIENCE_S)
+        return self.spending.commit(reservation, amounts, deadline=monotonic() + PATIENCE_S)
 
     def release(self, reservation: str) -> Any:
-        return self.effects.release(reservation, deadline=monotonic() + PATIENCE_S)
+        return self.spending.release(reservation, deadline=monotonic() + PATIENCE_S)
 
     def refund(self, at: Workspace, key: str, amounts: dict[str, int] | None = None) -> Any:
-        return self.effects.refund(at.slug, key, amounts, deadline=monotonic() + PATIENCE_S)
+        return self.spending.refund(at.slug, key, amounts, deadline=monotonic() + PATIENCE_S)
 
     def give_back(self, at: Workspace, meter: str, resource: str) -> Any:
-        return self.effects.release_resource(at.slug, meter, resource, deadline=monotonic() + PATIENCE_S)
+        return self.spending.release_resource(at.slug, meter, resource, deadline=monotonic() + PATIENCE_S)
 
     def set_plan(self, at: Workspace, plan: str) -> None:
         self.sql("SELECT authz.set_plan(%s, %s)", at.slug, plan)

@@ -290,18 +290,18 @@ def change_it(place, at, change):
 
 @contextmanager
 def told_otherwise(place, **more):
-    """The ledger gets each taking with *more* in it; the takings as they were made are collected."""
-    take, seen = place.ledger.take, []
+    """The ledger gets each charge with *more* in it; the charges as they were made are collected."""
+    charge_for_real, seen = place.ledger.charge, []
 
-    def told(taking, /, *, deadline):
-        seen.append(taking)
-        return take(replace(taking, **more), deadline=deadline)
+    def told(charge, /, *, deadline):
+        seen.append(charge)
+        return charge_for_real(replace(charge, **more), deadline=deadline)
 
-    place.ledger.take = told
+    place.ledger.charge = told
     try:
         yield seen
     finally:
-        del place.ledger.take
+        del place.ledger.charge
 
 
 def left(place, at):
@@ -328,7 +328,7 @@ def test_the_ledger_asks_again_where_it_was_not_to_be_at_once(place, begun):
     with told_otherwise(place, **of_no_period_there_is) as seen:
         taken = place.ask("record", begun)
 
-    assert [(taking.token, taking.counter) for taking in seen] == [(facts.token, counter)]
+    assert [(charge.token, charge.counter) for charge in seen] == [(facts.token, counter)]
     assert (taken.allowed, taken.quota["minutes"].used) == (True, 2)
 
 

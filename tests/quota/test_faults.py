@@ -15,7 +15,7 @@ import pytest
 
 from sidecar.errors import DependencyError, FactsUnavailable, UsageContended
 from sidecar.local.postgres import EmbeddedPostgres
-from sidecar.quota.model import Taking
+from sidecar.quota.model import Charge
 from sidecar.store.migrate import migrate
 from tests.postgres_server import a_server_folder, rows
 from tests.quota.place import Place, at_once, until
@@ -184,7 +184,7 @@ def test_a_counter_is_not_held_while_the_policy_is_asked(place, rules):
 
 def test_no_time_is_sent_to_the_ledger():
     """So no clock but the database's can be wrong: see test_processes for one that is."""
-    assert {each.name for each in fields(Taking) if "time" in str(each.type)} == set()
+    assert {each.name for each in fields(Charge) if "time" in str(each.type)} == set()
 
 
 def test_a_database_that_crashes_again_and_again_loses_nothing_and_doubles_nothing(rules):

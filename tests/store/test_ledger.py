@@ -22,7 +22,19 @@ from sidecar.errors import (
     UnknownReservation,
     UnknownWorkspace,
 )
-from sidecar.quota.model import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
+from sidecar.quota.model import (
+    AlreadyExists,
+    Charge,
+    Charged,
+    Conflict,
+    Consume,
+    Counter,
+    Expired,
+    Hold,
+    LateCommit,
+    NoCapacity,
+    Replayed,
+)
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
 from tests.fakes import FactsInMemory
@@ -46,7 +58,7 @@ class Stage:
     def facts(self):
         raise NotImplementedError
 
-    def taking(self, **more) -> Taking:
+    def a_charge(self, **more) -> Charge:
         """Five minutes, by default, of a hundred."""
         amounts = more.get("amounts", {"minutes": 5})
         values: dict[str, Any] = {
@@ -59,27 +71,26 @@ class Stage:
             "resource": None,
             "key": None,
             "fingerprint": "f",
-            "ttl_s": None,
-            "reservation": None,
+            "purpose": Consume(),
             "decision_id": uuid4().hex,
             "revision": "r1",
             "role": "member",
             "plan": "team",
             "message": "Yes.",
         }
-        return Taking(**{**values, **more})
+        return Charge(**{**values, **more})
 
-    def take(self, **more):
-        return self.ledger.take(self.taking(**more), deadline=FAR_AWAY)
+    def charge(self, **more):
+        return self.ledger.charge(self.a_charge(**more), deadline=FAR_AWAY)
 
     def reserve(self, **more):
         """The id of a new reservation."""
-        more = {"ttl_s": 60, "reservation": uuid4().hex} | more
-        assert isinstance(self.take(**more), Taken)
-        return more["reservation"]
+        hold = Hold(id=uuid4().hex, ttl_s=60)
+        assert isinstance(self.charge(purpose=hold, **more), Charged)
+        return hold.id
 
-    def repeated(self, **more):
-        return self.ledger.repeated(self.taking(**more), deadline=FAR_AWAY)
+    def find_replay(self, **more):
+        return self.ledger.find_replay(self.a_charge(**more), deadline=FAR_AWAY)
 
     def commit(self, reservation, amounts=None):
         return self.ledger.commit(reservation, amounts, deadline=FAR_AWAY)
@@ -142,15 +153,15 @@ class InPostgres(Stage):
 class InPostgresAtOnce(InPostgres):
     """What is taken of one counter is first tried in the quick way, whether or not that suits the moment."""
 
-    def taking(self, **more):
-        taking = super().taking(**more)
-        if len(taking.amounts) != 1 or taking.ttl_s or taking.reservation:
-            return taking
-        [(meter, limit)] = taking.limits.items()
-        if taking.resource and CATALOG.meters[meter].kind == "level":
-            return taking
+    def a_charge(self, **more):
+        charge = super().a_charge(**more)
+        if len(charge.amounts) != 1 or not isinstance(charge.purpose, Consume):
+            return charge
+        [(meter, limit)] = charge.limits.items()
+        if charge.resource and CATALOG.meters[meter].kind == "level":
+            return charge
         resets_at = self.facts().usage[meter].resets_at
-        return replace(taking, counter=Counter(limit=limit, resets_at=resets_at))
+        return replace(charge, counter=Counter(limit=limit, resets_at=resets_at))
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +183,9 @@ def stage(request):
 
 
 def test_what_is_taken_is_used_and_the_figures_are_those_after_it(stage):
-    taken = stage.take()
+    taken = stage.charge()
 
-    assert isinstance(taken, Taken)
+    assert isinstance(taken, Charged)
     assert (taken.quota["minutes"].limit, taken.quota["minutes"].used) == (100, 5)
     assert taken.quota["minutes"].resets_at == stage.facts().usage["minutes"].resets_at
     assert taken.reservation is None
@@ -182,17 +193,17 @@ def test_what_is_taken_is_used_and_the_figures_are_those_after_it(stage):
 
 
 def test_exactly_the_limit_can_be_taken_and_no_more(stage):
-    assert isinstance(stage.take(amounts={"minutes": 100}), Taken)
+    assert isinstance(stage.charge(amounts={"minutes": 100}), Charged)
 
-    refused = stage.take(amounts={"minutes": 1})
+    refused = stage.charge(amounts={"minutes": 1})
 
-    assert isinstance(refused, NoRoom)
+    assert isinstance(refused, NoCapacity)
     assert refused.facts.usage["minutes"].used == 100
     assert stage.figures() == (100, 0)
 
 
 def test_more_than_the_limit_cannot_be_taken_as_the_first_thing_either(stage):
-    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
+    assert isinstance(stage.charge(amounts={"minutes": 101}), NoCapacity)
 
     assert stage.figures() == (0, 0)
 
@@ -201,107 +212,107 @@ def test_more_than_the_limit_cannot_be_taken_as_the_first_thing_either(stage):
 def test_a_first_use_that_is_refused_leaves_no_row(database_url, store, kind):
     stage = kind(database_url, store)
 
-    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
-    assert isinstance(stage.take(amounts={"minutes": 1, "scenarios": 101}), NoRoom)
+    assert isinstance(stage.charge(amounts={"minutes": 101}), NoCapacity)
+    assert isinstance(stage.charge(amounts={"minutes": 1, "scenarios": 101}), NoCapacity)
     assert rows(database_url, "SELECT FROM authz.workspace_usage WHERE workspace_id = %s", stage.id) == []
 
 
 def test_a_limit_of_none_is_none_and_all_the_same_is_counted(stage):
-    stage.take(amounts={"minutes": 10**12}, limits={"minutes": None})
+    stage.charge(amounts={"minutes": 10**12}, limits={"minutes": None})
 
     assert stage.figures() == (10**12, 0)
 
 
 def test_a_limit_of_zero_is_nothing(stage):
-    assert isinstance(stage.take(amounts={"minutes": 1}, limits={"minutes": 0}), NoRoom)
+    assert isinstance(stage.charge(amounts={"minutes": 1}, limits={"minutes": 0}), NoCapacity)
 
 
 def test_of_several_meters_all_are_taken_or_none(stage):
     both = {"minutes": 5, "scenarios": 1}
     limits = {"minutes": 100, "scenarios": 1}
-    assert isinstance(stage.take(amounts=both, limits=limits), Taken)
+    assert isinstance(stage.charge(amounts=both, limits=limits), Charged)
 
-    assert isinstance(stage.take(amounts=both, limits=limits), NoRoom)
+    assert isinstance(stage.charge(amounts=both, limits=limits), NoCapacity)
     assert (stage.figures("minutes"), stage.figures("scenarios")) == ((5, 0), (1, 0))
 
 
 def test_what_was_decided_by_facts_that_have_changed_since_is_not_taken(stage):
-    taking = stage.taking()
+    charge = stage.a_charge()
     stage.change()
 
-    assert stage.ledger.take(taking, deadline=FAR_AWAY) is Unsettled.STALE
+    assert stage.ledger.charge(charge, deadline=FAR_AWAY) is Conflict.STALE
     assert stage.figures() == (0, 0)
 
 
 def test_nothing_is_taken_in_a_workspace_that_is_not_there(stage):
-    assert stage.take(workspace_id=uuid4()) is Unsettled.STALE
+    assert stage.charge(workspace_id=uuid4()) is Conflict.STALE
 
 
 def test_an_action_that_takes_nothing_can_be_remembered_all_the_same(stage):
-    first = stage.take(amounts={}, key="k")
-    again = stage.take(amounts={}, key="k")
+    first = stage.charge(amounts={}, key="k")
+    again = stage.charge(amounts={}, key="k")
 
-    assert (type(first), first.quota, type(again)) == (Taken, {}, Repeated)
+    assert (type(first), first.quota, type(again)) == (Charged, {}, Replayed)
 
 
 def test_under_one_key_something_is_taken_once_and_the_first_answer_is_given_again(stage):
-    first = stage.taking(key="k")
-    taken = stage.ledger.take(first, deadline=FAR_AWAY)
-    stage.take()
+    first = stage.a_charge(key="k")
+    taken = stage.ledger.charge(first, deadline=FAR_AWAY)
+    stage.charge()
 
-    again = stage.take(key="k", revision="r2", message="No.")
+    again = stage.charge(key="k", revision="r2", message="No.")
 
-    assert isinstance(again, Repeated)
+    assert isinstance(again, Replayed)
     assert (again.decision_id, again.revision, again.message) == (first.decision_id, "r1", "Yes.")
     assert (again.quota, again.at, again.reservation) == (taken.quota, taken.at, None)
     assert stage.figures() == (10, 0)
 
 
 def test_a_key_is_of_one_request(stage):
-    stage.take(key="k")
+    stage.charge(key="k")
 
     with pytest.raises(IdempotencyKeyReused):
-        stage.take(key="k", fingerprint="g")
+        stage.charge(key="k", fingerprint="g")
     with pytest.raises(IdempotencyKeyReused):
-        stage.take(key="k", fingerprint="g", amounts={"minutes": 10**6})
+        stage.charge(key="k", fingerprint="g", amounts={"minutes": 10**6})
     with pytest.raises(IdempotencyKeyReused):
-        stage.repeated(key="k", fingerprint="g")
+        stage.find_replay(key="k", fingerprint="g")
     assert stage.figures() == (5, 0)
 
 
 def test_what_is_denied_is_not_remembered(stage):
-    assert isinstance(stage.take(key="k", limits={"minutes": 4}), NoRoom)
+    assert isinstance(stage.charge(key="k", limits={"minutes": 4}), NoCapacity)
 
-    assert stage.repeated(key="k") is None
-    assert isinstance(stage.take(key="k"), Taken)
+    assert stage.find_replay(key="k") is None
+    assert isinstance(stage.charge(key="k"), Charged)
 
 
 def test_a_repeat_is_told_though_there_is_no_room_any_more(stage):
-    stage.take(key="k")
+    stage.charge(key="k")
 
-    assert isinstance(stage.take(key="k", limits={"minutes": 5}), Repeated)
-    assert isinstance(stage.repeated(key="k"), Repeated)
+    assert isinstance(stage.charge(key="k", limits={"minutes": 5}), Replayed)
+    assert isinstance(stage.find_replay(key="k"), Replayed)
 
 
 def test_nothing_is_known_of_what_was_never_taken(stage):
-    assert stage.repeated(key="k", resource="r", amounts={"scenarios": 1}) is None
-    assert stage.repeated() is None
+    assert stage.find_replay(key="k", resource="r", amounts={"scenarios": 1}) is None
+    assert stage.find_replay() is None
 
 
 def test_what_is_reserved_is_not_used_and_not_free(stage):
-    taken = stage.take(ttl_s=90, reservation="r-1-" + stage.slug)
+    taken = stage.charge(purpose=Hold(id="r-1-" + stage.slug, ttl_s=90))
 
     assert (taken.reservation.id, taken.reservation.amounts) == ("r-1-" + stage.slug, {"minutes": 5})
     assert taken.reservation.expires_at == taken.at + timedelta(seconds=90)
     assert (taken.quota["minutes"].used, taken.quota["minutes"].reserved) == (0, 5)
-    assert isinstance(stage.take(amounts={"minutes": 96}), NoRoom)
-    assert isinstance(stage.take(amounts={"minutes": 95}), Taken)
+    assert isinstance(stage.charge(amounts={"minutes": 96}), NoCapacity)
+    assert isinstance(stage.charge(amounts={"minutes": 95}), Charged)
 
 
 def test_a_repeat_of_a_reservation_names_the_first_one(stage):
-    first = stage.take(ttl_s=60, reservation=uuid4().hex, key="k")
+    first = stage.charge(purpose=Hold(id=uuid4().hex, ttl_s=60), key="k")
 
-    again = stage.take(ttl_s=60, reservation=uuid4().hex, key="k")
+    again = stage.charge(purpose=Hold(id=uuid4().hex, ttl_s=60), key="k")
 
     assert again.reservation == first.reservation
     assert stage.figures() == (0, 5)
@@ -393,10 +404,10 @@ def test_a_reservation_that_has_expired_holds_nothing_and_is_asked_about_anew(st
 def test_a_late_commit_that_fits_is_taken_once(stage):
     reservation = stage.reserve(key="k")
     stage.expire(reservation)
-    late = {"amounts": {"minutes": 3}, "reservation": reservation}
+    late = {"amounts": {"minutes": 3}, "purpose": LateCommit(id=reservation)}
 
-    assert isinstance(stage.take(**late), Taken)
-    assert stage.take(**late) is Unsettled.SETTLED
+    assert isinstance(stage.charge(**late), Charged)
+    assert stage.charge(**late) is Conflict.SETTLED
     assert stage.commit(reservation, {"minutes": 3}).replayed is True
     assert stage.figures() == (3, 0)
     assert stage.refund("k").released == {"minutes": 3}
@@ -406,10 +417,10 @@ def test_a_late_commit_that_fits_is_taken_once(stage):
 def test_a_late_commit_that_does_not_fit_is_refused_and_can_be_asked_again(stage):
     reservation = stage.reserve(amounts={"minutes": 100})
     stage.expire(reservation)
-    stage.take()
-    late = {"amounts": {"minutes": 100}, "reservation": reservation}
+    stage.charge()
+    late = {"amounts": {"minutes": 100}, "purpose": LateCommit(id=reservation)}
 
-    assert isinstance(stage.take(**late), NoRoom)
+    assert isinstance(stage.charge(**late), NoCapacity)
     assert stage.figures() == (5, 0)
 
 
@@ -420,12 +431,12 @@ def test_release_after_expiry_has_no_effect_and_is_no_error(stage):
     assert stage.release(reservation).replayed is False
     assert stage.release(reservation).replayed is True
     assert stage.figures() == (0, 0)
-    assert stage.take(reservation=reservation) is Unsettled.SETTLED
+    assert stage.charge(purpose=LateCommit(id=reservation)) is Conflict.SETTLED
 
 
 def test_a_refund_gives_back_what_a_key_took_once(stage):
-    stage.take(key="k")
-    stage.take(key="other")
+    stage.charge(key="k")
+    stage.charge(key="other")
 
     first, again = stage.refund("k"), stage.refund("k")
 
@@ -436,7 +447,7 @@ def test_a_refund_gives_back_what_a_key_took_once(stage):
 
 
 def test_a_partial_refund_is_the_one_refund_of_its_key(stage):
-    stage.take(key="k")
+    stage.charge(key="k")
 
     assert stage.refund("k", {"minutes": 2}).released == {"minutes": 2}
     assert stage.refund("k", {"minutes": 2}).replayed is True
@@ -448,7 +459,7 @@ def test_a_partial_refund_is_the_one_refund_of_its_key(stage):
 
 @pytest.mark.parametrize("amounts", [{"minutes": 6}, {"minutes": 10**12}, {"scenarios": 1}, {"gold": 1}])
 def test_no_more_than_was_taken_is_given_back(stage, amounts):
-    stage.take(key="k")
+    stage.charge(key="k")
 
     with pytest.raises(RefundExceedsUse):
         stage.refund("k", amounts)
@@ -477,41 +488,41 @@ def test_what_was_committed_can_be_refunded_by_the_key_of_its_reservation(stage)
 
 
 def test_a_key_that_took_nothing_gives_nothing_back(stage):
-    stage.take(key="k", limits={"minutes": 1})
+    stage.charge(key="k", limits={"minutes": 1})
 
     with pytest.raises(UnknownIdempotencyKey):
         stage.refund("k")
 
 
 def test_a_thing_that_exists_is_not_made_again_whatever_the_key(stage):
-    first = stage.taking(amounts={"scenarios": 1}, resource="s-1", key="k")
-    stage.ledger.take(first, deadline=FAR_AWAY)
+    first = stage.a_charge(amounts={"scenarios": 1}, resource="s-1", key="k")
+    stage.ledger.charge(first, deadline=FAR_AWAY)
 
-    again = stage.take(amounts={"scenarios": 1}, resource="s-1", key="another", limits={"scenarios": 1})
-    other = stage.take(amounts={"scenarios": 1}, resource="s-2")
+    again = stage.charge(amounts={"scenarios": 1}, resource="s-1", key="another", limits={"scenarios": 1})
+    other = stage.charge(amounts={"scenarios": 1}, resource="s-2")
 
-    assert isinstance(again, Made)
+    assert isinstance(again, AlreadyExists)
     assert (again.decision_id, again.revision) == (first.decision_id, "r1")
     assert again.now.usage["scenarios"].used == 1
-    assert isinstance(stage.repeated(amounts={"scenarios": 1}, resource="s-1"), Made)
-    assert isinstance(other, Taken)
+    assert isinstance(stage.find_replay(amounts={"scenarios": 1}, resource="s-1"), AlreadyExists)
+    assert isinstance(other, Charged)
     assert stage.figures("scenarios") == (2, 0)
 
 
 def test_a_level_is_given_back_by_name_once_and_can_be_made_again(stage):
-    stage.take(amounts={"scenarios": 3}, resource="s")
+    stage.charge(amounts={"scenarios": 3}, resource="s")
 
     first, again = stage.give_back("scenarios", "s"), stage.give_back("scenarios", "s")
 
     assert (first.released, first.replayed) == ({"scenarios": 3}, False)
     assert (again.released, again.replayed) == ({"scenarios": 0}, True)
     assert stage.figures("scenarios") == (0, 0)
-    assert isinstance(stage.take(amounts={"scenarios": 3}, resource="s"), Taken)
+    assert isinstance(stage.charge(amounts={"scenarios": 3}, resource="s"), Charged)
 
 
 def test_given_back_by_name_and_by_key_is_given_back_once(stage):
     for name, back in (("a", ["name", "key"]), ("b", ["key", "name"])):
-        stage.take(amounts={"scenarios": 1}, resource=name, key=name)
+        stage.charge(amounts={"scenarios": 1}, resource=name, key=name)
         ways = {
             "name": lambda name=name: stage.give_back("scenarios", name),
             "key": lambda name=name: stage.refund(name),
@@ -522,9 +533,9 @@ def test_given_back_by_name_and_by_key_is_given_back_once(stage):
 
 
 def test_a_key_gives_back_only_what_it_made_itself(stage):
-    stage.take(amounts={"scenarios": 1}, resource="s", key="first")
+    stage.charge(amounts={"scenarios": 1}, resource="s", key="first")
     stage.give_back("scenarios", "s")
-    stage.take(amounts={"scenarios": 1}, resource="s", key="second")
+    stage.charge(amounts={"scenarios": 1}, resource="s", key="second")
 
     assert stage.refund("first").replayed is True
     assert stage.figures("scenarios") == (1, 0)
@@ -533,14 +544,14 @@ def test_a_key_gives_back_only_what_it_made_itself(stage):
 
 
 def test_a_level_without_a_name_is_given_back_by_its_key(stage):
-    stage.take(amounts={"scenarios": 2}, key="k")
+    stage.charge(amounts={"scenarios": 2}, key="k")
 
     assert stage.refund("k", {"scenarios": 1}).now.usage["scenarios"].used == 1
     assert stage.figures("scenarios") == (1, 0)
 
 
 def test_a_part_of_a_thing_can_be_refunded_and_the_rest_given_back_by_name(stage):
-    stage.take(amounts={"scenarios": 5}, resource="s", key="k")
+    stage.charge(amounts={"scenarios": 5}, resource="s", key="k")
     stage.refund("k", {"scenarios": 2})
 
     assert stage.give_back("scenarios", "s").released == {"scenarios": 3}
@@ -562,16 +573,16 @@ def test_two_reservations_of_one_thing_make_it_once(stage):
 def test_of_several_levels_only_the_one_that_is_missing_is_taken(stage):
     """As far as one level can show: a counter beside a level that exists is not taken again."""
     both = {"minutes": 5, "scenarios": 1}
-    stage.take(amounts={"scenarios": 1}, resource="s")
+    stage.charge(amounts={"scenarios": 1}, resource="s")
 
-    assert isinstance(stage.take(amounts=both, resource="s"), Made)
+    assert isinstance(stage.charge(amounts=both, resource="s"), AlreadyExists)
     assert stage.figures("minutes") == (0, 0)
 
 
 def test_with_a_counter_a_resource_is_only_noted(stage):
-    stage.take(resource="r")
+    stage.charge(resource="r")
 
-    assert isinstance(stage.take(resource="r"), Taken)
+    assert isinstance(stage.charge(resource="r"), Charged)
     assert stage.figures() == (10, 0)
 
 
@@ -582,16 +593,16 @@ def test_what_a_workspace_has_beyond_its_plan_counts(stage):
     else:
         run(stage.url, f"SELECT authz.set_overrides('{stage.slug}', '{{}}', '{{\"minutes\": 3}}')")
 
-    refused = stage.take()
+    refused = stage.charge()
 
-    assert isinstance(refused, NoRoom)
+    assert isinstance(refused, NoCapacity)
     assert refused.facts.limit_overrides == {"minutes": 3}
-    assert stage.take(amounts={"minutes": 3}).quota["minutes"].limit == 3
+    assert stage.charge(amounts={"minutes": 3}).quota["minutes"].limit == 3
     assert stage.commit(stage.reserve(amounts={"scenarios": 1})).now.limit_overrides == {"minutes": 3}
 
 
 def test_an_unknown_workspace_has_nothing_to_give_back(stage):
-    stage.take(key="k")
+    stage.charge(key="k")
 
     for back in (
         lambda: stage.refund("k", workspace="nowhere"),
@@ -603,7 +614,7 @@ def test_an_unknown_workspace_has_nothing_to_give_back(stage):
 
 
 def test_a_workspace_is_named_by_its_id_too(stage):
-    stage.take(key="k")
+    stage.charge(key="k")
 
     assert stage.refund("k", workspace=str(stage.id)).replayed is False
 
@@ -625,9 +636,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_text_is_a_name_like_any_other(stage, text):
-    stage.take(key=text, resource=text, amounts={"scenarios": 1}, message=text)
+    stage.charge(key=text, resource=text, amounts={"scenarios": 1}, message=text)
 
-    assert stage.take(key=text, resource=text, amounts={"scenarios": 1}).message == text
+    assert stage.charge(key=text, resource=text, amounts={"scenarios": 1}).message == text
     assert stage.give_back("scenarios", text).released == {"scenarios": 1}
     assert stage.refund(text).replayed is True
     with pytest.raises(UnknownReservation):
@@ -645,13 +656,13 @@ def test_the_figures_of_another_workspace_stay_as_they_are(stage):
     else:
         second = InPostgres(stage.url, stage.store)
         elsewhere, other_id = second.slug, second.id
-    stage.take(key="k")
+    stage.charge(key="k")
 
     with pytest.raises(UnknownIdempotencyKey):
         stage.refund("k", workspace=elsewhere)
     [facts] = stage.store.facts([("mia", elsewhere)], deadline=FAR_AWAY)
     assert facts.usage["minutes"].used == 0
-    assert stage.ledger.repeated(stage.taking(workspace_id=other_id, key="k"), deadline=FAR_AWAY) is None
+    assert stage.ledger.find_replay(stage.a_charge(workspace_id=other_id, key="k"), deadline=FAR_AWAY) is None
 
 
 @pytest.mark.parametrize("end", ["\0b", "\0", "\ud800"], ids=ascii)
@@ -664,7 +675,7 @@ def test_what_no_database_can_hold_is_refused_and_never_cut_off(database_url, st
         lambda: stage.commit(text),
         lambda: stage.release(text),
         lambda: stage.refund(text),
-        lambda: stage.take(key=text),
+        lambda: stage.charge(key=text),
         lambda: stage.give_back("scenarios", text),
     ):
         with pytest.raises(BadQuestion):
@@ -675,14 +686,14 @@ def test_what_no_database_can_hold_is_refused_and_never_cut_off(database_url, st
 
 def test_whatever_is_not_taken_leaves_no_counter_behind(database_url, store):
     stage = InPostgres(database_url, store)
-    stage.take(amounts={"scenarios": 1}, key="k")
-    stale = stage.taking()
+    stage.charge(amounts={"scenarios": 1}, key="k")
+    stale = stage.a_charge()
     stage.change()
 
-    assert isinstance(stage.take(amounts={"minutes": 101}), NoRoom)
-    assert stage.ledger.take(stale, deadline=FAR_AWAY) is Unsettled.STALE
+    assert isinstance(stage.charge(amounts={"minutes": 101}), NoCapacity)
+    assert stage.ledger.charge(stale, deadline=FAR_AWAY) is Conflict.STALE
     with pytest.raises(IdempotencyKeyReused):
-        stage.take(key="k", fingerprint="g")
+        stage.charge(key="k", fingerprint="g")
     assert rows(
         database_url, "SELECT meter FROM authz.workspace_usage WHERE workspace_id = %s", stage.id
     ) == [("scenarios",)]
@@ -692,24 +703,24 @@ def test_a_meter_that_the_database_counts_itself_cannot_be_taken(database_url, s
     stage = InPostgres(database_url, store)
 
     with pytest.raises(FactsUnavailable, match="counted by the database"):
-        stage.take(amounts={"members": 1})
+        stage.charge(amounts={"members": 1})
 
 
 def test_a_meter_that_no_catalog_has_ever_had_is_an_outage(database_url, store):
     stage = InPostgres(database_url, store)
 
     with pytest.raises(FactsUnavailable):
-        stage.take(amounts={"gold": 1})
+        stage.charge(amounts={"gold": 1})
     assert rows(database_url, "SELECT 1 FROM authz.workspace_usage WHERE meter = 'gold'") == []
 
 
 def test_a_counter_that_would_overflow_is_an_outage_and_stays_as_it_is(database_url, store):
     stage = InPostgres(database_url, store)
-    stage.take(limits={"minutes": None})
+    stage.charge(limits={"minutes": None})
     run(
         database_url, f"UPDATE authz.workspace_usage SET used = {2**63 - 5} WHERE workspace_id = '{stage.id}'"
     )
 
     with pytest.raises(FactsUnavailable, match="out of range"):
-        stage.take(limits={"minutes": None})
+        stage.charge(limits={"minutes": None})
     assert stage.figures() == (2**63 - 5, 0)

@@ -18,7 +18,7 @@ from sidecar.decisions.authorizer import Authorizer
 from sidecar.identity.callers import Callers
 from sidecar.identity.users import FixedKeys, Identities, key_set_of_secret
 from sidecar.quota.decider import Decider
-from sidecar.quota.effects import Effects
+from sidecar.quota.spending import Spending
 from sidecar.serving.application import Application
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
@@ -143,12 +143,12 @@ def a_people_stage(
         policy=engine,
         facts=facts,
     )
-    effects = Effects(authorizer, ledger=PostgresLedger(facts.connections, catalog=catalog))
+    spending = Spending(authorizer, ledger=PostgresLedger(facts.connections, catalog=catalog))
     store = PostgresPeople(reads=facts.connections, changes=workspaces.connections)
     service = Service(
         authorizer=authorizer,
-        effects=effects,
-        decider=Decider(authorizer, effects),
+        spending=spending,
+        decider=Decider(authorizer, spending),
         routes=Routes(catalog.routes),
         people=People(authorizer, store=store),
         invitations=Invitations(authorizer, store=store),

@@ -42,7 +42,7 @@ class Workspaces:
     ) -> Iterator[Answer | BadQuestion]:
         questions = [_question(evaluation) for evaluation in asked]
         good = [question for question in questions if isinstance(question, Question)]
-        decided = iter(self._authorizer.decisions(good, deadline=deadline, timings=timings) if good else ())
+        decided = iter(self._authorizer.decide_many(good, deadline=deadline, timings=timings) if good else ())
         for evaluation, question in zip(asked, questions, strict=True):
             if isinstance(question, BadQuestion):
                 yield question

@@ -131,7 +131,7 @@ def ruling(
         if not service.serving():
             return _refused(service, exchange, endpoint, problems.problem("starting"), said)
         exchange.question = _question(service, exchange, asked, found)
-        decision = service.decider.decision(
+        decision = service.decider.decide(
             exchange.question, deadline=deadline_of(service, exchange), timings=exchange.timings
         )
     except SidecarError as error:

@@ -35,7 +35,7 @@ USUAL_PAGE = 100
 
 def authorize(service: Service, exchange: Exchange) -> Reply:
     exchange.question = question = wire.question_from(exchange.body())
-    decision = service.decider.decision(
+    decision = service.decider.decide(
         question, deadline=deadline_of(service, exchange), timings=exchange.timings
     )
     reply = json_reply(wire.document_about(decision))
@@ -48,7 +48,7 @@ def authorize_batch(service: Service, exchange: Exchange) -> Reply:
     questions = [item for item in items if not isinstance(item, BadQuestion)]
     deadline = deadline_of(service, exchange, questions=len(items))
     decided = iter(
-        service.authorizer.decisions(questions, deadline=deadline, timings=exchange.timings)
+        service.authorizer.decide_many(questions, deadline=deadline, timings=exchange.timings)
         if questions
         else ()
     )

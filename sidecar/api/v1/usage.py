@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def commit(service: Service, exchange: Exchange) -> Reply:
     body = shapes.checked(exchange.body(), wire.COMMIT) if exchange.has_body() else {}
-    settled = service.effects.commit(
+    settled = service.spending.commit(
         part_of(exchange, "reservation"),
         body.get("amounts"),
         deadline=deadline_of(service, exchange),
@@ -38,7 +38,7 @@ def commit(service: Service, exchange: Exchange) -> Reply:
 
 
 def release(service: Service, exchange: Exchange) -> Reply:
-    settled = service.effects.release(
+    settled = service.spending.release(
         part_of(exchange, "reservation"), deadline=deadline_of(service, exchange), timings=exchange.timings
     )
     return _settled(service, exchange, "release", settled)
@@ -49,11 +49,11 @@ def release_usage(service: Service, exchange: Exchange) -> Reply:
     workspace = wire.workspace_from(body["workspace"])
     deadline = deadline_of(service, exchange)
     if "meter" in body:
-        back = service.effects.release_resource(
+        back = service.spending.release_resource(
             workspace, body["meter"], body["resource"], deadline=deadline, timings=exchange.timings
         )
     else:
-        back = service.effects.refund(
+        back = service.spending.refund(
             workspace,
             body["idempotency_key"],
             body.get("amounts"),
@@ -77,7 +77,7 @@ def _settled(service: Service, exchange: Exchange, endpoint: str, settled: Settl
 
 
 def _state_after(service: Service, effect: Settlement | GivenBack) -> dict[str, Any]:
-    state: dict[str, Any] = {"quota": wire.quotas_document(service.effects.quotas(effect.now))}
+    state: dict[str, Any] = {"quota": wire.quotas_document(service.spending.quotas(effect.now))}
     if effect.replayed:
         state["replayed"] = True
     return state

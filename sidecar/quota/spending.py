@@ -1,8 +1,8 @@
-"""Questions with an effect: decided like any other, and then taken, if the ledger still has room.
+"""Questions that spend quota: decided like any other, then charged, if the ledger still has capacity.
 
-The policy decides, the ledger arbitrates. What the policy grants is taken in one call, which sees again
-whether there is room and whether anything has changed. What that call refuses goes back to the policy, which
-words the denial.
+The policy decides, the ledger arbitrates. What the policy grants is charged in one call, which checks again
+whether there is capacity and whether anything has changed. What that call refuses goes back to the policy,
+which words the denial.
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from sidecar.decisions.model import Question
 from sidecar.decisions.room import amounts_of, quotas_of
 from sidecar.decisions.timings import Timings
 from sidecar.errors import BadQuestion, EngineMisbehaved, FieldFault, ReservationExpired, UsageContended
-from sidecar.quota.model import Counter, Expired, Made, NoRoom, Repeated, Taken, Taking, Unsettled
+from sidecar.quota.model import (
+    AlreadyExists,
+    Charge,
+    Charged,
+    Conflict,
+    Consume,
+    Counter,
+    Expired,
+    Hold,
+    LateCommit,
+    NoCapacity,
+    Replayed,
+)
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
@@ -30,10 +42,10 @@ if TYPE_CHECKING:
     from sidecar.quota.model import GivenBack, Settlement, UsageNow
     from sidecar.quota.ports import Ledger
 
-_TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener
+_TRIES = 2  # if the facts change while a question is decided, it is decided once more
 
 
-class Effects:
+class Spending:
     """*timings* of its methods count what each question waits for, also when it fails."""
 
     def __init__(self, authorizer: Authorizer, *, ledger: Ledger) -> None:
@@ -41,7 +53,7 @@ class Effects:
         self._catalog = authorizer.catalog
         self._ledger = ledger
 
-    def decision(
+    def decide(
         self,
         question: Question,
         *,
@@ -49,20 +61,22 @@ class Effects:
         timings: Timings | None = None,
         late: str | None = None,
     ) -> Decision:
-        """Of a question in mode ``consume`` or ``reserve``; *late* is the reservation that it settles.
+        """The question is in mode ``consume`` or ``reserve``; *late* is the expired reservation it commits.
 
-        BadQuestion, IdempotencyKeyReused, UsageContended when nothing was taken since too many wanted it.
+        BadQuestion, IdempotencyKeyReused, UsageContended when nothing was charged since too many wanted it.
         """
         timings = timings or Timings()
         amounts = amounts_of(question, catalog=self._catalog)
         _refuse_counted(amounts, self._catalog)
         if late is None and question.mode == "consume" and not amounts and not question.idempotency_key:
             check = replace(question, mode="check")
-            return self._authorizer.decision(check, deadline=deadline, timings=timings)
+            return self._authorizer.decide(check, deadline=deadline, timings=timings)
 
         for _ in range(_TRIES):
             facts = self._authorizer.facts_about(question, deadline=deadline, timings=timings)
-            decision = self._decided(question, amounts, facts, deadline=deadline, timings=timings, late=late)
+            decision = self._decide_and_charge(
+                question, amounts, facts, deadline=deadline, timings=timings, late=late
+            )
             if decision is not None:
                 return decision
         raise UsageContended("the workspace has changed twice while one question was decided")
@@ -80,7 +94,7 @@ class Effects:
         What Ledger.commit raises, and ReservationExpired when the answer to the new question is no.
         """
         timings = timings or Timings()
-        with _waiting(timings):
+        with _time_ledger(timings):
             outcome = self._ledger.commit(reservation, amounts, deadline=deadline)
         if not isinstance(outcome, Expired):
             return outcome
@@ -94,19 +108,19 @@ class Effects:
             resource=outcome.resource,
         )
         try:
-            decision = self.decision(question, deadline=deadline, timings=timings, late=reservation)
+            decision = self.decide(question, deadline=deadline, timings=timings, late=reservation)
         except BadQuestion as error:  # the action takes other meters by now
             raise ReservationExpired(error.detail) from error
         if not decision.allowed:
             raise ReservationExpired(decision.message)
-        with _waiting(timings):
+        with _time_ledger(timings):
             settled = self._ledger.commit(reservation, amounts, deadline=deadline)
         if isinstance(settled, Expired):
             raise UsageContended("the reservation was to be committed late, and was not")
         return replace(settled, replayed=decision.replayed)
 
     def release(self, reservation: str, *, deadline: float, timings: Timings | None = None) -> Settlement:
-        with _waiting(timings):
+        with _time_ledger(timings):
             return self._ledger.release(reservation, deadline=deadline)
 
     def refund(
@@ -118,7 +132,7 @@ class Effects:
         deadline: float,
         timings: Timings | None = None,
     ) -> GivenBack:
-        with _waiting(timings):
+        with _time_ledger(timings):
             return self._ledger.refund(workspace, key, amounts, deadline=deadline)
 
     def release_resource(
@@ -138,13 +152,13 @@ class Effects:
             if known is not None and known.kind == "members":
                 raise _not_consumable(fault)
             raise BadQuestion("only a level is given back by the name of a resource", faults=(fault,))
-        with _waiting(timings):
+        with _time_ledger(timings):
             return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
 
     def quotas(self, now: UsageNow) -> dict[str, Quota]:
         return quotas_of(now.usage, now, catalog=self._catalog)
 
-    def _decided(
+    def _decide_and_charge(
         self,
         question: Question,
         amounts: Mapping[str, int],
@@ -154,53 +168,55 @@ class Effects:
         timings: Timings,
         late: str | None,
     ) -> Decision | None:
-        """None: things have changed, and it is to be decided again."""
-        decision = self._authorizer.decided(question, amounts, facts, deadline=deadline, timings=timings)
+        """None: the facts have changed since, and the question must be decided again."""
+        decision = self._authorizer.decide_from(question, amounts, facts, deadline=deadline, timings=timings)
         if facts is None or decision.verdict.reason == "not_a_member":
             return decision
-        taking = self._taking(question, amounts, facts, decision, late=late)
+        charge = self._charge_for(question, amounts, facts, decision, late=late)
         if not decision.allowed:
-            return self._denied(question, facts, decision, taking, deadline=deadline)
+            return self._deny(question, facts, decision, charge, deadline=deadline)
 
-        with _waiting(timings):
-            outcome = self._ledger.take(taking, deadline=deadline)
+        with _time_ledger(timings):
+            outcome = self._ledger.charge(charge, deadline=deadline)
         match outcome:
-            case Taken() as taken:
+            case Charged() as charged:
                 return replace(
                     decision,
-                    quota=taken.quota if amounts else None,
-                    reservation=taken.reservation,
-                    at=taken.at,
+                    quota=charged.quota if amounts else None,
+                    reservation=charged.reservation,
+                    at=charged.at,
                 )
-            case Repeated() | Made() as known:
-                return self._told(decision, known)
-            case NoRoom(facts=fresh):
-                denial = self._authorizer.decided(
+            case Replayed() | AlreadyExists() as known:
+                return self._replay(decision, known)
+            case NoCapacity(facts=fresh):
+                denial = self._authorizer.decide_from(
                     question, amounts, fresh, deadline=deadline, timings=timings
                 )
                 return None if denial.allowed else denial
-            case Unsettled.STALE:
+            case Conflict.STALE:
                 return None
-            case Unsettled.SETTLED:
+            case Conflict.SETTLED:
                 return replace(decision, replayed=True)
 
-    def _denied(
-        self, question: Question, facts: Facts, denial: Decision, taking: Taking, *, deadline: float
+    def _deny(
+        self, question: Question, facts: Facts, denial: Decision, charge: Charge, *, deadline: float
     ) -> Decision:
-        """Nothing is taken. But what was taken before stays had, and who asks again is told so again."""
-        if taking.reservation is not None and taking.ttl_s is None:  # a late commit is no repeat of anything
+        """Nothing is charged, but a duplicate of a request that was charged gets its earlier answer."""
+        if isinstance(charge.purpose, LateCommit):  # never a duplicate
             return denial
-        if taking.key is None and taking.resource is None:
+        if charge.key is None and charge.resource is None:
             return denial
-        with _waiting(denial.timings):
-            known = self._ledger.repeated(taking, deadline=deadline)
-        if isinstance(known, Made):
-            # What exists needs no room. But who may not make it is not told that it is there.
-            denial = self._authorizer.decided(question, {}, facts, deadline=deadline, timings=denial.timings)
-            return self._told(denial, known) if denial.allowed else denial
-        return denial if known is None else self._told(denial, known)
+        with _time_ledger(denial.timings):
+            known = self._ledger.find_replay(charge, deadline=deadline)
+        if isinstance(known, AlreadyExists):
+            # What exists needs no capacity. But whoever may not create it must not learn that it exists.
+            denial = self._authorizer.decide_from(
+                question, {}, facts, deadline=deadline, timings=denial.timings
+            )
+            return self._replay(denial, known) if denial.allowed else denial
+        return denial if known is None else self._replay(denial, known)
 
-    def _taking(
+    def _charge_for(
         self,
         question: Question,
         amounts: Mapping[str, int],
@@ -208,14 +224,15 @@ class Effects:
         decision: Decision,
         *,
         late: str | None,
-    ) -> Taking:
-        held = question.mode == "reserve"
+    ) -> Charge:
         charges = decision.verdict.charges if decision.allowed else dict.fromkeys(amounts)
         if charges.keys() != amounts.keys():
             raise EngineMisbehaved(
                 f"{question.action} takes {sorted(amounts)}, charged are {sorted(charges)}"
             )
-        return Taking(
+        purpose = _purpose(question, late=late)
+        at_once = decision.allowed and isinstance(purpose, Consume)
+        return Charge(
             workspace_id=facts.workspace_id,
             token=facts.token,
             user=question.user,
@@ -225,22 +242,18 @@ class Effects:
             resource=question.resource,
             key=question.idempotency_key,
             fingerprint=_fingerprint(question),
-            ttl_s=question.ttl_s if held else None,
-            reservation=fresh_id() if held else late,
+            purpose=purpose,
             decision_id=decision.decision_id,
             revision=decision.verdict.revision,
             role=facts.role,
             plan=facts.plan,
             message=decision.message,
-            counter=self._counter(question, facts, decision, late=late),
+            counter=self._counter(question, facts, charges) if at_once else None,
         )
 
-    def _counter(
-        self, question: Question, facts: Facts, decision: Decision, *, late: str | None
-    ) -> Counter | None:
-        """None where there is more to it: several meters, a level by name, reservations, new or open."""
-        charges = decision.verdict.charges
-        if not decision.allowed or question.mode == "reserve" or late or len(charges) != 1:
+    def _counter(self, question: Question, facts: Facts, charges: Mapping[str, int | None]) -> Counter | None:
+        """None where one counter is not all: several meters, a level by name, open reservations."""
+        if len(charges) != 1:
             return None
         [(meter, limit)] = charges.items()
         by_name = question.resource and self._catalog.meters[meter].kind == "level"
@@ -248,10 +261,10 @@ class Effects:
             return None
         return Counter(limit=facts.limit_overrides.get(meter, limit), resets_at=facts.usage[meter].resets_at)
 
-    def _told(self, decision: Decision, known: Repeated | Made) -> Decision:
-        """A yes that was said before, with its id and revision, and no effect this time."""
+    def _replay(self, decision: Decision, known: Replayed | AlreadyExists) -> Decision:
+        """The earlier yes, with its id and revision; nothing is charged this time."""
         verdict = _granted(decision.verdict, revision=known.revision)
-        if isinstance(known, Repeated):
+        if isinstance(known, Replayed):
             return replace(
                 decision,
                 verdict=verdict,
@@ -278,9 +291,14 @@ class Effects:
         )
 
 
+def _purpose(question: Question, *, late: str | None) -> Consume | Hold | LateCommit:
+    if question.mode == "reserve":
+        return Hold(id=fresh_id(), ttl_s=question.ttl_s)
+    return Consume() if late is None else LateCommit(id=late)
+
+
 @contextmanager
-def _waiting(timings: Timings | None) -> Iterator[None]:
-    """For the ledger."""
+def _time_ledger(timings: Timings | None) -> Iterator[None]:
     began = monotonic()
     try:
         yield
