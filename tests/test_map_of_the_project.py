@@ -64,6 +64,16 @@ def test_every_file_in_the_picture_is_in_the_room_beside_which_it_stands():
     assert lost == []
 
 
+@pytest.mark.parametrize("text", [ARCHITECTURE, GLOSSARY], ids=["architecture", "glossary"])
+def test_every_object_of_the_schema_that_is_named_is_there(text):
+    schema = "".join(path.read_text() for path in (ROOT / "sql/schema").glob("*.sql"))
+    made = set(
+        re.findall(r"^CREATE (?:OR REPLACE )?(?:TABLE|VIEW|FUNCTION) authz\.(\w+)", schema, re.MULTILINE)
+    )
+
+    assert set(re.findall(r"`authz\.(\w+)`", text)) - made == set()
+
+
 def test_a_term_stands_once_and_in_the_order_of_the_alphabet():
     terms = [term for term, _ in TERMS]
 
