@@ -2,7 +2,7 @@
 # catalog: mount yours and name it in SIDECAR_PLANS. The one that is shipped is a demo, and is not served by itself.
 FROM python:3.11-slim AS build
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md plans.yaml ./
+COPY pyproject.toml constraints.txt README.md LICENSE plans.yaml ./
 COPY policies policies
 COPY schemas schemas
 COPY sql sql

@@ -30,7 +30,8 @@ def test_the_image_gets_everything_that_the_wheel_includes():
     }
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
 
-    assert {*wheel["packages"], *wheel["force-include"], "pyproject.toml"} <= copied
+    assert {*wheel["packages"], *wheel["force-include"]} <= copied
+    assert {"pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]} <= copied
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 

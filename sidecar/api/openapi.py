@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sidecar.api.endpoint import Endpoint
 
+LICENSE = "Apache-2.0"  # as SPDX writes it
 _OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found")
 
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {
@@ -36,6 +37,7 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             "title": "policy-sidecar",
             "version": version("policy-sidecar"),
             "description": "May this user, in this workspace, perform this action now, and if not, why?",
+            "license": {"name": "Apache License 2.0", "identifier": LICENSE},
         },
         "paths": paths,
         "components": {

@@ -17,7 +17,8 @@ from sidecar.settings import Settings
 from tests.api.stage import BACKEND, a_stage
 from tests.values import some_facts
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
 CONFIGURATION, ERRORS, HTTP, PEOPLE = (
     (DOCS / f"{name}.md").read_text() for name in ("configuration", "errors", "http", "people")
 )
@@ -99,6 +100,24 @@ def test_an_example_is_answered_as_the_document_says(question, answer):
     )
 
     own = {"decision_id", "policy_revision"}
+    assert list(actual.json) == list(written)
+    assert {name: actual.json[name] for name in actual.json if name not in own} == {
+        name: written[name] for name in written if name not in own
+    }
+
+
+def test_the_example_of_the_readme_is_answered_as_it_says():
+    readme = (ROOT / "README.md").read_text()
+    [(body, answer)] = re.findall(
+        r"/v1/authorize .*?-d '([^']+)'\n```\n\n```json\n(.*?)```", readme, re.DOTALL
+    )
+    written = json.loads(answer)
+
+    actual = a_stage(MEMBERS).client.post(
+        "/v1/authorize", json=json.loads(body), headers={"Authorization": f"Bearer {BACKEND}"}
+    )
+
+    own = {"decision_id", "policy_revision", "facts"}
     assert list(actual.json) == list(written)
     assert {name: actual.json[name] for name in actual.json if name not in own} == {
         name: written[name] for name in written if name not in own

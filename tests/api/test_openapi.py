@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -11,6 +13,7 @@ from tests.api.stage import BACKEND, OPS, a_stage
 from tests.values import some_facts
 
 OPENAPI = document(ENDPOINTS)
+ROOT = Path(__file__).parent.parent.parent
 
 
 def schema_of(name):
@@ -29,6 +32,16 @@ def test_every_endpoint_is_described():
     }
 
     assert described == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+
+
+def test_the_license_is_the_one_of_the_project_and_its_text_is_at_the_root():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [text] = [(ROOT / name).read_text() for name in project["license-files"]]
+
+    assert OPENAPI["info"]["license"]["identifier"] == project["license"] == "Apache-2.0"
+    assert OPENAPI["info"]["license"]["name"] == "Apache License 2.0"
+    assert " ".join(text.split()[:5]) == "Apache License Version 2.0, January"
+    assert "END OF TERMS AND CONDITIONS" in text
 
 
 def test_every_reference_leads_somewhere():
