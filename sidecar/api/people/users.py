@@ -24,7 +24,7 @@ from sidecar.text import shapes
 from sidecar.text.emails import LONGEST_EMAIL
 from sidecar.text.encoding import encoded
 from sidecar.text.shapes import Shape, Text, Whole
-from sidecar.workspaces.acting import Asking, Denied
+from sidecar.workspaces.actor import Actor, Denied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ CHANGES = ("workspace_contended", *OUTAGES)
 STEPS = 500
 
 
-def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[Service, Exchange], Reply]:
+def for_user(reply: Callable[[Service, Exchange, Actor], Reply]) -> Callable[[Service, Exchange], Reply]:
     """*reply* on behalf of the end user; what the policy denies him is a problem."""
 
     def replying(service: Service, exchange: Exchange) -> Reply:
@@ -49,16 +49,16 @@ def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[S
         if user is None:
             raise TypeError("an end user's endpoint is asked by an end user")
         exchange.body = cache(exchange.body)  # what is decided twice reads it twice
-        asking = Asking(
+        actor = Actor(
             user=user.id,
             email=user.email,
             email_verified=user.email_verified,
             deadline=deadline_of(service, exchange, questions=STEPS),
-            told=partial(note_decision, service, exchange, reply.__name__),
+            record=partial(note_decision, service, exchange, reply.__name__),
         )
-        service.people.see(asking)
+        service.people.see(actor)
         try:
-            return reply(service, exchange, asking)
+            return reply(service, exchange, actor)
         except Denied as denied:
             return problems.reply_of(problems.denial(denied.decision))
 
