@@ -15,7 +15,7 @@ from sidecar.decisions.timings import Timings
 from sidecar.errors import BadQuestion, EngineMisbehaved, InvitationInvalid, UnknownInvitation
 from sidecar.text.emails import address_of
 from sidecar.workspaces.actor import AuthorizedActions, Denied, retry
-from sidecar.workspaces.membership import Seats, place_of
+from sidecar.workspaces.membership import Seats, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sidecar.decisions.model import Decision, Facts
     from sidecar.workspaces.actor import Actor
-    from sidecar.workspaces.membership import Invitation, Place
+    from sidecar.workspaces.membership import Invitation, WorkspaceSummary
 
 INVITE = "members.invite"
 MANAGE = "role:admin"
@@ -77,12 +77,12 @@ class Invitations(AuthorizedActions):
 
         self._act(actor, workspace, MANAGE, act)
 
-    def accept(self, actor: Actor, token: Callable[[], str]) -> Place:
+    def accept(self, actor: Actor, token: Callable[[], str]) -> WorkspaceSummary:
         """Whoever cannot is told no more than InvitationInvalid; but Denied when there is no seat for him."""
         digest = hash_of(token())
         return retry(lambda: self._accept(actor, digest))
 
-    def _accept(self, actor: Actor, digest: str) -> Place | None:
+    def _accept(self, actor: Actor, digest: str) -> WorkspaceSummary | None:
         offer = self._store.offer(digest, deadline=actor.deadline)
         proved = actor.email if actor.email_verified else None
         if offer is None or proved is None or offer.invitation.email != address_of(proved):
@@ -116,7 +116,7 @@ class Invitations(AuthorizedActions):
             raise InvitationInvalid
         if outcome == "full":
             return None
-        return replace(place_of(facts), role=offer.invitation.role)
+        return replace(summary_of(facts), role=offer.invitation.role)
 
     def _replaces(
         self,

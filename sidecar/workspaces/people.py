@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sidecar.errors import BadQuestion, FieldFault, OwnerMustTransfer, UnknownMember
 from sidecar.workspaces.actor import AuthorizedActions
-from sidecar.workspaces.membership import FORMER_OWNER, OWNER, place_of
+from sidecar.workspaces.membership import FORMER_OWNER, OWNER, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.authorizer import Authorizer, Entitlements, Page
     from sidecar.decisions.model import Decision, Facts
     from sidecar.workspaces.actor import Actor
-    from sidecar.workspaces.membership import Member, Place
+    from sidecar.workspaces.membership import Member, WorkspaceSummary
     from sidecar.workspaces.ports import PeopleStore
 
 USE = "platform.use"
@@ -67,7 +67,7 @@ class People(AuthorizedActions):
             page = self._page(actor, after, limit)
         return page
 
-    def create(self, actor: Actor, name: str) -> Place:
+    def create(self, actor: Actor, name: str) -> WorkspaceSummary:
         # The id is ours, so that it is one workspace even if the database is asked twice.
         return self._store.create(uuid4(), actor.user, name, deadline=actor.deadline)
 
@@ -75,11 +75,11 @@ class People(AuthorizedActions):
         facts, _ = self._authorize(actor, workspace, VIEW)
         return self._authorizer.entitled(actor.user, facts, deadline=actor.deadline)
 
-    def rename(self, actor: Actor, workspace: str, name: Callable[[], str]) -> Place:
-        def act(facts: Facts, _: Decision) -> Place:
+    def rename(self, actor: Actor, workspace: str, name: Callable[[], str]) -> WorkspaceSummary:
+        def act(facts: Facts, _: Decision) -> WorkspaceSummary:
             stated = name()
             self._store.rename(facts, stated, actor=actor.user, deadline=actor.deadline)
-            return replace(place_of(facts), name=stated)
+            return replace(summary_of(facts), name=stated)
 
         return self._act(actor, workspace, UPDATE, act)
 

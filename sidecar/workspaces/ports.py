@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.decisions.model import Facts
-    from sidecar.workspaces.membership import Invitation, Member, Offer, Place, Seats
+    from sidecar.workspaces.membership import Invitation, Member, Offer, Seats, WorkspaceSummary
 
 
 class PeopleStore(Protocol):
@@ -20,7 +20,7 @@ class PeopleStore(Protocol):
 
     def see(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None: ...
 
-    def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> Place:
+    def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
         """The same *id_* twice is one workspace."""
         ...
 

@@ -18,8 +18,8 @@ from sidecar.api.people.users import (
     named_workspace,
     page_of,
     paged,
-    place_document,
     stated_role,
+    summary_document,
 )
 from sidecar.errors import Problem
 from sidecar.text import shapes
@@ -82,8 +82,8 @@ def revoke_invitation(service: Service, exchange: Exchange, actor: Actor) -> Rep
 
 
 def accept_invitation(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    place = service.invitations.accept(actor, lambda: shapes.checked(exchange.body(), TOKEN)["token"])
-    return answered(place_document(place))
+    summary = service.invitations.accept(actor, lambda: shapes.checked(exchange.body(), TOKEN)["token"])
+    return answered(summary_document(summary))
 
 
 def _document(invitation: Invitation) -> dict[str, object]:

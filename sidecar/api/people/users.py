@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sidecar.api.endpoint import Exchange, Service
     from sidecar.api.problems import Reply
-    from sidecar.workspaces.membership import Place
+    from sidecar.workspaces.membership import WorkspaceSummary
 
 PAGES: dict[str, Shape] = {"after": Text(LONGEST_EMAIL), "limit": Whole(1, MOST_ON_A_PAGE)}
 NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
@@ -101,11 +101,11 @@ def stated_role(service: Service, role: str) -> str:
     return role
 
 
-def place_document(place: Place) -> dict[str, object]:
+def summary_document(summary: WorkspaceSummary) -> dict[str, object]:
     return {
-        "id": place.id,
-        "name": place.name,
-        "slug": place.slug,
-        "plan_tier": place.plan,
-        "role": place.role,
+        "id": summary.id,
+        "name": summary.name,
+        "slug": summary.slug,
+        "plan_tier": summary.plan,
+        "role": summary.role,
     }

@@ -17,13 +17,13 @@ from sidecar.api.people.users import (
     named_workspace,
     page_of,
     paged,
-    place_document,
     stated_role,
+    summary_document,
 )
 from sidecar.errors import Problem, UseTransfer
 from sidecar.text import shapes
 from sidecar.text.shapes import Record, Text
-from sidecar.workspaces.membership import OWNER, place_of
+from sidecar.workspaces.membership import OWNER, summary_of
 
 if TYPE_CHECKING:
     from sidecar.api.endpoint import Exchange, Service
@@ -40,27 +40,27 @@ def list_workspaces(service: Service, exchange: Exchange, actor: Actor) -> Reply
     after, limit = page_of(exchange, LIST_WORKSPACES)
     page = service.people.workspaces(actor, after=after, limit=limit)
     note(service, exchange, "list_workspaces", None, {"user": actor.user, "status": HTTPStatus.OK})
-    rows = [place_document(place_of(facts)) for facts in page.workspaces]
+    rows = [summary_document(summary_of(facts)) for facts in page.workspaces]
     return paged("workspaces", rows, cursor=page.next)
 
 
 def create_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    place = service.people.create(actor, _name_in(exchange))
+    summary = service.people.create(actor, _name_in(exchange))
     note(
         service,
         exchange,
         "create_workspace",
         None,
-        {"user": actor.user, "workspace": place.slug, "status": HTTPStatus.CREATED},
+        {"user": actor.user, "workspace": summary.slug, "status": HTTPStatus.CREATED},
     )
-    return answered(place_document(place), HTTPStatus.CREATED)
+    return answered(summary_document(summary), HTTPStatus.CREATED)
 
 
 def show_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     has = service.people.details(actor, named_workspace(exchange))
     return answered(
         {
-            **place_document(place_of(has.facts)),
+            **summary_document(summary_of(has.facts)),
             "status": has.facts.status,
             "features": has.features,
             "quotas": wire.quotas_document(has.quotas),
@@ -70,7 +70,7 @@ def show_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
 
 def rename_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     renamed = service.people.rename(actor, named_workspace(exchange), lambda: _name_in(exchange))
-    return answered(place_document(renamed))
+    return answered(summary_document(renamed))
 
 
 def delete_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
