@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Meaning = TypeVar("Meaning")
 
-SEE = Query(name=b"see_user", sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user')")
+PROVISION = Query(name=b"see_user", sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user')")
 CREATE = Query(
     name=b"create_workspace",
     sql=b"SELECT authz.create_workspace($1, $2, $3) FROM authz.acting_as($2, 'user')",
@@ -81,8 +81,8 @@ class PostgresPeople:
         self._reads = reads
         self._changes = changes
 
-    def see(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None:
-        self._answer(SEE, (user, email, "true" if verified else "false"), deadline)
+    def provision(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None:
+        self._answer(PROVISION, (user, email, "true" if verified else "false"), deadline)
 
     def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
         return self._read(CREATE, (str(id_), user, name), deadline, _summary_in)

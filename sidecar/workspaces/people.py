@@ -29,8 +29,8 @@ REMOVE = "members.remove"
 CHANGE_ROLE = "members.change_role"
 TRANSFER = f"role:{OWNER}"
 
-_SEEN_S = 300.0
-_MOST_SEEN = 10_000
+_PROVISIONED_S = 300.0
+_MOST_PROVISIONED = 10_000
 
 
 class People(AuthorizedActions):
@@ -38,32 +38,32 @@ class People(AuthorizedActions):
 
     def __init__(self, authorizer: Authorizer, *, store: PeopleStore) -> None:
         super().__init__(authorizer, store=store)
-        self._seen: dict[tuple[str, str | None, bool], float] = {}
+        self._provisioned: dict[tuple[str, str | None, bool], float] = {}
         self._lock = Lock()
         below = [role for role in authorizer.catalog.roles if role != OWNER]
         # A catalog without such a role: the highest there is, rather than none.
         self._former_owner = FORMER_OWNER if FORMER_OWNER in below else (below or [FORMER_OWNER])[-1]
 
-    def see(self, actor: Actor, *, again: bool = False) -> None:
-        """Whoever comes for the first time gets a workspace of his own, like after a signup.
+    def provision(self, actor: Actor, *, again: bool = False) -> None:
+        """Give a user who comes for the first time a workspace of their own, as a signup does.
 
-        Who was seen a while ago is not looked up *again*, unless that is wanted.
+        A user who was provisioned a short while ago is skipped, unless *again*.
         """
         key = (actor.user, actor.email, actor.email_verified)
-        if self._seen.get(key, 0.0) > monotonic() and not again:
+        if self._provisioned.get(key, 0.0) > monotonic() and not again:
             return
-        self._store.see(actor.user, actor.email, verified=actor.email_verified, deadline=actor.deadline)
+        self._store.provision(actor.user, actor.email, verified=actor.email_verified, deadline=actor.deadline)
         with self._lock:
-            if len(self._seen) >= _MOST_SEEN:
-                del self._seen[next(iter(self._seen))]
-            self._seen.pop(key, None)
-            self._seen[key] = monotonic() + _SEEN_S
+            if len(self._provisioned) >= _MOST_PROVISIONED:
+                del self._provisioned[next(iter(self._provisioned))]
+            self._provisioned.pop(key, None)
+            self._provisioned[key] = monotonic() + _PROVISIONED_S
 
     def workspaces(self, actor: Actor, *, after: str | None, limit: int) -> Page:
-        """All of his, suspended ones too: whoever cannot see one cannot pay for it. Nobody is without any."""
+        """All of the actor's; suspended ones too, so that they can be paid for. Nobody is without any."""
         page = self._page(actor, after, limit)
         if not page.workspaces and page.next is None and after is None:
-            self.see(actor, again=True)  # he was in one when he was seen, and has lost it since
+            self.provision(actor, again=True)  # provisioned before, and lost every workspace since
             page = self._page(actor, after, limit)
         return page
 

@@ -18,7 +18,9 @@ class PeopleStore(Protocol):
     was done. FactsUnavailable if nothing was answered: then it may have been.
     """
 
-    def see(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None: ...
+    def provision(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None:
+        """Note who the user is; a new one gets a workspace of their own. Idempotent."""
+        ...
 
     def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
         """The same *id_* twice is one workspace."""

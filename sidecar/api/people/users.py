@@ -56,7 +56,7 @@ def for_user(reply: Callable[[Service, Exchange, Actor], Reply]) -> Callable[[Se
             deadline=deadline_of(service, exchange, questions=STEPS),
             record=partial(note_decision, service, exchange, reply.__name__),
         )
-        service.people.see(actor)
+        service.people.provision(actor)
         try:
             return reply(service, exchange, actor)
         except Denied as denied:
