@@ -42,7 +42,7 @@ def answer_of(program, folder):
 
 def test_nothing_else_can_be_imported_there(folder):
     """Otherwise the other tests of this file would prove nothing."""
-    names = ["sidecar.errors", "sidecar.decisions.model", "sidecar.settings", "flask", "msgspec", "requests"]
+    names = ["sidecar.errors", "sidecar.decisions", "sidecar.settings", "flask", "msgspec", "requests"]
     program = f"""
         from importlib.util import find_spec
         print(json.dumps([name for name in {names} if find_spec(name)]))
