@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 
 
-def started(
+def start(
     command: Sequence[str | Path],
     *,
     dies_by: signal.Signals = signal.SIGTERM,
@@ -25,7 +25,7 @@ def started(
     environ: Mapping[str, str] | None = None,
     as_user: tuple[int, int] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A child in a session of its own, so that Ctrl-C reaches us alone.
+    """Start a child in a session of its own, so that Ctrl-C reaches us alone.
 
     It reads *given*, and *output* takes what it prints; both are descriptors.
 
@@ -46,7 +46,7 @@ def started(
     )
 
 
-def ended(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float]) -> None:
+def end(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float]) -> None:
     """Send each signal and wait its seconds, until *process* is gone; at last kill it."""
     for number, patience_s in signals:
         if process.poll() is not None:
