@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sidecar.catalog.check import checked
+from sidecar.catalog.check import check_plans
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.model import Question
 from sidecar.engines.embedded import EmbeddedEngine
@@ -113,7 +113,7 @@ def test_there_are_scenarios():
 def test_agrees_with_every_check(path, tmp_path, database):
     scenario = yaml.safe_load(path.read_text())
     said = yaml.safe_dump(plans_from(scenario), sort_keys=False).encode()
-    outcome = checked(said, source=f"{path.stem}.plans.yaml")
+    outcome = check_plans(said, source=f"{path.stem}.plans.yaml")
     assert [str(problem) for problem in outcome.problems] == []
     assert outcome.catalog is not None
     policies = compiled(outcome.catalog, modules_at(shipped("policies")))

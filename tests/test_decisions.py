@@ -1,4 +1,4 @@
-"""The decision table: stories in tests/decisions, each through the core, by both engines."""
+"""The decision table: the cases in tests/decisions, each through the core, by both engines."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.audit.rehearsal import Rehearsal
-from sidecar.audit.stories import stories_in
+from sidecar.audit.cases import cases_in
+from sidecar.audit.runner import CaseRunner
 from sidecar.decisions.reasons import REASONS
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
@@ -18,11 +18,11 @@ from tests.servers import opa_server
 from tests.values import FAR_AWAY
 
 COMPILED = compiled_at(shipped("plans.yaml"), shipped("policies"))
-TOLD = [
-    stories_in(path.read_bytes(), source=path.name, catalog=COMPILED.catalog)
+FILES = [
+    cases_in(path.read_bytes(), source=path.name, catalog=COMPILED.catalog)
     for path in sorted((Path(__file__).parent / "decisions").glob("*.yaml"))
 ]
-STORIES = [story for told in TOLD for story in told.stories]
+CASES = [case for file in FILES for case in file.cases]
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +41,17 @@ def policy(request):
     return request.getfixturevalue(request.param)
 
 
-def test_the_stories_can_be_read():
-    assert [str(problem) for told in TOLD for problem in told.problems] == []
+def test_the_cases_can_be_read():
+    assert [str(problem) for file in FILES for problem in file.problems] == []
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.sentence)
-def test_story(story, policy):
-    assert Rehearsal(policy, compiled=COMPILED).differences(story, deadline=FAR_AWAY) == []
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.sentence)
+def test_case(case, policy):
+    assert CaseRunner(policy, compiled=COMPILED).differences(case, deadline=FAR_AWAY) == []
 
 
-def test_there_is_a_story_about_every_reason_and_status_but_those_of_custom_rules():
-    told = {(story.want["reason"], story.want["status"]) for story in STORIES}
+def test_there_is_a_case_about_every_reason_and_status_but_those_of_custom_rules():
+    wanted = {(case.want["reason"], case.want["status"]) for case in CASES}
     may = {(reason, status) for reason, statuses in REASONS.items() for status in statuses}
 
-    assert told == may - {("denied_by_policy", 403)}
+    assert wanted == may - {("denied_by_policy", 403)}

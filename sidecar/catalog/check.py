@@ -38,7 +38,7 @@ class Checked:
     warnings: tuple[Finding, ...] = ()
 
 
-def checked(raw: bytes, *, source: str) -> Checked:
+def check_plans(raw: bytes, *, source: str) -> Checked:
     document = document_in(raw, source=source)
     walk = Walk(source=source, findings=list(document.findings))
     root = document.root

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.catalog.check import checked
+from sidecar.catalog.check import check_plans
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
 from sidecar.rego.authzen import findings_at
@@ -36,7 +36,7 @@ def command(plans: Path | None, policies: Path | None, authzen_policy: Path | No
     Exit code 1 if something is; a warning is nothing wrong.
     """
     plans = plans_or_shipped(plans)
-    catalog = checked(plans_text(plans), source=str(plans))
+    catalog = check_plans(plans_text(plans), source=str(plans))
     folder = policies_or_shipped(policies, plans=plans)
     problems = [*catalog.problems, *_problems_of_policies(folder)]
     if authzen_policy:

@@ -23,7 +23,7 @@ from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
 from sidecar.engines.installed import import_first
 from sidecar.errors import Interrupted
 from sidecar.identity.callers import SCOPES, token_line
-from sidecar.local.children import ended, started
+from sidecar.local.children import end, start
 from sidecar.local.postgres import EmbeddedPostgres
 from sidecar.rego.authzen import authzen_policy_at
 from sidecar.rego.load import compiled_at
@@ -245,11 +245,11 @@ def _write_privately(path: Path, text: str) -> None:
 def _server(environ: dict[str, str], jwt_secret: Path, verdicts: Path) -> Iterator[subprocess.Popen[bytes]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     settings = {PREFIX + name: value for name, value in environ.items()}
-    process = started([sys.executable, "-c", _SERVE, jwt_secret, verdicts], environ={**clean, **settings})
+    process = start([sys.executable, "-c", _SERVE, jwt_secret, verdicts], environ={**clean, **settings})
     try:
         yield process
     finally:
-        ended(process, (signal.SIGTERM, _GRACE_S + 2))
+        end(process, (signal.SIGTERM, _GRACE_S + 2))
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
@@ -259,7 +259,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
             raise Interrupted(
                 f"the server did not start (exit code {server.returncode}); its last lines say why"
             )
-        if _asked(port, "GET", "/readyz")[0] == 200:  # noqa: PLR2004 - OK
+        if _ask(port, "GET", "/readyz")[0] == 200:  # noqa: PLR2004 - OK
             return
         time.sleep(_POLL_S)
     raise Interrupted(
@@ -267,7 +267,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
     )
 
 
-def _asked(port: int, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, object]]:
+def _ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, object]]:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     connection = HTTPConnection(HOST, port, timeout=5)
     try:
@@ -290,7 +290,7 @@ def _print_examples(port: int, data_dir: Path) -> None:
     ]
     for says, user, workspace, action in _EXAMPLES:
         question = json.dumps({"user": user, "workspace": workspace, "action": action})
-        _, answer = _asked(port, "POST", "/v1/authorize", question)
+        _, answer = _ask(port, "POST", "/v1/authorize", question)
         shown = {name: answer.get(name) for name in ("allow", "status", "reason", "message")}
         if "upgrade" in answer:
             shown["upgrade"] = answer["upgrade"]

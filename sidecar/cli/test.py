@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sidecar.audit.rehearsal import Rehearsal
-from sidecar.audit.stories import stories_in
+from sidecar.audit.cases import cases_in
+from sidecar.audit.runner import CaseRunner
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
 from sidecar.engines.installed import embedded_engine, engine_of
@@ -22,8 +22,8 @@ from sidecar.rego.load import compiled_at, plans_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.audit.rehearsal import Difference
-    from sidecar.audit.stories import Story
+    from sidecar.audit.cases import Case
+    from sidecar.audit.runner import Difference
     from sidecar.catalog.catalog import Catalog
     from sidecar.catalog.finding import Finding
     from sidecar.decisions.ports import PolicyEngine
@@ -49,10 +49,10 @@ def command(
     """
     plans = plans_or_shipped(plans)
     compiled = compiled_at(plans, policies_or_shipped(policies, plans=plans))
-    stories, problems = _told(cases or (_CASES,), compiled.catalog)
+    read, problems = _read(cases or (_CASES,), compiled.catalog)
     with _engine(engine, compiled) as policy:
-        rehearsal = Rehearsal(policy, compiled=compiled)
-        outcome = [(story, rehearsal.differences(story, deadline=inf)) for story in stories]
+        runner = CaseRunner(policy, compiled=compiled)
+        outcome = [(case, runner.differences(case, deadline=inf)) for case in read]
     print(_as_json(outcome, problems) if as_json else "\n".join(_lines(outcome, problems)))
     if problems or any(differences for _, differences in outcome):
         sys.exit(EXIT_FOUND)
@@ -69,14 +69,14 @@ def _engine(name: str, compiled: Compiled) -> Iterator[PolicyEngine]:
         yield engine_of("opa", compiled, opa_url=url)
 
 
-def _told(cases: tuple[Path, ...], catalog: Catalog) -> tuple[list[Story], list[Finding]]:
-    stories: list[Story] = []
+def _read(paths: tuple[Path, ...], catalog: Catalog) -> tuple[list[Case], list[Finding]]:
+    cases: list[Case] = []
     problems: list[Finding] = []
-    for path in (file for each in cases for file in _files(each)):
-        told = stories_in(plans_text(path), source=str(path), catalog=catalog)
-        stories += told.stories
-        problems += told.problems
-    return stories, problems
+    for path in (file for each in paths for file in _files(each)):
+        found = cases_in(plans_text(path), source=str(path), catalog=catalog)
+        cases += found.cases
+        problems += found.problems
+    return cases, problems
 
 
 def _files(path: Path) -> list[Path]:
@@ -90,11 +90,11 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _lines(outcome: list[tuple[Story, list[Difference]]], problems: list[Finding]) -> Iterator[str]:
+def _lines(outcome: list[tuple[Case, list[Difference]]], problems: list[Finding]) -> Iterator[str]:
     yield from map(str, problems)
-    failed = [(story, differences) for story, differences in outcome if differences]
-    for story, differences in failed:
-        yield f"{_place(story)}: {story.sentence}"
+    failed = [(case, differences) for case, differences in outcome if differences]
+    for case, differences in failed:
+        yield f"{_place(case)}: {case.sentence}"
         for each in differences:
             yield f"  - {each.field}: {_shown(each.wanted)}"
             yield f"  + {each.field}: {_shown(each.got)}"
@@ -104,28 +104,28 @@ def _lines(outcome: list[tuple[Story, list[Difference]]], problems: list[Finding
     yield f"{len(outcome)} {stories} asked, {len(outcome) - len(failed)} answered as wanted"
 
 
-def _as_json(outcome: list[tuple[Story, list[Difference]]], problems: list[Finding]) -> str:
+def _as_json(outcome: list[tuple[Case, list[Difference]]], problems: list[Finding]) -> str:
     document = {
         "problems": [finding.document for finding in problems],
         "stories": [
             {
-                "source": story.source,
-                "line": story.line,
-                "column": story.column,
-                "story": story.sentence,
+                "source": case.source,
+                "line": case.line,
+                "column": case.column,
+                "story": case.sentence,
                 "passed": not differences,
                 "differences": [
                     {"field": each.field, "wanted": each.wanted, "got": each.got} for each in differences
                 ],
             }
-            for story, differences in outcome
+            for case, differences in outcome
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def _place(story: Story) -> str:
-    return f"{story.source}:{story.line}:{story.column}"
+def _place(case: Case) -> str:
+    return f"{case.source}:{case.line}:{case.column}"
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - what a file or an answer holds

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from sidecar.store.upkeep import tidied
+from sidecar.store.upkeep import tidy
 
 
 @click.command(name="tidy")
@@ -19,5 +19,5 @@ from sidecar.store.upkeep import tidied
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
 def command(database_url: str, *, as_json: bool) -> None:
     """Remove what no answer depends on any more. Run it once a day; nobody waits for it."""
-    removed = tidied(database_url)
+    removed = tidy(database_url)
     print(json.dumps({"removed": removed}) if as_json else f"removed {removed} rows that were over")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sidecar")
 
 
-def learnt(
+def learn_verdicts(
     compiled: Compiled,
     cells: Iterable[bytes],
     *,
@@ -30,7 +30,7 @@ def learnt(
     deadline: float,
     kept: Path | None = None,
 ) -> dict[bytes, Verdict]:
-    """What could be learnt of *cells* until *deadline*: all, or what came before *engine* failed.
+    """Ask *engine* about *cells* until *deadline*; return all verdicts, or those that came before it failed.
 
     Nothing stays behind in this process: no thread, no connection, no interpreter. *kept* is a file where the
     embedded engine's verdicts are looked for first, and kept. ConfigError if the embedded engine cannot take

@@ -22,7 +22,7 @@ from opa_client.opa import OpaClient
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
-from sidecar.engines.sockets import addresses_of, connected
+from sidecar.engines.sockets import addresses_of, connect
 from sidecar.engines.verdict import ENTRYPOINT, NOBODY, named_revision, verdict_from
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
 
@@ -212,7 +212,7 @@ class _Connection(HTTPConnection):
         self._addresses = addresses
 
     def connect(self) -> None:
-        self.sock = connected(self._addresses, within_s=self.timeout or 0)
+        self.sock = connect(self._addresses, within_s=self.timeout or 0)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in the base class
         try:

@@ -129,7 +129,7 @@ class Guard:
         asker = self.asker(request)
         both = required.found_amounts({**(amounts or {}), **meters}, asker.found)
 
-        def reserved() -> Hold:
+        def reserve() -> Hold:
             return asker.client.reserve(
                 action,
                 user=asker.user,
@@ -141,7 +141,7 @@ class Guard:
                 context=context,
             )
 
-        return Holding(reserved)
+        return Holding(reserve)
 
     def asker(self, request: HTTPConnection) -> Asker:
         return Asker(
@@ -189,7 +189,7 @@ class Guarded:
         return self._guarding(request)
 
     def _admit(self, request: HTTPConnection) -> CurrentWorkspace:
-        workspace = required.admitted(self._requirements, self._guard.asker(request))
+        workspace = required.admit(self._requirements, self._guard.asker(request))
         if any(not requirement.actions for requirement in self._requirements):
             workspace.load()  # here, in a thread: in a coroutine it would stop all the others
         request.state.workspace = workspace
@@ -221,8 +221,8 @@ class Guarded:
 class Holding:
     """A Hold in a coroutine."""
 
-    def __init__(self, reserved: Callable[[], Hold]) -> None:
-        self._reserved = reserved
+    def __init__(self, reserve: Callable[[], Hold]) -> None:
+        self._reserve = reserve
         self._hold: Hold | None = None
 
     @property
@@ -239,7 +239,7 @@ class Holding:
         return await run_in_threadpool(self.hold.release)
 
     async def __aenter__(self) -> Self:
-        self._hold = await run_in_threadpool(self._reserved)
+        self._hold = await run_in_threadpool(self._reserve)
         return self
 
     async def __aexit__(
@@ -258,13 +258,13 @@ class _Limits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fields: list[tuple[str, str]] = scope.setdefault(_LIMITS, [])
 
-        async def sent(message: Message) -> None:
+        async def send_with_limits(message: Message) -> None:
             if fields and message["type"] == "http.response.start":
                 own = [(name.lower().encode(), value.encode()) for name, value in fields]
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
-        await self._app(scope, receive, sent)
+        await self._app(scope, receive, send_with_limits)
 
 
 async def _problem(request: HTTPConnection, error: Exception) -> Response | None:

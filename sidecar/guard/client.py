@@ -85,7 +85,7 @@ class Client:
         **meters: int,
     ) -> Decision:
         """As `check`, but Denied is raised."""
-        return _granted(
+        return _require_granted(
             self.check(
                 action,
                 user=user,
@@ -116,7 +116,7 @@ class Client:
         question = _question(
             action=action, user=user, workspace=workspace, resource=resource, context=context
         ) | _amounts(amounts, meters)
-        return self._taken(question, "consume", idempotency_key)
+        return self._take(question, "consume", idempotency_key)
 
     def reserve(
         self,
@@ -140,7 +140,7 @@ class Client:
             context=context,
             ttl_seconds=ttl_s,
         ) | _amounts(amounts, meters)
-        decision = self._taken(question, "reserve", idempotency_key)
+        decision = self._take(question, "reserve", idempotency_key)
         if decision.reservation is None:
             raise misbehaved("a reservation was granted, and there is none in the answer")
         return Hold(self, decision, decision.reservation)
@@ -242,10 +242,10 @@ class Client:
     ) -> None:
         self.close()
 
-    def _taken(self, question: dict[str, Any], mode: str, idempotency_key: str | None) -> Decision:
+    def _take(self, question: dict[str, Any], mode: str, idempotency_key: str | None) -> Decision:
         # With a key of its own each call can be sent again when its connection breaks, and be given back.
         key = uuid4().hex if idempotency_key is None else idempotency_key
-        decision = _granted(self._decision({**question, "mode": mode, "idempotency_key": key}))
+        decision = _require_granted(self._decision({**question, "mode": mode, "idempotency_key": key}))
         return replace(decision, idempotency_key=key)
 
     def _decision(self, question: Mapping[str, Any]) -> Decision:
@@ -283,7 +283,7 @@ def _amounts(amounts: Mapping[str, int] | None, meters: Mapping[str, int]) -> di
     return {"amounts": both} if both else {}
 
 
-def _granted(decision: Decision) -> Decision:
+def _require_granted(decision: Decision) -> Decision:
     if not decision:
         raise Denied(decision.status, decision.reason, decision.message, decision=decision)
     return decision

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sidecar.guard.errors import Unavailable
-from sidecar.guard.sockets import addresses_of, connected
+from sidecar.guard.sockets import addresses_of, connect
 
 if TYPE_CHECKING:
     from sidecar.guard.sockets import Addresses
@@ -69,9 +69,9 @@ class Connections:
         a call that is *repeatable* is sent once more, on a new connection. No other call is ever sent twice.
         """
         sent = False
-        if (kept := self._kept()) is not None:
+        if (kept := self._take_idle()) is not None:
             try:
-                return self._exchanged(kept, call, deadline=deadline)
+                return self._exchange(kept, call, deadline=deadline)
             except _Broken as broken:
                 self._forget()  # the others are as old
                 if not call.repeatable:
@@ -84,7 +84,7 @@ class Connections:
         except OSError as error:
             raise self._failure(error, sent=sent) from error
         try:
-            return self._exchanged(connection, call, deadline=deadline)
+            return self._exchange(connection, call, deadline=deadline)
         except (OSError, HTTPException) as error:
             raise self._failure(error, sent=True) from error
 
@@ -92,7 +92,7 @@ class Connections:
         """Close what is idle; a later call opens another."""
         self._forget()
 
-    def _exchanged(self, connection: _Connection, call: Call, *, deadline: float) -> Reply:
+    def _exchange(self, connection: _Connection, call: Call, *, deadline: float) -> Reply:
         reusable = False
         try:
             reply, reusable = connection.reply(_request(call, self._head), call.method, deadline=deadline)
@@ -104,22 +104,22 @@ class Connections:
             else:
                 connection.close()
 
-    def _kept(self) -> _Connection | None:
+    def _take_idle(self) -> _Connection | None:
         if self._owner != os.getpid():
             # After a fork these are our parent's too: both would read each other's answers.
             self._owner = os.getpid()
             self._forget()
-        while (connection := self._popped()) is not None:
+        while (connection := self._pop()) is not None:
             if connection.is_quiet():
                 return connection
             connection.close()
         return None
 
     def _forget(self) -> None:
-        while (connection := self._popped()) is not None:
+        while (connection := self._pop()) is not None:
             connection.close()
 
-    def _popped(self) -> _Connection | None:
+    def _pop(self) -> _Connection | None:
         try:
             return self._idle.pop()
         except IndexError:
@@ -142,7 +142,7 @@ class _Broken(OSError):
 
 class _Connection:
     def __init__(self, addresses: Addresses, *, deadline: float) -> None:
-        self._socket = connected(addresses, within_s=_remaining_s(deadline))
+        self._socket = connect(addresses, within_s=_remaining_s(deadline))
 
     def reply(self, request: bytes, method: str, *, deadline: float) -> tuple[Reply, bool]:
         """And whether the connection can be used again."""

@@ -175,7 +175,7 @@ class Guard(_Guards):
 
     def admit(self, requirements: Sequence[Requirement]) -> CurrentWorkspace:
         """GuardError unless all *requirements* hold for the request. `g.workspace` is the workspace then."""
-        workspace = required.admitted(requirements, self.asker())
+        workspace = required.admit(requirements, self.asker())
         g.workspace = workspace
         if shown := required.shown(requirements, workspace):
             _show_limits(limit_fields(shown))

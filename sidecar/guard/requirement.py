@@ -96,7 +96,7 @@ def joined(outer: Sequence[Requirement], inner: Sequence[Requirement]) -> tuple[
     return both
 
 
-def admitted(requirements: Iterable[Requirement], asker: Asker) -> CurrentWorkspace:
+def admit(requirements: Iterable[Requirement], asker: Asker) -> CurrentWorkspace:
     """When all *requirements* hold; else a GuardError. What takes comes last, after all that checks.
 
     However many they are, the checks are one call.
@@ -104,12 +104,12 @@ def admitted(requirements: Iterable[Requirement], asker: Asker) -> CurrentWorksp
     asking = [each for each in requirements if each.actions] or [Requirement(actions=(asker.membership,))]
     decisions: dict[str, Decision] = {}
     checks = [each for each in asking if each.mode == "check"]
-    for requirement, answers in zip(checks, _checked(checks, asker), strict=True):
+    for requirement, answers in zip(checks, _check(checks, asker), strict=True):
         decisions.update(zip(requirement.actions, answers, strict=True))
         _refuse_unless_one_grants(answers, requirement)
     for requirement in asking:
         if requirement.mode == "consume":
-            decisions[requirement.actions[0]] = _consumed(requirement, asker)
+            decisions[requirement.actions[0]] = _consume(requirement, asker)
     return CurrentWorkspace(client=asker.client, user=asker.user, asked=asker.workspace, decisions=decisions)
 
 
@@ -159,7 +159,7 @@ def found_amounts(amounts: Amounts, found: Callable[[Given], Any]) -> dict[str, 
     return values
 
 
-def _checked(checks: Sequence[Requirement], asker: Asker) -> list[tuple[Decision, ...]]:
+def _check(checks: Sequence[Requirement], asker: Asker) -> list[tuple[Decision, ...]]:
     questions = [
         {"action": action} | _details(requirement, asker)
         for requirement in checks
@@ -175,7 +175,7 @@ def _checked(checks: Sequence[Requirement], asker: Asker) -> list[tuple[Decision
     return [tuple(next(rest) for _ in requirement.actions) for requirement in checks]
 
 
-def _consumed(requirement: Requirement, asker: Asker) -> Decision:
+def _consume(requirement: Requirement, asker: Asker) -> Decision:
     key = named_key(asker.found(requirement.idempotency_key) or asker.idempotency_key)
     try:
         decision = asker.client.consume(

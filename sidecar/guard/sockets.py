@@ -47,8 +47,8 @@ class TimedSocket(socket.socket):
         return count
 
 
-def connected(addresses: Addresses, *, within_s: float) -> TimedSocket:
-    """To the first of *addresses* that answers. OSError, that of the last, if none does."""
+def connect(addresses: Addresses, *, within_s: float) -> TimedSocket:
+    """Connect to the first of *addresses* that answers. OSError, that of the last, if none does."""
     deadline = monotonic() + within_s
     failure = OSError("no address")
     for family, address in addresses():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 
 
-def started(
+def start(
     command: Sequence[str | Path],
     *,
     dies_by: signal.Signals = signal.SIGTERM,
@@ -24,7 +24,7 @@ def started(
     environ: Mapping[str, str] | None = None,
     as_user: tuple[int, int] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A child in a session of its own, so that Ctrl-C reaches us alone; *output* takes what it prints.
+    """Start a child in a session of its own, so that Ctrl-C reaches us alone; *output* takes what it prints.
 
     On Linux the kernel sends it *dies_by* when the thread that started it is gone, kill -9 included: start it
     from the main thread. *as_user* is the uid and gid that it runs as.
@@ -43,7 +43,7 @@ def started(
     )
 
 
-def ended(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float]) -> None:
+def end(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float]) -> None:
     """Send each signal and wait its seconds, until *process* is gone; at last kill it."""
     for number, patience_s in signals:
         if process.poll() is not None:

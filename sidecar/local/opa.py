@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import EngineMisbehaved, EngineUnavailable, Interrupted
-from sidecar.local.children import ended, started
+from sidecar.local.children import end, start
 from sidecar.rego.bundle import bundle
 from sidecar.rego.lint import opa_binary
 
@@ -42,12 +42,12 @@ def local_opa(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> Itera
         options = ["--log-level=error", "--skip-version-check", f"--addr={url}", "--bundle", str(path)]
         log = Path(folder, "opa.log")
         with log.open("wb") as output:
-            process = started([binary, "run", "--server", *options], output=output.fileno())
+            process = start([binary, "run", "--server", *options], output=output.fileno())
         try:
             _wait_until_it_answers(process, OpaEngine(url, revision=compiled.revision), log)
             yield url
         finally:
-            ended(process, (signal.SIGTERM, _GRACE_S))
+            end(process, (signal.SIGTERM, _GRACE_S))
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], engine: OpaEngine, log: Path) -> None:

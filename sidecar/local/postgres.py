@@ -23,7 +23,7 @@ from urllib.parse import quote
 import psycopg
 
 from sidecar.errors import Interrupted
-from sidecar.local.children import ended, started
+from sidecar.local.children import end, start
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -196,7 +196,7 @@ class EmbeddedPostgres:
 
     def _stop(self) -> None:
         if self._process is not None:
-            ended(self._process, *_PATIENCE)
+            end(self._process, *_PATIENCE)
             self._process = None
         if self._sockets.name:
             shutil.rmtree(self._sockets, ignore_errors=True)
@@ -211,13 +211,13 @@ class EmbeddedPostgres:
             # A clone in /root: rather than open the home of somebody, lend the server the right to pass.
             rights = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT"]
             whose = [f"--reuid={self._user[0]}", f"--regid={self._user[1]}", "--clear-groups"]
-            return started(
+            return start(
                 [setpriv, *whose, *rights, "--", *command],
                 dies_by=signal.SIGINT,
                 output=output,
                 environ=environ,
             )
-        return started(command, dies_by=signal.SIGINT, output=output, environ=environ, as_user=self._user)
+        return start(command, dies_by=signal.SIGINT, output=output, environ=environ, as_user=self._user)
 
     def _words_since(self, offset: int) -> str:
         with self._log.open("rb") as log:

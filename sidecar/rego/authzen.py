@@ -99,18 +99,18 @@ def _data_at(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
             continue
         problems += [
             _found(path, "data_twice", f"data.{PACKAGE}.{name} stands in another file too")
-            for name in _merged(data, value, "")
+            for name in _merge(data, value, "")
         ]
     return data, problems
 
 
-def _merged(into: dict[str, Any], more: dict[str, Any], at: str) -> Iterator[str]:
+def _merge(into: dict[str, Any], more: dict[str, Any], at: str) -> Iterator[str]:
     """Puts *more* into *into*; the names that both say something of."""
     for name, value in more.items():
         if name not in into:
             into[name] = value
         elif isinstance(value, dict) and isinstance(into[name], dict):
-            yield from _merged(into[name], value, f"{at}{name}.")
+            yield from _merge(into[name], value, f"{at}{name}.")
         else:
             yield f"{at}{name}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.catalog.check import checked
+from sidecar.catalog.check import check_plans
 from sidecar.catalog.read import MAX_BYTES
 from sidecar.errors import ConfigError, Problem
 from sidecar.rego.compile import compiled
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def catalog_at(path: Path) -> Catalog:
     """ConfigError with every problem."""
-    found = checked(plans_text(path), source=str(path))
+    found = check_plans(plans_text(path), source=str(path))
     if found.catalog is None:
         raise refused(f"{path} is not a catalog", found.problems)
     return found.catalog

@@ -14,7 +14,7 @@ from sidecar.decisions.cells import cells
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
 from sidecar.engines.installed import engine_of
-from sidecar.engines.learnt import learnt
+from sidecar.engines.learnt import learn_verdicts
 from sidecar.errors import ConfigError, EngineMisbehaved, Problem
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
@@ -101,7 +101,7 @@ def loaded(settings: Settings, *, kept: Path | None = None) -> Loaded:
         identities=identities,
         authzen=authzen,
         cells=situations,
-        known=learnt(
+        known=learn_verdicts(
             compiled,
             situations,
             engine=settings.engine,

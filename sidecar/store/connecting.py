@@ -40,17 +40,17 @@ class Dialer:
         self._conninfo = conninfo
         self._good: tuple[Host, str] | None = None
 
-    def connected(self) -> abc.PGconn:
-        """Logged in. Lost if each address refused; Late if one of them, or the name server, said nothing."""
+    def connect(self) -> abc.PGconn:
+        """Connect and log in. Lost if each address refused; Late if one, or the name server, was silent."""
         destination = destination_of(self._conninfo)
         if not destination.hosts:
-            return _established(self._conninfo.encode(), within_s=CONNECT_TIMEOUT_S)
+            return _establish(self._conninfo.encode(), within_s=CONNECT_TIMEOUT_S)
         failures: list[Lost | Late] = []
         silent: list[_Route] = []
         for route in self._routes(destination, failures):
             within_s = CONNECT_TIMEOUT_S if route.alone else ADDRESS_TIMEOUT_S
             try:
-                return self._connected_by(route, within_s)
+                return self._connect_by(route, within_s)
             except Lost as lost:
                 failures.append(lost)
             except Late as late:
@@ -59,15 +59,15 @@ class Dialer:
                     silent.append(route)
         for route in silent:  # none of the others is better, and this one may only be slow
             try:
-                return self._connected_by(route, CONNECT_TIMEOUT_S)
+                return self._connect_by(route, CONNECT_TIMEOUT_S)
             except (Lost, Late) as failure:
                 failures.append(failure)
         said = "; ".join(dict.fromkeys(str(each) for each in failures))
         raise (Late if any(isinstance(each, Late) for each in failures) else Lost)(said)
 
-    def _connected_by(self, route: _Route, within_s: float) -> abc.PGconn:
+    def _connect_by(self, route: _Route, within_s: float) -> abc.PGconn:
         try:
-            connection = _established(route.conninfo, within_s=within_s)
+            connection = _establish(route.conninfo, within_s=within_s)
         except Late as late:
             where = (
                 " ".join(dict.fromkeys(filter(None, (route.host.name, route.address)))) or "the local server"
@@ -104,7 +104,7 @@ class Dialer:
                     )
 
 
-def _established(conninfo: bytes, *, within_s: float) -> abc.PGconn:
+def _establish(conninfo: bytes, *, within_s: float) -> abc.PGconn:
     deadline = monotonic() + within_s
     connection = PGconn.connect_start(conninfo)
     try:

@@ -188,16 +188,16 @@ class Connections:
 
     def _idle_session(self, *, living: bool) -> Session | None:
         """*living*: one whose server has not said goodbye, as far as anybody can know."""
-        return _popped(self._idle, living=living)
+        return _pop(self._idle, living=living)
 
     def _new_one(self) -> Session | None:
-        return _popped(self._new, living=True)
+        return _pop(self._new, living=True)
 
     def _new_session(self) -> Session:
         """On a thread of the connector."""
         began = monotonic()
         try:
-            session = Session(self._dialer.connected(), prepare=not self._pooler)
+            session = Session(self._dialer.connect(), prepare=not self._pooler)
         except Lost:
             self._breaker.heard = monotonic()  # to be refused is an answer
             raise
@@ -235,7 +235,7 @@ class Connections:
                         session.close()
 
 
-def _popped(sessions: list[Session], *, living: bool) -> Session | None:
+def _pop(sessions: list[Session], *, living: bool) -> Session | None:
     while sessions:
         try:
             session = sessions.pop()

@@ -10,7 +10,7 @@ from uuid import UUID
 from sidecar.errors import FactsMisread, FactsUnavailable, WorkspaceContended
 from sidecar.store.connections import Query, Refused, array
 from sidecar.store.facts_token import token_in
-from sidecar.workspaces.membership import Invitation, Member, Offer, Place
+from sidecar.workspaces.membership import Invitation, Member, Offer, WorkspaceSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Meaning = TypeVar("Meaning")
 
-SEE = Query(name=b"see_user", sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user')")
+PROVISION = Query(name=b"see_user", sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user')")
 CREATE = Query(
     name=b"create_workspace",
     sql=b"SELECT authz.create_workspace($1, $2, $3) FROM authz.acting_as($2, 'user')",
@@ -81,11 +81,11 @@ class PostgresPeople:
         self._reads = reads
         self._changes = changes
 
-    def see(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None:
-        self._answer(SEE, (user, email, "true" if verified else "false"), deadline)
+    def provision(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None:
+        self._answer(PROVISION, (user, email, "true" if verified else "false"), deadline)
 
-    def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> Place:
-        return self._read(CREATE, (str(id_), user, name), deadline, _place_in)
+    def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
+        return self._read(CREATE, (str(id_), user, name), deadline, _summary_in)
 
     def rename(self, seen: Facts, name: str, /, *, actor: str, deadline: float) -> None:
         self._answer(RENAME, (*_by(seen), name, actor), deadline)
@@ -213,8 +213,8 @@ def _member_in(row: dict[str, Any]) -> Member:
     )
 
 
-def _place_in(row: dict[str, Any]) -> Place:
-    return Place(
+def _summary_in(row: dict[str, Any]) -> WorkspaceSummary:
+    return WorkspaceSummary(
         id=UUID(row["id"]), slug=row["slug"], name=row["name"], plan=row["plan_tier"], role=row["role"]
     )
 

@@ -60,8 +60,8 @@ def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
             last = page[-1][0]
 
 
-def tidied(url: str, /) -> int:
-    """How many rows were removed. Each transaction is short, and passes over what is in use."""
+def tidy(url: str, /) -> int:
+    """Remove what is over and return the number of rows. Transactions are short and skip rows in use."""
     total = page = 0
     with owner_connection(url) as connection:
         while True:

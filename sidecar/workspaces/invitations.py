@@ -14,16 +14,16 @@ from sidecar.decisions.room import amounts_of
 from sidecar.decisions.timings import Timings
 from sidecar.errors import BadQuestion, EngineMisbehaved, InvitationInvalid, UnknownInvitation
 from sidecar.text.emails import address_of
-from sidecar.workspaces.acting import Acting, Denied, tried
-from sidecar.workspaces.membership import Seats, place_of
+from sidecar.workspaces.actor import AuthorizedActions, Denied, retry
+from sidecar.workspaces.membership import Seats, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
     from sidecar.decisions.model import Decision, Facts
-    from sidecar.workspaces.acting import Asking
-    from sidecar.workspaces.membership import Invitation, Place
+    from sidecar.workspaces.actor import Actor
+    from sidecar.workspaces.membership import Invitation, WorkspaceSummary
 
 INVITE = "members.invite"
 MANAGE = "role:admin"
@@ -31,23 +31,23 @@ TOKEN_PREFIX = "inv_"  # noqa: S105 - what a secret scanner can look for
 _RANDOM_BYTES = 32
 
 
-class Invitations(Acting):
+class Invitations(AuthorizedActions):
     def invite(
-        self, asking: Asking, workspace: str, stated: Callable[[], tuple[str, str]]
+        self, actor: Actor, workspace: str, stated: Callable[[], tuple[str, str]]
     ) -> tuple[Invitation, str]:
         """The invitation and its token, which nobody can ask for again. *stated*: the e-mail and the role."""
         token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(_RANDOM_BYTES)}"
         id_ = uuid4()
 
         def once() -> Invitation | None:
-            question = Question(user=asking.user, workspace=workspace, action=INVITE)
+            question = Question(user=actor.user, workspace=workspace, action=INVITE)
             timings = Timings()
-            facts = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
-            if facts is not None and self._replaces(asking, question, facts, stated, timings):
+            facts = self._authorizer.facts_about(question, deadline=actor.deadline, timings=timings)
+            if facts is not None and self._replaces(actor, question, facts, stated, timings):
                 facts = self._counting(facts, lambda counted: counted - 1)
-            facts, decision = self._granted(asking, question, facts, timings)
+            facts, decision = self._require_grant(actor, question, facts, timings)
             email, role = stated()
-            self._check_reach(asking, workspace, facts, role)
+            self._check_reach(actor, workspace, facts, role)
             return self._store.invite(
                 facts,
                 id_,
@@ -55,38 +55,36 @@ class Invitations(Acting):
                 role,
                 token_hash=hash_of(token),
                 seats=self._seats(decision),
-                actor=asking.user,
-                deadline=asking.deadline,
+                actor=actor.user,
+                deadline=actor.deadline,
             )
 
-        return tried(once), token
+        return retry(once), token
 
-    def invitations(
-        self, asking: Asking, workspace: str, *, after: str | None, limit: int
-    ) -> list[Invitation]:
-        facts, _ = self._asked(asking, workspace, MANAGE)
-        return self._store.invitations(facts.workspace_id, after=after, limit=limit, deadline=asking.deadline)
+    def invitations(self, actor: Actor, workspace: str, *, after: str | None, limit: int) -> list[Invitation]:
+        facts, _ = self._authorize(actor, workspace, MANAGE)
+        return self._store.invitations(facts.workspace_id, after=after, limit=limit, deadline=actor.deadline)
 
-    def revoke(self, asking: Asking, workspace: str, invitation: UUID | None) -> None:
+    def revoke(self, actor: Actor, workspace: str, invitation: UUID | None) -> None:
         """UnknownInvitation too for None, which is no id."""
 
         def act(facts: Facts, _: Decision) -> bool:
             if invitation is None or not self._store.revoke(
-                facts, invitation, actor=asking.user, deadline=asking.deadline
+                facts, invitation, actor=actor.user, deadline=actor.deadline
             ):
                 raise UnknownInvitation
             return True
 
-        self._done(asking, workspace, MANAGE, act)
+        self._act(actor, workspace, MANAGE, act)
 
-    def accept(self, asking: Asking, token: Callable[[], str]) -> Place:
+    def accept(self, actor: Actor, token: Callable[[], str]) -> WorkspaceSummary:
         """Whoever cannot is told no more than InvitationInvalid; but Denied when there is no seat for him."""
         digest = hash_of(token())
-        return tried(lambda: self._accepted(asking, digest))
+        return retry(lambda: self._accept(actor, digest))
 
-    def _accepted(self, asking: Asking, digest: str) -> Place | None:
-        offer = self._store.offer(digest, deadline=asking.deadline)
-        proved = asking.email if asking.email_verified else None
+    def _accept(self, actor: Actor, digest: str) -> WorkspaceSummary | None:
+        offer = self._store.offer(digest, deadline=actor.deadline)
+        proved = actor.email if actor.email_verified else None
         if offer is None or proved is None or offer.invitation.email != address_of(proved):
             raise InvitationInvalid
         # It is the inviter's right that lets him in, as it is now.
@@ -94,13 +92,13 @@ class Invitations(Acting):
             user=offer.invitation.invited_by, workspace=str(offer.workspace_id), action=INVITE
         )
         timings = Timings()
-        found = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
+        found = self._authorizer.facts_about(question, deadline=actor.deadline, timings=timings)
         if found is None or offer.invitation.role not in self._authorizer.catalog.roles:
             raise InvitationInvalid
-        inviter = replace(asking, user=question.user)
+        inviter = replace(actor, user=question.user)
         try:
             counted = self._counting(found, lambda _: offer.members)
-            facts, decision = self._granted(inviter, question, counted, timings)
+            facts, decision = self._require_grant(inviter, question, counted, timings)
             self._check_reach(inviter, question.workspace, facts, offer.invitation.role)
         except Denied as denied:
             if denied.decision.verdict.reason == "quota_exceeded":
@@ -109,20 +107,20 @@ class Invitations(Acting):
         outcome = self._store.accept(
             facts,
             digest,
-            asking.user,
+            actor.user,
             offer.invitation.email,
             seats=self._seats(decision),
-            deadline=asking.deadline,
+            deadline=actor.deadline,
         )
         if outcome == "invalid":
             raise InvitationInvalid
         if outcome == "full":
             return None
-        return replace(place_of(facts), role=offer.invitation.role)
+        return replace(summary_of(facts), role=offer.invitation.role)
 
     def _replaces(
         self,
-        asking: Asking,
+        actor: Actor,
         question: Question,
         facts: Facts,
         stated: Callable[[], tuple[str, str]],
@@ -131,13 +129,13 @@ class Invitations(Acting):
         """Whether the seat that is missing is the one that an earlier invitation for this e-mail holds."""
         amounts = amounts_of(question, catalog=self._authorizer.catalog)
         decision = self._authorizer.decide_from(
-            question, amounts, facts, deadline=asking.deadline, timings=timings
+            question, amounts, facts, deadline=actor.deadline, timings=timings
         )
         if decision.verdict.reason != "quota_exceeded":
             return False
         with suppress(BadQuestion):  # of who may not invite anyway, what he states is not looked at
             email, _ = stated()
-            return self._store.is_invited(facts.workspace_id, address_of(email), deadline=asking.deadline)
+            return self._store.is_invited(facts.workspace_id, address_of(email), deadline=actor.deadline)
         return False
 
     def _counting(self, facts: Facts, members: Callable[[int], int]) -> Facts:

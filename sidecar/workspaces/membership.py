@@ -27,7 +27,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class WorkspaceSummary:
     """A workspace as one of its members sees it."""
 
     id: UUID
@@ -65,5 +65,7 @@ class Seats:
     limits: Mapping[str, int | None]
 
 
-def place_of(facts: Facts) -> Place:
-    return Place(id=facts.workspace_id, slug=facts.slug, name=facts.name, plan=facts.plan, role=facts.role)
+def summary_of(facts: Facts) -> WorkspaceSummary:
+    return WorkspaceSummary(
+        id=facts.workspace_id, slug=facts.slug, name=facts.name, plan=facts.plan, role=facts.role
+    )

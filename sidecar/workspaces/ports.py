@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.decisions.model import Facts
-    from sidecar.workspaces.membership import Invitation, Member, Offer, Place, Seats
+    from sidecar.workspaces.membership import Invitation, Member, Offer, Seats, WorkspaceSummary
 
 
 class PeopleStore(Protocol):
@@ -18,9 +18,11 @@ class PeopleStore(Protocol):
     was done. FactsUnavailable if nothing was answered: then it may have been.
     """
 
-    def see(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None: ...
+    def provision(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None:
+        """Note who the user is; a new one gets a workspace of their own. Idempotent."""
+        ...
 
-    def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> Place:
+    def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
         """The same *id_* twice is one workspace."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecar.catalog.check import Checked, checked
+from sidecar.catalog.check import Checked, check_plans
 
 if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
@@ -31,7 +31,7 @@ MODULES = {
 
 
 def check(text: str | bytes) -> Checked:
-    return checked(text.encode() if isinstance(text, str) else text, source="plans.yaml")
+    return check_plans(text.encode() if isinstance(text, str) else text, source="plans.yaml")
 
 
 def codes_in(text: str | bytes) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.catalog.check import checked
+from sidecar.catalog.check import check_plans
 from tests.catalog.files import ROOT
 
 MISTAKES = sorted((Path(__file__).parent / "mistakes").glob("*.yaml"))
@@ -25,7 +25,7 @@ OF_POLICIES = {
 
 
 def findings_in(path):
-    found = checked(path.read_bytes(), source=path.name)
+    found = check_plans(path.read_bytes(), source=path.name)
     return found.problems + found.warnings
 
 

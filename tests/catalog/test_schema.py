@@ -10,7 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from sidecar.catalog.check import checked
+from sidecar.catalog.check import check_plans
 from sidecar.catalog.schema import schema_file
 from tests.catalog.files import ROOT, SHIPPED, SMALL
 
@@ -50,7 +50,7 @@ def readable_mistakes():
     }
     found = []
     for path in sorted((Path(__file__).parent / "mistakes").glob("*.yaml")):
-        codes = {problem.code for problem in checked(path.read_bytes(), source=path.name).problems}
+        codes = {problem.code for problem in check_plans(path.read_bytes(), source=path.name).problems}
         if not codes & (unreadable | {"tab"}):
             found.append(pytest.param(yaml.safe_load(path.read_bytes()), codes, id=path.stem))
     return found

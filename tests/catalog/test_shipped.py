@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from sidecar.catalog.check import checked
+from sidecar.catalog.check import check_plans
 from sidecar.rego.compile import data_file, policy_data
 from tests.catalog.files import ROOT, SHIPPED, sound
 
@@ -96,7 +96,7 @@ def test_the_rest_is_as_the_product_needs_it(catalog):
 
 
 def test_it_has_no_warning():
-    assert checked(SHIPPED.read_bytes(), source="plans.yaml").warnings == ()
+    assert check_plans(SHIPPED.read_bytes(), source="plans.yaml").warnings == ()
 
 
 def test_every_route_and_invariant_gets_into_the_catalog(catalog):

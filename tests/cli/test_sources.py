@@ -17,7 +17,7 @@ from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from tests.postgres_server import rows
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SAYS_SO = f"sidecar: no ./plans.yaml here: the shipped demo is used, {shipped('plans.yaml')}\n"
 URL = "postgresql://nobody@127.0.0.1:1/nothing"  # no command comes so far as to ask it
 CASES = """

@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.engines.apart import verdicts_apart
 from sidecar.engines.kept import kept_at
-from sidecar.engines.learnt import learnt
+from sidecar.engines.learnt import learn_verdicts
 from sidecar.engines.verdict import document_of
 from sidecar.errors import ConfigError
 from tests.engines.sockets import request_on, response, server
@@ -33,14 +33,14 @@ def test_opa_teaches_every_cell_and_leaves_neither_thread_nor_connection(
 ):
     before = threading.active_count(), open_sockets()
 
-    known = learnt(compiled, all_cells, engine="opa", opa_url=opa_url, deadline=FAR_AWAY)
+    known = learn_verdicts(compiled, all_cells, engine="opa", opa_url=opa_url, deadline=FAR_AWAY)
 
     assert known == dict(embedded.verdicts(all_cells, deadline=FAR_AWAY))
     assert (threading.active_count(), open_sockets()) == before
 
 
 def test_an_opa_that_is_not_there_teaches_nothing_and_a_start_goes_on(compiled, all_cells, caplog):
-    known = learnt(compiled, all_cells, engine="opa", opa_url=NOWHERE, deadline=FAR_AWAY)
+    known = learn_verdicts(compiled, all_cells, engine="opa", opa_url=NOWHERE, deadline=FAR_AWAY)
 
     assert known == {}
     assert f"{len(all_cells)} of {len(all_cells)} verdicts are not learnt yet" in caplog.text
@@ -52,7 +52,7 @@ def test_a_silent_opa_holds_a_start_up_until_the_deadline_alone(compiled, all_ce
 
     with server(say_nothing) as heard:
         begun = monotonic()
-        known = learnt(compiled, all_cells, engine="opa", opa_url=heard.url, deadline=begun + 0.2)
+        known = learn_verdicts(compiled, all_cells, engine="opa", opa_url=heard.url, deadline=begun + 0.2)
         took = monotonic() - begun
 
     assert (known, took < 10) == ({}, True)
@@ -69,7 +69,7 @@ def test_what_opa_has_said_before_it_failed_is_known(compiled, all_cells, embedd
         connection.sendall(response({"result": [{"verdicts": documents}]}))
 
     with server(talk) as heard:
-        known = learnt(compiled, all_cells, engine="opa", opa_url=heard.url, deadline=monotonic() + 2)
+        known = learn_verdicts(compiled, all_cells, engine="opa", opa_url=heard.url, deadline=monotonic() + 2)
 
     assert known == first
 
@@ -77,7 +77,9 @@ def test_what_opa_has_said_before_it_failed_is_known(compiled, all_cells, embedd
 def test_the_embedded_engine_teaches_every_cell_and_keeps_them(compiled, all_cells, embedded, tmp_path):
     kept = tmp_path / "verdicts"
 
-    known = learnt(compiled, all_cells, engine="embedded", opa_url=NOWHERE, deadline=FAR_AWAY, kept=kept)
+    known = learn_verdicts(
+        compiled, all_cells, engine="embedded", opa_url=NOWHERE, deadline=FAR_AWAY, kept=kept
+    )
 
     assert known == dict(embedded.verdicts(all_cells, deadline=FAR_AWAY))
     assert known == kept_at(kept, engine=f"embedded {embedded.version}", revision=compiled.revision)
@@ -93,7 +95,9 @@ def test_what_is_kept_is_not_asked_again_and_what_is_missing_is(compiled, all_ce
 
     monkeypatch.setattr("sidecar.engines.learnt.verdicts_apart", noting)
     for cells in (all_cells[:10], all_cells[:12], all_cells[:12]):
-        known = learnt(compiled, cells, engine="embedded", opa_url=NOWHERE, deadline=FAR_AWAY, kept=kept)
+        known = learn_verdicts(
+            compiled, cells, engine="embedded", opa_url=NOWHERE, deadline=FAR_AWAY, kept=kept
+        )
 
         assert list(known) == cells
     assert asked == [all_cells[:10], all_cells[10:12], []]
@@ -103,4 +107,4 @@ def test_policies_that_abort_the_engine_do_not_take_a_start_with_them(compiled, 
     aborting = replace(compiled, modules={"a.rego": ABORTS})
 
     with pytest.raises(ConfigError, match="end the embedded engine's process"):
-        learnt(aborting, all_cells, engine="embedded", opa_url=NOWHERE, deadline=FAR_AWAY)
+        learn_verdicts(aborting, all_cells, engine="embedded", opa_url=NOWHERE, deadline=FAR_AWAY)

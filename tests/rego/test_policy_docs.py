@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from sidecar.audit.rehearsal import Rehearsal
-from sidecar.audit.stories import STORY, stories_in
+from sidecar.audit.cases import CASE, cases_in
+from sidecar.audit.runner import CaseRunner
 from sidecar.catalog.shape import Record
 from sidecar.cli.test import command
 from sidecar.decisions.cells import cells
@@ -32,7 +32,7 @@ REASONS_DOC = (ROOT / "docs/reasons.md").read_text()
 POLICIES_DOC = (ROOT / "docs/policies.md").read_text()
 EXAMPLES = FENCE.findall(POLICIES_DOC)
 SITUATION, VERDICT = (text for language, text in EXAMPLES if language == "json")
-[STORIES] = (text for language, text in EXAMPLES if language == "yaml")
+[CASES] = (text for language, text in EXAMPLES if language == "yaml")
 RULE = next(text for language, text in EXAMPLES if language == "rego")
 DENIES_EVERYBODY = 'package custom\n\ndenials contains "closed" if input.role\n'
 
@@ -124,22 +124,20 @@ def test_the_embargo_is_switched_on_where_it_says():
 
 
 def test_the_decision_cases_are_answered_as_they_want():
-    told = stories_in(STORIES.encode(), source="docs/policies.md", catalog=COMPILED.catalog)
-    rehearsal = Rehearsal(engine_of(), compiled=COMPILED)
+    file = cases_in(CASES.encode(), source="docs/policies.md", catalog=COMPILED.catalog)
+    runner = CaseRunner(engine_of(), compiled=COMPILED)
 
-    assert told.problems == ()
-    assert len(told.stories) == len(yaml.safe_load(STORIES)) > 1
-    assert [rehearsal.differences(story, deadline=FAR_AWAY) for story in told.stories] == [[]] * len(
-        told.stories
-    )
+    assert file.problems == ()
+    assert len(file.cases) == len(yaml.safe_load(CASES)) > 1
+    assert [runner.differences(case, deadline=FAR_AWAY) for case in file.cases] == [[]] * len(file.cases)
 
 
-def test_every_field_of_a_story_has_its_row():
+def test_every_field_of_a_case_has_its_row():
     table = POLICIES_DOC.partition("## Decision cases")[2]
     rows = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows_of(table, columns=2)[1:]}
 
-    assert rows.keys() == STORY.fields.keys()
-    for name, field in STORY.fields.items():
+    assert rows.keys() == CASE.fields.keys()
+    for name, field in CASE.fields.items():
         known = set(field.shape.fields) if isinstance(field.shape, Record) else set()
         assert rows[name] - {"features", "limits"} == known, name
 

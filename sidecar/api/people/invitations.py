@@ -18,8 +18,8 @@ from sidecar.api.people.users import (
     named_workspace,
     page_of,
     paged,
-    place_document,
     stated_role,
+    summary_document,
 )
 from sidecar.errors import Problem
 from sidecar.text import shapes
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from sidecar.api.endpoint import Exchange, Service
     from sidecar.api.problems import Reply
-    from sidecar.workspaces.acting import Asking
+    from sidecar.workspaces.actor import Actor
     from sidecar.workspaces.membership import Invitation
 
 
@@ -54,7 +54,7 @@ INVITATION = Record({"email": Email(), "role": Text()}, required=("email", "role
 TOKEN = Record({"token": Text()}, required=("token",))
 
 
-def invite(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def invite(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     def stated() -> tuple[str, str]:
         body = shapes.checked(exchange.body(), INVITATION)
         role = stated_role(service, body["role"])
@@ -63,27 +63,27 @@ def invite(service: Service, exchange: Exchange, asking: Asking) -> Reply:
             raise shapes.refusal((problem,))
         return body["email"], role
 
-    invitation, token = service.invitations.invite(asking, named_workspace(exchange), stated)
+    invitation, token = service.invitations.invite(actor, named_workspace(exchange), stated)
     return answered({**_document(invitation), "token": token}, HTTPStatus.CREATED)
 
 
-def list_invitations(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def list_invitations(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     workspace = named_workspace(exchange)
     after, limit = page_of(exchange, LIST_INVITATIONS)
-    found = service.invitations.invitations(asking, workspace, after=after, limit=limit + 1)
+    found = service.invitations.invitations(actor, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].email if len(found) > limit else None
     return paged("invitations", [_document(invitation) for invitation in found[:limit]], cursor=more)
 
 
-def revoke_invitation(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def revoke_invitation(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     workspace, named = named_workspace(exchange), part_of(exchange, "invitation")
-    service.invitations.revoke(asking, workspace, UUID(named) if is_uuid(named) else None)
+    service.invitations.revoke(actor, workspace, UUID(named) if is_uuid(named) else None)
     return NOTHING
 
 
-def accept_invitation(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    place = service.invitations.accept(asking, lambda: shapes.checked(exchange.body(), TOKEN)["token"])
-    return answered(place_document(place))
+def accept_invitation(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+    summary = service.invitations.accept(actor, lambda: shapes.checked(exchange.body(), TOKEN)["token"])
+    return answered(summary_document(summary))
 
 
 def _document(invitation: Invitation) -> dict[str, object]:

@@ -24,14 +24,14 @@ from sidecar.text import shapes
 from sidecar.text.emails import LONGEST_EMAIL
 from sidecar.text.encoding import encoded
 from sidecar.text.shapes import Shape, Text, Whole
-from sidecar.workspaces.acting import Asking, Denied
+from sidecar.workspaces.actor import Actor, Denied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.api.endpoint import Exchange, Service
     from sidecar.api.problems import Reply
-    from sidecar.workspaces.membership import Place
+    from sidecar.workspaces.membership import WorkspaceSummary
 
 PAGES: dict[str, Shape] = {"after": Text(LONGEST_EMAIL), "limit": Whole(1, MOST_ON_A_PAGE)}
 NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
@@ -41,7 +41,7 @@ CHANGES = ("workspace_contended", *OUTAGES)
 STEPS = 500
 
 
-def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[Service, Exchange], Reply]:
+def for_user(reply: Callable[[Service, Exchange, Actor], Reply]) -> Callable[[Service, Exchange], Reply]:
     """*reply* on behalf of the end user; what the policy denies him is a problem."""
 
     def replying(service: Service, exchange: Exchange) -> Reply:
@@ -49,16 +49,16 @@ def for_user(reply: Callable[[Service, Exchange, Asking], Reply]) -> Callable[[S
         if user is None:
             raise TypeError("an end user's endpoint is asked by an end user")
         exchange.body = cache(exchange.body)  # what is decided twice reads it twice
-        asking = Asking(
+        actor = Actor(
             user=user.id,
             email=user.email,
             email_verified=user.email_verified,
             deadline=deadline_of(service, exchange, questions=STEPS),
-            told=partial(note_decision, service, exchange, reply.__name__),
+            record=partial(note_decision, service, exchange, reply.__name__),
         )
-        service.people.see(asking)
+        service.people.provision(actor)
         try:
-            return reply(service, exchange, asking)
+            return reply(service, exchange, actor)
         except Denied as denied:
             return problems.reply_of(problems.denial(denied.decision))
 
@@ -101,11 +101,11 @@ def stated_role(service: Service, role: str) -> str:
     return role
 
 
-def place_document(place: Place) -> dict[str, object]:
+def summary_document(summary: WorkspaceSummary) -> dict[str, object]:
     return {
-        "id": place.id,
-        "name": place.name,
-        "slug": place.slug,
-        "plan_tier": place.plan,
-        "role": place.role,
+        "id": summary.id,
+        "name": summary.name,
+        "slug": summary.slug,
+        "plan_tier": summary.plan,
+        "role": summary.role,
     }

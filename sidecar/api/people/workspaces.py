@@ -17,18 +17,18 @@ from sidecar.api.people.users import (
     named_workspace,
     page_of,
     paged,
-    place_document,
     stated_role,
+    summary_document,
 )
 from sidecar.errors import Problem, UseTransfer
 from sidecar.text import shapes
 from sidecar.text.shapes import Record, Text
-from sidecar.workspaces.membership import OWNER, place_of
+from sidecar.workspaces.membership import OWNER, summary_of
 
 if TYPE_CHECKING:
     from sidecar.api.endpoint import Exchange, Service
     from sidecar.api.problems import Reply
-    from sidecar.workspaces.acting import Asking
+    from sidecar.workspaces.actor import Actor
     from sidecar.workspaces.membership import Member
 
 NAME = Record({"name": Text()}, required=("name",))
@@ -36,31 +36,31 @@ ROLE = Record({"role": Text()}, required=("role",))
 USER = Record({"user": Text()}, required=("user",))
 
 
-def list_workspaces(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def list_workspaces(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     after, limit = page_of(exchange, LIST_WORKSPACES)
-    page = service.people.workspaces(asking, after=after, limit=limit)
-    note(service, exchange, "list_workspaces", None, {"user": asking.user, "status": HTTPStatus.OK})
-    rows = [place_document(place_of(facts)) for facts in page.workspaces]
+    page = service.people.workspaces(actor, after=after, limit=limit)
+    note(service, exchange, "list_workspaces", None, {"user": actor.user, "status": HTTPStatus.OK})
+    rows = [summary_document(summary_of(facts)) for facts in page.workspaces]
     return paged("workspaces", rows, cursor=page.next)
 
 
-def create_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    place = service.people.create(asking, _name_in(exchange))
+def create_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+    summary = service.people.create(actor, _name_in(exchange))
     note(
         service,
         exchange,
         "create_workspace",
         None,
-        {"user": asking.user, "workspace": place.slug, "status": HTTPStatus.CREATED},
+        {"user": actor.user, "workspace": summary.slug, "status": HTTPStatus.CREATED},
     )
-    return answered(place_document(place), HTTPStatus.CREATED)
+    return answered(summary_document(summary), HTTPStatus.CREATED)
 
 
-def show_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    has = service.people.details(asking, named_workspace(exchange))
+def show_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+    has = service.people.details(actor, named_workspace(exchange))
     return answered(
         {
-            **place_document(place_of(has.facts)),
+            **summary_document(summary_of(has.facts)),
             "status": has.facts.status,
             "features": has.features,
             "quotas": wire.quotas_document(has.quotas),
@@ -68,25 +68,25 @@ def show_workspace(service: Service, exchange: Exchange, asking: Asking) -> Repl
     )
 
 
-def rename_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    renamed = service.people.rename(asking, named_workspace(exchange), lambda: _name_in(exchange))
-    return answered(place_document(renamed))
+def rename_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+    renamed = service.people.rename(actor, named_workspace(exchange), lambda: _name_in(exchange))
+    return answered(summary_document(renamed))
 
 
-def delete_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    service.people.delete(asking, named_workspace(exchange))
+def delete_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+    service.people.delete(actor, named_workspace(exchange))
     return NOTHING
 
 
-def list_members(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def list_members(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     workspace = named_workspace(exchange)
     after, limit = page_of(exchange, LIST_MEMBERS)
-    found = service.people.members(asking, workspace, after=after, limit=limit + 1)
+    found = service.people.members(actor, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].user if len(found) > limit else None
     return paged("members", [_member_document(member) for member in found[:limit]], cursor=more)
 
 
-def change_role(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def change_role(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     def role() -> str:
         stated = stated_role(service, shapes.checked(exchange.body(), ROLE)["role"])
         if stated == OWNER:
@@ -94,23 +94,23 @@ def change_role(service: Service, exchange: Exchange, asking: Asking) -> Reply:
         return stated
 
     workspace, user = named_workspace(exchange), part_of(exchange, "user")
-    return answered(_member_document(service.people.change_role(asking, workspace, user, role)))
+    return answered(_member_document(service.people.change_role(actor, workspace, user, role)))
 
 
-def remove_member(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    service.people.remove(asking, named_workspace(exchange), part_of(exchange, "user"))
+def remove_member(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+    service.people.remove(actor, named_workspace(exchange), part_of(exchange, "user"))
     return NOTHING
 
 
-def transfer(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def transfer(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     owner, former = service.people.transfer(
-        asking, named_workspace(exchange), lambda: shapes.checked(exchange.body(), USER)["user"]
+        actor, named_workspace(exchange), lambda: shapes.checked(exchange.body(), USER)["user"]
     )
     return answered({"owner": _member_document(owner), "former_owner": _member_document(former)})
 
 
-def leave(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    service.people.leave(asking, named_workspace(exchange))
+def leave(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+    service.people.leave(actor, named_workspace(exchange))
     return NOTHING
 
 

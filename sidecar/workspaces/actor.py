@@ -1,4 +1,4 @@
-"""A member who does something: decided like any question, and done only while those facts still hold."""
+"""Who acts, and actions authorized like any question, committed only while the facts of the decision hold."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _TRIES = 2  # what was decided by facts that have changed since is decided once 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """Who acts, with the *email* of his token, and whether it is proved; *told* hears of each decision."""
+class Actor:
+    """The end user of a request, with the *email* of their token; *record* is called with each decision."""
 
     user: str
     email: str | None
     email_verified: bool
     deadline: float
-    told: Callable[[Question, Decision], None]
+    record: Callable[[Question, Decision], None]
 
 
 class Denied(Exception):
@@ -41,50 +41,52 @@ class Denied(Exception):
         self.decision = decision
 
 
-class Acting:
+class AuthorizedActions:
+    """What `People` and `Invitations` share: authorize an actor, then act, and retry when facts changed."""
+
     def __init__(self, authorizer: Authorizer, *, store: PeopleStore) -> None:
         self._authorizer = authorizer
         self._store = store
 
-    def _asked(self, asking: Asking, workspace: str, action: str) -> tuple[Facts, Decision]:
-        """Denied, or the facts that he may by."""
-        question = Question(user=asking.user, workspace=workspace, action=action)
+    def _authorize(self, actor: Actor, workspace: str, action: str) -> tuple[Facts, Decision]:
+        """The facts that allow it; Denied if they do not."""
+        question = Question(user=actor.user, workspace=workspace, action=action)
         timings = Timings()
-        facts = self._authorizer.facts_about(question, deadline=asking.deadline, timings=timings)
-        return self._granted(asking, question, facts, timings)
+        facts = self._authorizer.facts_about(question, deadline=actor.deadline, timings=timings)
+        return self._require_grant(actor, question, facts, timings)
 
-    def _granted(
-        self, asking: Asking, question: Question, facts: Facts | None, timings: Timings
+    def _require_grant(
+        self, actor: Actor, question: Question, facts: Facts | None, timings: Timings
     ) -> tuple[Facts, Decision]:
         amounts = amounts_of(question, catalog=self._authorizer.catalog)
         decision = self._authorizer.decide_from(
-            question, amounts, facts, deadline=asking.deadline, timings=timings
+            question, amounts, facts, deadline=actor.deadline, timings=timings
         )
-        asking.told(question, decision)
+        actor.record(question, decision)
         if not decision.allowed:
             raise Denied(decision)
         if facts is None:
             raise EngineMisbehaved("the policy grants something to who is no member")
         return facts, decision
 
-    def _check_reach(self, asking: Asking, workspace: str, facts: Facts, role: str) -> None:
-        """Nobody acts on a role above his own. Denied, in the policy's words."""
+    def _check_reach(self, actor: Actor, workspace: str, facts: Facts, role: str) -> None:
+        """Nobody acts on a role above their own. Denied, in the policy's words."""
         if role in self._authorizer.catalog.roles:  # one that is declared no more is nobody's
-            question = Question(user=asking.user, workspace=workspace, action=f"role:{role}")
-            self._granted(asking, question, facts, Timings())
+            question = Question(user=actor.user, workspace=workspace, action=f"role:{role}")
+            self._require_grant(actor, question, facts, Timings())
 
-    def _done(
+    def _act(
         self,
-        asking: Asking,
+        actor: Actor,
         workspace: str,
         action: str,
         act: Callable[[Facts, Decision], Done | None],
     ) -> Done:
         """What *act* answers, by facts that held when it was done; None is to be decided again."""
-        return tried(lambda: act(*self._asked(asking, workspace, action)))
+        return retry(lambda: act(*self._authorize(actor, workspace, action)))
 
 
-def tried(once: Callable[[], Done | None]) -> Done:
+def retry(once: Callable[[], Done | None]) -> Done:
     """WorkspaceContended when something else was faster each time; then nothing was done."""
     for tries_left in reversed(range(_TRIES)):
         try:

@@ -1,4 +1,4 @@
-"""Decision cases: a story says who asks for what and which answer is wanted. They are read here."""
+"""Decision cases, as read from YAML: who asks for what, by which facts, and which answer is wanted."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ _WANT = Record(
     },
     says="a mapping with allow, status and reason",
 )
-STORY = Record(
+CASE = Record(
     fields={
         "story": Field(shape=_SENTENCE, required=True),
         "question": Field(shape=_QUESTION, required=True),
@@ -102,14 +102,14 @@ STORY = Record(
     },
     says="a mapping with story, question, facts and want",
 )
-_STORIES = ListOf(item=STORY, says="a list of stories", least=1, noun="story")
+_CASES = ListOf(item=CASE, says="a list of stories", least=1, noun="story")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """*facts* None is a stranger; *want* is what the answer says, field by field, *lines* where that stands.
+class Case:
+    """*facts* None is a stranger; *want* is what the answer says, field by field.
 
-    What is absent from *want* is wanted to be absent from the answer, but for *message*.
+    A field that *want* leaves out must be empty in the answer; *message* is compared only when stated.
     """
 
     sentence: str
@@ -123,15 +123,15 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """A file of stories: those that can be asked, and every problem of the file."""
+class CaseFile:
+    """A file of cases: those that can be run, and every problem of the file."""
 
-    stories: tuple[Story, ...] = ()
+    cases: tuple[Case, ...] = ()
     problems: tuple[Finding, ...] = field(default=())
 
 
-def stories_in(raw: bytes, *, source: str, catalog: Catalog) -> Told:
-    """A file with any problem has no stories. Roles, plans and actions may be ones that nobody declared."""
+def cases_in(raw: bytes, *, source: str, catalog: Catalog) -> CaseFile:
+    """A file with any problem has no cases. Roles, plans and actions may be ones that nobody declared."""
     document = document_in(raw, source=source)
     walk = Walk(source=source, findings=list(document.findings))
     walk.declared.update(
@@ -144,12 +144,12 @@ def stories_in(raw: bytes, *, source: str, catalog: Catalog) -> Told:
     )
     root = document.root
     if root is not None:
-        root = walk.sound(root, _STORIES, Place(owner="the file", line=root.line, column=root.column))
+        root = walk.sound(root, _CASES, Place(owner="the file", line=root.line, column=root.column))
         _refuse_doublets(root, walk)
     if walk.findings or not isinstance(root, Items):
-        return Told(problems=tuple(sorted(set(walk.findings), key=lambda each: each.order)))
-    return Told(
-        stories=tuple(_story(node, source, catalog) for node in root.items if isinstance(node, Fields))
+        return CaseFile(problems=tuple(sorted(set(walk.findings), key=lambda each: each.order)))
+    return CaseFile(
+        cases=tuple(_case(node, source, catalog) for node in root.items if isinstance(node, Fields))
     )
 
 
@@ -168,10 +168,10 @@ def _sentences(root: Node) -> Iterator[Text]:
             yield sentence
 
 
-def _story(node: Fields, source: str, catalog: Catalog) -> Story:
+def _case(node: Fields, source: str, catalog: Catalog) -> Case:
     said: dict[str, Any] = plain(node)
     question = {"user": "somebody", "workspace": "somewhere", **said["question"]}
-    return Story(
+    return Case(
         sentence=said["story"],
         source=source,
         line=node.line,
@@ -205,7 +205,7 @@ def _facts(said: dict[str, Any], *, workspace: str, catalog: Catalog) -> Facts |
             for name, meter in catalog.meters.items()
         },
         at=_NOON,
-        token=None,  # nothing is taken or changed in a story
+        token=None,  # a case takes and changes nothing
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.audit.stories import stories_in
+from sidecar.audit.cases import cases_in
 from sidecar.decisions.model import Usage
 from tests.values import the_catalog
 
@@ -41,39 +41,39 @@ LEAST = """
 """
 
 
-def told(text: str):
-    return stories_in(text.encode(), source="cases.yaml", catalog=CATALOG)
+def file_in(text: str):
+    return cases_in(text.encode(), source="cases.yaml", catalog=CATALOG)
 
 
 def lines_about(text: str) -> list[str]:
-    return [str(problem) for problem in told(text).problems]
+    return [str(problem) for problem in file_in(text).problems]
 
 
 def test_all_that_may_be_said_is_understood():
-    [story] = told(WHOLE).stories
+    [case] = file_in(WHOLE).cases
 
-    assert (story.sentence, story.source, story.line) == ("everything that may be said", "cases.yaml", 2)
-    assert (story.question.user, story.question.workspace, story.question.mode) == ("mia", "solo", "check")
-    assert story.question.context == {"country": "XA", "tags": ["a", 1, None], "since": {"year": 2020}}
-    assert story.facts
-    assert (story.facts.role, story.facts.plan, story.facts.status) == ("member", "starter", "suspended")
-    assert story.facts.feature_overrides == {"video_avatar": True}
-    assert story.facts.limit_overrides == {"minutes": None, "scenarios": 5}
-    assert {name: (each.used, each.reserved) for name, each in story.facts.usage.items()} == {
+    assert (case.sentence, case.source, case.line) == ("everything that may be said", "cases.yaml", 2)
+    assert (case.question.user, case.question.workspace, case.question.mode) == ("mia", "solo", "check")
+    assert case.question.context == {"country": "XA", "tags": ["a", 1, None], "since": {"year": 2020}}
+    assert case.facts
+    assert (case.facts.role, case.facts.plan, case.facts.status) == ("member", "starter", "suspended")
+    assert case.facts.feature_overrides == {"video_avatar": True}
+    assert case.facts.limit_overrides == {"minutes": None, "scenarios": 5}
+    assert {name: (each.used, each.reserved) for name, each in case.facts.usage.items()} == {
         "minutes": (97, 2),
         "members": (0, 0),
         "scenarios": (0, 0),
     }
-    assert story.want["needs"] == {"roles": ["admin", "owner"], "feature": "analytics"}
-    assert (story.want["upgrade"], story.want["detail"]) == (["pro"], "recording_embargo")
-    assert story.message == "These very words."
+    assert case.want["needs"] == {"roles": ["admin", "owner"], "feature": "analytics"}
+    assert (case.want["upgrade"], case.want["detail"]) == (["pro"], "recording_embargo")
+    assert case.message == "These very words."
 
 
 def test_what_is_not_said_is_nothing():
-    [story] = told(LEAST).stories
+    [case] = file_in(LEAST).cases
 
-    assert story.facts is None
-    assert story.want == {
+    assert case.facts is None
+    assert case.want == {
         "allow": False,
         "status": 403,
         "reason": "not_a_member",
@@ -81,15 +81,15 @@ def test_what_is_not_said_is_nothing():
         "needs": {},
         "detail": None,
     }
-    assert (story.question.amounts, story.message) == (None, None)
+    assert (case.question.amounts, case.message) == (None, None)
 
 
 def test_only_what_comes_back_has_a_reset():
-    [story] = told(WHOLE).stories
+    [case] = file_in(WHOLE).cases
 
-    assert story.facts
-    assert story.facts.usage["minutes"].resets_at is not None
-    assert story.facts.usage["scenarios"] == Usage(used=0, reserved=0, resets_at=None)
+    assert case.facts
+    assert case.facts.usage["minutes"].resets_at is not None
+    assert case.facts.usage["scenarios"] == Usage(used=0, reserved=0, resets_at=None)
 
 
 def test_roles_plans_and_actions_may_be_ones_that_nobody_declared():
@@ -98,7 +98,7 @@ def test_roles_plans_and_actions_may_be_ones_that_nobody_declared():
     assert lines_about(text) == []
 
 
-def test_every_problem_of_a_file_is_found_at_once_and_none_of_its_stories_is_told():
+def test_every_problem_of_a_file_is_found_at_once_and_it_has_no_cases():
     text = """
 - story: one thing after another
   question: {action: recording.start, amount: {minutes: 5}}
@@ -110,7 +110,7 @@ def test_every_problem_of_a_file_is_found_at_once_and_none_of_its_stories_is_tol
 - tale: of nothing
 """
 
-    assert [(each.line, each.column, each.code) for each in told(text).problems] == [
+    assert [(each.line, each.column, each.code) for each in file_in(text).problems] == [
         (3, 39, "unknown_field"),
         (4, 25, "unknown_field"),
         (4, 49, "unknown_meter"),
@@ -128,7 +128,7 @@ def test_every_problem_of_a_file_is_found_at_once_and_none_of_its_stories_is_tol
         *[(9, 3, "missing_field")] * 4,
         (9, 3, "unknown_field"),
     ]
-    assert told(text).stories == ()
+    assert file_in(text).cases == ()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A story is asked for real: through the core, with the facts that it states in the place of a database."""
+"""Runs a case through the core and a real engine, with the facts that it states instead of a database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidecar.errors import BadQuestion, DependencyError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sidecar.audit.stories import Story
+    from sidecar.audit.cases import Case
     from sidecar.decisions.model import Decision, Facts
     from sidecar.decisions.ports import PolicyEngine
     from sidecar.rego.compile import Compiled
@@ -27,25 +27,25 @@ class Difference:
     got: Any
 
 
-class Rehearsal:
+class CaseRunner:
     def __init__(self, policy: PolicyEngine, *, compiled: Compiled) -> None:
         self._policy = policy
         self._compiled = compiled
 
-    def differences(self, story: Story, *, deadline: float) -> list[Difference]:
+    def differences(self, case: Case, *, deadline: float) -> list[Difference]:
         """Empty if the answer is as it was wanted; an outage or a bad question is a difference too."""
         authorizer = Authorizer(
             catalog=self._compiled.catalog,
             context_fields=self._compiled.context_fields,
             policy=self._policy,
-            facts=_TheseFacts(story.facts),
+            facts=_TheseFacts(case.facts),
         )
         try:
-            answer = _said_by(authorizer.decide(story.question, deadline=deadline))
+            answer = _said_by(authorizer.decide(case.question, deadline=deadline))
         except (BadQuestion, DependencyError) as error:
             said = "; ".join(fault.detail for fault in error.faults) or error.detail
-            return [Difference(field="answer", wanted=dict(story.want), got=f"{said} ({error.code})")]
-        wanted = dict(story.want) | ({"message": story.message} if story.message else {})
+            return [Difference(field="answer", wanted=dict(case.want), got=f"{said} ({error.code})")]
+        wanted = dict(case.want) | ({"message": case.message} if case.message else {})
         return [
             Difference(field=field, wanted=value, got=answer[field])
             for field, value in wanted.items()
@@ -80,4 +80,4 @@ class _TheseFacts:
         return [self._facts] if self._facts else []
 
     def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:  # noqa: ARG002
-        return Roster(facts=None, members=())  # a story is about one question, never about who may
+        return Roster(facts=None, members=())  # a case is one question, never who may
