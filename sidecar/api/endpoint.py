@@ -1,34 +1,33 @@
-"""An endpoint and what it is asked with: one row of the table, one request, and what both have in common."""
+"""An endpoint: one row of the table; how it is served, and its line in the log."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
-from sidecar.api import problems, wire
+from sidecar.api import problems
 from sidecar.api.audience import Audience
-from sidecar.decisions.timings import Timings
 from sidecar.errors import CallerForbidden, DependencyError, Problem, SidecarError
 from sidecar.text import shapes
-from sidecar.text.encoding import embedded, encoded
-from sidecar.text.ids import fresh_id
+from sidecar.text.encoding import embedded
 from sidecar.text.shapes import Shape, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.api.authzen.domain import Authzen
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
     from sidecar.catalog.routes import Routes
     from sidecar.decisions.authorizer import Authorizer
     from sidecar.decisions.model import Decision, Question
-    from sidecar.identity.callers import Caller, Callers
-    from sidecar.identity.users import EndUser, Identities
+    from sidecar.decisions.timings import Timings
+    from sidecar.identity.callers import Callers
+    from sidecar.identity.users import Identities
     from sidecar.quota.decider import Decider
     from sidecar.quota.effects import Effects
     from sidecar.telemetry.decision_log import DecisionLog
@@ -39,9 +38,7 @@ if TYPE_CHECKING:
 
 PER_QUESTION_S = 0.002  # what each further question of one request adds to its deadline
 _MS = 1_000
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
-JSON = ("Content-Type", "application/json")
 _DECIDING = ("/v1/", "/access/")
 BODY_CODES = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
 FACTS_OUTAGES = ("facts_unavailable", "facts_misread", "database_not_migrated")
@@ -87,40 +84,6 @@ class Service:
     serving: Callable[[], bool]
 
 
-@dataclass(slots=True, kw_only=True)
-class Exchange:
-    """One request on its way to its reply.
-
-    *target* (its path), *path* (the parts of it that a template names) and *query* are as they came,
-    percent-encoded. *header* gives the value of a header, None where
-    there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
-    type than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
-    connection itself. *patience_s* is how long the caller waits, where he says so. *user* is the end user of
-    an endpoint for users. *timings* are for the core to add to, so that the line of an outage has them too.
-    """
-
-    id: str
-    method: str = "GET"
-    caller: Caller | None = None
-    target: str = ""
-    query: str = ""
-    header: Callable[[str], str | None] = lambda _: None
-    body: Callable[[], bytes] = bytes
-    path: Mapping[str, str] = field(default_factory=dict)
-    refused: SidecarError | None = None
-    by_socket: bool = False
-    remote: str = ""
-    patience_s: float = inf
-    began: float = field(default_factory=monotonic)
-    timings: Timings = field(default_factory=Timings)
-    question: Question | None = None
-    user: EndUser | None = None
-
-    def has_body(self) -> bool:
-        """False where nothing was sent; then it need not be JSON either."""
-        return self.header("Content-Length") not in {None, "", "0"} or bool(self.header("Transfer-Encoding"))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """*path* is a template; *body* is None where none is asked for.
@@ -135,7 +98,7 @@ class Endpoint:
     name: str
     method: str
     path: str
-    reply: Callable[[Service, Exchange], Reply]
+    reply: Callable[[Service, Request], Reply]
     says: str
     answers: str | None
     audience: Audience
@@ -150,38 +113,38 @@ class Endpoint:
     at_once: bool = False
 
 
-def served(service: Service, endpoint: Endpoint, exchange: Exchange) -> Reply:
+def served(service: Service, endpoint: Endpoint, request: Request) -> Reply:
     """The reply of *endpoint*, or the problem with asking it."""
     try:
         if endpoint.audience.scope is not None:
-            _refuse_without_scope(endpoint.audience.scope, exchange)
+            _refuse_without_scope(endpoint.audience.scope, request)
         if endpoint.audience is Audience.END_USERS:
             if service.identities is None:
-                return refused(service, endpoint, exchange, problems.problem("not_found"))
-            exchange.user = service.identities.user(
-                exchange.header("Authorization"), deadline=deadline_of(service, exchange)
+                return refused(service, endpoint, request, problems.problem("not_found"))
+            request.user = service.identities.user(
+                request.header("Authorization"), deadline=deadline_of(service, request)
             )
-        if exchange.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
-            parameters_of(exchange, endpoint)
+        if request.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
+            parameters_of(request, endpoint)
         if not endpoint.while_starting and not service.serving():
-            return refused(service, endpoint, exchange, problems.problem("starting"))
-        return endpoint.reply(service, exchange)
+            return refused(service, endpoint, request, problems.problem("starting"))
+        return endpoint.reply(service, request)
     except SidecarError as error:
         why = error.detail if isinstance(error, DependencyError) else None
-        return refused(service, endpoint, exchange, problems.problem_of(error), why=why)
+        return refused(service, endpoint, request, problems.problem_of(error), why=why)
 
 
-def _refuse_without_scope(scope: str, exchange: Exchange) -> None:
-    if exchange.refused is not None:
-        raise exchange.refused
-    if exchange.caller is None or scope not in exchange.caller.scopes:
+def _refuse_without_scope(scope: str, request: Request) -> None:
+    if request.refused is not None:
+        raise request.refused
+    if request.caller is None or scope not in request.caller.scopes:
         raise CallerForbidden
 
 
 def refused(
     service: Service,
     endpoint: Endpoint | None,
-    exchange: Exchange,
+    request: Request,
     problem: Mapping[str, Any],
     *,
     why: str | None = None,
@@ -196,44 +159,20 @@ def refused(
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why
-        note(service, exchange, name, exchange.question, outcome)
+        note(service, request, name, request.question, outcome)
     return problems.reply_of(problem)
 
 
-def deadline_of(service: Service, exchange: Exchange, *, questions: int = 1) -> float:
-    within_s = min(service.deadline_s + (questions - 1) * PER_QUESTION_S, exchange.patience_s)
-    return exchange.began + within_s
+def deadline_of(service: Service, request: Request, *, questions: int = 1) -> float:
+    within_s = min(service.deadline_s + (questions - 1) * PER_QUESTION_S, request.patience_s)
+    return request.began + within_s
 
 
-def request_id(sent: str) -> str:
-    """The one that was *sent*, where it may stand in a log and in a header; else a new one."""
-    return sent if _REQUEST_ID.fullmatch(sent) else fresh_id()
-
-
-def json_reply(document: object) -> Reply:
-    return 200, [JSON], encoded(document)
-
-
-def part_of(exchange: Exchange, name: str) -> str:
-    """One part of the path, decoded. BadQuestion if it is not text that could name something."""
-    try:
-        text = unquote(exchange.path[name], errors="strict")
-    except UnicodeDecodeError:
-        raise shapes.refusal((Problem(pointer=f"/path/{name}", detail="is not UTF-8"),)) from None
-    if fault := shapes.fault_in_text(text):
-        raise shapes.refusal((Problem(pointer=f"/path/{name}", detail=fault),))
-    return text
-
-
-def workspace_in(exchange: Exchange) -> str:
-    return wire.workspace_from(part_of(exchange, "workspace"))
-
-
-def parameters_of(exchange: Exchange, endpoint: Endpoint) -> dict[str, Any]:
+def parameters_of(request: Request, endpoint: Endpoint) -> dict[str, Any]:
     """The query's parameters. BadQuestion with every problem: unknown, repeated, missing, not as they are."""
     try:
         pairs = parse_qsl(
-            exchange.query, keep_blank_values=True, errors="strict", max_num_fields=shapes.MOST_PROBLEMS
+            request.query, keep_blank_values=True, errors="strict", max_num_fields=shapes.MOST_PROBLEMS
         )
     except ValueError:
         raise shapes.refusal((Problem(pointer="/query", detail="is not readable as UTF-8"),)) from None
@@ -275,7 +214,7 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
 
 def note_decision(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     endpoint: str,
     question: Question | None,
     decision: Decision,
@@ -285,12 +224,12 @@ def note_decision(
     """Count *decision* and write its line; *also* is what else the line says."""
     service.metrics.decided(decision, catalog=service.authorizer.catalog)
     outcome = {**(also or {}), **outcome_of(decision)}
-    note(service, exchange, endpoint, question, outcome, timings=decision.timings)
+    note(service, request, endpoint, question, outcome, timings=decision.timings)
 
 
 def note(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     endpoint: str,
     question: Question | None,
     outcome: Mapping[str, Any],
@@ -304,12 +243,12 @@ def note(
     now = datetime.now(UTC)
     entry: dict[str, Any] = {
         "at": now,
-        "request_id": exchange.id,
-        "caller": exchange.caller.name if exchange.caller else None,
+        "request_id": request.id,
+        "caller": request.caller.name if request.caller else None,
         "endpoint": endpoint,
     }
-    if exchange.user is not None:
-        entry["end_user"] = exchange.user.id
+    if request.user is not None:
+        entry["end_user"] = request.user.id
     if question is not None:
         entry["user"] = question.user
         entry["workspace"] = question.workspace
@@ -317,8 +256,8 @@ def note(
         entry["mode"] = question.mode
         entry["amounts"] = question.amounts
     entry.update(outcome)
-    parts = _parts(timings) if timings else {name: s for name, s in _parts(exchange.timings).items() if s}
-    parts["total"] = monotonic() - exchange.began
+    parts = _parts(timings) if timings else {name: s for name, s in _parts(request.timings).items() if s}
+    parts["total"] = monotonic() - request.began
     entry["ms"] = {name: round(seconds * _MS, 3) for name, seconds in parts.items()}
     service.log.note(entry)
 

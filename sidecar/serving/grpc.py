@@ -18,8 +18,8 @@ from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from google.protobuf.wrappers_pb2 import BoolValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sidecar.api.endpoint import Exchange, request_id
 from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling
+from sidecar.api.request import Request, request_id
 from sidecar.errors import Unroutable
 
 if TYPE_CHECKING:
@@ -77,19 +77,19 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def Check(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
-        http = request.attributes.request.http
+    def Check(self, message: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
+        http = message.attributes.request.http
         headers = _headers_in(http)
         remaining_s = context.time_remaining()
-        exchange = Exchange(
+        request = Request(
             id=request_id(headers.get("x-request-id", [http.id])[0]),
             method=http.method,
             remote=remote_of(context.peer()),
         )
         if remaining_s is not None:
-            exchange.patience_s = remaining_s
+            request.patience_s = remaining_s
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
-        ruled = ruling(self._service, exchange, NAME, partial(_asked, http, headers), token=token)
+        ruled = ruling(self._service, request, NAME, partial(_asked, http, headers), token=token)
         return _response(ruled)
 
 
@@ -158,8 +158,8 @@ class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # generated
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def Check(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
-        if request.service not in CHECKED_SERVICES:
+    def Check(self, message: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
+        if message.service not in CHECKED_SERVICES:
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
         status = health_pb2.HealthCheckResponse
         ready = self._service.readiness().ready

@@ -12,45 +12,47 @@ from urllib.parse import quote
 
 from sidecar.api import problems
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import Endpoint, json_reply
+from sidecar.api.endpoint import Endpoint
 from sidecar.api.gateways.by_header import CODES, TOKEN_HEADER
 from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling, unreadable
+from sidecar.api.reply import json_reply
 from sidecar.errors import Unroutable
 from sidecar.text import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.endpoint import Service
     from sidecar.api.gateways.ruling import Asked, Ruling
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
 
 _INPUT = shapes.Record({"input": shapes.Anything(deepest=32, kind=dict)}, required=("input",))
 
 
 def _answer(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     *,
     name: str,
     read: Callable[[Mapping[str, Any]], Asked],
     result: Callable[[Ruling], dict[str, Any]],
 ) -> Reply:
     """In trouble there is no result, which all three take for one: as an OPA that is not there."""
-    document = shapes.checked(exchange.body(), _INPUT)["input"]
-    ruled = ruling(service, exchange, name, partial(read, document), token=_shown(exchange))
+    document = shapes.checked(request.body(), _INPUT)["input"]
+    ruled = ruling(service, request, name, partial(read, document), token=_shown(request))
     if ruled.problem is not None and ruled.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return problems.reply_of(ruled.problem)
     return json_reply({"result": result(ruled)})
 
 
-def _shown(exchange: Exchange) -> str | None:
+def _shown(request: Request) -> str | None:
     """The gateway's token. As under /v1 it may be in Authorization: the end user's own is in the input."""
-    authorization = exchange.header("Authorization")
+    authorization = request.header("Authorization")
     if authorization is None:
-        return exchange.header(TOKEN_HEADER)
-    if exchange.refused is not None:
-        raise exchange.refused
+        return request.header(TOKEN_HEADER)
+    if request.refused is not None:
+        raise request.refused
     return authorization.partition(" ")[2].strip()
 
 

@@ -30,7 +30,8 @@ from sidecar.text.shapes import fault_in_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.endpoint import Service
+    from sidecar.api.request import Request
     from sidecar.catalog.catalog import Source
     from sidecar.catalog.routes import Match
     from sidecar.decisions.model import Decision
@@ -112,7 +113,7 @@ def unreadable(what: str) -> Unroutable:
 
 def ruling(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     endpoint: str,
     read: Callable[[], Asked],
     *,
@@ -121,30 +122,30 @@ def ruling(
     """*read* gives what is asked; *token* is what the gateway shows of itself, and nobody else's."""
     said: dict[str, Any] = {}
     try:
-        exchange.caller = service.callers.gateway(
-            token, by_socket=exchange.by_socket, nearby=is_loopback(f"{exchange.remote}:0")
+        request.caller = service.callers.gateway(
+            token, by_socket=request.by_socket, nearby=is_loopback(f"{request.remote}:0")
         )
         asked = read()
         said["request"] = f"{asked.method} {asked.target.partition('?')[0][:256]}"
         found = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
         said["request"] = f"{asked.method} {found.route.path}"
         if not service.serving():
-            return _refused(service, exchange, endpoint, problems.problem("starting"), said)
-        exchange.question = _question(service, exchange, asked, found)
+            return _refused(service, request, endpoint, problems.problem("starting"), said)
+        request.question = _question(service, request, asked, found)
         decision = service.decider.decision(
-            exchange.question, deadline=deadline_of(service, exchange), timings=exchange.timings
+            request.question, deadline=deadline_of(service, request), timings=request.timings
         )
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
-        return _refused(service, exchange, endpoint, problems.problem_of(error), said)
-    note_decision(service, exchange, endpoint, exchange.question, decision, also=said)
-    return _ruled(decision, exchange.question.user, shows_limits=found.route.ratelimit)
+        return _refused(service, request, endpoint, problems.problem_of(error), said)
+    note_decision(service, request, endpoint, request.question, decision, also=said)
+    return _ruled(decision, request.question.user, shows_limits=found.route.ratelimit)
 
 
-def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) -> Question:
+def _question(service: Service, request: Request, asked: Asked, found: Match) -> Question:
     """UnknownUser where nobody is named who proved it; Unroutable where no workspace is."""
-    proved = exchange.caller is not None and "authorize" in exchange.caller.scopes
+    proved = request.caller is not None and "authorize" in request.caller.scopes
     tokens_user: EndUser | None = None
 
     def named_by(source: Source) -> str | None:
@@ -155,7 +156,7 @@ def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) 
             case "header":
                 return asked.header(source.name)
             case "claim":
-                tokens_user = tokens_user or _end_user(service, exchange, asked)
+                tokens_user = tokens_user or _end_user(service, request, asked)
                 claim = tokens_user.claims.get(source.name)
                 return claim if isinstance(claim, str) else None
 
@@ -182,10 +183,10 @@ def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) 
     )
 
 
-def _end_user(service: Service, exchange: Exchange, asked: Asked) -> EndUser:
+def _end_user(service: Service, request: Request, asked: Asked) -> EndUser:
     if service.identities is None:
         raise IdentityUnavailable("no keys are set: SIDECAR_JWT_KEYS says whose tokens count")
-    return service.identities.user(asked.authorization, deadline=deadline_of(service, exchange))
+    return service.identities.user(asked.authorization, deadline=deadline_of(service, request))
 
 
 def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
@@ -226,7 +227,7 @@ def _header_safe(value: object) -> str:
 
 def _refused(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     endpoint: str,
     problem: Mapping[str, Any],
     said: Mapping[str, Any],
@@ -234,9 +235,9 @@ def _refused(
     service.metrics.refused(problem["code"])
     note(
         service,
-        exchange,
+        request,
         endpoint,
-        exchange.question,
+        request.question,
         {"code": problem["code"], "status": problem["status"], **said},
     )
     return _denied(problem, ())

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sidecar.api import wire
-from sidecar.api.endpoint import OUTAGES, note, part_of
+from sidecar.api.endpoint import OUTAGES, note
 from sidecar.api.people.users import (
     CHANGES,
     NOTHING,
@@ -20,14 +20,16 @@ from sidecar.api.people.users import (
     place_document,
     stated_role,
 )
+from sidecar.api.request import part_of
 from sidecar.errors import Problem, UseTransfer
 from sidecar.text import shapes
 from sidecar.text.shapes import Record, Text
 from sidecar.workspaces.membership import OWNER, place_of
 
 if TYPE_CHECKING:
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.endpoint import Service
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
     from sidecar.workspaces.acting import Asking
     from sidecar.workspaces.membership import Member
 
@@ -36,19 +38,19 @@ ROLE = Record({"role": Text()}, required=("role",))
 USER = Record({"user": Text()}, required=("user",))
 
 
-def list_workspaces(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    after, limit = page_of(exchange, LIST_WORKSPACES)
+def list_workspaces(service: Service, request: Request, asking: Asking) -> Reply:
+    after, limit = page_of(request, LIST_WORKSPACES)
     page = service.people.workspaces(asking, after=after, limit=limit)
-    note(service, exchange, "list_workspaces", None, {"user": asking.user, "status": HTTPStatus.OK})
+    note(service, request, "list_workspaces", None, {"user": asking.user, "status": HTTPStatus.OK})
     rows = [place_document(place_of(facts)) for facts in page.workspaces]
     return paged("workspaces", rows, cursor=page.next)
 
 
-def create_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    place = service.people.create(asking, _name_in(exchange))
+def create_workspace(service: Service, request: Request, asking: Asking) -> Reply:
+    place = service.people.create(asking, _name_in(request))
     note(
         service,
-        exchange,
+        request,
         "create_workspace",
         None,
         {"user": asking.user, "workspace": place.slug, "status": HTTPStatus.CREATED},
@@ -56,8 +58,8 @@ def create_workspace(service: Service, exchange: Exchange, asking: Asking) -> Re
     return answered(place_document(place), HTTPStatus.CREATED)
 
 
-def show_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    has = service.people.details(asking, named_workspace(exchange))
+def show_workspace(service: Service, request: Request, asking: Asking) -> Reply:
+    has = service.people.details(asking, named_workspace(request))
     return answered(
         {
             **place_document(place_of(has.facts)),
@@ -68,54 +70,54 @@ def show_workspace(service: Service, exchange: Exchange, asking: Asking) -> Repl
     )
 
 
-def rename_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    renamed = service.people.rename(asking, named_workspace(exchange), lambda: _name_in(exchange))
+def rename_workspace(service: Service, request: Request, asking: Asking) -> Reply:
+    renamed = service.people.rename(asking, named_workspace(request), lambda: _name_in(request))
     return answered(place_document(renamed))
 
 
-def delete_workspace(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    service.people.delete(asking, named_workspace(exchange))
+def delete_workspace(service: Service, request: Request, asking: Asking) -> Reply:
+    service.people.delete(asking, named_workspace(request))
     return NOTHING
 
 
-def list_members(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    workspace = named_workspace(exchange)
-    after, limit = page_of(exchange, LIST_MEMBERS)
+def list_members(service: Service, request: Request, asking: Asking) -> Reply:
+    workspace = named_workspace(request)
+    after, limit = page_of(request, LIST_MEMBERS)
     found = service.people.members(asking, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].user if len(found) > limit else None
     return paged("members", [_member_document(member) for member in found[:limit]], cursor=more)
 
 
-def change_role(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def change_role(service: Service, request: Request, asking: Asking) -> Reply:
     def role() -> str:
-        stated = stated_role(service, shapes.checked(exchange.body(), ROLE)["role"])
+        stated = stated_role(service, shapes.checked(request.body(), ROLE)["role"])
         if stated == OWNER:
             raise UseTransfer
         return stated
 
-    workspace, user = named_workspace(exchange), part_of(exchange, "user")
+    workspace, user = named_workspace(request), part_of(request, "user")
     return answered(_member_document(service.people.change_role(asking, workspace, user, role)))
 
 
-def remove_member(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    service.people.remove(asking, named_workspace(exchange), part_of(exchange, "user"))
+def remove_member(service: Service, request: Request, asking: Asking) -> Reply:
+    service.people.remove(asking, named_workspace(request), part_of(request, "user"))
     return NOTHING
 
 
-def transfer(service: Service, exchange: Exchange, asking: Asking) -> Reply:
+def transfer(service: Service, request: Request, asking: Asking) -> Reply:
     owner, former = service.people.transfer(
-        asking, named_workspace(exchange), lambda: shapes.checked(exchange.body(), USER)["user"]
+        asking, named_workspace(request), lambda: shapes.checked(request.body(), USER)["user"]
     )
     return answered({"owner": _member_document(owner), "former_owner": _member_document(former)})
 
 
-def leave(service: Service, exchange: Exchange, asking: Asking) -> Reply:
-    service.people.leave(asking, named_workspace(exchange))
+def leave(service: Service, request: Request, asking: Asking) -> Reply:
+    service.people.leave(asking, named_workspace(request))
     return NOTHING
 
 
-def _name_in(exchange: Exchange) -> str:
-    name: str = shapes.checked(exchange.body(), NAME)["name"]
+def _name_in(request: Request) -> str:
+    name: str = shapes.checked(request.body(), NAME)["name"]
     if not name.strip():
         raise shapes.refusal((Problem(pointer="/name", detail="must not be blank"),))
     return name
