@@ -18,7 +18,7 @@ from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from google.protobuf.wrappers_pb2 import BoolValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling
+from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway
 from sidecar.api.request import Request, request_id
 from sidecar.errors import Unroutable
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from sidecar.api.endpoint import Service
-    from sidecar.api.gateways.ruling import Asked, Ruling
+    from sidecar.api.gateways.decision import Asked, GatewayDecision
 
 NAME = "gateway_envoy_grpc"
 TOKEN_KEY = "x-sidecar-token"  # noqa: S105 - the name of a field of the metadata
@@ -89,8 +89,10 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
         if remaining_s is not None:
             request.patience_s = remaining_s
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
-        ruled = ruling(self._service, request, NAME, partial(_asked, http, headers), token=token)
-        return _response(ruled)
+        decision = decide_for_gateway(
+            self._service, request, NAME, partial(_asked, http, headers), token=token
+        )
+        return _response(decision)
 
 
 def remote_of(peer: str) -> str:
@@ -125,23 +127,23 @@ def _asked(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN40
     )
 
 
-def _response(ruled: Ruling) -> Any:  # noqa: ANN401 - ditto
+def _response(decision: GatewayDecision) -> Any:  # noqa: ANN401 - ditto
     """Never without its part: an empty response is a yes to Envoy."""
-    if ruled.passes:
+    if decision.passes:
         return external_auth_pb2.CheckResponse(
             status={"code": grpc.StatusCode.OK.value[0]},
             ok_response={
-                "headers": _options(ruled.identity.items()),
+                "headers": _options(decision.identity.items()),
                 "headers_to_remove": [name.lower() for name in REMOVED],
-                "response_headers_to_add": _options(ruled.headers),
+                "response_headers_to_add": _options(decision.headers),
             },
         )
     return external_auth_pb2.CheckResponse(
-        status={"code": _GRPC_STATUS.get(ruled.status, grpc.StatusCode.PERMISSION_DENIED).value[0]},
+        status={"code": _GRPC_STATUS.get(decision.status, grpc.StatusCode.PERMISSION_DENIED).value[0]},
         denied_response={
-            "status": {"code": ruled.status},
-            "headers": _options((*ruled.headers, ("Cache-Control", "no-store"))),
-            "body": ruled.body.decode(),
+            "status": {"code": decision.status},
+            "headers": _options((*decision.headers, ("Cache-Control", "no-store"))),
+            "body": decision.body.decode(),
         },
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.api.authzen.endpoints import EVALUATION
 from sidecar.api.endpoint import served
-from sidecar.api.gateways.ruling import asked_of, ruling
+from sidecar.api.gateways.decision import asked_of, decide_for_gateway
 from sidecar.api.request import Request
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS
 from sidecar.api.v1.usage import USAGE
@@ -93,10 +93,12 @@ def test_a_ruling_is_logged_with_its_own_situation(stage):
         method="GET", host="a", target=ANALYTICS, header=lambda _: None, authorization="Bearer adam"
     )
 
-    ruled = ruling(service, a_request(by_socket=True), "gateway_nginx", lambda: asked, token=None)
+    decision = decide_for_gateway(
+        service, a_request(by_socket=True), "gateway_nginx", lambda: asked, token=None
+    )
 
     [line] = stage.lines
-    assert (ruled.status, line["endpoint"], line["action"]) == (200, "gateway_nginx", asked_in(line))
+    assert (decision.status, line["endpoint"], line["action"]) == (200, "gateway_nginx", asked_in(line))
 
 
 @pytest.mark.parametrize(

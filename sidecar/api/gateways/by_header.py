@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint
-from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling, unreadable
+from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway, unreadable
 from sidecar.errors import Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.api.endpoint import Service
-    from sidecar.api.gateways.ruling import Asked
+    from sidecar.api.gateways.decision import Asked
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
 
@@ -48,11 +48,13 @@ def _answer(
     on_pass: tuple[tuple[str, str], ...] = (),
 ) -> Reply:
     """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one."""
-    ruled = ruling(service, request, name, partial(read, request), token=request.header(TOKEN_HEADER))
-    if ruled.passes:
-        return HTTPStatus.OK, [*ruled.identity.items(), *ruled.headers, *on_pass], b""
-    status = ruled.status if passes_on is None or ruled.status in passes_on else HTTPStatus.FORBIDDEN
-    return status, list(ruled.headers), ruled.body
+    decision = decide_for_gateway(
+        service, request, name, partial(read, request), token=request.header(TOKEN_HEADER)
+    )
+    if decision.passes:
+        return HTTPStatus.OK, [*decision.identity.items(), *decision.headers, *on_pass], b""
+    status = decision.status if passes_on is None or decision.status in passes_on else HTTPStatus.FORBIDDEN
+    return status, list(decision.headers), decision.body
 
 
 def _original(request: Request) -> Asked:
@@ -119,7 +121,7 @@ def _endpoint(name: str, path: str, reply: Callable[[Service, Request], Reply], 
         answers=None,
         codes=CODES,
         audience=Audience.GATEWAYS,
-        while_starting=True,  # the ruling says it
+        while_starting=True,  # decide_for_gateway checks it
     )
 
 

@@ -1,6 +1,6 @@
-"""What becomes of a gateway's request: one way from it to a ruling, whatever the gateway speaks.
+"""From a gateway's request to one decision, whatever dialect the gateway speaks.
 
-A ruling is all that a dialect needs to answer: may it pass, as whom; or why not, in the words of HTTP.
+A GatewayDecision is all that a dialect needs for its reply: may the request pass, and as whom; or why not.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class GatewayDecision:
     """*status* is what the client should get: 200 exactly if the request may pass, with *identity* set.
 
     Else there is a *problem*, whose bytes are *body*. *headers* are for the client, whatever it gets.
@@ -111,14 +111,14 @@ def unreadable(what: str) -> Unroutable:
     return Unroutable(f"the gateway does not say {what} once and clearly", code="gateway_unreadable")
 
 
-def ruling(
+def decide_for_gateway(
     service: Service,
     request: Request,
     endpoint: str,
     read: Callable[[], Asked],
     *,
     token: str | None,
-) -> Ruling:
+) -> GatewayDecision:
     """*read* gives what is asked; *token* is what the gateway shows of itself, and nobody else's."""
     said: dict[str, Any] = {}
     try:
@@ -140,7 +140,7 @@ def ruling(
             said["why"] = error.detail
         return _refused(service, request, endpoint, problems.problem_of(error), said)
     note_decision(service, request, endpoint, request.question, decision, also=said)
-    return _ruled(decision, request.question.user, shows_limits=found.route.ratelimit)
+    return _gateway_decision(decision, request.question.user, shows_limits=found.route.ratelimit)
 
 
 def _question(service: Service, request: Request, asked: Asked, found: Match) -> Question:
@@ -199,10 +199,10 @@ def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
     return sha256(f"{user}\0{value}".encode()).hexdigest()
 
 
-def _ruled(decision: Decision, user: str, *, shows_limits: bool) -> Ruling:
+def _gateway_decision(decision: Decision, user: str, *, shows_limits: bool) -> GatewayDecision:
     limits = limit_fields(decision.quota, at=decision.at) if shows_limits and decision.quota else []
     if decision.allowed:
-        return Ruling(
+        return GatewayDecision(
             status=HTTPStatus.OK,
             reason=decision.verdict.reason,
             identity=dict(
@@ -231,7 +231,7 @@ def _refused(
     endpoint: str,
     problem: Mapping[str, Any],
     said: Mapping[str, Any],
-) -> Ruling:
+) -> GatewayDecision:
     service.metrics.refused(problem["code"])
     note(
         service,
@@ -243,12 +243,12 @@ def _refused(
     return _denied(problem, ())
 
 
-def _denied(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> Ruling:
+def _denied(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> GatewayDecision:
     if problem["status"] not in _FOR_CLIENTS:
         problem = {**problem, "status": HTTPStatus.FORBIDDEN.value}
     status, standing, body = problems.reply_of(problem)
     reason, said = ("X-Authz-Reason", problem["code"]), ("X-Authz-Status", str(status))
-    return Ruling(
+    return GatewayDecision(
         status=status,
         reason=problem["code"],
         identity={},
