@@ -38,13 +38,8 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.telemetry.decision_log import DecisionLog
-from sidecar.telemetry.metrics import (
-    MeasuredEngine,
-    MeasuredFacts,
-    MeasuredLedger,
-    MeasuredRules,
-    Metrics,
-)
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules
+from sidecar.telemetry.metrics import Metrics
 from sidecar.workspaces.administration import Administration
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People

@@ -22,7 +22,8 @@ from sidecar.identity.callers import Caller, Callers
 from sidecar.quota.decider import Decider
 from sidecar.quota.effects import Effects
 from sidecar.serving.application import Application
-from sidecar.telemetry.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger
+from sidecar.telemetry.metrics import Metrics
 from sidecar.workspaces.administration import Administration, WorkspaceState
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
