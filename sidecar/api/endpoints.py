@@ -19,9 +19,9 @@ from sidecar.api.v1.questions import NATIVE
 from sidecar.api.v1.usage import USAGE
 
 if TYPE_CHECKING:
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 
 def openapi(_: Service, __: Request) -> Reply:

@@ -11,9 +11,9 @@ from sidecar.api.reply import json_reply
 from sidecar.telemetry.metrics import CONTENT_TYPE as METRICS_TYPE
 
 if TYPE_CHECKING:
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 
 def bundle(service: Service, request: Request) -> Reply:

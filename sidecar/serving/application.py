@@ -22,12 +22,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from sidecar.api import problems, wire
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import EVALUATION, EVALUATIONS
-from sidecar.api.endpoint import Endpoint, Service, deadline_of, refused, served
+from sidecar.api.dispatch import refused, served
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.api.operation import HEALTHZ, READYZ
 from sidecar.api.people.users import STEPS
 from sidecar.api.request import Request, request_id
+from sidecar.api.service import Service, deadline_of
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
 from sidecar.errors import BadQuestion, UnknownCaller
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from werkzeug.routing import MapAdapter
 
+    from sidecar.api.endpoint import Endpoint
     from sidecar.api.reply import Reply
 
 _HOT = {

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.policy import PolicyDomain, Rules
 from sidecar.api.authzen.workspaces import Workspaces
-from sidecar.api.endpoint import Service
 from sidecar.api.problems import PROBLEMS
+from sidecar.api.service import Service
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads

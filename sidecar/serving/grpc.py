@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from threading import Event
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.gateways.decision import Asked, GatewayDecision
+    from sidecar.api.service import Service
 
 NAME = "gateway_envoy_grpc"
 TOKEN_KEY = "x-sidecar-token"  # noqa: S105 - the name of a field of the metadata

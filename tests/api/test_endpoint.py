@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sidecar.api.authzen.endpoints import EVALUATION
-from sidecar.api.endpoint import served
+from sidecar.api.dispatch import served
 from sidecar.api.gateways.decision import asked_of, decide_for_gateway
 from sidecar.api.request import Request
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS

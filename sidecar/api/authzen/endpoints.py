@@ -12,9 +12,11 @@ from sidecar.api.audience import Audience
 from sidecar.api.authzen import wire as authzen_wire
 from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
-from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint, deadline_of, note
+from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
+from sidecar.api.log_lines import note
 from sidecar.api.problems import moved
 from sidecar.api.reply import JSON, json_reply
+from sidecar.api.service import deadline_of
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
 from sidecar.text import shapes
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
     from sidecar.api.authzen.domain import Answer
     from sidecar.api.authzen.wire import Evaluation, Kind, Semantic
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 _WELL_KNOWN = "/.well-known/authzen-configuration"
 _HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.api import wire
 from sidecar.api.authzen.domain import Answer, Found
 from sidecar.api.authzen.wire import KINDS
-from sidecar.api.endpoint import outcome_of
+from sidecar.api.log_lines import outcome_of
 from sidecar.api.problems import moved
 from sidecar.decisions.model import Question
 from sidecar.errors import BadQuestion

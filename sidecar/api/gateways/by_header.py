@@ -15,10 +15,10 @@ from sidecar.errors import Unroutable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.gateways.decision import Asked
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 EXT_AUTHZ_PREFIX = "/gw/ext-authz"
 TOKEN_HEADER = "X-Sidecar-Token"  # noqa: S105 - the name of a header

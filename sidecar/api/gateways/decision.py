@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sidecar.api import problems, wire
-from sidecar.api.endpoint import deadline_of, note, note_decision
+from sidecar.api.log_lines import note, note_decision
+from sidecar.api.service import deadline_of
 from sidecar.decisions.model import Question
 from sidecar.errors import (
     DependencyError,
@@ -30,8 +31,8 @@ from sidecar.text.shapes import fault_in_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.catalog.catalog import Source
     from sidecar.catalog.routes import Match
     from sidecar.decisions.model import Decision

@@ -22,10 +22,10 @@ from sidecar.text import shapes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.gateways.decision import Asked, GatewayDecision
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 _INPUT = shapes.Record({"input": shapes.Anything(deepest=32, kind=dict)}, required=("input",))
 

@@ -32,9 +32,9 @@ from sidecar.workspaces.membership import OWNER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.workspaces.acting import Asking
     from sidecar.workspaces.membership import Invitation
 

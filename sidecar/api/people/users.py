@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import OUTAGES, Endpoint, deadline_of, note_decision, parameters_of
+from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
+from sidecar.api.log_lines import note_decision
 from sidecar.api.reply import JSON
 from sidecar.api.request import part_of, workspace_in
+from sidecar.api.service import deadline_of
 from sidecar.api.v1.questions import MOST_ON_A_PAGE, USUAL_PAGE
 from sidecar.errors import Problem
 from sidecar.text import shapes
@@ -22,9 +24,9 @@ from sidecar.workspaces.acting import Asking, Denied
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.workspaces.membership import Place
 
 PAGES: dict[str, Shape] = {"after": Text(LONGEST_EMAIL), "limit": Whole(1, MOST_ON_A_PAGE)}

@@ -6,7 +6,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sidecar.api import wire
-from sidecar.api.endpoint import OUTAGES, note
+from sidecar.api.endpoint import OUTAGES
+from sidecar.api.log_lines import note
 from sidecar.api.people.users import (
     CHANGES,
     NOTHING,
@@ -27,9 +28,9 @@ from sidecar.text.shapes import Record, Text
 from sidecar.workspaces.membership import OWNER, place_of
 
 if TYPE_CHECKING:
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.workspaces.acting import Asking
     from sidecar.workspaces.membership import Member
 

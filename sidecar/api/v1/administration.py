@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint, deadline_of, note
+from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint
+from sidecar.api.log_lines import note
 from sidecar.api.reply import json_reply
 from sidecar.api.request import workspace_in
+from sidecar.api.service import deadline_of
 from sidecar.errors import BadQuestion, Problem
 from sidecar.text import shapes
 from sidecar.workspaces.administration import OverridesChange, PlanChange, StatusChange
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.workspaces.administration import Change, Undeclared
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import OUTAGES, Endpoint, deadline_of, note, note_decision, parameters_of
+from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
+from sidecar.api.log_lines import note, note_decision
 from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of
+from sidecar.api.service import deadline_of
 from sidecar.decisions.authorizer import MAX_ROWS_SCANNED
 from sidecar.decisions.model import Decision
 from sidecar.errors import BadQuestion
@@ -18,9 +20,9 @@ from sidecar.text.shapes import Text, Whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.decisions.model import Facts
 
 MOST_ON_A_PAGE = 1_000

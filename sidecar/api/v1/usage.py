@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import FACTS_OUTAGES, OUTAGES, Endpoint, deadline_of, note
+from sidecar.api.endpoint import FACTS_OUTAGES, OUTAGES, Endpoint
+from sidecar.api.log_lines import note
 from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of
+from sidecar.api.service import deadline_of
 from sidecar.text import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.api.endpoint import Service
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.quota.model import GivenBack, Settlement
 
 
