@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 _DECIDING = ("/v1/", "/access/")
 
 
-def served(service: Service, endpoint: Endpoint, request: Request) -> Reply:
+def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
     """The reply of *endpoint*, or the problem with asking it."""
     try:
         if endpoint.audience.scope is not None:
             _refuse_without_scope(endpoint.audience.scope, request)
         if endpoint.audience is Audience.END_USERS:
             if service.identities is None:
-                return refused(service, endpoint, request, problems.problem("not_found"))
+                return refuse(service, endpoint, request, problems.problem("not_found"))
             request.user = service.identities.user(
                 request.header("Authorization"), deadline=deadline_of(service, request)
             )
         if request.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
             parameters_of(request, endpoint)
         if not endpoint.while_starting and not service.serving():
-            return refused(service, endpoint, request, problems.problem("starting"))
+            return refuse(service, endpoint, request, problems.problem("starting"))
         return endpoint.reply(service, request)
     except SidecarError as error:
         why = error.detail if isinstance(error, DependencyError) else None
-        return refused(service, endpoint, request, problems.problem_of(error), why=why)
+        return refuse(service, endpoint, request, problems.problem_of(error), why=why)
 
 
 def _refuse_without_scope(scope: str, request: Request) -> None:
@@ -50,7 +50,7 @@ def _refuse_without_scope(scope: str, request: Request) -> None:
         raise CallerForbidden
 
 
-def refused(
+def refuse(
     service: Service,
     endpoint: Endpoint | None,
     request: Request,
@@ -62,7 +62,7 @@ def refused(
 
     *endpoint* is None where the request found none: the server refused it.
     """
-    service.metrics.refused(problem["code"])
+    service.metrics.count_problem(problem["code"])
     name = "server" if endpoint is None else endpoint.name
     if endpoint is None or endpoint.audience is Audience.END_USERS or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"]}

@@ -50,7 +50,7 @@ def note_decision(
     also: Mapping[str, Any] | None = None,
 ) -> None:
     """Count *decision* and write its line; *also* is what else the line says."""
-    service.metrics.decided(decision, catalog=service.authorizer.catalog)
+    service.metrics.count_decision(decision, catalog=service.authorizer.catalog)
     outcome = {**(also or {}), **outcome_of(decision)}
     note(service, request, endpoint, question, outcome, timings=decision.timings)
 

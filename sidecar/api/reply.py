@@ -9,5 +9,5 @@ JSON = ("Content-Type", "application/json")
 Reply = tuple[int, list[tuple[str, str]], bytes]
 
 
-def json_reply(document: object) -> Reply:
-    return 200, [JSON], encoded(document)
+def json_reply(document: object, status: int = 200) -> Reply:
+    return status, [JSON], encoded(document)

@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from sidecar.api import problems, wire
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import EVALUATION, EVALUATIONS
-from sidecar.api.dispatch import refused, served
+from sidecar.api.dispatch import refuse, serve
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.api.operation import HEALTHZ, READYZ
@@ -135,20 +135,20 @@ class Application:
         """The whole reply, all header fields included; *endpoint* is the one that `endpoint_of` found."""
         with _Defects(self.service, request) as defects:
             if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
-                return _finished(served(self.service, endpoint, request), request)
+                return _finish(serve(self.service, endpoint, request), request)
             return self._by_flask(request)
-        return _finished(defects.reply, request)
+        return _finish(defects.reply, request)
 
     def overloaded(self, request: Request, endpoint: Endpoint | None) -> Reply:
         """The reply to who has waited for a thread until their deadline."""
-        return self._refused(request, endpoint, "overloaded")
+        return self._refuse(request, endpoint, "overloaded")
 
     def unreadable(self, code: str) -> Reply:
         """The server's own refusal of what never became a request: it tells nothing of what was sent."""
-        return self._refused(Request(id=request_id("")), None, code)
+        return self._refuse(Request(id=request_id("")), None, code)
 
-    def _refused(self, request: Request, endpoint: Endpoint | None, code: str) -> Reply:
-        return _finished(refused(self.service, endpoint, request, problems.problem(code)), request)
+    def _refuse(self, request: Request, endpoint: Endpoint | None, code: str) -> Reply:
+        return _finish(refuse(self.service, endpoint, request, problems.problem(code)), request)
 
     def _by_flask(self, request: Request) -> Reply:
         environ: dict[str, Any] = {
@@ -165,7 +165,7 @@ class Application:
         with self._flask.request_context(environ):
             self._flask.full_dispatch_request()
         # Not what became of it in Flask, which adds to the headers of a response without a body.
-        return _finished(environ[_REPLY], request)
+        return _finish(environ[_REPLY], request)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         connection: Any = environ.get("gunicorn.socket")
@@ -197,7 +197,7 @@ class _Defects(AbstractContextManager["_Defects"]):
         if not isinstance(error, Exception):
             return False
         _log.error("request %s met a defect", self._request.id, exc_info=error)
-        self._service.metrics.refused("internal_error")
+        self._service.metrics.count_problem("internal_error")
         self.reply = problems.reply_of(problems.problem("internal_error"))
         return True
 
@@ -230,7 +230,7 @@ def _flask(service: Service) -> flask.Flask:
                 code, headers = "not_found", []
             case _:
                 code, headers = "invalid_request", []
-        service.metrics.refused(code)
+        service.metrics.count_problem(code)
         status, own_headers, body = problems.reply_of(problems.problem(code))
         flask.request.environ[_REPLY] = status, [*own_headers, *headers], body
         return ""
@@ -242,13 +242,13 @@ def _view(service: Service, endpoint: Endpoint) -> Callable[..., str]:
     def view(**path: str) -> str:
         request: Request = flask.request.environ[_REQUEST]
         request.path = path
-        flask.request.environ[_REPLY] = served(service, endpoint, request)
+        flask.request.environ[_REPLY] = serve(service, endpoint, request)
         return ""
 
     return view
 
 
-def _finished(reply: Reply, request: Request) -> Reply:
+def _finish(reply: Reply, request: Request) -> Reply:
     status, headers, body = reply
     finished = [*headers]
     if status != HTTPStatus.NO_CONTENT:  # which has no body by its nature
@@ -294,12 +294,12 @@ def json_body(request: Request, body: bytes, *, largest: int) -> bytes:
         )
     if (request.header("Content-Encoding") or "identity") != "identity":
         raise BadQuestion("a compressed body is not taken", code="unsupported_media_type")
-    if len(body) > largest or announced(request) > largest:
+    if len(body) > largest or announced_length(request) > largest:
         raise BadQuestion(f"at most {largest} bytes are taken", code="body_too_large")
     return body
 
 
-def announced(request: Request) -> int:
+def announced_length(request: Request) -> int:
     """The length of the body as the request has it; 0 where it is not said."""
     length = _LENGTH.fullmatch(request.header("Content-Length") or "")
     return int(length[1][:_MOST_DIGITS]) if length else 0

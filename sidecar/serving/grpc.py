@@ -90,7 +90,7 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
             request.patience_s = remaining_s
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
         decision = decide_for_gateway(
-            self._service, request, NAME, partial(_asked, http, headers), token=token
+            self._service, request, NAME, partial(_read, http, headers), token=token
         )
         return _response(decision)
 
@@ -111,7 +111,7 @@ def _headers_in(http: Any) -> Mapping[str, list[str]]:  # noqa: ANN401 - a messa
     return found
 
 
-def _asked(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN401 - ditto
+def _read(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN401 - ditto
     def header(name: str) -> str | None:
         values = headers.get(name.lower(), [])
         if len(values) > 1 or any("," in value for value in values):

@@ -23,7 +23,7 @@ from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships no
 )
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
-from sidecar.serving.application import announced, json_body
+from sidecar.serving.application import announced_length, json_body
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
@@ -180,8 +180,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         receiver = self._body_receiver
         largest = application.largest_body(request, endpoint)
         body = b""
-        if largest and announced(request) <= largest:
-            collected = await self._collected(largest)
+        if largest and announced_length(request) <= largest:
+            collected = await self._collect_body(largest)
             if collected is None:
                 return False
             body = collected
@@ -191,7 +191,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         reply = await self._answer(request, endpoint)
         if self._closed:
             return False
-        return await self._sent(reply, parsed)
+        return await self._send_reply(reply, parsed)
 
     def _request_of(self, parsed: Any, peername: object) -> tuple[Request, Endpoint | None]:  # noqa: ANN401 - gunicorn's
         if self._family is None:
@@ -205,7 +205,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         )
         return request, self.worker.application.endpoint_of(request)
 
-    async def _collected(self, largest: int) -> bytes | None:
+    async def _collect_body(self, largest: int) -> bytes | None:
         """The body, or the beginning of one that is too large; None if it does not come."""
         parts, size = [], 0
         while size <= largest:
@@ -232,7 +232,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
             reply = application.overloaded(request, endpoint)
         return reply
 
-    async def _sent(self, reply: Reply, parsed: Any) -> bool:  # noqa: ANN401 - gunicorn's
+    async def _send_reply(self, reply: Reply, parsed: Any) -> bool:  # noqa: ANN401 - gunicorn's
         status, headers, body = reply
         # What is left of a body that nobody reads would be taken for the next request.
         close = self._will_close(parsed, False) or not self._body_receiver._complete  # noqa: FBT003, SLF001 - gunicorn's

@@ -89,7 +89,7 @@ class Metrics:
             buckets=_SECONDS,
         )
 
-    def decided(self, decision: Decision, *, catalog: Catalog) -> None:
+    def count_decision(self, decision: Decision, *, catalog: Catalog) -> None:
         verdict = decision.verdict
         kind = verdict.reason, verdict.status
         counter = self._decisions_by.get(kind)
@@ -101,13 +101,13 @@ class Metrics:
         if decision.plan is not None and decision.plan not in catalog.plans:
             self._undeclared.inc()
 
-    def answered(self, *, decision: bool) -> None:
+    def count_evaluation(self, *, decision: bool) -> None:
         self._authzen.labels("true" if decision else "false").inc()
 
-    def refused(self, code: str) -> None:
+    def count_problem(self, code: str) -> None:
         self._problems.labels(code).inc()
 
-    def dropped(self, lines: int) -> None:
+    def count_dropped_lines(self, lines: int) -> None:
         self._dropped.inc(lines)
 
     def text(self) -> bytes:

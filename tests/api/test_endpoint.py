@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sidecar.api.authzen.endpoints import EVALUATION
-from sidecar.api.dispatch import served
+from sidecar.api.dispatch import serve
 from sidecar.api.gateways.decision import asked_of, decide_for_gateway
 from sidecar.api.request import Request
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS
@@ -38,7 +38,7 @@ def a_request(body=None, **more):
 
 
 def reply(stage, endpoint, body=None, **more):
-    status, _, content = served(stage.service, endpoint, a_request(body, **more))
+    status, _, content = serve(stage.service, endpoint, a_request(body, **more))
     return status, json.loads(content)
 
 

@@ -54,7 +54,7 @@ def evaluations(service: Service, request: Request) -> Reply:
         if isinstance(answer, BadQuestion):
             error = answer if answer is item else moved(answer, f"/evaluations/{place}")
             documents.append(authzen_wire.error_document(error))
-            service.metrics.refused(answer.code)
+            service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
             note(service, request, EVALUATIONS.name, None, outcome)
         else:

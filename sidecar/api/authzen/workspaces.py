@@ -51,7 +51,7 @@ class Workspaces:
             if isinstance(decision, BadQuestion):
                 yield moved(decision, _amounts_in(evaluation)[1])
                 continue
-            self._metrics.decided(decision, catalog=self._authorizer.catalog)
+            self._metrics.count_decision(decision, catalog=self._authorizer.catalog)
             context = wire.document_about(decision)
             del context["allow"], context["reservation"]  # the one is the decision, the other is never made
             yield Answer(

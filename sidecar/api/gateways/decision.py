@@ -131,7 +131,7 @@ def decide_for_gateway(
         found = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
         said["request"] = f"{asked.method} {found.route.path}"
         if not service.serving():
-            return _refused(service, request, endpoint, problems.problem("starting"), said)
+            return _refuse(service, request, endpoint, problems.problem("starting"), said)
         request.question = _question(service, request, asked, found)
         decision = service.decider.decision(
             request.question, deadline=deadline_of(service, request), timings=request.timings
@@ -139,7 +139,7 @@ def decide_for_gateway(
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
-        return _refused(service, request, endpoint, problems.problem_of(error), said)
+        return _refuse(service, request, endpoint, problems.problem_of(error), said)
     note_decision(service, request, endpoint, request.question, decision, also=said)
     return _gateway_decision(decision, request.question.user, shows_limits=found.route.ratelimit)
 
@@ -218,7 +218,7 @@ def _gateway_decision(decision: Decision, user: str, *, shows_limits: bool) -> G
             ),
             headers=tuple(limits),
         )
-    return _denied(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id), *limits])
+    return _denial(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id), *limits])
 
 
 def _header_safe(value: object) -> str:
@@ -226,14 +226,14 @@ def _header_safe(value: object) -> str:
     return quote(str(value), safe="@:|+=")
 
 
-def _refused(
+def _refuse(
     service: Service,
     request: Request,
     endpoint: str,
     problem: Mapping[str, Any],
     said: Mapping[str, Any],
 ) -> GatewayDecision:
-    service.metrics.refused(problem["code"])
+    service.metrics.count_problem(problem["code"])
     note(
         service,
         request,
@@ -241,10 +241,10 @@ def _refused(
         request.question,
         {"code": problem["code"], "status": problem["status"], **said},
     )
-    return _denied(problem, ())
+    return _denial(problem, ())
 
 
-def _denied(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> GatewayDecision:
+def _denial(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> GatewayDecision:
     if problem["status"] not in _FOR_CLIENTS:
         problem = {**problem, "status": HTTPStatus.FORBIDDEN.value}
     status, standing, body = problems.reply_of(problem)

@@ -39,7 +39,7 @@ def _answer(
     result: Callable[[GatewayDecision], dict[str, Any]],
 ) -> Reply:
     """In trouble there is no result, which all three take for one: as an OPA that is not there."""
-    document = shapes.checked(request.body(), _INPUT)["input"]
+    document = shapes.check(request.body(), _INPUT)["input"]
     decision = decide_for_gateway(service, request, name, partial(read, document), token=_shown(request))
     if decision.problem is not None and decision.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return problems.reply_of(decision.problem)

@@ -13,14 +13,14 @@ from sidecar.api.people.users import (
     NOTHING,
     PAGES,
     UsersEndpoint,
-    answered,
     for_user,
     named_workspace,
     page_of,
-    paged,
+    page_reply,
     place_document,
     stated_role,
 )
+from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of
 from sidecar.errors import Problem
 from sidecar.text import shapes
@@ -58,7 +58,7 @@ TOKEN = Record({"token": Text()}, required=("token",))
 
 def invite(service: Service, request: Request, asking: Asking) -> Reply:
     def stated() -> tuple[str, str]:
-        body = shapes.checked(request.body(), INVITATION)
+        body = shapes.check(request.body(), INVITATION)
         role = stated_role(service, body["role"])
         if role == OWNER:
             problem = Problem(pointer="/role", detail="nobody is invited as owner: ownership is transferred")
@@ -66,7 +66,7 @@ def invite(service: Service, request: Request, asking: Asking) -> Reply:
         return body["email"], role
 
     invitation, token = service.invitations.invite(asking, named_workspace(request), stated)
-    return answered({**_document(invitation), "token": token}, HTTPStatus.CREATED)
+    return json_reply({**_document(invitation), "token": token}, HTTPStatus.CREATED)
 
 
 def list_invitations(service: Service, request: Request, asking: Asking) -> Reply:
@@ -74,7 +74,7 @@ def list_invitations(service: Service, request: Request, asking: Asking) -> Repl
     after, limit = page_of(request, LIST_INVITATIONS)
     found = service.invitations.invitations(asking, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].email if len(found) > limit else None
-    return paged("invitations", [_document(invitation) for invitation in found[:limit]], cursor=more)
+    return page_reply("invitations", [_document(invitation) for invitation in found[:limit]], cursor=more)
 
 
 def revoke_invitation(service: Service, request: Request, asking: Asking) -> Reply:
@@ -84,8 +84,8 @@ def revoke_invitation(service: Service, request: Request, asking: Asking) -> Rep
 
 
 def accept_invitation(service: Service, request: Request, asking: Asking) -> Reply:
-    place = service.invitations.accept(asking, lambda: shapes.checked(request.body(), TOKEN)["token"])
-    return answered(place_document(place))
+    place = service.invitations.accept(asking, lambda: shapes.check(request.body(), TOKEN)["token"])
+    return json_reply(place_document(place))
 
 
 def _document(invitation: Invitation) -> dict[str, object]:

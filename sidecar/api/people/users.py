@@ -10,14 +10,13 @@ from sidecar.api import problems
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
 from sidecar.api.log_lines import note_decision
-from sidecar.api.reply import JSON
+from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of, workspace_in
 from sidecar.api.service import deadline_of
 from sidecar.api.v1.questions import MOST_ON_A_PAGE, USUAL_PAGE
 from sidecar.errors import Problem
 from sidecar.text import shapes
 from sidecar.text.emails import LONGEST_EMAIL
-from sidecar.text.encoding import encoded
 from sidecar.text.shapes import Shape, Text, Whole
 from sidecar.workspaces.acting import Asking, Denied
 
@@ -61,10 +60,6 @@ def for_user(reply: Callable[[Service, Request, Asking], Reply]) -> Callable[[Se
     return replying
 
 
-def answered(document: object, status: HTTPStatus = HTTPStatus.OK) -> Reply:
-    return status, [JSON], encoded(document)
-
-
 def named_workspace(request: Request) -> str:
     """The path's. BadQuestion if the header names another one, before anybody looks which of them exists."""
     header, path = request.header("X-Workspace-Id"), part_of(request, "workspace")
@@ -80,9 +75,9 @@ def page_of(request: Request, endpoint: Endpoint) -> tuple[str | None, int]:
     return parameters.get("after"), parameters.get("limit", USUAL_PAGE)
 
 
-def paged(name: str, rows: Sequence[Any], *, cursor: str | None) -> Reply:
+def page_reply(name: str, rows: Sequence[Any], *, cursor: str | None) -> Reply:
     """*cursor* is where the next page begins; None on the last."""
-    return answered({name: rows} | ({"next": cursor} if cursor is not None else {}))
+    return json_reply({name: rows} | ({"next": cursor} if cursor is not None else {}))
 
 
 def stated_role(service: Service, role: str) -> str:

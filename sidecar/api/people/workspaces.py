@@ -13,14 +13,14 @@ from sidecar.api.people.users import (
     NOTHING,
     PAGES,
     UsersEndpoint,
-    answered,
     for_user,
     named_workspace,
     page_of,
-    paged,
+    page_reply,
     place_document,
     stated_role,
 )
+from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of
 from sidecar.errors import Problem, UseTransfer
 from sidecar.text import shapes
@@ -44,7 +44,7 @@ def list_workspaces(service: Service, request: Request, asking: Asking) -> Reply
     page = service.people.workspaces(asking, after=after, limit=limit)
     note(service, request, "list_workspaces", None, {"user": asking.user, "status": HTTPStatus.OK})
     rows = [place_document(place_of(facts)) for facts in page.workspaces]
-    return paged("workspaces", rows, cursor=page.next)
+    return page_reply("workspaces", rows, cursor=page.next)
 
 
 def create_workspace(service: Service, request: Request, asking: Asking) -> Reply:
@@ -56,12 +56,12 @@ def create_workspace(service: Service, request: Request, asking: Asking) -> Repl
         None,
         {"user": asking.user, "workspace": place.slug, "status": HTTPStatus.CREATED},
     )
-    return answered(place_document(place), HTTPStatus.CREATED)
+    return json_reply(place_document(place), HTTPStatus.CREATED)
 
 
 def show_workspace(service: Service, request: Request, asking: Asking) -> Reply:
     has = service.people.details(asking, named_workspace(request))
-    return answered(
+    return json_reply(
         {
             **place_document(place_of(has.facts)),
             "status": has.facts.status,
@@ -73,7 +73,7 @@ def show_workspace(service: Service, request: Request, asking: Asking) -> Reply:
 
 def rename_workspace(service: Service, request: Request, asking: Asking) -> Reply:
     renamed = service.people.rename(asking, named_workspace(request), lambda: _name_in(request))
-    return answered(place_document(renamed))
+    return json_reply(place_document(renamed))
 
 
 def delete_workspace(service: Service, request: Request, asking: Asking) -> Reply:
@@ -86,18 +86,18 @@ def list_members(service: Service, request: Request, asking: Asking) -> Reply:
     after, limit = page_of(request, LIST_MEMBERS)
     found = service.people.members(asking, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].user if len(found) > limit else None
-    return paged("members", [_member_document(member) for member in found[:limit]], cursor=more)
+    return page_reply("members", [_member_document(member) for member in found[:limit]], cursor=more)
 
 
 def change_role(service: Service, request: Request, asking: Asking) -> Reply:
     def role() -> str:
-        stated = stated_role(service, shapes.checked(request.body(), ROLE)["role"])
+        stated = stated_role(service, shapes.check(request.body(), ROLE)["role"])
         if stated == OWNER:
             raise UseTransfer
         return stated
 
     workspace, user = named_workspace(request), part_of(request, "user")
-    return answered(_member_document(service.people.change_role(asking, workspace, user, role)))
+    return json_reply(_member_document(service.people.change_role(asking, workspace, user, role)))
 
 
 def remove_member(service: Service, request: Request, asking: Asking) -> Reply:
@@ -107,9 +107,9 @@ def remove_member(service: Service, request: Request, asking: Asking) -> Reply:
 
 def transfer(service: Service, request: Request, asking: Asking) -> Reply:
     owner, former = service.people.transfer(
-        asking, named_workspace(request), lambda: shapes.checked(request.body(), USER)["user"]
+        asking, named_workspace(request), lambda: shapes.check(request.body(), USER)["user"]
     )
-    return answered({"owner": _member_document(owner), "former_owner": _member_document(former)})
+    return json_reply({"owner": _member_document(owner), "former_owner": _member_document(former)})
 
 
 def leave(service: Service, request: Request, asking: Asking) -> Reply:
@@ -118,7 +118,7 @@ def leave(service: Service, request: Request, asking: Asking) -> Reply:
 
 
 def _name_in(request: Request) -> str:
-    name: str = shapes.checked(request.body(), NAME)["name"]
+    name: str = shapes.check(request.body(), NAME)["name"]
     if not name.strip():
         raise shapes.refusal((Problem(pointer="/name", detail="must not be blank"),))
     return name

@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 
 def put_plan(service: Service, request: Request) -> Reply:
-    body = shapes.checked(request.body(), wire.PLAN)
+    body = shapes.check(request.body(), wire.PLAN)
     change = PlanChange(plan=body["plan"], as_of=_moment(body, "as_of"))
-    return _changed(service, request, "put_plan", change)
+    return _apply(service, request, "put_plan", change)
 
 
 def put_overrides(service: Service, request: Request) -> Reply:
-    body = shapes.checked(request.body(), wire.OVERRIDES)
+    body = shapes.check(request.body(), wire.OVERRIDES)
     change = OverridesChange(
         features=body.get("features", {}),
         limits=body.get("limits", {}),
         expires_at=_moment(body, "expires_at"),
         reason=body.get("reason"),
     )
-    return _changed(service, request, "put_overrides", change)
+    return _apply(service, request, "put_overrides", change)
 
 
 def put_status(service: Service, request: Request) -> Reply:
-    body = shapes.checked(request.body(), wire.STATUS)
+    body = shapes.check(request.body(), wire.STATUS)
     change = StatusChange(status=body["status"], reason=body.get("reason"))
-    return _changed(service, request, "put_status", change)
+    return _apply(service, request, "put_status", change)
 
 
 def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
@@ -54,7 +54,7 @@ def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
     return None if text is None else shapes.moment_from(text)
 
 
-def _changed(service: Service, request: Request, endpoint: str, change: Change) -> Reply:
+def _apply(service: Service, request: Request, endpoint: str, change: Change) -> Reply:
     # Before the path is read, and here rather than by `apply`, which knows no pointers.
     _refuse_undeclared(service.administration.undeclared(change))
     workspace = workspace_in(request)

@@ -60,7 +60,7 @@ def authorize_batch(service: Service, request: Request) -> Reply:
                 answer if question is None else problems.moved(answer, f"/questions/{place}")
             )
             answers.append(problem)
-            service.metrics.refused(answer.code)
+            service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": problem["status"]}
             note(service, request, "authorize_batch", question, outcome)
     return json_reply({"answers": answers})

@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 
 def commit(service: Service, request: Request) -> Reply:
-    body = shapes.checked(request.body(), wire.COMMIT) if request.has_body() else {}
+    body = shapes.check(request.body(), wire.COMMIT) if request.has_body() else {}
     settled = service.effects.commit(
         part_of(request, "reservation"),
         body.get("amounts"),
         deadline=deadline_of(service, request),
         timings=request.timings,
     )
-    return _settled(service, request, "commit", settled)
+    return _reply_with_settlement(service, request, "commit", settled)
 
 
 def release(service: Service, request: Request) -> Reply:
     settled = service.effects.release(
         part_of(request, "reservation"), deadline=deadline_of(service, request), timings=request.timings
     )
-    return _settled(service, request, "release", settled)
+    return _reply_with_settlement(service, request, "release", settled)
 
 
 def release_usage(service: Service, request: Request) -> Reply:
-    body = shapes.checked(request.body(), wire.RELEASE)
+    body = shapes.check(request.body(), wire.RELEASE)
     workspace = wire.workspace_from(body["workspace"])
     deadline = deadline_of(service, request)
     if "meter" in body:
@@ -58,18 +58,18 @@ def release_usage(service: Service, request: Request) -> Reply:
             timings=request.timings,
         )
     document = {"released": back.released, **_state_after(service, back)}
-    _noted(service, request, "release_usage", {"workspace": workspace, **document})
+    _note(service, request, "release_usage", {"workspace": workspace, **document})
     return json_reply(document)
 
 
-def _settled(service: Service, request: Request, endpoint: str, settled: Settlement) -> Reply:
+def _reply_with_settlement(service: Service, request: Request, endpoint: str, settled: Settlement) -> Reply:
     reservation = {
         **wire.reservation_document(settled.reservation),
         "state": settled.state,
         "committed": settled.committed,
     }
     document = {"reservation": reservation, **_state_after(service, settled)}
-    _noted(service, request, endpoint, document)
+    _note(service, request, endpoint, document)
     return json_reply(document)
 
 
@@ -80,7 +80,7 @@ def _state_after(service: Service, effect: Settlement | GivenBack) -> dict[str, 
     return state
 
 
-def _noted(service: Service, request: Request, endpoint: str, document: Mapping[str, Any]) -> None:
+def _note(service: Service, request: Request, endpoint: str, document: Mapping[str, Any]) -> None:
     note(service, request, endpoint, None, {"status": HTTPStatus.OK, **document})
 
 
