@@ -6,23 +6,25 @@ from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import AUTHZEN
-from sidecar.api.endpoint import Endpoint, json_reply
+from sidecar.api.endpoint import Endpoint
 from sidecar.api.gateways.by_header import BY_HEADER
 from sidecar.api.gateways.opa import LIKE_OPA
 from sidecar.api.openapi import document
 from sidecar.api.operation import OPERATION
 from sidecar.api.people.invitations import INVITATIONS
 from sidecar.api.people.workspaces import PEOPLE
+from sidecar.api.reply import json_reply
 from sidecar.api.v1.administration import ADMINISTRATION
 from sidecar.api.v1.questions import NATIVE
 from sidecar.api.v1.usage import USAGE
 
 if TYPE_CHECKING:
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 
-def openapi(_: Service, __: Exchange) -> Reply:
+def openapi(_: Service, __: Request) -> Reply:
     return json_reply(document(ENDPOINTS))
 
 

@@ -6,32 +6,34 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import Endpoint, json_reply
+from sidecar.api.endpoint import Endpoint
+from sidecar.api.reply import json_reply
 from sidecar.telemetry.metrics import CONTENT_TYPE as METRICS_TYPE
 
 if TYPE_CHECKING:
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 
-def bundle(service: Service, exchange: Exchange) -> Reply:
+def bundle(service: Service, request: Request) -> Reply:
     content, tag = service.bundle()
     headers = [("ETag", tag), ("Cache-Control", "no-cache")]
-    known = exchange.header("If-None-Match") or ""
+    known = request.header("If-None-Match") or ""
     if known.strip() == "*" or tag in [each.strip().removeprefix("W/") for each in known.split(",")]:
         return HTTPStatus.NOT_MODIFIED, headers, b""
     return HTTPStatus.OK, [("Content-Type", "application/gzip"), *headers], content
 
 
-def metrics(service: Service, _: Exchange) -> Reply:
+def metrics(service: Service, _: Request) -> Reply:
     return HTTPStatus.OK, [("Content-Type", METRICS_TYPE)], service.metrics.text()
 
 
-def healthz(_: Service, __: Exchange) -> Reply:
+def healthz(_: Service, __: Request) -> Reply:
     return json_reply({"alive": True})
 
 
-def readyz(service: Service, _: Exchange) -> Reply:
+def readyz(service: Service, _: Request) -> Reply:
     readiness = service.readiness()
     status, headers, body = json_reply({"ready": readiness.ready, **readiness.parts})
     return status if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE, headers, body

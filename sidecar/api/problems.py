@@ -28,9 +28,8 @@ from sidecar.text.encoding import encoded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.api.reply import Reply
     from sidecar.decisions.model import Decision
-
-Reply = tuple[int, list[tuple[str, str]], bytes]
 
 _UNDECIDED = "there is no answer, which is no yes; the log has more under this request id"
 _OUTAGE_RETRY_S = "1"

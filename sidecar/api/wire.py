@@ -156,12 +156,12 @@ def workspace_from(text: str) -> str:
 
 
 def _question_by_shape(raw: bytes) -> Question:
-    return _question(msgspec.convert(shapes.checked(raw, QUESTION), _Fields), _NONE)
+    return _question(msgspec.convert(shapes.check(raw, QUESTION), _Fields), _NONE)
 
 
 def _questions_by_shape(raw: bytes) -> list[Question | BadQuestion]:
     body = document_from(raw)
-    if problems := shapes.problems_with(_framed(body), BATCH):
+    if problems := shapes.problems_with(_frame_of(body), BATCH):
         raise shapes.refusal(problems)
     if not isinstance(body, dict):
         raise TypeError("a body is an object")
@@ -176,7 +176,7 @@ def _questions_by_shape(raw: bytes) -> list[Question | BadQuestion]:
     return answers
 
 
-def _framed(body: object) -> object:
+def _frame_of(body: object) -> object:
     """The body without what stands in its items: those problems are the items' own."""
     if isinstance(body, dict) and isinstance(body.get("questions"), list):
         frame = Duplicated({**body, "questions": [None] * len(body["questions"])})

@@ -146,11 +146,11 @@ class Identities:
         return EndUser(
             id=claims["sub"],
             email=email,
-            email_verified=email is not None and self._verified(claims),
+            email_verified=email is not None and self._is_email_verified(claims),
             claims=MappingProxyType(claims),
         )
 
-    def _verified(self, claims: Mapping[str, Any]) -> bool:
+    def _is_email_verified(self, claims: Mapping[str, Any]) -> bool:
         """What the provider says itself, else what Supabase says beside it, else what we are told to."""
         more = claims.get("user_metadata")
         for said in (claims, more if isinstance(more, dict) else {}):

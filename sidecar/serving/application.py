@@ -1,8 +1,8 @@
-"""Requests become replies: an Exchange is made of a request, goes to its endpoint, and its reply comes out.
+"""Requests become replies: the application makes a Request, finds its endpoint and returns its Reply.
 
-The server makes an Exchange of each request and calls `Application.answer` on a thread. Whoever embeds the
-sidecar, or tests it, calls the application as a WSGI application. Flask finds the endpoint; the hot ones are
-found without it, since routing costs twice what deciding does. What runs then is the same function.
+The server calls `Application.answer` on a thread, once for each Request. Whoever embeds the sidecar, or tests
+it, calls the application as a WSGI application. Flask finds the endpoint; the hot ones are found without it,
+since routing costs twice what deciding does. What runs then is the same function.
 """
 
 from __future__ import annotations
@@ -16,25 +16,19 @@ from socket import AF_UNIX
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, request
+import flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.api import problems, wire
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import EVALUATION, EVALUATIONS
-from sidecar.api.endpoint import (
-    Endpoint,
-    Exchange,
-    Service,
-    deadline_of,
-    refused,
-    request_id,
-    served,
-)
+from sidecar.api.dispatch import refuse, serve
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.api.operation import HEALTHZ, READYZ
 from sidecar.api.people.users import STEPS
+from sidecar.api.request import Request, request_id
+from sidecar.api.service import Service, deadline_of
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
 from sidecar.errors import BadQuestion, UnknownCaller
 
@@ -45,7 +39,8 @@ if TYPE_CHECKING:
 
     from werkzeug.routing import MapAdapter
 
-    from sidecar.api.problems import Reply
+    from sidecar.api.endpoint import Endpoint
+    from sidecar.api.reply import Reply
 
 _HOT = {
     endpoint.path: endpoint
@@ -61,7 +56,7 @@ _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 _EXT_AUTHZ = f"{EXT_AUTHZ_PREFIX}/"
 _NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NO_PATH = "/%2F"
-_EXCHANGE, _REPLY = "sidecar.exchange", "sidecar.reply"
+_REQUEST, _REPLY = "sidecar.request", "sidecar.reply"
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
@@ -74,7 +69,7 @@ class Application:
         self._flask = _flask(service)
         self._routes: MapAdapter = self._flask.url_map.bind("sidecar")
 
-    def exchange(
+    def request(
         self,
         method: str,
         target: str,
@@ -82,13 +77,13 @@ class Application:
         header: Callable[[str], str | None],
         by_socket: bool,
         remote: str,
-    ) -> Exchange:
+    ) -> Request:
         """Of a request whose *target* is as its first line has it. Its body is still to be given."""
         # Not a decoded path: in that, a user "a/b" would be two parts of the path.
         path, _, query = _path_of(target).partition("?")
         of_authzen = path.startswith(_AUTHZEN)
         sent_id = header("X-Request-ID") or ""
-        exchange = Exchange(
+        request = Request(
             id=sent_id if of_authzen and _ANY_ID.fullmatch(sent_id) else request_id(sent_id),
             method=method,
             target=path,
@@ -99,101 +94,101 @@ class Application:
         )
         if path.startswith(_EXT_AUTHZ):
             # The rest is a path that others read: as it was written, and never as the absolute form has it.
-            exchange.path = {"target": target.removeprefix(EXT_AUTHZ_PREFIX)}
+            request.path = {"target": target.removeprefix(EXT_AUTHZ_PREFIX)}
         try:
-            exchange.caller = self.service.callers.caller(header("Authorization"), by_socket=by_socket)
+            request.caller = self.service.callers.caller(header("Authorization"), by_socket=by_socket)
         except UnknownCaller as error:
             if of_authzen and self.service.authzen.anybody:
-                exchange.caller = self.service.authzen.anybody
+                request.caller = self.service.authzen.anybody
             else:
-                exchange.refused = error
-        return exchange
+                request.refused = error
+        return request
 
-    def endpoint_of(self, exchange: Exchange) -> Endpoint | None:
+    def endpoint_of(self, request: Request) -> Endpoint | None:
         """None where there is nothing at the path, or not with this method."""
-        if exchange.target.startswith(_EXT_AUTHZ):
+        if request.target.startswith(_EXT_AUTHZ):
             return EXT_AUTHZ
-        hot = _HOT.get(exchange.target)
-        if hot is not None and (hot.audience is Audience.GATEWAYS or exchange.method == hot.method):
+        hot = _HOT.get(request.target)
+        if hot is not None and (hot.audience is Audience.GATEWAYS or request.method == hot.method):
             return hot
         try:
-            name, _ = self._routes.match(_routed(exchange.target), method=exchange.method)
+            name, _ = self._routes.match(_routed(request.target), method=request.method)
         except HTTPException:
             return None
         return _BY_NAME[name]
 
-    def largest_body(self, exchange: Exchange, endpoint: Endpoint | None) -> int:
+    def largest_body(self, request: Request, endpoint: Endpoint | None) -> int:
         """How many bytes of a body are worth waiting for; 0 where the endpoint takes none.
 
         Who is not known as a caller gets no room for a batch: it would not be looked at.
         """
         if endpoint is not None and (endpoint.body is None or endpoint.method == "GET"):
             return 0
-        return _largest_body(exchange.target) if exchange.caller is not None else wire.LARGEST_BODY
+        return _largest_body(request.target) if request.caller is not None else wire.LARGEST_BODY
 
-    def deadline(self, exchange: Exchange, endpoint: Endpoint | None) -> float:
+    def deadline(self, request: Request, endpoint: Endpoint | None) -> float:
         """Until when the request may wait for a thread."""
         for_users = endpoint is not None and endpoint.audience is Audience.END_USERS
-        return deadline_of(self.service, exchange, questions=STEPS if for_users else 1)
+        return deadline_of(self.service, request, questions=STEPS if for_users else 1)
 
-    def answer(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
+    def answer(self, request: Request, endpoint: Endpoint | None) -> Reply:
         """The whole reply, all header fields included; *endpoint* is the one that `endpoint_of` found."""
-        with _Defects(self.service, exchange) as defects:
+        with _Defects(self.service, request) as defects:
             if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
-                return _finished(served(self.service, endpoint, exchange), exchange)
-            return self._by_flask(exchange)
-        return _finished(defects.reply, exchange)
+                return _finish(serve(self.service, endpoint, request), request)
+            return self._by_flask(request)
+        return _finish(defects.reply, request)
 
-    def overloaded(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
+    def overloaded(self, request: Request, endpoint: Endpoint | None) -> Reply:
         """The reply to who has waited for a thread until their deadline."""
-        return self._refused(exchange, endpoint, "overloaded")
+        return self._refuse(request, endpoint, "overloaded")
 
     def unreadable(self, code: str) -> Reply:
         """The server's own refusal of what never became a request: it tells nothing of what was sent."""
-        return self._refused(Exchange(id=request_id("")), None, code)
+        return self._refuse(Request(id=request_id("")), None, code)
 
-    def _refused(self, exchange: Exchange, endpoint: Endpoint | None, code: str) -> Reply:
-        return _finished(refused(self.service, endpoint, exchange, problems.problem(code)), exchange)
+    def _refuse(self, request: Request, endpoint: Endpoint | None, code: str) -> Reply:
+        return _finish(refuse(self.service, endpoint, request, problems.problem(code)), request)
 
-    def _by_flask(self, exchange: Exchange) -> Reply:
+    def _by_flask(self, request: Request) -> Reply:
         environ: dict[str, Any] = {
-            "REQUEST_METHOD": exchange.method,
+            "REQUEST_METHOD": request.method,
             "SCRIPT_NAME": "",
-            "PATH_INFO": _routed(exchange.target),
+            "PATH_INFO": _routed(request.target),
             "QUERY_STRING": "",
             "SERVER_NAME": "sidecar",
             "SERVER_PORT": "80",
             "SERVER_PROTOCOL": "HTTP/1.1",
             "wsgi.url_scheme": "http",
-            _EXCHANGE: exchange,
+            _REQUEST: request,
         }
         with self._flask.request_context(environ):
             self._flask.full_dispatch_request()
         # Not what became of it in Flask, which adds to the headers of a response without a body.
-        return _finished(environ[_REPLY], exchange)
+        return _finish(environ[_REPLY], request)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         connection: Any = environ.get("gunicorn.socket")
-        exchange = self.exchange(
+        request = self.request(
             environ["REQUEST_METHOD"],
             environ["RAW_URI"],
             header=partial(_header, environ),
             by_socket=connection is not None and connection.family == AF_UNIX,
             remote=environ.get("REMOTE_ADDR", ""),
         )
-        largest = _largest_body(exchange.target)
-        exchange.body = lambda: json_body(exchange, environ["wsgi.input"].read(largest + 1), largest=largest)
-        status, headers, body = self.answer(exchange, self.endpoint_of(exchange))
+        largest = _largest_body(request.target)
+        request.body = lambda: json_body(request, environ["wsgi.input"].read(largest + 1), largest=largest)
+        status, headers, body = self.answer(request, self.endpoint_of(request))
         start_response(STATUS_LINES[status], headers)
-        return [body] if exchange.method != "HEAD" else []
+        return [body] if request.method != "HEAD" else []
 
 
 class _Defects(AbstractContextManager["_Defects"]):
     """What nobody foresaw becomes a 500 that tells nothing, and a traceback in the log."""
 
-    def __init__(self, service: Service, exchange: Exchange) -> None:
+    def __init__(self, service: Service, request: Request) -> None:
         self._service = service
-        self._exchange = exchange
+        self._request = request
         self.reply: Reply = (HTTPStatus.INTERNAL_SERVER_ERROR, [], b"")
 
     def __exit__(
@@ -201,14 +196,14 @@ class _Defects(AbstractContextManager["_Defects"]):
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        _log.error("request %s met a defect", self._exchange.id, exc_info=error)
-        self._service.metrics.refused("internal_error")
+        _log.error("request %s met a defect", self._request.id, exc_info=error)
+        self._service.metrics.count_problem("internal_error")
         self.reply = problems.reply_of(problems.problem("internal_error"))
         return True
 
 
-def _flask(service: Service) -> Flask:
-    app = Flask("sidecar", static_folder=None, template_folder=None)
+def _flask(service: Service) -> flask.Flask:
+    app = flask.Flask("sidecar", static_folder=None, template_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = True  # to _Defects, where those of the hot path go too
     app.url_map.merge_slashes = False
     for endpoint in ENDPOINTS:
@@ -235,9 +230,9 @@ def _flask(service: Service) -> Flask:
                 code, headers = "not_found", []
             case _:
                 code, headers = "invalid_request", []
-        service.metrics.refused(code)
+        service.metrics.count_problem(code)
         status, own_headers, body = problems.reply_of(problems.problem(code))
-        request.environ[_REPLY] = status, [*own_headers, *headers], body
+        flask.request.environ[_REPLY] = status, [*own_headers, *headers], body
         return ""
 
     return app
@@ -245,20 +240,20 @@ def _flask(service: Service) -> Flask:
 
 def _view(service: Service, endpoint: Endpoint) -> Callable[..., str]:
     def view(**path: str) -> str:
-        exchange: Exchange = request.environ[_EXCHANGE]
-        exchange.path = path
-        request.environ[_REPLY] = served(service, endpoint, exchange)
+        request: Request = flask.request.environ[_REQUEST]
+        request.path = path
+        flask.request.environ[_REPLY] = serve(service, endpoint, request)
         return ""
 
     return view
 
 
-def _finished(reply: Reply, exchange: Exchange) -> Reply:
+def _finish(reply: Reply, request: Request) -> Reply:
     status, headers, body = reply
     finished = [*headers]
     if status != HTTPStatus.NO_CONTENT:  # which has no body by its nature
         finished.append(("Content-Length", str(len(body))))
-    finished.append(("X-Request-ID", exchange.id))
+    finished.append(("X-Request-ID", request.id))
     if not any(name == "Cache-Control" for name, _ in headers):
         finished.append(("Cache-Control", "no-store"))
     for name, value in finished:
@@ -289,22 +284,22 @@ def _largest_body(path: str) -> int:
     return wire.LARGEST_BATCH if path in _LARGE else wire.LARGEST_BODY
 
 
-def json_body(exchange: Exchange, body: bytes, *, largest: int) -> bytes:
+def json_body(request: Request, body: bytes, *, largest: int) -> bytes:
     """*body*, as it is. BadQuestion if it is larger than *largest* bytes, or is not said to be JSON."""
-    media_type = exchange.header("Content-Type") or ""
+    media_type = request.header("Content-Type") or ""
     if media_type != "application/json" and not _JSON_TYPE.fullmatch(media_type):
         raise BadQuestion(
             f"expected application/json, got {media_type[:64] or 'no Content-Type'}",
             code="unsupported_media_type",
         )
-    if (exchange.header("Content-Encoding") or "identity") != "identity":
+    if (request.header("Content-Encoding") or "identity") != "identity":
         raise BadQuestion("a compressed body is not taken", code="unsupported_media_type")
-    if len(body) > largest or announced(exchange) > largest:
+    if len(body) > largest or announced_length(request) > largest:
         raise BadQuestion(f"at most {largest} bytes are taken", code="body_too_large")
     return body
 
 
-def announced(exchange: Exchange) -> int:
+def announced_length(request: Request) -> int:
     """The length of the body as the request has it; 0 where it is not said."""
-    length = _LENGTH.fullmatch(exchange.header("Content-Length") or "")
+    length = _LENGTH.fullmatch(request.header("Content-Length") or "")
     return int(length[1][:_MOST_DIGITS]) if length else 0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.policy import PolicyDomain, Rules
 from sidecar.api.authzen.workspaces import Workspaces
-from sidecar.api.endpoint import Service
 from sidecar.api.problems import PROBLEMS
+from sidecar.api.service import Service
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads
@@ -38,13 +38,8 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.telemetry.decision_log import DecisionLog
-from sidecar.telemetry.metrics import (
-    MeasuredEngine,
-    MeasuredFacts,
-    MeasuredLedger,
-    MeasuredRules,
-    Metrics,
-)
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules
+from sidecar.telemetry.metrics import Metrics
 from sidecar.workspaces.administration import Administration
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
@@ -88,7 +83,7 @@ class Parts:
         self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
         self._revision = compiled.revision
         self._engine = engine_of(settings.engine, compiled, opa_url=settings.opa_url)
-        asked = _asked(self._engine)
+        asked = _with_deadlines(self._engine)
         self._memo = MemoisedEngine(
             MeasuredEngine(asked, metrics=self._metrics),
             cells=loaded.cells,
@@ -105,7 +100,7 @@ class Parts:
         )
         self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url)
-        self._log = DecisionLog(on_drop=self._metrics.dropped)
+        self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
         self._warm = Event()
         self._stopping = Event()
         self._why_cold: SidecarError | None = None
@@ -131,7 +126,7 @@ class Parts:
                 opa_url=settings.opa_url,
                 rules=tuple(loaded.authzen.rules.values()),
             )
-            measured = MeasuredRules(_asked(rule_engine), metrics=self._metrics)
+            measured = MeasuredRules(_with_deadlines(rule_engine), metrics=self._metrics)
             self._rules = Rules(loaded.authzen, measured)
             domain = PolicyDomain(self._rules, metrics=self._metrics)
         parts: dict[str, tuple[Callable[[float], str | None], str]] = {
@@ -257,7 +252,7 @@ class Parts:
         return content, f'"{sha256(content).hexdigest()[:32]}"'
 
 
-def _asked(engine: OpaEngine | EmbeddedEngine) -> Breaker | OnThreads:
+def _with_deadlines(engine: OpaEngine | EmbeddedEngine) -> Breaker | OnThreads:
     """*engine*, so that no question waits for it beyond its deadline. One that is a server may be silent."""
     on_threads = OnThreads(engine)
     return on_threads if engine.name == "embedded" else Breaker(on_threads)

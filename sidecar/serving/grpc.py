@@ -18,16 +18,16 @@ from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from google.protobuf.wrappers_pb2 import BoolValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sidecar.api.endpoint import Exchange, request_id
-from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling
+from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway
+from sidecar.api.request import Request, request_id
 from sidecar.errors import Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from threading import Event
 
-    from sidecar.api.endpoint import Service
-    from sidecar.api.gateways.ruling import Asked, Ruling
+    from sidecar.api.gateways.decision import Asked, GatewayDecision
+    from sidecar.api.service import Service
 
 NAME = "gateway_envoy_grpc"
 TOKEN_KEY = "x-sidecar-token"  # noqa: S105 - the name of a field of the metadata
@@ -77,20 +77,22 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def Check(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
-        http = request.attributes.request.http
+    def Check(self, message: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
+        http = message.attributes.request.http
         headers = _headers_in(http)
         remaining_s = context.time_remaining()
-        exchange = Exchange(
+        request = Request(
             id=request_id(headers.get("x-request-id", [http.id])[0]),
             method=http.method,
             remote=remote_of(context.peer()),
         )
         if remaining_s is not None:
-            exchange.patience_s = remaining_s
+            request.patience_s = remaining_s
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
-        ruled = ruling(self._service, exchange, NAME, partial(_asked, http, headers), token=token)
-        return _response(ruled)
+        decision = decide_for_gateway(
+            self._service, request, NAME, partial(_read, http, headers), token=token
+        )
+        return _response(decision)
 
 
 def remote_of(peer: str) -> str:
@@ -109,7 +111,7 @@ def _headers_in(http: Any) -> Mapping[str, list[str]]:  # noqa: ANN401 - a messa
     return found
 
 
-def _asked(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN401 - ditto
+def _read(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN401 - ditto
     def header(name: str) -> str | None:
         values = headers.get(name.lower(), [])
         if len(values) > 1 or any("," in value for value in values):
@@ -125,23 +127,23 @@ def _asked(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN40
     )
 
 
-def _response(ruled: Ruling) -> Any:  # noqa: ANN401 - ditto
+def _response(decision: GatewayDecision) -> Any:  # noqa: ANN401 - ditto
     """Never without its part: an empty response is a yes to Envoy."""
-    if ruled.passes:
+    if decision.passes:
         return external_auth_pb2.CheckResponse(
             status={"code": grpc.StatusCode.OK.value[0]},
             ok_response={
-                "headers": _options(ruled.identity.items()),
+                "headers": _options(decision.identity.items()),
                 "headers_to_remove": [name.lower() for name in REMOVED],
-                "response_headers_to_add": _options(ruled.headers),
+                "response_headers_to_add": _options(decision.headers),
             },
         )
     return external_auth_pb2.CheckResponse(
-        status={"code": _GRPC_STATUS.get(ruled.status, grpc.StatusCode.PERMISSION_DENIED).value[0]},
+        status={"code": _GRPC_STATUS.get(decision.status, grpc.StatusCode.PERMISSION_DENIED).value[0]},
         denied_response={
-            "status": {"code": ruled.status},
-            "headers": _options((*ruled.headers, ("Cache-Control", "no-store"))),
-            "body": ruled.body.decode(),
+            "status": {"code": decision.status},
+            "headers": _options((*decision.headers, ("Cache-Control", "no-store"))),
+            "body": decision.body.decode(),
         },
     )
 
@@ -158,8 +160,8 @@ class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # generated
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def Check(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
-        if request.service not in CHECKED_SERVICES:
+    def Check(self, message: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
+        if message.service not in CHECKED_SERVICES:
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
         status = health_pb2.HealthCheckResponse
         ready = self._service.readiness().ready

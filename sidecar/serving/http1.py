@@ -23,15 +23,16 @@ from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships no
 )
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
-from sidecar.serving.application import announced, json_body
+from sidecar.serving.application import announced_length, json_body
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from socket import AddressFamily
 
-    from sidecar.api.endpoint import Endpoint, Exchange
-    from sidecar.api.problems import Reply
+    from sidecar.api.endpoint import Endpoint
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
     from sidecar.serving.application import Application
     from sidecar.serving.connections import Connection
 
@@ -170,38 +171,41 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     # Answering.
 
     async def _serve_http_request(self, request: Any, sockname: object, peername: object) -> bool:  # noqa: ANN401, ARG002 - gunicorn's
+        return await self._serve_parsed(request, peername)
+
+    async def _serve_parsed(self, parsed: Any, peername: object) -> bool:  # noqa: ANN401 - gunicorn's
         """Answer one request; whether the next one of this connection may be read."""
         application = self.worker.application
-        exchange, endpoint = self._exchange_of(request, peername)
+        request, endpoint = self._request_of(parsed, peername)
         receiver = self._body_receiver
-        largest = application.largest_body(exchange, endpoint)
+        largest = application.largest_body(request, endpoint)
         body = b""
-        if largest and announced(exchange) <= largest:
-            collected = await self._collected(largest)
+        if largest and announced_length(request) <= largest:
+            collected = await self._collect_body(largest)
             if collected is None:
                 return False
             body = collected
-        exchange.body = partial(json_body, exchange, body, largest=largest)
-        exchange.began = self._whole_at if receiver._complete else monotonic()  # noqa: SLF001 - as gunicorn's own loop
+        request.body = partial(json_body, request, body, largest=largest)
+        request.began = self._whole_at if receiver._complete else monotonic()  # noqa: SLF001 - as gunicorn's own loop
         self._connection.answering()
-        reply = await self._answer(exchange, endpoint)
+        reply = await self._answer(request, endpoint)
         if self._closed:
             return False
-        return await self._sent(reply, request)
+        return await self._send_reply(reply, parsed)
 
-    def _exchange_of(self, request: Any, peername: object) -> tuple[Exchange, Endpoint | None]:  # noqa: ANN401 - gunicorn's
+    def _request_of(self, parsed: Any, peername: object) -> tuple[Request, Endpoint | None]:  # noqa: ANN401 - gunicorn's
         if self._family is None:
             self._family = self.transport.get_extra_info("socket").family
-        exchange = self.worker.application.exchange(
-            request.method,
-            request.uri,
-            header=partial(_header, request.headers_bytes),
+        request = self.worker.application.request(
+            parsed.method,
+            parsed.uri,
+            header=partial(_header, parsed.headers_bytes),
             by_socket=self._family == AF_UNIX,
             remote=peername[0] if isinstance(peername, tuple) else "",
         )
-        return exchange, self.worker.application.endpoint_of(exchange)
+        return request, self.worker.application.endpoint_of(request)
 
-    async def _collected(self, largest: int) -> bytes | None:
+    async def _collect_body(self, largest: int) -> bytes | None:
         """The body, or the beginning of one that is too large; None if it does not come."""
         parts, size = [], 0
         while size <= largest:
@@ -214,29 +218,29 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
                 break
         return b"".join(parts)
 
-    async def _answer(self, exchange: Exchange, endpoint: Endpoint | None) -> Reply:
+    async def _answer(self, request: Request, endpoint: Endpoint | None) -> Reply:
         application = self.worker.application
         if endpoint is not None and endpoint.at_once:
-            answer: Reply = application.answer(exchange, endpoint)
+            answer: Reply = application.answer(request, endpoint)
             return answer
         try:
             reply: Reply = await self.worker.threads.run(
-                partial(application.answer, exchange, endpoint),
-                deadline=application.deadline(exchange, endpoint),
+                partial(application.answer, request, endpoint),
+                deadline=application.deadline(request, endpoint),
             )
         except NoThread:
-            reply = application.overloaded(exchange, endpoint)
+            reply = application.overloaded(request, endpoint)
         return reply
 
-    async def _sent(self, reply: Reply, request: Any) -> bool:  # noqa: ANN401 - gunicorn's
+    async def _send_reply(self, reply: Reply, parsed: Any) -> bool:  # noqa: ANN401 - gunicorn's
         status, headers, body = reply
         # What is left of a body that nobody reads would be taken for the next request.
-        close = self._will_close(request, False) or not self._body_receiver._complete  # noqa: FBT003, SLF001 - gunicorn's
-        if not close and request.version < (1, 1):
+        close = self._will_close(parsed, False) or not self._body_receiver._complete  # noqa: FBT003, SLF001 - gunicorn's
+        if not close and parsed.version < (1, 1):
             headers = [*headers, ("Connection", "keep-alive")]
         self._connection.sending()
-        self._send_response_start(status, headers, request, close=close)
-        self._send_body(b"" if request.method == "HEAD" else body)
+        self._send_response_start(status, headers, parsed, close=close)
+        self._send_body(b"" if parsed.method == "HEAD" else body)
         if self._flow_control.write_paused:
             await self._flow_control.drain()
         if not close:

@@ -56,7 +56,7 @@ class Loaded:
     known: Mapping[bytes, Verdict] = field(default_factory=dict)
 
 
-def loaded(settings: Settings, *, kept: Path | None = None) -> Loaded:
+def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
     """ConfigError with every problem of plans, policies, tokens and keys.
 
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.

@@ -91,17 +91,17 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self._kept = kept
         self.folder = folder
         self._make_folder()
-        self.loaded: Loaded = self.newly_loaded()
+        self.loaded: Loaded = self.load_files()
         self.published = self.loaded.bundle
         self.patience_s = _PATIENCE_AT_START_S
         self.ready_pipe: tuple[int, int] | None = None
         self.most_connections = settings.connections
         super().__init__()
 
-    def newly_loaded(self) -> Loaded:
-        from sidecar.serving.loaded import loaded  # noqa: PLC0415 - counts: after the environment is set
+    def load_files(self) -> Loaded:
+        from sidecar.serving.loaded import load  # noqa: PLC0415 - counts: after the environment is set
 
-        return loaded(self.settings, kept=self._kept)
+        return load(self.settings, kept=self._kept)
 
     def load_config(self) -> None:
         from sidecar.serving.worker import Worker  # noqa: PLC0415 - as above
@@ -179,7 +179,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def reload(self) -> None:
         before, old = self.app.loaded, set(self.WORKERS)
         try:
-            self.app.loaded = self.app.newly_loaded()
+            self.app.loaded = self.app.load_files()
             self._take_over(old)
         except ConfigError as error:
             for problem in error.problems:

@@ -6,8 +6,8 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.api.endpoint import Readiness
 from sidecar.api.problems import PROBLEMS
+from sidecar.api.service import Readiness
 from sidecar.errors import DatabaseNotMigrated, DependencyError, RevisionMismatch
 
 if TYPE_CHECKING:

@@ -311,7 +311,7 @@ def problems_with(value: object, shape: Shape, *, at: str = "") -> tuple[Problem
     return tuple(islice(shape.problems(value, at), MOST_PROBLEMS))
 
 
-def checked(raw: bytes, shape: Shape) -> dict[str, Any]:
+def check(raw: bytes, shape: Shape) -> dict[str, Any]:
     """The object that *raw* is, once it is of *shape*; BadQuestion with every problem."""
     value = document_from(raw)
     if problems := problems_with(value, shape):

@@ -12,7 +12,7 @@ from werkzeug.test import Client
 
 from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.workspaces import Workspaces
-from sidecar.api.endpoint import Readiness, Service
+from sidecar.api.service import Readiness, Service
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.model import Verdict
@@ -22,7 +22,8 @@ from sidecar.identity.callers import Caller, Callers
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.serving.application import Application
-from sidecar.telemetry.metrics import MeasuredEngine, MeasuredFacts, MeasuredLedger, Metrics
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger
+from sidecar.telemetry.metrics import Metrics
 from sidecar.workspaces.administration import Administration, WorkspaceState
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People

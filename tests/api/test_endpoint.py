@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sidecar.api.authzen.endpoints import EVALUATION
-from sidecar.api.endpoint import Exchange, served
-from sidecar.api.gateways.ruling import asked_of, ruling
+from sidecar.api.dispatch import serve
+from sidecar.api.gateways.decision import asked_of, decide_for_gateway
+from sidecar.api.request import Request
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS
 from sidecar.api.v1.usage import USAGE
 from sidecar.catalog.routes import Routes
@@ -30,14 +31,14 @@ def stage():
     return a_stage({("adam", "acme"): some_facts(role="owner", plan="team")})
 
 
-def an_exchange(body=None, **more):
+def a_request(body=None, **more):
     text = json.dumps(body).encode()
     headers = {"Content-Length": str(len(text))} if body is not None else {}
-    return Exchange(id="r-1", caller=TOKENS[BACKEND], body=lambda: text, header=headers.get, **more)
+    return Request(id="r-1", caller=TOKENS[BACKEND], body=lambda: text, header=headers.get, **more)
 
 
 def reply(stage, endpoint, body=None, **more):
-    status, _, content = served(stage.service, endpoint, an_exchange(body, **more))
+    status, _, content = serve(stage.service, endpoint, a_request(body, **more))
     return status, json.loads(content)
 
 
@@ -92,10 +93,12 @@ def test_a_ruling_is_logged_with_its_own_situation(stage):
         method="GET", host="a", target=ANALYTICS, header=lambda _: None, authorization="Bearer adam"
     )
 
-    ruled = ruling(service, an_exchange(by_socket=True), "gateway_nginx", lambda: asked, token=None)
+    decision = decide_for_gateway(
+        service, a_request(by_socket=True), "gateway_nginx", lambda: asked, token=None
+    )
 
     [line] = stage.lines
-    assert (ruled.status, line["endpoint"], line["action"]) == (200, "gateway_nginx", asked_in(line))
+    assert (decision.status, line["endpoint"], line["action"]) == (200, "gateway_nginx", asked_in(line))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sidecar.api.gateways.ruling import IDENTITY, Ruling
+from sidecar.api.gateways.decision import IDENTITY, GatewayDecision
 from sidecar.api.problems import DENIALS
 from sidecar.catalog.catalog import Route, Source
 from sidecar.catalog.routes import Routes
@@ -327,8 +327,8 @@ def test_every_reason_for_a_denial_has_its_title():
 
 
 def test_a_ruling_is_as_true_as_what_it_says():
-    assert Ruling(status=200, reason="granted", identity={})
-    assert not Ruling(status=403, reason="unknown_route", identity={})
+    assert GatewayDecision(status=200, reason="granted", identity={})
+    assert not GatewayDecision(status=403, reason="unknown_route", identity={})
 
 
 def test_a_host_of_its_own_is_the_routes(stage):

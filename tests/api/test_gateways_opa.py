@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sidecar.api.gateways.ruling import IDENTITY, REMOVED
+from sidecar.api.gateways.decision import IDENTITY, REMOVED
 from sidecar.catalog.routes import Routes
 from sidecar.errors import FactsUnavailable
 from tests.api.stage import AUDITOR, BACKEND, a_stage

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import Readiness
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.problems import PROBLEMS
+from sidecar.api.service import Readiness
 from sidecar.errors import (
     BadQuestion,
     DatabaseNotMigrated,

@@ -8,8 +8,8 @@ from time import monotonic
 
 import pytest
 
-from sidecar.api.endpoint import Readiness
-from sidecar.api.gateways.ruling import IDENTITY, REMOVED
+from sidecar.api.gateways.decision import IDENTITY, REMOVED
+from sidecar.api.service import Readiness
 from sidecar.catalog.routes import Routes
 from sidecar.errors import FactsUnavailable
 from tests.api.stage import AUDITOR, BACKEND, a_stage

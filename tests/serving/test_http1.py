@@ -17,7 +17,7 @@ from sidecar.serving.http1 import Http1, Parser
 from sidecar.serving.worker import Worker
 
 OWN = {  # what is ours alone, and overrides nothing
-    Http1: {"time_out", "_refuse", "_exchange_of", "_collected", "_answer", "_sent"},
+    Http1: {"time_out", "_refuse", "_serve_parsed", "_request_of", "_collect_body", "_answer", "_send_reply"},
     Worker: {"_stop_before_serving", "_stop", "_accept", "_opened", "_wait_for_descriptors", "_accept_again"},
     Parser: {"left_over"},
 }

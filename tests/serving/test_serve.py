@@ -19,7 +19,7 @@ from sidecar.identity.callers import token_line
 from sidecar.rego.authzen import authzen_policy_at
 from sidecar.rego.bundle import bundle
 from sidecar.rego.load import compiled_at
-from sidecar.serving.loaded import loaded
+from sidecar.serving.loaded import load
 from sidecar.settings import Settings, shipped
 from tests.api.authzen_server import SCENARIOS
 from tests.servers import opa_server
@@ -223,7 +223,7 @@ def test_another_domains_policy_without_an_answer_is_refused(tmp_path, rego, say
     (tmp_path / "policy.rego").write_text(rego)
 
     with pytest.raises(ConfigError) as refused:
-        loaded(
+        load(
             Settings(
                 database_url="postgresql://x/y",
                 plans=shipped("plans.yaml"),

@@ -14,7 +14,7 @@ from sidecar.engines.apart import refuse_if_dangerous
 from sidecar.errors import ConfigError
 from sidecar.identity.callers import SCOPES, token_line
 from sidecar.rego.load import compiled_at
-from sidecar.serving.loaded import loaded
+from sidecar.serving.loaded import load
 from sidecar.settings import Settings, shipped
 from sidecar.store.migrate import migrate
 from tests.engines.test_apart import TAKES_LONG
@@ -111,7 +111,7 @@ def test_a_policy_for_authzen_that_takes_too_long_does_not_start(tmp_path, monke
     )
 
     with pytest.raises(ConfigError) as caught:
-        loaded(settings)
+        load(settings)
 
     [problem] = caught.value.problems
     assert problem.pointer == str(tmp_path)

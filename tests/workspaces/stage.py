@@ -12,7 +12,7 @@ from werkzeug.test import Client
 
 from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.workspaces import Workspaces
-from sidecar.api.endpoint import Readiness, Service
+from sidecar.api.service import Readiness, Service
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.identity.callers import Callers

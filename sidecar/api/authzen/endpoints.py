@@ -12,8 +12,11 @@ from sidecar.api.audience import Audience
 from sidecar.api.authzen import wire as authzen_wire
 from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
-from sidecar.api.endpoint import BODY_CODES, JSON, OUTAGES, Endpoint, deadline_of, json_reply, note
+from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
+from sidecar.api.log_lines import note
 from sidecar.api.problems import moved
+from sidecar.api.reply import JSON, json_reply
+from sidecar.api.service import deadline_of
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
 from sidecar.text import shapes
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
 
     from sidecar.api.authzen.domain import Answer
     from sidecar.api.authzen.wire import Evaluation, Kind, Semantic
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 _WELL_KNOWN = "/.well-known/authzen-configuration"
 _HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
@@ -33,44 +37,44 @@ _METADATA_FOR_S = 300
 _ENDS_WITH: Mapping[Semantic, bool] = {"deny_on_first_deny": False, "permit_on_first_permit": True}
 
 
-def evaluation(service: Service, exchange: Exchange) -> Reply:
-    return _one(service, exchange, authzen_wire.evaluation_from(_body(exchange)), EVALUATION.name)
+def evaluation(service: Service, request: Request) -> Reply:
+    return _one(service, request, authzen_wire.evaluation_from(_body(request)), EVALUATION.name)
 
 
-def evaluations(service: Service, exchange: Exchange) -> Reply:
-    asked = authzen_wire.evaluations_from(_body(exchange))
+def evaluations(service: Service, request: Request) -> Reply:
+    asked = authzen_wire.evaluations_from(_body(request))
     if not isinstance(asked, Batch):
-        return _one(service, exchange, asked, EVALUATIONS.name)
+        return _one(service, request, asked, EVALUATIONS.name)
     good = [item for item in asked.items if not isinstance(item, BadQuestion)]
-    deadline = deadline_of(service, exchange, questions=len(asked.items))
-    answers = iter(service.authzen.domain.answers(good, deadline=deadline, timings=exchange.timings))
+    deadline = deadline_of(service, request, questions=len(asked.items))
+    answers = iter(service.authzen.domain.answers(good, deadline=deadline, timings=request.timings))
     documents: list[Mapping[str, Any]] = []
     for place, item in enumerate(asked.items):
         answer = item if isinstance(item, BadQuestion) else next(answers)
         if isinstance(answer, BadQuestion):
             error = answer if answer is item else moved(answer, f"/evaluations/{place}")
             documents.append(authzen_wire.error_document(error))
-            service.metrics.refused(answer.code)
+            service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
-            note(service, exchange, EVALUATIONS.name, None, outcome)
+            note(service, request, EVALUATIONS.name, None, outcome)
         else:
             documents.append(_document(answer))
-            _note(service, exchange, EVALUATIONS.name, answer)
+            _note(service, request, EVALUATIONS.name, answer)
         if documents[-1]["decision"] == _ENDS_WITH.get(asked.semantic):
             break
     return json_reply({"evaluations": documents})
 
 
-def search(service: Service, exchange: Exchange, *, kind: Kind) -> Reply:
+def search(service: Service, request: Request, *, kind: Kind) -> Reply:
     if kind not in service.authzen.domain.searches:
         raise NotServed
-    asked = authzen_wire.search_from(kind, _body(exchange))
+    asked = authzen_wire.search_from(kind, _body(request))
     after, limit = start_of(asked)
     found = service.authzen.domain.found(
         asked,
         after=after,
         limit=max(1, USUAL_PAGE if limit is None else limit),
-        deadline=deadline_of(service, exchange, questions=MOST_ON_A_PAGE),
+        deadline=deadline_of(service, request, questions=MOST_ON_A_PAGE),
     )
     names, following = found.names, found.next
     if limit == 0 and names:  # there is something, and none of it was wanted
@@ -84,19 +88,19 @@ def search(service: Service, exchange: Exchange, *, kind: Kind) -> Reply:
         {"name": name} if of_type is None else {"type": of_type, "id": name} for name in names
     ]
     outcome = authzen_wire.names_in(asked.about) | {"results": len(names), "status": HTTPStatus.OK}
-    note(service, exchange, f"search_{kind}", None, outcome)
+    note(service, request, f"search_{kind}", None, outcome)
     return json_reply(document)
 
 
-def metadata(service: Service, exchange: Exchange) -> Reply:
+def metadata(service: Service, request: Request) -> Reply:
     """Of the very identifier that the client has made the path of: it must take no other for its own."""
     url = service.authzen.url
     headers = [JSON]
     if url is None:
-        url = _as_addressed(exchange)
+        url = _as_addressed(request)
     else:
         headers.append(("Cache-Control", f"max-age={_METADATA_FOR_S}"))
-    if urlsplit(url).path.removeprefix("/") != exchange.path.get("tenant", ""):
+    if urlsplit(url).path.removeprefix("/") != request.path.get("tenant", ""):
         raise NotServed
     served = [EVALUATION, EVALUATIONS]
     served += [_SEARCH_OF[kind] for kind in service.authzen.domain.searches]
@@ -105,18 +109,18 @@ def metadata(service: Service, exchange: Exchange) -> Reply:
     return HTTPStatus.OK, headers, encoded(document)
 
 
-def _one(service: Service, exchange: Exchange, asked: Evaluation, name: str) -> Reply:
+def _one(service: Service, request: Request, asked: Evaluation, name: str) -> Reply:
     [answer] = service.authzen.domain.answers(
-        [asked], deadline=deadline_of(service, exchange), timings=exchange.timings
+        [asked], deadline=deadline_of(service, request), timings=request.timings
     )
     if isinstance(answer, BadQuestion):
         raise answer
-    _note(service, exchange, name, answer)
+    _note(service, request, name, answer)
     return json_reply(_document(answer))
 
 
-def _note(service: Service, exchange: Exchange, name: str, answer: Answer) -> None:
-    note(service, exchange, name, answer.question, answer.outcome, timings=answer.timings)
+def _note(service: Service, request: Request, name: str, answer: Answer) -> None:
+    note(service, request, name, answer.question, answer.outcome, timings=answer.timings)
 
 
 def _document(answer: Answer) -> dict[str, Any]:
@@ -125,19 +129,19 @@ def _document(answer: Answer) -> dict[str, Any]:
     return {"decision": answer.decision, "context": answer.context}
 
 
-def _body(exchange: Exchange) -> bytes:
+def _body(request: Request) -> bytes:
     """BadQuestion, which AuthZEN answers with 400 where it is of another type than JSON as well."""
     try:
-        return exchange.body()
+        return request.body()
     except BadQuestion as bad:
         if bad.code == "unsupported_media_type":
             raise BadQuestion(bad.detail) from bad
         raise
 
 
-def _as_addressed(exchange: Exchange) -> str:
+def _as_addressed(request: Request) -> str:
     """TLS is not ended here: whoever comes from another machine came by a proxy that ended it."""
-    host = exchange.header("Host") or ""
+    host = request.header("Host") or ""
     if not _HOST.fullmatch(host):
         raise shapes.refusal((Problem(pointer="/header/Host", detail="is no name of a host"),))
     local = is_loopback(host if re.search(r":[0-9]+$", host) else f"{host}:80")

@@ -36,13 +36,13 @@ def start_of(search: Search) -> tuple[str, int | None]:
         held = b64decode(search.token, altchars=b"-_", validate=True)
         after = held[_DIGEST + _LIMIT :].decode()
     except ValueError:
-        raise _refused("/page/token", "is no token that a search has answered with") from None
+        raise _refusal("/page/token", "is no token that a search has answered with") from None
     if held[:_DIGEST] != _digest_of(search):
-        raise _refused("/page/token", "is of another search: all but the token stays as it was")
+        raise _refusal("/page/token", "is of another search: all but the token stays as it was")
     number = int.from_bytes(held[_DIGEST : _DIGEST + _LIMIT])
     limit = None if number == _NO_LIMIT else number
     if search.limit is not None and search.limit != limit:
-        raise _refused("/page/limit", "is another one than that of the first page")
+        raise _refusal("/page/limit", "is another one than that of the first page")
     return after, limit
 
 
@@ -56,5 +56,5 @@ def _digest_of(search: Search) -> bytes:
     return sha256(json.dumps(document, sort_keys=True).encode()).digest()[:_DIGEST]
 
 
-def _refused(pointer: str, detail: str) -> BadQuestion:
+def _refusal(pointer: str, detail: str) -> BadQuestion:
     return shapes.refusal((Problem(pointer=pointer, detail=detail),))

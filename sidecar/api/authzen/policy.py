@@ -36,12 +36,12 @@ class Rules:
 
     def served_revision(self, *, deadline: float) -> str:
         """By which the engine answers now. EngineMisbehaved if it does not decide even about nothing."""
-        revision, answer = self._answered(DECISION, b"{}", deadline=deadline)
+        revision, answer = self._ask(DECISION, b"{}", deadline=deadline)
         _decision_in(answer)
         return revision
 
     def answer(self, rule: str, given: bytes, *, deadline: float) -> object:
-        revision, answer = self._answered(rule, given, deadline=deadline)
+        revision, answer = self._ask(rule, given, deadline=deadline)
         if revision != self.revision:
             raise RevisionMismatch(
                 f"data.authzen is of revision {revision}, and this process of {self.revision}:"
@@ -49,7 +49,7 @@ class Rules:
             )
         return answer
 
-    def _answered(self, rule: str, given: bytes, *, deadline: float) -> tuple[str, object]:
+    def _ask(self, rule: str, given: bytes, *, deadline: float) -> tuple[str, object]:
         match self._engine.document(self._rules[rule], given, deadline=deadline):
             case {"revision": str(revision), "answer": answer, **rest} if not rest:
                 return revision, answer
@@ -75,7 +75,7 @@ class PolicyDomain:
                 decision, context = self._decision(evaluation, deadline=deadline)
             finally:
                 timings.policy_s += monotonic() - began
-            self._metrics.answered(decision=decision)
+            self._metrics.count_evaluation(decision=decision)
             yield Answer(
                 decision=decision,
                 context=context,

@@ -119,7 +119,7 @@ class Search:
 
 def evaluation_from(raw: bytes) -> Evaluation:
     """BadQuestion with every problem of the body."""
-    return _evaluation(shapes.checked(raw, EVALUATION))
+    return _evaluation(shapes.check(raw, EVALUATION))
 
 
 def evaluations_from(raw: bytes) -> Batch | Evaluation:
@@ -127,8 +127,8 @@ def evaluations_from(raw: bytes) -> Batch | Evaluation:
     body = document_from(raw)
     items = body.get("evaluations") if isinstance(body, dict) else None
     if not isinstance(body, dict) or items is None or items == []:
-        return _evaluation(shapes.checked(raw, EVALUATION))
-    if problems := shapes.problems_with(_framed(body), EVALUATIONS):
+        return _evaluation(shapes.check(raw, EVALUATION))
+    if problems := shapes.problems_with(_frame_of(body), EVALUATIONS):
         raise shapes.refusal(problems)
     semantic: Semantic = (body.get("options") or {}).get("evaluations_semantic") or "execute_all"
     return Batch(items=[_item(item, body, place) for place, item in enumerate(items)], semantic=semantic)
@@ -136,7 +136,7 @@ def evaluations_from(raw: bytes) -> Batch | Evaluation:
 
 def search_from(kind: Kind, raw: bytes) -> Search:
     """BadQuestion with every problem of the body."""
-    body = shapes.checked(raw, SEARCHES[kind])
+    body = shapes.check(raw, SEARCHES[kind])
     page = body.get("page")
     limit = (page or {}).get("limit")
     # What is searched for is not looked at, but for its type and its properties.
@@ -180,7 +180,7 @@ def error_document(bad: BadQuestion) -> dict[str, Any]:
     return {"decision": False, "context": {"error": {"status": 400, "message": told or bad.detail}}}
 
 
-def _framed(body: dict[str, Any]) -> dict[str, Any]:
+def _frame_of(body: dict[str, Any]) -> dict[str, Any]:
     """The body without what stands in its items: those problems are the items' own."""
     frame = Duplicated(body)
     if isinstance(body["evaluations"], list):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.api import wire
 from sidecar.api.authzen.domain import Answer, Found
 from sidecar.api.authzen.wire import KINDS
-from sidecar.api.endpoint import outcome_of
+from sidecar.api.log_lines import outcome_of
 from sidecar.api.problems import moved
 from sidecar.decisions.model import Question
 from sidecar.errors import BadQuestion
@@ -51,7 +51,7 @@ class Workspaces:
             if isinstance(decision, BadQuestion):
                 yield moved(decision, _amounts_in(evaluation)[1])
                 continue
-            self._metrics.decided(decision, catalog=self._authorizer.catalog)
+            self._metrics.count_decision(decision, catalog=self._authorizer.catalog)
             context = wire.document_about(decision)
             del context["allow"], context["reservation"]  # the one is the decision, the other is never made
             yield Answer(

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint
-from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling, unreadable
+from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway, unreadable
 from sidecar.errors import Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.gateways.ruling import Asked
-    from sidecar.api.problems import Reply
+    from sidecar.api.gateways.decision import Asked
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 EXT_AUTHZ_PREFIX = "/gw/ext-authz"
 TOKEN_HEADER = "X-Sidecar-Token"  # noqa: S105 - the name of a header
@@ -39,64 +40,66 @@ _NGINX_PASSES_ON = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus
 
 def _answer(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     *,
     name: str,
-    read: Callable[[Exchange], Asked],
+    read: Callable[[Request], Asked],
     passes_on: frozenset[HTTPStatus] | None = None,
     on_pass: tuple[tuple[str, str], ...] = (),
 ) -> Reply:
     """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one."""
-    ruled = ruling(service, exchange, name, partial(read, exchange), token=exchange.header(TOKEN_HEADER))
-    if ruled.passes:
-        return HTTPStatus.OK, [*ruled.identity.items(), *ruled.headers, *on_pass], b""
-    status = ruled.status if passes_on is None or ruled.status in passes_on else HTTPStatus.FORBIDDEN
-    return status, list(ruled.headers), ruled.body
+    decision = decide_for_gateway(
+        service, request, name, partial(read, request), token=request.header(TOKEN_HEADER)
+    )
+    if decision.passes:
+        return HTTPStatus.OK, [*decision.identity.items(), *decision.headers, *on_pass], b""
+    status = decision.status if passes_on is None or decision.status in passes_on else HTTPStatus.FORBIDDEN
+    return status, list(decision.headers), decision.body
 
 
-def _original(exchange: Exchange) -> Asked:
+def _original(request: Request) -> Asked:
     """The host is that of the question itself: a header that the gateway's example may lack is a client's."""
     return asked_of(
-        method=exchange.header("X-Original-Method"),
-        host=exchange.header("Host"),
-        target=_target(exchange, "X-Original-URI"),
-        header=partial(_clients_header, exchange),
-        authorization=exchange.header("Authorization"),
+        method=request.header("X-Original-Method"),
+        host=request.header("Host"),
+        target=_target(request, "X-Original-URI"),
+        header=partial(_clients_header, request),
+        authorization=request.header("Authorization"),
     )
 
 
-def _forwarded(exchange: Exchange) -> Asked:
+def _forwarded(request: Request) -> Asked:
     return asked_of(
-        method=exchange.header("X-Forwarded-Method"),
-        host=exchange.header("X-Forwarded-Host") or "",
-        target=_target(exchange, "X-Forwarded-Uri"),
-        header=partial(_clients_header, exchange),
-        authorization=exchange.header("Authorization"),
+        method=request.header("X-Forwarded-Method"),
+        host=request.header("X-Forwarded-Host") or "",
+        target=_target(request, "X-Forwarded-Uri"),
+        header=partial(_clients_header, request),
+        authorization=request.header("Authorization"),
     )
 
 
-def _as_it_is(exchange: Exchange) -> Asked:
+def _as_it_is(request: Request) -> Asked:
     """Envoy asks with the client's own method, path and host."""
     return asked_of(
-        method=exchange.method,
-        host=exchange.header("Host"),
-        target=exchange.path["target"],
-        header=partial(_clients_header, exchange),
-        authorization=exchange.header("Authorization"),
+        method=request.method,
+        host=request.header("Host"),
+        target=request.path["target"],
+        header=partial(_clients_header, request),
+        authorization=request.header("Authorization"),
     )
 
 
-def _target(exchange: Exchange, name: str) -> str | None:
+def _target(request: Request, name: str) -> str | None:
     """Where two targets were joined, the second begins behind a comma; other commas are a query's own."""
-    value = exchange.header(name)
+    value = request.header(name)
     if value is not None and ("," in value.partition("?")[0] or _JOINED.search(value)):
         raise unreadable(f"the path in {name}")
     return value
 
 
-def _clients_header(exchange: Exchange, name: str) -> str | None:
+def _clients_header(request: Request, name: str) -> str | None:
     """Text in UTF-8; a server hands its octets out as Latin-1, and joins two of one name by a comma."""
-    value = exchange.header(name)
+    value = request.header(name)
     if value is None:
         return None
     try:
@@ -108,7 +111,7 @@ def _clients_header(exchange: Exchange, name: str) -> str | None:
     return text
 
 
-def _endpoint(name: str, path: str, reply: Callable[[Service, Exchange], Reply], *, says: str) -> Endpoint:
+def _endpoint(name: str, path: str, reply: Callable[[Service, Request], Reply], *, says: str) -> Endpoint:
     return Endpoint(
         name=name,
         method="GET",
@@ -118,7 +121,7 @@ def _endpoint(name: str, path: str, reply: Callable[[Service, Exchange], Reply],
         answers=None,
         codes=CODES,
         audience=Audience.GATEWAYS,
-        while_starting=True,  # the ruling says it
+        while_starting=True,  # decide_for_gateway checks it
     )
 
 

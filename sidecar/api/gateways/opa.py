@@ -12,45 +12,47 @@ from urllib.parse import quote
 
 from sidecar.api import problems
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import Endpoint, json_reply
+from sidecar.api.endpoint import Endpoint
 from sidecar.api.gateways.by_header import CODES, TOKEN_HEADER
-from sidecar.api.gateways.ruling import REMOVED, asked_of, ruling, unreadable
+from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway, unreadable
+from sidecar.api.reply import json_reply
 from sidecar.errors import Unroutable
 from sidecar.text import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.gateways.ruling import Asked, Ruling
-    from sidecar.api.problems import Reply
+    from sidecar.api.gateways.decision import Asked, GatewayDecision
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
 
 _INPUT = shapes.Record({"input": shapes.Anything(deepest=32, kind=dict)}, required=("input",))
 
 
 def _answer(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     *,
     name: str,
     read: Callable[[Mapping[str, Any]], Asked],
-    result: Callable[[Ruling], dict[str, Any]],
+    result: Callable[[GatewayDecision], dict[str, Any]],
 ) -> Reply:
     """In trouble there is no result, which all three take for one: as an OPA that is not there."""
-    document = shapes.checked(exchange.body(), _INPUT)["input"]
-    ruled = ruling(service, exchange, name, partial(read, document), token=_shown(exchange))
-    if ruled.problem is not None and ruled.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return problems.reply_of(ruled.problem)
-    return json_reply({"result": result(ruled)})
+    document = shapes.check(request.body(), _INPUT)["input"]
+    decision = decide_for_gateway(service, request, name, partial(read, document), token=_shown(request))
+    if decision.problem is not None and decision.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return problems.reply_of(decision.problem)
+    return json_reply({"result": result(decision)})
 
 
-def _shown(exchange: Exchange) -> str | None:
+def _shown(request: Request) -> str | None:
     """The gateway's token. As under /v1 it may be in Authorization: the end user's own is in the input."""
-    authorization = exchange.header("Authorization")
+    authorization = request.header("Authorization")
     if authorization is None:
-        return exchange.header(TOKEN_HEADER)
-    if exchange.refused is not None:
-        raise exchange.refused
+        return request.header(TOKEN_HEADER)
+    if request.refused is not None:
+        raise request.refused
     return authorization.partition(" ")[2].strip()
 
 
@@ -108,38 +110,38 @@ def _envoy(document: Mapping[str, Any]) -> Asked:
     return _request(_at(document, "attributes", "request", "http"))
 
 
-def _for_apisix(ruled: Ruling) -> dict[str, Any]:
-    if ruled.passes:
-        return {"allow": True, "headers": ruled.identity}
+def _for_apisix(decision: GatewayDecision) -> dict[str, Any]:
+    if decision.passes:
+        return {"allow": True, "headers": decision.identity}
     return {
         "allow": False,
-        "status_code": ruled.status,
-        "headers": dict(ruled.headers),
-        "reason": ruled.problem,
+        "status_code": decision.status,
+        "headers": dict(decision.headers),
+        "reason": decision.problem,
     }
 
 
-def _for_kong(ruled: Ruling) -> dict[str, Any]:
+def _for_kong(decision: GatewayDecision) -> dict[str, Any]:
     """Kong wraps the message into an object of its own, whose type is not a problem's."""
-    if ruled.passes:
-        return {"allow": True, "headers": ruled.identity}
-    headers = {name: value for name, value in ruled.headers if name != "Content-Type"}
-    return {"allow": False, "status": ruled.status, "headers": headers, "message": ruled.problem}
+    if decision.passes:
+        return {"allow": True, "headers": decision.identity}
+    headers = {name: value for name, value in decision.headers if name != "Content-Type"}
+    return {"allow": False, "status": decision.status, "headers": headers, "message": decision.problem}
 
 
-def _for_envoy(ruled: Ruling) -> dict[str, Any]:
-    if ruled.passes:
+def _for_envoy(decision: GatewayDecision) -> dict[str, Any]:
+    if decision.passes:
         return {
             "allowed": True,
-            "headers": ruled.identity,
+            "headers": decision.identity,
             "request_headers_to_remove": REMOVED,
-            **({"response_headers_to_add": dict(ruled.headers)} if ruled.headers else {}),
+            **({"response_headers_to_add": dict(decision.headers)} if decision.headers else {}),
         }
     return {
         "allowed": False,
-        "http_status": ruled.status,
-        "headers": dict(ruled.headers),
-        "body": ruled.body.decode(),
+        "http_status": decision.status,
+        "headers": dict(decision.headers),
+        "body": decision.body.decode(),
     }
 
 
@@ -147,7 +149,7 @@ def _endpoint(
     gateway: str,
     *,
     read: Callable[[Mapping[str, Any]], Asked],
-    result: Callable[[Ruling], dict[str, Any]],
+    result: Callable[[GatewayDecision], dict[str, Any]],
     says: str,
 ) -> Endpoint:
     name = f"gateway_{gateway}"
@@ -159,9 +161,9 @@ def _endpoint(
         says=says,
         answers="application/json",
         codes=tuple(code for code in CODES if problems.PROBLEMS[code][0] == HTTPStatus.SERVICE_UNAVAILABLE),
-        audience=Audience.ANYBODY,  # the ruling checks who asks; the method is POST, whatever the client's
+        audience=Audience.ANYBODY,  # decide_for_gateway checks the gateway's token; the method is always POST
         body=_INPUT,
-        while_starting=True,  # the ruling says it
+        while_starting=True,  # decide_for_gateway checks it
     )
 
 

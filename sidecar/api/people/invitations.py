@@ -7,20 +7,21 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sidecar.api.endpoint import OUTAGES, part_of
+from sidecar.api.endpoint import OUTAGES
 from sidecar.api.people.users import (
     CHANGES,
     NOTHING,
     PAGES,
     UsersEndpoint,
-    answered,
     for_user,
     named_workspace,
     page_of,
-    paged,
+    page_reply,
     stated_role,
     summary_document,
 )
+from sidecar.api.reply import json_reply
+from sidecar.api.request import part_of
 from sidecar.errors import Problem
 from sidecar.text import shapes
 from sidecar.text.emails import LONGEST_EMAIL, is_email
@@ -31,8 +32,9 @@ from sidecar.workspaces.membership import OWNER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.workspaces.actor import Actor
     from sidecar.workspaces.membership import Invitation
 
@@ -54,36 +56,36 @@ INVITATION = Record({"email": Email(), "role": Text()}, required=("email", "role
 TOKEN = Record({"token": Text()}, required=("token",))
 
 
-def invite(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+def invite(service: Service, request: Request, actor: Actor) -> Reply:
     def stated() -> tuple[str, str]:
-        body = shapes.checked(exchange.body(), INVITATION)
+        body = shapes.check(request.body(), INVITATION)
         role = stated_role(service, body["role"])
         if role == OWNER:
             problem = Problem(pointer="/role", detail="nobody is invited as owner: ownership is transferred")
             raise shapes.refusal((problem,))
         return body["email"], role
 
-    invitation, token = service.invitations.invite(actor, named_workspace(exchange), stated)
-    return answered({**_document(invitation), "token": token}, HTTPStatus.CREATED)
+    invitation, token = service.invitations.invite(actor, named_workspace(request), stated)
+    return json_reply({**_document(invitation), "token": token}, HTTPStatus.CREATED)
 
 
-def list_invitations(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    workspace = named_workspace(exchange)
-    after, limit = page_of(exchange, LIST_INVITATIONS)
+def list_invitations(service: Service, request: Request, actor: Actor) -> Reply:
+    workspace = named_workspace(request)
+    after, limit = page_of(request, LIST_INVITATIONS)
     found = service.invitations.invitations(actor, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].email if len(found) > limit else None
-    return paged("invitations", [_document(invitation) for invitation in found[:limit]], cursor=more)
+    return page_reply("invitations", [_document(invitation) for invitation in found[:limit]], cursor=more)
 
 
-def revoke_invitation(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    workspace, named = named_workspace(exchange), part_of(exchange, "invitation")
+def revoke_invitation(service: Service, request: Request, actor: Actor) -> Reply:
+    workspace, named = named_workspace(request), part_of(request, "invitation")
     service.invitations.revoke(actor, workspace, UUID(named) if is_uuid(named) else None)
     return NOTHING
 
 
-def accept_invitation(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    summary = service.invitations.accept(actor, lambda: shapes.checked(exchange.body(), TOKEN)["token"])
-    return answered(summary_document(summary))
+def accept_invitation(service: Service, request: Request, actor: Actor) -> Reply:
+    place = service.invitations.accept(actor, lambda: shapes.check(request.body(), TOKEN)["token"])
+    return json_reply(summary_document(place))
 
 
 def _document(invitation: Invitation) -> dict[str, object]:

@@ -6,28 +6,31 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sidecar.api import wire
-from sidecar.api.endpoint import OUTAGES, note, part_of
+from sidecar.api.endpoint import OUTAGES
+from sidecar.api.log_lines import note
 from sidecar.api.people.users import (
     CHANGES,
     NOTHING,
     PAGES,
     UsersEndpoint,
-    answered,
     for_user,
     named_workspace,
     page_of,
-    paged,
+    page_reply,
     stated_role,
     summary_document,
 )
+from sidecar.api.reply import json_reply
+from sidecar.api.request import part_of
 from sidecar.errors import Problem, UseTransfer
 from sidecar.text import shapes
 from sidecar.text.shapes import Record, Text
 from sidecar.workspaces.membership import OWNER, summary_of
 
 if TYPE_CHECKING:
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.workspaces.actor import Actor
     from sidecar.workspaces.membership import Member
 
@@ -36,29 +39,29 @@ ROLE = Record({"role": Text()}, required=("role",))
 USER = Record({"user": Text()}, required=("user",))
 
 
-def list_workspaces(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    after, limit = page_of(exchange, LIST_WORKSPACES)
+def list_workspaces(service: Service, request: Request, actor: Actor) -> Reply:
+    after, limit = page_of(request, LIST_WORKSPACES)
     page = service.people.workspaces(actor, after=after, limit=limit)
-    note(service, exchange, "list_workspaces", None, {"user": actor.user, "status": HTTPStatus.OK})
+    note(service, request, "list_workspaces", None, {"user": actor.user, "status": HTTPStatus.OK})
     rows = [summary_document(summary_of(facts)) for facts in page.workspaces]
-    return paged("workspaces", rows, cursor=page.next)
+    return page_reply("workspaces", rows, cursor=page.next)
 
 
-def create_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    summary = service.people.create(actor, _name_in(exchange))
+def create_workspace(service: Service, request: Request, actor: Actor) -> Reply:
+    summary = service.people.create(actor, _name_in(request))
     note(
         service,
-        exchange,
+        request,
         "create_workspace",
         None,
         {"user": actor.user, "workspace": summary.slug, "status": HTTPStatus.CREATED},
     )
-    return answered(summary_document(summary), HTTPStatus.CREATED)
+    return json_reply(summary_document(summary), HTTPStatus.CREATED)
 
 
-def show_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    has = service.people.details(actor, named_workspace(exchange))
-    return answered(
+def show_workspace(service: Service, request: Request, actor: Actor) -> Reply:
+    has = service.people.details(actor, named_workspace(request))
+    return json_reply(
         {
             **summary_document(summary_of(has.facts)),
             "status": has.facts.status,
@@ -68,54 +71,54 @@ def show_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
     )
 
 
-def rename_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    renamed = service.people.rename(actor, named_workspace(exchange), lambda: _name_in(exchange))
-    return answered(summary_document(renamed))
+def rename_workspace(service: Service, request: Request, actor: Actor) -> Reply:
+    renamed = service.people.rename(actor, named_workspace(request), lambda: _name_in(request))
+    return json_reply(summary_document(renamed))
 
 
-def delete_workspace(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    service.people.delete(actor, named_workspace(exchange))
+def delete_workspace(service: Service, request: Request, actor: Actor) -> Reply:
+    service.people.delete(actor, named_workspace(request))
     return NOTHING
 
 
-def list_members(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    workspace = named_workspace(exchange)
-    after, limit = page_of(exchange, LIST_MEMBERS)
+def list_members(service: Service, request: Request, actor: Actor) -> Reply:
+    workspace = named_workspace(request)
+    after, limit = page_of(request, LIST_MEMBERS)
     found = service.people.members(actor, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].user if len(found) > limit else None
-    return paged("members", [_member_document(member) for member in found[:limit]], cursor=more)
+    return page_reply("members", [_member_document(member) for member in found[:limit]], cursor=more)
 
 
-def change_role(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+def change_role(service: Service, request: Request, actor: Actor) -> Reply:
     def role() -> str:
-        stated = stated_role(service, shapes.checked(exchange.body(), ROLE)["role"])
+        stated = stated_role(service, shapes.check(request.body(), ROLE)["role"])
         if stated == OWNER:
             raise UseTransfer
         return stated
 
-    workspace, user = named_workspace(exchange), part_of(exchange, "user")
-    return answered(_member_document(service.people.change_role(actor, workspace, user, role)))
+    workspace, user = named_workspace(request), part_of(request, "user")
+    return json_reply(_member_document(service.people.change_role(actor, workspace, user, role)))
 
 
-def remove_member(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    service.people.remove(actor, named_workspace(exchange), part_of(exchange, "user"))
+def remove_member(service: Service, request: Request, actor: Actor) -> Reply:
+    service.people.remove(actor, named_workspace(request), part_of(request, "user"))
     return NOTHING
 
 
-def transfer(service: Service, exchange: Exchange, actor: Actor) -> Reply:
+def transfer(service: Service, request: Request, actor: Actor) -> Reply:
     owner, former = service.people.transfer(
-        actor, named_workspace(exchange), lambda: shapes.checked(exchange.body(), USER)["user"]
+        actor, named_workspace(request), lambda: shapes.check(request.body(), USER)["user"]
     )
-    return answered({"owner": _member_document(owner), "former_owner": _member_document(former)})
+    return json_reply({"owner": _member_document(owner), "former_owner": _member_document(former)})
 
 
-def leave(service: Service, exchange: Exchange, actor: Actor) -> Reply:
-    service.people.leave(actor, named_workspace(exchange))
+def leave(service: Service, request: Request, actor: Actor) -> Reply:
+    service.people.leave(actor, named_workspace(request))
     return NOTHING
 
 
-def _name_in(exchange: Exchange) -> str:
-    name: str = shapes.checked(exchange.body(), NAME)["name"]
+def _name_in(request: Request) -> str:
+    name: str = shapes.check(request.body(), NAME)["name"]
     if not name.strip():
         raise shapes.refusal((Problem(pointer="/name", detail="must not be blank"),))
     return name

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint, deadline_of, json_reply, note, workspace_in
+from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint
+from sidecar.api.log_lines import note
+from sidecar.api.reply import json_reply
+from sidecar.api.request import workspace_in
+from sidecar.api.service import deadline_of
 from sidecar.errors import BadQuestion, Problem
 from sidecar.text import shapes
 from sidecar.workspaces.administration import OverridesChange, PlanChange, StatusChange
@@ -16,32 +20,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.workspaces.administration import Change, Undeclared
 
 
-def put_plan(service: Service, exchange: Exchange) -> Reply:
-    body = shapes.checked(exchange.body(), wire.PLAN)
+def put_plan(service: Service, request: Request) -> Reply:
+    body = shapes.check(request.body(), wire.PLAN)
     change = PlanChange(plan=body["plan"], as_of=_moment(body, "as_of"))
-    return _changed(service, exchange, "put_plan", change)
+    return _apply(service, request, "put_plan", change)
 
 
-def put_overrides(service: Service, exchange: Exchange) -> Reply:
-    body = shapes.checked(exchange.body(), wire.OVERRIDES)
+def put_overrides(service: Service, request: Request) -> Reply:
+    body = shapes.check(request.body(), wire.OVERRIDES)
     change = OverridesChange(
         features=body.get("features", {}),
         limits=body.get("limits", {}),
         expires_at=_moment(body, "expires_at"),
         reason=body.get("reason"),
     )
-    return _changed(service, exchange, "put_overrides", change)
+    return _apply(service, request, "put_overrides", change)
 
 
-def put_status(service: Service, exchange: Exchange) -> Reply:
-    body = shapes.checked(exchange.body(), wire.STATUS)
+def put_status(service: Service, request: Request) -> Reply:
+    body = shapes.check(request.body(), wire.STATUS)
     change = StatusChange(status=body["status"], reason=body.get("reason"))
-    return _changed(service, exchange, "put_status", change)
+    return _apply(service, request, "put_status", change)
 
 
 def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
@@ -49,15 +54,15 @@ def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
     return None if text is None else shapes.moment_from(text)
 
 
-def _changed(service: Service, exchange: Exchange, endpoint: str, change: Change) -> Reply:
+def _apply(service: Service, request: Request, endpoint: str, change: Change) -> Reply:
     # Before the path is read, and here rather than by `apply`, which knows no pointers.
     _refuse_undeclared(service.administration.undeclared(change))
-    workspace = workspace_in(exchange)
+    workspace = workspace_in(request)
     state = service.administration.apply(
-        workspace, change, actor=_name_of(exchange), deadline=deadline_of(service, exchange)
+        workspace, change, actor=_name_of(request), deadline=deadline_of(service, request)
     )
     document = wire.document_of(state)
-    note(service, exchange, endpoint, None, {"workspace": workspace, "status": HTTPStatus.OK, **document})
+    note(service, request, endpoint, None, {"workspace": workspace, "status": HTTPStatus.OK, **document})
     return json_reply(document)
 
 
@@ -75,10 +80,10 @@ def _refuse_undeclared(names: Sequence[Undeclared]) -> None:
         raise BadQuestion(shapes.refusal(problems).detail, code=code, problems=problems)
 
 
-def _name_of(exchange: Exchange) -> str:
-    if exchange.caller is None:
+def _name_of(request: Request) -> str:
+    if request.caller is None:
         raise TypeError("an endpoint with a scope is asked by a caller")
-    return exchange.caller.name
+    return request.caller.name
 
 
 ADMINISTRATION = (

@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import (
-    OUTAGES,
-    Endpoint,
-    deadline_of,
-    json_reply,
-    note,
-    note_decision,
-    parameters_of,
-    part_of,
-)
+from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
+from sidecar.api.log_lines import note, note_decision
+from sidecar.api.reply import json_reply
+from sidecar.api.request import part_of
+from sidecar.api.service import deadline_of
 from sidecar.decisions.authorizer import MAX_ROWS_SCANNED
 from sidecar.decisions.model import Decision
 from sidecar.errors import BadQuestion
@@ -25,30 +20,31 @@ from sidecar.text.shapes import Text, Whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.decisions.model import Facts
 
 MOST_ON_A_PAGE = 1_000
 USUAL_PAGE = 100
 
 
-def authorize(service: Service, exchange: Exchange) -> Reply:
-    exchange.question = question = wire.question_from(exchange.body())
+def authorize(service: Service, request: Request) -> Reply:
+    request.question = question = wire.question_from(request.body())
     decision = service.decider.decide(
-        question, deadline=deadline_of(service, exchange), timings=exchange.timings
+        question, deadline=deadline_of(service, request), timings=request.timings
     )
     reply = json_reply(wire.document_about(decision))
-    note_decision(service, exchange, "authorize", question, decision)
+    note_decision(service, request, "authorize", question, decision)
     return reply
 
 
-def authorize_batch(service: Service, exchange: Exchange) -> Reply:
-    items = wire.questions_from(exchange.body())
+def authorize_batch(service: Service, request: Request) -> Reply:
+    items = wire.questions_from(request.body())
     questions = [item for item in items if not isinstance(item, BadQuestion)]
-    deadline = deadline_of(service, exchange, questions=len(items))
+    deadline = deadline_of(service, request, questions=len(items))
     decided = iter(
-        service.authorizer.decide_many(questions, deadline=deadline, timings=exchange.timings)
+        service.authorizer.decide_many(questions, deadline=deadline, timings=request.timings)
         if questions
         else ()
     )
@@ -58,27 +54,27 @@ def authorize_batch(service: Service, exchange: Exchange) -> Reply:
         question = None if isinstance(item, BadQuestion) else item
         if isinstance(answer, Decision):
             answers.append(wire.document_about(answer))
-            note_decision(service, exchange, "authorize_batch", question, answer)
+            note_decision(service, request, "authorize_batch", question, answer)
         else:
             problem = problems.problem_of(
                 answer if question is None else problems.moved(answer, f"/questions/{place}")
             )
             answers.append(problem)
-            service.metrics.refused(answer.code)
+            service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": problem["status"]}
-            note(service, exchange, "authorize_batch", question, outcome)
+            note(service, request, "authorize_batch", question, outcome)
     return json_reply({"answers": answers})
 
 
-def entitlements(service: Service, exchange: Exchange) -> Reply:
-    user = parameters_of(exchange, ENTITLEMENTS)["user"]
-    workspace = part_of(exchange, "workspace")
+def entitlements(service: Service, request: Request) -> Reply:
+    user = parameters_of(request, ENTITLEMENTS)["user"]
+    workspace = part_of(request, "workspace")
     has = service.authorizer.entitlements(
-        user, wire.workspace_from(workspace), deadline=deadline_of(service, exchange)
+        user, wire.workspace_from(workspace), deadline=deadline_of(service, request)
     )
     note(
         service,
-        exchange,
+        request,
         "entitlements",
         None,
         {"user": user, "workspace": workspace, "status": HTTPStatus.OK},
@@ -96,19 +92,19 @@ def entitlements(service: Service, exchange: Exchange) -> Reply:
     )
 
 
-def workspaces_of_a_user(service: Service, exchange: Exchange) -> Reply:
-    parameters = parameters_of(exchange, WORKSPACES_OF_A_USER)
-    user = part_of(exchange, "user")
+def workspaces_of_a_user(service: Service, request: Request) -> Reply:
+    parameters = parameters_of(request, WORKSPACES_OF_A_USER)
+    user = part_of(request, "user")
     page = service.authorizer.workspaces_of(
         user,
         action=parameters.get("action"),
         after=parameters.get("after"),
         limit=parameters.get("limit", USUAL_PAGE),
-        deadline=deadline_of(service, exchange, questions=MAX_ROWS_SCANNED),
+        deadline=deadline_of(service, request, questions=MAX_ROWS_SCANNED),
     )
     note(
         service,
-        exchange,
+        request,
         "workspaces_of_a_user",
         None,
         {"user": user, "action": parameters.get("action"), "status": HTTPStatus.OK},

@@ -7,50 +7,47 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import (
-    FACTS_OUTAGES,
-    OUTAGES,
-    Endpoint,
-    deadline_of,
-    json_reply,
-    note,
-    part_of,
-)
+from sidecar.api.endpoint import FACTS_OUTAGES, OUTAGES, Endpoint
+from sidecar.api.log_lines import note
+from sidecar.api.reply import json_reply
+from sidecar.api.request import part_of
+from sidecar.api.service import deadline_of
 from sidecar.text import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.api.endpoint import Exchange, Service
-    from sidecar.api.problems import Reply
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.quota.model import GivenBack, Settlement
 
 
-def commit(service: Service, exchange: Exchange) -> Reply:
-    body = shapes.checked(exchange.body(), wire.COMMIT) if exchange.has_body() else {}
+def commit(service: Service, request: Request) -> Reply:
+    body = shapes.check(request.body(), wire.COMMIT) if request.has_body() else {}
     settled = service.spending.commit(
-        part_of(exchange, "reservation"),
+        part_of(request, "reservation"),
         body.get("amounts"),
-        deadline=deadline_of(service, exchange),
-        timings=exchange.timings,
+        deadline=deadline_of(service, request),
+        timings=request.timings,
     )
-    return _settled(service, exchange, "commit", settled)
+    return _reply_with_settlement(service, request, "commit", settled)
 
 
-def release(service: Service, exchange: Exchange) -> Reply:
+def release(service: Service, request: Request) -> Reply:
     settled = service.spending.release(
-        part_of(exchange, "reservation"), deadline=deadline_of(service, exchange), timings=exchange.timings
+        part_of(request, "reservation"), deadline=deadline_of(service, request), timings=request.timings
     )
-    return _settled(service, exchange, "release", settled)
+    return _reply_with_settlement(service, request, "release", settled)
 
 
-def release_usage(service: Service, exchange: Exchange) -> Reply:
-    body = shapes.checked(exchange.body(), wire.RELEASE)
+def release_usage(service: Service, request: Request) -> Reply:
+    body = shapes.check(request.body(), wire.RELEASE)
     workspace = wire.workspace_from(body["workspace"])
-    deadline = deadline_of(service, exchange)
+    deadline = deadline_of(service, request)
     if "meter" in body:
         back = service.spending.release_resource(
-            workspace, body["meter"], body["resource"], deadline=deadline, timings=exchange.timings
+            workspace, body["meter"], body["resource"], deadline=deadline, timings=request.timings
         )
     else:
         back = service.spending.refund(
@@ -58,21 +55,21 @@ def release_usage(service: Service, exchange: Exchange) -> Reply:
             body["idempotency_key"],
             body.get("amounts"),
             deadline=deadline,
-            timings=exchange.timings,
+            timings=request.timings,
         )
     document = {"released": back.released, **_state_after(service, back)}
-    _noted(service, exchange, "release_usage", {"workspace": workspace, **document})
+    _note(service, request, "release_usage", {"workspace": workspace, **document})
     return json_reply(document)
 
 
-def _settled(service: Service, exchange: Exchange, endpoint: str, settled: Settlement) -> Reply:
+def _reply_with_settlement(service: Service, request: Request, endpoint: str, settled: Settlement) -> Reply:
     reservation = {
         **wire.reservation_document(settled.reservation),
         "state": settled.state,
         "committed": settled.committed,
     }
     document = {"reservation": reservation, **_state_after(service, settled)}
-    _noted(service, exchange, endpoint, document)
+    _note(service, request, endpoint, document)
     return json_reply(document)
 
 
@@ -83,8 +80,8 @@ def _state_after(service: Service, effect: Settlement | GivenBack) -> dict[str, 
     return state
 
 
-def _noted(service: Service, exchange: Exchange, endpoint: str, document: Mapping[str, Any]) -> None:
-    note(service, exchange, endpoint, None, {"status": HTTPStatus.OK, **document})
+def _note(service: Service, request: Request, endpoint: str, document: Mapping[str, Any]) -> None:
+    note(service, request, endpoint, None, {"status": HTTPStatus.OK, **document})
 
 
 USAGE = (

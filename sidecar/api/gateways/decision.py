@@ -1,6 +1,6 @@
-"""What becomes of a gateway's request: one way from it to a ruling, whatever the gateway speaks.
+"""From a gateway's request to one decision, whatever dialect the gateway speaks.
 
-A ruling is all that a dialect needs to answer: may it pass, as whom; or why not, in the words of HTTP.
+A GatewayDecision is all that a dialect needs for its reply: may the request pass, and as whom; or why not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sidecar.api import problems, wire
-from sidecar.api.endpoint import deadline_of, note, note_decision
+from sidecar.api.log_lines import note, note_decision
+from sidecar.api.service import deadline_of
 from sidecar.decisions.model import Question
 from sidecar.errors import (
     DependencyError,
@@ -30,7 +31,8 @@ from sidecar.text.shapes import fault_in_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sidecar.api.endpoint import Exchange, Service
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
     from sidecar.catalog.catalog import Source
     from sidecar.catalog.routes import Match
     from sidecar.decisions.model import Decision
@@ -62,7 +64,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class GatewayDecision:
     """*status* is what the client should get: 200 exactly if the request may pass, with *identity* set.
 
     Else there is a *problem*, whose bytes are *body*. *headers* are for the client, whatever it gets.
@@ -110,41 +112,41 @@ def unreadable(what: str) -> Unroutable:
     return Unroutable(f"the gateway does not say {what} once and clearly", code="gateway_unreadable")
 
 
-def ruling(
+def decide_for_gateway(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     endpoint: str,
     read: Callable[[], Asked],
     *,
     token: str | None,
-) -> Ruling:
+) -> GatewayDecision:
     """*read* gives what is asked; *token* is what the gateway shows of itself, and nobody else's."""
     said: dict[str, Any] = {}
     try:
-        exchange.caller = service.callers.gateway(
-            token, by_socket=exchange.by_socket, nearby=is_loopback(f"{exchange.remote}:0")
+        request.caller = service.callers.gateway(
+            token, by_socket=request.by_socket, nearby=is_loopback(f"{request.remote}:0")
         )
         asked = read()
         said["request"] = f"{asked.method} {asked.target.partition('?')[0][:256]}"
         found = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
         said["request"] = f"{asked.method} {found.route.path}"
         if not service.serving():
-            return _refused(service, exchange, endpoint, problems.problem("starting"), said)
-        exchange.question = _question(service, exchange, asked, found)
+            return _refuse(service, request, endpoint, problems.problem("starting"), said)
+        request.question = _question(service, request, asked, found)
         decision = service.decider.decide(
-            exchange.question, deadline=deadline_of(service, exchange), timings=exchange.timings
+            request.question, deadline=deadline_of(service, request), timings=request.timings
         )
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
-        return _refused(service, exchange, endpoint, problems.problem_of(error), said)
-    note_decision(service, exchange, endpoint, exchange.question, decision, also=said)
-    return _ruled(decision, exchange.question.user, shows_limits=found.route.ratelimit)
+        return _refuse(service, request, endpoint, problems.problem_of(error), said)
+    note_decision(service, request, endpoint, request.question, decision, also=said)
+    return _gateway_decision(decision, request.question.user, shows_limits=found.route.ratelimit)
 
 
-def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) -> Question:
+def _question(service: Service, request: Request, asked: Asked, found: Match) -> Question:
     """UnknownUser where nobody is named who proved it; Unroutable where no workspace is."""
-    proved = exchange.caller is not None and "authorize" in exchange.caller.scopes
+    proved = request.caller is not None and "authorize" in request.caller.scopes
     tokens_user: EndUser | None = None
 
     def named_by(source: Source) -> str | None:
@@ -155,7 +157,7 @@ def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) 
             case "header":
                 return asked.header(source.name)
             case "claim":
-                tokens_user = tokens_user or _end_user(service, exchange, asked)
+                tokens_user = tokens_user or _end_user(service, request, asked)
                 claim = tokens_user.claims.get(source.name)
                 return claim if isinstance(claim, str) else None
 
@@ -182,10 +184,10 @@ def _question(service: Service, exchange: Exchange, asked: Asked, found: Match) 
     )
 
 
-def _end_user(service: Service, exchange: Exchange, asked: Asked) -> EndUser:
+def _end_user(service: Service, request: Request, asked: Asked) -> EndUser:
     if service.identities is None:
         raise IdentityUnavailable("no keys are set: SIDECAR_JWT_KEYS says whose tokens count")
-    return service.identities.user(asked.authorization, deadline=deadline_of(service, exchange))
+    return service.identities.user(asked.authorization, deadline=deadline_of(service, request))
 
 
 def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
@@ -198,10 +200,10 @@ def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
     return sha256(f"{user}\0{value}".encode()).hexdigest()
 
 
-def _ruled(decision: Decision, user: str, *, shows_limits: bool) -> Ruling:
+def _gateway_decision(decision: Decision, user: str, *, shows_limits: bool) -> GatewayDecision:
     limits = limit_fields(decision.quota, at=decision.at) if shows_limits and decision.quota else []
     if decision.allowed:
-        return Ruling(
+        return GatewayDecision(
             status=HTTPStatus.OK,
             reason=decision.verdict.reason,
             identity=dict(
@@ -216,7 +218,7 @@ def _ruled(decision: Decision, user: str, *, shows_limits: bool) -> Ruling:
             ),
             headers=tuple(limits),
         )
-    return _denied(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id), *limits])
+    return _denial(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id), *limits])
 
 
 def _header_safe(value: object) -> str:
@@ -224,30 +226,30 @@ def _header_safe(value: object) -> str:
     return quote(str(value), safe="@:|+=")
 
 
-def _refused(
+def _refuse(
     service: Service,
-    exchange: Exchange,
+    request: Request,
     endpoint: str,
     problem: Mapping[str, Any],
     said: Mapping[str, Any],
-) -> Ruling:
-    service.metrics.refused(problem["code"])
+) -> GatewayDecision:
+    service.metrics.count_problem(problem["code"])
     note(
         service,
-        exchange,
+        request,
         endpoint,
-        exchange.question,
+        request.question,
         {"code": problem["code"], "status": problem["status"], **said},
     )
-    return _denied(problem, ())
+    return _denial(problem, ())
 
 
-def _denied(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> Ruling:
+def _denial(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> GatewayDecision:
     if problem["status"] not in _FOR_CLIENTS:
         problem = {**problem, "status": HTTPStatus.FORBIDDEN.value}
     status, standing, body = problems.reply_of(problem)
     reason, said = ("X-Authz-Reason", problem["code"]), ("X-Authz-Status", str(status))
-    return Ruling(
+    return GatewayDecision(
         status=status,
         reason=problem["code"],
         identity={},

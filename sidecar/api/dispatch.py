@@ -1,0 +1,72 @@
+"""From a request and its endpoint to a reply: who may ask, what the endpoint says, or the problem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api import problems
+from sidecar.api.audience import Audience
+from sidecar.api.endpoint import parameters_of
+from sidecar.api.log_lines import note
+from sidecar.api.service import deadline_of
+from sidecar.errors import CallerForbidden, DependencyError, SidecarError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.api.endpoint import Endpoint
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
+
+_DECIDING = ("/v1/", "/access/")
+
+
+def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
+    """The reply of *endpoint*, or the problem with asking it."""
+    try:
+        if endpoint.audience.scope is not None:
+            _refuse_without_scope(endpoint.audience.scope, request)
+        if endpoint.audience is Audience.END_USERS:
+            if service.identities is None:
+                return refuse(service, endpoint, request, problems.problem("not_found"))
+            request.user = service.identities.user(
+                request.header("Authorization"), deadline=deadline_of(service, request)
+            )
+        if request.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
+            parameters_of(request, endpoint)
+        if not endpoint.while_starting and not service.serving():
+            return refuse(service, endpoint, request, problems.problem("starting"))
+        return endpoint.reply(service, request)
+    except SidecarError as error:
+        why = error.detail if isinstance(error, DependencyError) else None
+        return refuse(service, endpoint, request, problems.problem_of(error), why=why)
+
+
+def _refuse_without_scope(scope: str, request: Request) -> None:
+    if request.refused is not None:
+        raise request.refused
+    if request.caller is None or scope not in request.caller.scopes:
+        raise CallerForbidden
+
+
+def refuse(
+    service: Service,
+    endpoint: Endpoint | None,
+    request: Request,
+    problem: Mapping[str, Any],
+    *,
+    why: str | None = None,
+) -> Reply:
+    """The reply with *problem*, counted, and noted where somebody was to be told a decision.
+
+    *endpoint* is None where the request found none: the server refused it.
+    """
+    service.metrics.count_problem(problem["code"])
+    name = "server" if endpoint is None else endpoint.name
+    if endpoint is None or endpoint.audience is Audience.END_USERS or endpoint.path.startswith(_DECIDING):
+        outcome = {"code": problem["code"], "status": problem["status"]}
+        if why is not None:
+            outcome["why"] = why
+        note(service, request, name, request.question, outcome)
+    return problems.reply_of(problem)

@@ -1,0 +1,13 @@
+"""A reply: its status, its header fields and its body."""
+
+from __future__ import annotations
+
+from sidecar.text.encoding import encoded
+
+JSON = ("Content-Type", "application/json")
+
+Reply = tuple[int, list[tuple[str, str]], bytes]
+
+
+def json_reply(document: object, status: int = 200) -> Reply:
+    return status, [JSON], encoded(document)

@@ -1,0 +1,80 @@
+"""One request, as every endpoint reads it, whatever server has received it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from sidecar.api import wire
+from sidecar.decisions.timings import Timings
+from sidecar.errors import Problem
+from sidecar.text import shapes
+from sidecar.text.ids import fresh_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.decisions.model import Question
+    from sidecar.errors import SidecarError
+    from sidecar.identity.callers import Caller
+    from sidecar.identity.users import EndUser
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """One request on its way to its reply.
+
+    *target* (its path), *path* (the parts of it that a template names) and *query* are as they came,
+    percent-encoded. *header* gives the value of a header, None where
+    there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
+    type than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
+    connection itself. *patience_s* is how long the caller waits, where they say so. *user* is the end user of
+    an endpoint for users. *timings* are for the core to add to, so that the line of an outage has them too.
+    """
+
+    id: str
+    method: str = "GET"
+    caller: Caller | None = None
+    target: str = ""
+    query: str = ""
+    header: Callable[[str], str | None] = lambda _: None
+    body: Callable[[], bytes] = bytes
+    path: Mapping[str, str] = field(default_factory=dict)
+    refused: SidecarError | None = None
+    by_socket: bool = False
+    remote: str = ""
+    patience_s: float = inf
+    began: float = field(default_factory=monotonic)
+    timings: Timings = field(default_factory=Timings)
+    question: Question | None = None
+    user: EndUser | None = None
+
+    def has_body(self) -> bool:
+        """False where nothing was sent; then it need not be JSON either."""
+        return self.header("Content-Length") not in {None, "", "0"} or bool(self.header("Transfer-Encoding"))
+
+
+def request_id(sent: str) -> str:
+    """The one that was *sent*, where it may stand in a log and in a header; else a new one."""
+    return sent if _REQUEST_ID.fullmatch(sent) else fresh_id()
+
+
+def part_of(request: Request, name: str) -> str:
+    """One part of the path, decoded. BadQuestion if it is not text that could name something."""
+    try:
+        text = unquote(request.path[name], errors="strict")
+    except UnicodeDecodeError:
+        raise shapes.refusal((Problem(pointer=f"/path/{name}", detail="is not UTF-8"),)) from None
+    if fault := shapes.fault_in_text(text):
+        raise shapes.refusal((Problem(pointer=f"/path/{name}", detail=fault),))
+    return text
+
+
+def workspace_in(request: Request) -> str:
+    return wire.workspace_from(part_of(request, "workspace"))

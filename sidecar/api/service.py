@@ -1,0 +1,64 @@
+"""What endpoints call upon: the collaborators of one worker, and how long a request may take with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.api.authzen.domain import Authzen
+    from sidecar.api.request import Request
+    from sidecar.catalog.routes import Routes
+    from sidecar.decisions.authorizer import Authorizer
+    from sidecar.identity.callers import Callers
+    from sidecar.identity.users import Identities
+    from sidecar.quota.decider import Decider
+    from sidecar.quota.spending import Spending
+    from sidecar.telemetry.decision_log import DecisionLog
+    from sidecar.telemetry.metrics import Metrics
+    from sidecar.workspaces.administration import Administration
+    from sidecar.workspaces.invitations import Invitations
+    from sidecar.workspaces.people import People
+
+PER_QUESTION_S = 0.002  # what each further question of one request adds to its deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """*parts*: what the worker, the policy engine and the database say of themselves."""
+
+    ready: bool
+    parts: Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the endpoints need; a worker builds it once.
+
+    *identities* is None where no end user can prove who they are: nothing is served to them. *bundle* gives
+    the bytes and their ETag; *serving* is false until every verdict is in the memo.
+    """
+
+    authorizer: Authorizer
+    spending: Spending
+    decider: Decider
+    people: People
+    invitations: Invitations
+    routes: Routes
+    administration: Administration
+    callers: Callers
+    identities: Identities | None
+    metrics: Metrics
+    log: DecisionLog
+    authzen: Authzen
+    deadline_s: float
+    bundle: Callable[[], tuple[bytes, str]]
+    readiness: Callable[[], Readiness]
+    serving: Callable[[], bool]
+
+
+def deadline_of(service: Service, request: Request, *, questions: int = 1) -> float:
+    within_s = min(service.deadline_s + (questions - 1) * PER_QUESTION_S, request.patience_s)
+    return request.began + within_s

@@ -1,0 +1,137 @@
+"""The ports, each with how long its calls take."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sidecar.decisions.model import Facts, Roster, Verdict
+    from sidecar.decisions.ports import FactStore, PolicyEngine, RuleEngine
+    from sidecar.quota.model import (
+        AlreadyExists,
+        Charge,
+        Charged,
+        Conflict,
+        Expired,
+        GivenBack,
+        NoCapacity,
+        Replayed,
+        Settlement,
+    )
+    from sidecar.quota.ports import Ledger
+    from sidecar.telemetry.metrics import Metrics
+
+
+class MeasuredFacts:
+    """A fact store, and how long it takes."""
+
+    def __init__(self, store: FactStore, *, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+        began = monotonic()
+        try:
+            return self._store.facts(members, deadline=deadline)
+        finally:
+            self._took(monotonic() - began)
+
+    def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
+        began = monotonic()
+        try:
+            return self._store.workspaces_of(user, after=after, limit=limit, deadline=deadline)
+        finally:
+            self._took(monotonic() - began)
+
+    def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
+        began = monotonic()
+        try:
+            return self._store.members_of(workspace, after=after, limit=limit, deadline=deadline)
+        finally:
+            self._took(monotonic() - began)
+
+    def _took(self, seconds: float) -> None:
+        self._metrics.observe_facts(seconds)
+
+
+class MeasuredLedger:
+    """A ledger, and how long it takes."""
+
+    def __init__(self, ledger: Ledger, *, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+
+    def charge(
+        self, charge: Charge, /, *, deadline: float
+    ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
+        with self._timed():
+            return self._ledger.charge(charge, deadline=deadline)
+
+    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
+        with self._timed():
+            return self._ledger.find_replay(charge, deadline=deadline)
+
+    def commit(
+        self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> Settlement | Expired:
+        with self._timed():
+            return self._ledger.commit(reservation, amounts, deadline=deadline)
+
+    def release(self, reservation: str, /, *, deadline: float) -> Settlement:
+        with self._timed():
+            return self._ledger.release(reservation, deadline=deadline)
+
+    def refund(
+        self, workspace: str, key: str, amounts: Mapping[str, int] | None, /, *, deadline: float
+    ) -> GivenBack:
+        with self._timed():
+            return self._ledger.refund(workspace, key, amounts, deadline=deadline)
+
+    def release_resource(self, workspace: str, meter: str, resource: str, /, *, deadline: float) -> GivenBack:
+        with self._timed():
+            return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self._metrics.observe_ledger(monotonic() - began)
+
+
+class MeasuredEngine:
+    """The policy engine itself, and how long it takes: what stands behind the memo."""
+
+    def __init__(self, engine: PolicyEngine, *, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self.name = engine.name
+        self.revision = engine.revision
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        began = monotonic()
+        try:
+            return self._engine.verdict(situation, deadline=deadline)
+        finally:
+            self._metrics.observe_engine(monotonic() - began)
+
+
+class MeasuredRules:
+    """A rule engine, and how long it takes."""
+
+    def __init__(self, engine: RuleEngine, *, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self.name = engine.name
+
+    def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        began = monotonic()
+        try:
+            return self._engine.document(rule, given, deadline=deadline)
+        finally:
+            self._metrics.observe_engine(monotonic() - began)
