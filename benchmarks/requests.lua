@@ -1,5 +1,5 @@
 -- wrk as a gateway that asks about random users, or as a client of one. BENCH_USERS is a file with a line for each:
--- his workspace and his token. BENCH_DIALECT says who asks; `client` sends the request itself.
+-- workspace and token. BENCH_DIALECT says who asks; `client` sends the request itself.
 local dialect = os.getenv("BENCH_DIALECT")
 local users = {}
 for line in io.lines(os.getenv("BENCH_USERS")) do

@@ -46,7 +46,7 @@ def prepared(owner_url: str) -> str:
 
 
 def token_of(user: str) -> str:
-    """As an identity provider would give it to him, in development."""
+    """A token as an identity provider would issue it, for development."""
     claims = {
         "sub": user,
         "email": f"{user}@example.com",

@@ -74,7 +74,7 @@ def signed_in() -> str | None:
 
 @require_workspace
 def me(workspace: str) -> Response:  # noqa: ARG001 - the guard reads it
-    """What the frontend draws itself by."""
+    """What the frontend needs to draw its buttons and meters."""
     return jsonify(asdict(g.workspace.entitlements))
 
 
@@ -94,7 +94,7 @@ def start_team_session(workspace: str) -> ResponseReturnValue:
 
 
 def record(workspace: str) -> ResponseReturnValue:
-    """Minutes are reserved before, and taken as far as somebody has spoken: the rest is given back."""
+    """Minutes are reserved first; those that were spoken are committed, the rest is given back."""
     wanted = request.get_json()
     at_most = wanted.get("at_most", USUAL_MINUTES)
     with reserve("recording.start", minutes=at_most, ttl_s=LONGEST_RECORDING_S) as hold:

@@ -1,12 +1,12 @@
 # METADATA
 # title: May this user, in this workspace, perform this action?
 # description: |
-#   Somebody must grant it and nobody deny it. This file words the answer; denials.rego says who denies, and
-#   upgrade.rego what would change that. What is sold and who may do what is data: data.authz.plans.
+#   Allowed if a rule grants and none denies. This file builds the answer; denials.rego has the rules that deny,
+#   and upgrade.rego says which plan would help. What is sold and who may do what is data: data.authz.plans.
 #
 #   `input` is a situation: no user, no workspace, no clock and no amount, so that there are few of them.
 #   After `not` stands only the bare name of a rule: `not input.role in {"owner"}` is undefined when
-#   input.role is missing, and what is undefined denies nothing.
+#   input.role is missing, and an undefined rule denies nothing.
 package authz
 
 # METADATA
@@ -49,8 +49,8 @@ decision := {
 # description: A rule that grants adds its code here.
 grants contains "role" if _role_suffices
 
-# Several may deny; the first in this order is the reason. A stranger hears nothing but that he is one, and
-# nobody is sold a plan who lacks the role to use it.
+# Several rules may deny; the first in this order is the reason. A stranger learns nothing else, and nobody is
+# offered a plan who lacks the role to use it.
 _precedence := [
 	"not_a_member",
 	"unknown_action",
@@ -85,10 +85,10 @@ default _detail := null
 _detail := code if {
 	_reason == "denied_by_policy"
 	some code in _custom_denials
-	every other in _custom_denials { code <= other } # the first by name: always the same one
+	every other in _custom_denials { code <= other } # the first by name, so that the answer is deterministic
 }
 
-# What the ledger is to charge: the plan's limit of each meter, null for unlimited.
+# The meters that the ledger charges, with the plan's limits; null for unlimited.
 _charges := {meter: limit |
 	some meter in object.keys(_action.takes)
 	limit := _plan.limits[meter]

@@ -41,7 +41,7 @@ _reading := {
 
 _no_room := {"fits_in": ["full"], "after_reset": true}
 
-# What the verdict says, field by field; what a case does not speak of is the same as in _reading.
+# The verdict, field by field; a field that a case does not name is the same as in _reading.
 _answers := {
 	"a grant is a whole verdict": {
 		"given": {},
@@ -81,11 +81,11 @@ _answers := {
 		"given": {"action": "page.create", "role": "writer", "exceeded": {"pages": _no_room}},
 		"want": {"allow": false, "charges": {}},
 	},
-	"a stranger is told nothing more, whatever else he lacks": {
+	"a stranger is told nothing more, whatever else is missing": {
 		"given": {"role": null, "action": "page.export", "status": "suspended"},
 		"want": {"reason": "not_a_member", "status": 403, "upgrade": [], "needs": {}, "detail": null},
 	},
-	"a stranger is a stranger before his action is looked at": {
+	"a stranger is a stranger before the action is checked": {
 		"given": {"role": null, "action": null},
 		"want": {"reason": "not_a_member"},
 	},
@@ -176,7 +176,7 @@ test_no_data[sentence] if {
 	count(verdicts) == 0
 }
 
-# Somebody must grant it: that nobody denies is not enough.
+# A rule must grant: no denial is not enough.
 test_nothing_is_granted_that_nobody_grants if {
 	verdicts := {verdict |
 		verdict := data.authz.decision with input as _reading

@@ -74,7 +74,7 @@ _room if {
 
 _exceeded contains meter if {
 	some meter in object.keys(_action.takes)
-	_stands(input.exceeded[meter]) # what the ledger has refused, however it is put
+	_stands(input.exceeded[meter]) # the ledger has no room, whatever the form of the value
 }
 
 _exceeded_legible if not _exceeded_given
@@ -87,12 +87,12 @@ _exceeded_given if _stands(input.exceeded)
 
 _custom_denials contains code if some code in data.custom.denials
 
-# What they say in another form would not be heard. No code comes with it, so it is an outage, for all to see.
+# Denials in another form would be ignored. They have no code, so the result is an outage, which is noticed.
 _custom_legible if not _custom_given
 
 _custom_legible if is_set(data.custom.denials)
 
 _custom_given if _stands(data.custom.denials)
 
-# True of anything that is there at all, false and null too.
+# True for any value that is defined, false and null too.
 _stands(_)

@@ -7,13 +7,13 @@ _denials := {
 		"lacks": ["/action", "/role", "/plan", "/status", "/overrides", "/exceeded"],
 		"want": "not_a_member",
 	},
-	# --- who he is
+	# --- who the user is
 	"no role is no membership": {"given": {"role": null}, "want": "not_a_member"},
 	"nor is a role that is missing": {"lacks": ["/role"], "want": "not_a_member"},
 	"nor is one that nobody declared": {"given": {"role": "king"}, "want": "not_a_member"},
 	"nor is an empty one": {"given": {"role": ""}, "want": "not_a_member"},
 	"nor is a list with a role in it": {"given": {"role": ["owner"]}, "want": "not_a_member"},
-	# --- what he asks for
+	# --- which action
 	"an action that nobody declared is unknown": {"given": {"action": "page.burn"}, "want": "unknown_action"},
 	"so is none": {"given": {"action": null}, "want": "unknown_action"},
 	"so is one that is missing": {"lacks": ["/action"], "want": "unknown_action"},
@@ -30,7 +30,7 @@ _denials := {
 		"given": {"action": "bill.pay", "role": "owner", "status": "paused"},
 		"want": "workspace_suspended",
 	},
-	# --- whether his role may
+	# --- whether the role may
 	"a role that is not among those of the action is not enough": {
 		"given": {"action": "page.create"},
 		"want": "role_insufficient",

@@ -1,12 +1,12 @@
 package authz
 
-# The plans that would turn this very no into a yes, cheapest first.
+# The plans that would allow this request, cheapest first.
 _upgrade := [plan | some plan in _catalog.by_price; _would_help(plan)]
 
 _would_help(plan) if {
 	_reason == "feature_not_in_plan"
 	_overrides_legible
-	not _overridden # switched off by hand: money does not help
+	not _overridden # switched off by an override: no plan helps
 	_action.feature in _catalog.plans[plan].features
 }
 

@@ -55,7 +55,7 @@ _upgrades := {
 		"want": [],
 		"status": 429,
 	},
-	"nobody is offered the plan that he has": {
+	"nobody is offered the plan that they have": {
 		"input": object.union(_creating, {"exceeded": {"pages": {"fits_in": ["free", "plus"], "after_reset": true}}}),
 		"want": ["plus"],
 		"status": 402,

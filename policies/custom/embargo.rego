@@ -2,7 +2,7 @@
 # title: An example of a rule of the company's own
 # description: |
 #   Rules in this folder can deny and nothing else: each adds the code of its denial, which the verdict shows
-#   as `detail`. This one is off: it looks at input.context.country, and no field of the context gets in until
+#   as `detail`. This one is off: it uses input.context.country, and a field of the context is dropped until
 #   the entrypoint declares it. To switch it on, write `context: [country]` above `decision` in
 #   authz/decision.rego, and let callers send {"context": {"country": "…"}}.
 package custom

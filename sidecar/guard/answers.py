@@ -1,4 +1,4 @@
-"""The sidecar's answers as frozen values, read strictly: what is not as it is promised is Misread."""
+"""The sidecar's answers as frozen values, validated strictly: anything unexpected is Misread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STATUSES = (200, 402, 403, 429)
 
 
 class Misread(Exception):
-    """What was answered is not what the sidecar answers; the text says where."""
+    """The document is not an answer of the sidecar; the text says where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +54,9 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What came of it: *amounts* were taken or given back, and *quota* is as it left them.
+    """The outcome: *amounts* were taken or given back, and *quota* is the new state.
 
-    *replayed*: it had been done before, and was not done again.
+    *replayed*: a duplicate of an earlier call, which changed nothing.
     """
 
     amounts: Mapping[str, int]
@@ -66,9 +66,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """May he? *role* and *plan* are None for a stranger; *retry_after* (seconds) comes with 429 alone.
+    """Whether the user may. *role* and *plan* are None for a stranger.
 
-    *idempotency_key* is the one that what was taken can be given back by; None when nothing was.
+    *retry_after* (seconds) comes with 429 alone. *idempotency_key* is the key for a refund; None when
+    nothing was taken.
     """
 
     allowed: bool
@@ -97,7 +98,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """A workspace that the user belongs to, and as what."""
+    """A workspace that the user belongs to, and their role."""
 
     id: str
     slug: str
@@ -151,7 +152,7 @@ def decision_from(value: object) -> Decision:
 
 
 def _check(decision: Decision) -> None:
-    """What must agree within one decision; above all what says yes."""
+    """Validate that the fields of a decision agree; above all those that allow."""
     says = (decision.allowed, decision.status == 200, decision.reason == "granted")  # noqa: PLR2004 - OK
     if len(set(says)) > 1 or decision.status not in _STATUSES:
         raise Misread(
@@ -270,7 +271,7 @@ _REQUIRED: Any = object()
 
 
 class _Fields:
-    """A JSON object of which each field is asked for with its type: true is no number, null no text."""
+    """A JSON object whose fields are read by type: true is not a number, null is not text."""
 
     def __init__(self, value: object, name: str) -> None:
         if not isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Guards for Starlette and FastAPI: dependencies, decorators, and what a view asks for inside.
+"""Guards for Starlette and FastAPI: dependencies, decorators, and what a view can call inside.
 
-The client blocks, so it is asked in a thread: FastAPI runs a dependency that is no coroutine in one, and a
-decorated coroutine is made to wait for one.
+The client blocks, so it runs in a thread: FastAPI starts one for a dependency that is not a coroutine, and a
+decorated coroutine awaits one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _POLICY_VIOLATION = 1008
 
 
 class Guard:
-    """What `sidecar.guard.Guard` is for Flask; values that stand in a request are found by ``f(request)``."""
+    """Like `sidecar.guard.Guard` for Flask; a value may be a function ``f(request)``."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Guard:
         workspace: Callable[[HTTPConnection], object] | None = None,
         membership: str = "role:member",
     ) -> None:
-        """As for Flask; *user* and *workspace* are given the request."""
+        """As for Flask; *user* and *workspace* get the request."""
         self._client = client
         self._user = user
         self._workspace = workspace or _named_in_the_request
@@ -66,7 +66,7 @@ class Guard:
             self.init_app(app)
 
     def init_app(self, app: Starlette) -> None:
-        """So that *app* answers what a guard raises with its problem. Before it has begun to serve."""
+        """Make *app* answer a guard's errors as problems. Call it before the app serves."""
         app.add_exception_handler(GuardError, _problem)  # type: ignore[arg-type] # given either
         app.add_middleware(_Limits)
 
@@ -76,7 +76,7 @@ class Guard:
         return Guarded(self, (Requirement(),))
 
     def require_role(self, *roles: str) -> Guarded:
-        """He has one of *roles*, or one that includes it."""
+        """The user has one of *roles*, or one that includes it."""
         return Guarded(self, (required.roles(roles),))
 
     def require_feature(self, feature: str) -> Guarded:
@@ -95,7 +95,7 @@ class Guard:
         ratelimit: bool = False,
         **meters: Given,
     ) -> Guarded:
-        """As for Flask; what a function finds must stand in the path, the query or the headers."""
+        """As for Flask; functions may read the path, the query and the headers, not the body."""
         return Guarded(
             self,
             (
@@ -181,7 +181,7 @@ class Guarded:
     @overload
     def __call__(self, request: View) -> View: ...
     def __call__(self, request: HTTPConnection | View | None = None) -> CurrentWorkspace | View | Guarded:
-        """Of a request: the workspace, once all requirements hold. Of a view: the view, guarded."""
+        """Given a request: the workspace, once all requirements hold. Given a view: the guarded view."""
         if request is None:
             return self
         if isinstance(request, HTTPConnection):
@@ -191,7 +191,7 @@ class Guarded:
     def _admit(self, request: HTTPConnection) -> CurrentWorkspace:
         workspace = required.admit(self._requirements, self._guard.asker(request))
         if any(not requirement.actions for requirement in self._requirements):
-            workspace.load()  # here, in a thread: in a coroutine it would stop all the others
+            workspace.load()  # here, in a thread: in a coroutine it would block the event loop
         request.state.workspace = workspace
         shown = required.shown(self._requirements, workspace)
         if shown:
@@ -245,12 +245,12 @@ class Holding:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with CancelScope(shield=True):  # who hangs up has not used it either
+        with CancelScope(shield=True):  # a client that disconnects has not used it either
             await run_in_threadpool(self.hold.__exit__, kind, error, trace)
 
 
 class _Limits:
-    """Adds the RateLimit header fields that a guard has left in the scope, whatever makes the response."""
+    """Adds the RateLimit header fields that a guard has stored in the scope to any response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -42,11 +42,10 @@ class Replies(Protocol):
 class Client:
     """Safe to share by all threads of a process, and to inherit by a fork.
 
-    Whatever is not a well-formed answer is raised: Unavailable when there is none, Refused when the sidecar
-    does not take the question. Only `check` and `batch` return denials; they are falsy. All the others raise
-    Denied.
+    Raises Unavailable when there is no well-formed answer (a timeout, for one), and Refused when the sidecar
+    rejects the question. Only `check` and `batch` return denials; they are falsy. All others raise Denied.
 
-    In every method *amounts* and the further keywords say the same: how much of which meter, ``minutes=5``.
+    In every method *amounts* and further keywords mean the same: how much of which meter, ``minutes=5``.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Client:
         context: Mapping[str, Any] | None = None,
         **meters: int,
     ) -> Decision:
-        """May he? Nothing is taken. A denial is returned, and is falsy."""
+        """Whether the user may. Nothing is taken. A denial is returned, and is falsy."""
         question = _question(
             action=action, user=user, workspace=workspace, resource=resource, context=context
         ) | _amounts(amounts, meters)
@@ -84,7 +83,7 @@ class Client:
         context: Mapping[str, Any] | None = None,
         **meters: int,
     ) -> Decision:
-        """As `check`, but Denied is raised."""
+        """As `check`, but a denial is raised as Denied."""
         return _require_granted(
             self.check(
                 action,
@@ -110,8 +109,8 @@ class Client:
     ) -> Decision:
         """Take it now, or raise Denied and take nothing.
 
-        With an *idempotency_key* of its own a call may be repeated for as long as the period lasts, and takes
-        once: the repeated answer says ``replayed``. Without one, each call takes, and takes once.
+        With an *idempotency_key* the call is idempotent until the key expires after the period: a retry gets
+        the first answer, with ``replayed``. Without one, each call takes.
         """
         question = _question(
             action=action, user=user, workspace=workspace, resource=resource, context=context
@@ -148,16 +147,16 @@ class Client:
     def commit(
         self, reservation_id: str, amounts: Mapping[str, int] | None = None, /, **meters: int
     ) -> Settled:
-        """Take *amounts* of what is held and give the rest back; what is not named is taken whole.
+        """Take *amounts* of what is held and give the rest back; meters that are not named are taken in full.
 
-        Conflict when it is more than is held (the hold stays), when it was settled otherwise, or when it
-        has expired and there is no room or no right any more.
+        Conflict when it is more than is held (the hold stays), when it was settled differently, or when it
+        has expired and there is no longer room or a right.
         """
         body = _amounts(amounts, meters) or None
         return read(committed_from, self._answer("POST", _reservation(reservation_id, "commit"), body))
 
     def release(self, reservation_id: str) -> Settled:
-        """Give back all that is held. What has expired, or was released before, is released."""
+        """Give back all that is held. Idempotent, and no error for an expired hold."""
         return read(released_from, self._answer("POST", _reservation(reservation_id, "release")))
 
     def usage_release(
@@ -176,7 +175,7 @@ class Client:
         body = _question(
             workspace=workspace, idempotency_key=idempotency_key, meter=meter, resource=resource
         ) | _amounts(amounts, {})
-        # A resource that somebody makes again in between would be given back by a second request.
+        # No retry: the resource may have been created again in between, and would be given back.
         repeatable = resource is None
         return read(given_back_from, self._answer("POST", "/v1/usage/release", body, repeatable=repeatable))
 
@@ -191,7 +190,7 @@ class Client:
         """Check up to 1,000 *questions* at once; the answers are in their order, and the denials falsy.
 
         A question is an action, or a mapping with the fields of `/v1/authorize`; *user*, *workspace* and
-        *context* are those of all that have none. Refused, for all, if one of them is none.
+        *context* are the defaults. Refused, for all of them, if one question is not valid.
         """
         if not questions:
             return ()
@@ -213,12 +212,12 @@ class Client:
                 raise misbehaved(f"{len(items)} questions have not as many answers")
 
     def entitlements(self, *, user: str, workspace: str) -> Entitlements:
-        """All that *user* may and has there. Denied when he is not a member."""
+        """All that *user* may and has in *workspace*. Denied when they are not a member."""
         target = f"/v1/workspaces/{quote(workspace, safe='')}/entitlements?{urlencode({'user': user})}"
         return read(entitlements_from, self._answer("GET", target))
 
     def workspaces_of(self, user: str, *, action: str | None = None) -> Iterator[Workspace]:
-        """Where *user* may perform *action* now; without one, all of his. Pages are read as needed."""
+        """Where *user* may perform *action* now; by default all their workspaces. Fetches pages as needed."""
         query = _question(action=action)
         while True:
             target = f"/v1/users/{quote(user, safe='')}/workspaces?{urlencode(query)}"
@@ -231,7 +230,7 @@ class Client:
             query["after"] = page.next
 
     def close(self) -> None:
-        """Close the connections that are kept; a later call opens another."""
+        """Close idle connections; a later call opens another."""
         self._connections.close()
 
     def __enter__(self) -> Self:
@@ -243,7 +242,7 @@ class Client:
         self.close()
 
     def _take(self, question: dict[str, Any], mode: str, idempotency_key: str | None) -> Decision:
-        # With a key of its own each call can be sent again when its connection breaks, and be given back.
+        # With a key each call allows a retry when its connection breaks, and a refund.
         key = uuid4().hex if idempotency_key is None else idempotency_key
         decision = _require_granted(self._decision({**question, "mode": mode, "idempotency_key": key}))
         return replace(decision, idempotency_key=key)
@@ -262,7 +261,7 @@ class Client:
     ) -> object:
         """The document of an answer with 200; everything else is raised.
 
-        It may be sent twice, unless it is not *repeatable*: what takes something has an idempotency key.
+        A *repeatable* call may be sent twice: it is idempotent, by its key if it takes something.
         """
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
         call = Call(method, target, content, request_id=uuid4().hex, repeatable=repeatable)

@@ -1,4 +1,4 @@
-"""Connections to the sidecar: HTTP/1.1 with keep-alive, over TCP or a Unix socket, each call by a deadline.
+"""Connections to the sidecar: HTTP/1.1 with keep-alive, over TCP or a Unix socket, each call with a deadline.
 
 The standard library alone: docs/decisions/0030-ask-with-the-standard-library.md has the reasons and figures.
 """
@@ -21,14 +21,14 @@ from sidecar.guard.sockets import addresses_of, connect
 if TYPE_CHECKING:
     from sidecar.guard.sockets import Addresses
 
-_MOST_IDLE = 64  # further ones are closed when their call is over
+_MOST_IDLE = 64  # further ones are closed after their call
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. *repeatable*: to carry it out twice is to carry it out once."""
+    """One request. *repeatable*: it is idempotent."""
 
     method: str
     target: str
@@ -65,8 +65,8 @@ class Connections:
     def reply(self, call: Call, /, *, deadline: float) -> Reply:
         """Unavailable when there is none by *deadline*.
 
-        A connection that was kept may have been closed by the other side in the very moment of its use: then
-        a call that is *repeatable* is sent once more, on a new connection. No other call is ever sent twice.
+        The other side may close an idle connection in the moment of its use: then there is one retry of a
+        *repeatable* call, on a new connection. No other call is ever sent twice.
         """
         sent = False
         if (kept := self._take_idle()) is not None:
@@ -89,7 +89,7 @@ class Connections:
             raise self._failure(error, sent=True) from error
 
     def close(self) -> None:
-        """Close what is idle; a later call opens another."""
+        """Close idle connections; a later call opens another."""
         self._forget()
 
     def _exchange(self, connection: _Connection, call: Call, *, deadline: float) -> Reply:
@@ -98,7 +98,7 @@ class Connections:
             reply, reusable = connection.reply(_request(call, self._head), call.method, deadline=deadline)
             return reply
         finally:
-            # One that was given up is closed: its late answer can never be read as that of another question.
+            # After a timeout it is closed: a late answer can never be read as that of another question.
             if reusable and len(self._idle) < _MOST_IDLE:
                 self._idle.append(connection)
             else:
@@ -126,7 +126,7 @@ class Connections:
             return None
 
     def _failure(self, error: OSError | HTTPException, *, sent: bool) -> Unavailable:
-        """*sent*: the sidecar may have heard the call, and done what it asks for."""
+        """*sent*: the sidecar may have received the call and carried it out."""
         if isinstance(error, TimeoutError):
             code, detail = "sidecar_unreachable", "no answer in time from"
         elif isinstance(error, OSError):
@@ -145,7 +145,7 @@ class _Connection:
         self._socket = connect(addresses, within_s=_remaining_s(deadline))
 
     def reply(self, request: bytes, method: str, *, deadline: float) -> tuple[Reply, bool]:
-        """And whether the connection can be used again."""
+        """Also says whether the connection can be used again."""
         self._socket.settimeout(_remaining_s(deadline))
         with HTTPResponse(self._socket, method=method) as response:
             try:
@@ -164,7 +164,7 @@ class _Connection:
         return reply, not response.will_close
 
     def is_quiet(self) -> bool:
-        """False once the other side has closed it, or said what nobody asked for."""
+        """False once the other side has closed it, or sent data that nobody asked for."""
         self._socket.settimeout(0)
         try:
             self._socket.recv(1, socket.MSG_PEEK)

@@ -1,13 +1,13 @@
 """What a backend meets instead of a yes, as a tree; only its leaves are raised.
 
 GuardError
-├── Denied                the sidecar says no: what the end user gets, and what would help him
+├── Denied                the sidecar says no: what the end user gets, and what would help
 ├── Unavailable           there is no answer: 503 for the end user, never a yes and never a plausible no
-├── Refused               the sidecar does not take this request: a mistake of the backend's
-├── Conflict              what was to be settled, or the idempotency key, was used otherwise before
+├── Refused               the sidecar rejects this request: a mistake in the backend
+├── Conflict              the hold or the idempotency key was used differently before
 ├── Unauthenticated       the end user's request names no user
-├── BadRequest            the end user's request names no workspace, or something that cannot be one
-└── Repeated              the end user's request was carried out before, under the same idempotency key
+├── BadRequest            the end user's request names no workspace, or one that is not valid
+└── Repeated              a duplicate: a request with this idempotency key was carried out before
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Denied(GuardError):
 class Unavailable(GuardError):
     """*code* is that of the sidecar's problem, or ``sidecar_unreachable`` or ``sidecar_misbehaved``.
 
-    *uncertain*: what was asked for may have been done all the same.
+    *uncertain*: the request may have taken effect all the same.
     """
 
     def __init__(self, code: str, detail: str, *, uncertain: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Usage in memory, for the fake sidecar: it takes, holds and gives back as the real one does."""
+"""Usage in memory, for the fake sidecar: it takes, holds and gives back like the real one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Problem(Exception):
-    """What the real one answers with a problem: *status* and *code*."""
+    """A problem as the real one answers it: *status* and *code*."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(code)
@@ -93,7 +93,7 @@ class FakeLedger:
         return _reservation(hold_id, self._holds[hold_id])
 
     def commit(self, hold_id: str, amounts: Mapping[str, int]) -> dict[str, Any]:
-        """The answer. An expired hold is never committed here; the real one asks once more whether he may."""
+        """The answer. An expired hold is never committed here; the real one decides again."""
         hold = self._hold(hold_id)
         if any(amount < 1 for amount in amounts.values()):
             raise Problem(400, "invalid_request")

@@ -1,4 +1,4 @@
-"""What stands behind the fake sidecar: the answers that its script makes, as the real one would send them."""
+"""The server behind the fake sidecar: scripted answers, in the form of the real ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Asked:
 class Script:
     """What is answered about one action: a *denial*, or a yes while its *limits* have room.
 
-    *level*: what it takes exists from then on, under the name of its resource.
+    *level*: it creates something that is named by its resource.
     """
 
     limits: Mapping[str, int | None] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Script:
 
 
 class FakeServer:
-    """*outage* is the code of what happens instead of any answer, and whether it may have had an effect."""
+    """*outage* is the code of the simulated outage, and whether the call may have taken effect."""
 
     def __init__(self, *, role: str, plan: str, strangers: set[str]) -> None:
         self.role = role
@@ -80,7 +80,7 @@ class FakeServer:
         return Reply(status, media_type, call.request_id, json.dumps(document).encode())
 
     def close(self) -> None:
-        """Nothing is open."""
+        """There is nothing to close."""
 
     def _document(self, target: str, body: dict[str, Any]) -> dict[str, Any]:
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)

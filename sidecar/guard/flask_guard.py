@@ -1,7 +1,6 @@
-"""Guards for Flask: decorators of views, and what a view asks for inside.
+"""Guards for Flask: decorators of views, and what a view can call inside.
 
-Those of this module's functions that have no guard to belong to belong to the one that `init_app` has put
-into the running application.
+The functions of this module use the guard that `init_app` has put into the running application.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _NOT_CONFIGURED = "this application has no guard: call sidecar.guard.init_app(ap
 
 
 class _Guards(ABC):
-    """The decorators; *_guard* is the guard that a request is asked by."""
+    """The decorators; *_guard* is the guard that checks a request."""
 
     @abstractmethod
     def _guard(self) -> Guard: ...
@@ -54,7 +53,7 @@ class _Guards(ABC):
         return decorator if view is None else decorator(view)
 
     def require_role(self, *roles: str) -> Decorator:
-        """He has one of *roles*, or one that includes it."""
+        """The user has one of *roles*, or one that includes it."""
         return self._decorator(required.roles(roles))
 
     def require_feature(self, feature: str) -> Decorator:
@@ -73,12 +72,12 @@ class _Guards(ABC):
         ratelimit: bool = False,
         **meters: Given,
     ) -> Decorator:
-        """He may perform *action*. With ``mode="consume"`` it takes its amounts, before the view begins.
+        """The user may perform *action*. With ``mode="consume"`` it takes amounts before the view begins.
 
-        Every value may be a function without parameters, which finds it in the request. The key is that of
-        the header Idempotency-Key, where *idempotency_key* says none; a request whose key has taken before is
-        refused, or let through with ``replays="run"`` to a view that does nothing twice. With *ratelimit* the
-        response has RateLimit header fields.
+        Every value may be a function without parameters that reads it from the request. The default for
+        *idempotency_key* is the header Idempotency-Key. A duplicate, whose key has taken before, is refused;
+        with ``replays="run"`` it reaches the view, which must be idempotent. With *ratelimit* the response
+        has RateLimit header fields.
         """
         return self._decorator(
             required.action(
@@ -143,9 +142,9 @@ class Guard(_Guards):
         workspace: Callable[[], object] | None = None,
         membership: str = "role:member",
     ) -> None:
-        """*user* says who the user of the request is, None where nobody has signed in.
+        """*user* returns the user of the request, None where nobody has signed in.
 
-        *workspace* says which workspace the request is about, by its id or slug; by default the path's
+        *workspace* returns the workspace of the request, by its id or slug; by default the path's
         ``workspace`` or ``workspace_id``, or the header X-Workspace-Id. *membership* is the action that
         `require_workspace` asks for where nothing else is required.
         """
@@ -157,7 +156,7 @@ class Guard(_Guards):
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """The guard of *app*: the one that the functions of `sidecar.guard` ask by."""
+        """Make this the guard of *app*: the one that the functions of `sidecar.guard` use."""
         if EXTENSION in app.extensions:
             raise RuntimeError("this application has a guard already; a second Guard needs no init_app")
         app.extensions[EXTENSION] = self

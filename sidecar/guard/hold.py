@@ -1,4 +1,4 @@
-"""What is reserved: to be committed as far as it was used; what is left without a commit is released."""
+"""A reservation in a ``with`` block: commit what was used; without a commit it is released."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Settles(Protocol):
 class Hold:
     """``with client.reserve(…) as hold:`` releases what was not committed when the block is left.
 
-    The time to live ends it when the process dies, and when the release itself finds no sidecar.
+    It expires by itself when the process dies or the release cannot reach the sidecar.
     """
 
     def __init__(self, client: Settles, decision: Decision, reservation: Reservation) -> None:
@@ -38,10 +38,10 @@ class Hold:
         self._open = True
 
     def commit(self, amounts: Mapping[str, int] | None = None, /, **meters: int) -> Settled:
-        """Take *amounts* and give the rest back; what is not named is taken whole. Zero of all is a release.
+        """Take *amounts* and give the rest back; other meters are taken in full. All zero is a release.
 
         Conflict when more is asked for than is held (the hold stays), or when the hold has expired and there
-        is no room any more. After Unavailable the commit may have been carried out: say it again.
+        is no room left. After Unavailable the commit may have been carried out: retry it.
         """
         used = {**(amounts or {}), **meters}
         if used.keys() >= self.reservation.amounts.keys() and not any(used.values()):
@@ -49,7 +49,7 @@ class Hold:
         try:
             settled = self._client.commit(self.reservation.id, used)
         except Unavailable:
-            # It may have gone through, and what was used is not to be given back: its time to live ends it.
+            # It may have succeeded, and what was used must not be given back: the hold expires by itself.
             self._open = False
             raise
         self._open = False
@@ -71,5 +71,5 @@ class Hold:
         try:
             self.release()
         except GuardError as failure:
-            # Whatever happened in the block matters more; the hold ends by itself.
+            # The block's own exception matters more; the hold expires by itself.
             _log.warning("reservation %s was left to its time to live: %s", self.reservation.id, failure)

@@ -30,7 +30,7 @@ _OUTAGE_RETRY_S = "1"
 
 _log = logging.getLogger("sidecar.guard")
 
-# The guards' own, beside the reasons of denials; docs/guard.md says the same to people.
+# The guards' own codes, beside the reasons of denials; docs/guard.md lists them.
 PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
     BadRequest: (HTTPStatus.BAD_REQUEST, "invalid_request", "The request is not right"),
     Unauthenticated: (HTTPStatus.UNAUTHORIZED, "unauthenticated", "Sign in first"),
@@ -42,7 +42,7 @@ PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
         "It cannot be decided now whether this is allowed",
     ),
 }
-# What is denied, by its reason, in the words of the sidecar's own routes: an end user meets both.
+# Titles of denials by reason, as in the sidecar's own routes: an end user meets both.
 DENIALS: Mapping[str, str] = {
     "not_a_member": "The user is not a member of this workspace",
     "unknown_action": "The action is not declared",
@@ -56,7 +56,7 @@ _DENIED = "This is not allowed"  # for a reason of a newer sidecar
 
 
 def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body. What is not the end user's doing is told to the log alone."""
+    """Status, headers and body. Details that are not the end user's mistake go to the log only."""
     headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
     match error:
         case Denied():

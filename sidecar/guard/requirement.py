@@ -1,4 +1,4 @@
-"""What a guard requires of a request, and the few questions that find out whether it holds."""
+"""What a guard requires of a request, and the calls that check it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sidecar.guard.answers import Decision
     from sidecar.guard.client import Client
 
-# A value, or what finds it in the request.
+# A value, or a function that reads it from the request.
 Given: TypeAlias = Any
 Amounts: TypeAlias = "Mapping[str, Given] | Callable[..., Mapping[str, int]]"
 
@@ -26,10 +26,10 @@ MOST_AMOUNT = 10**12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """At least one of *actions* is granted; without any, that the user is a member is enough.
+    """At least one of *actions* is granted; without any, membership is enough.
 
-    *replays* says what becomes of a request whose idempotency key has taken before: ``refuse``, or ``run``
-    for a view that does nothing twice by itself.
+    *replays* says what happens to a duplicate, whose idempotency key has taken before: ``refuse``, or ``run``
+    for a view that is idempotent by itself.
     """
 
     actions: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ def feature(name: str) -> Requirement:
 
 
 def joined(outer: Sequence[Requirement], inner: Sequence[Requirement]) -> tuple[Requirement, ...]:
-    """As one view requires them. At most one may take: what it took would be lost when another one denies."""
+    """The requirements of one view. At most one may take: its quota would be lost when another one denies."""
     both = (*outer, *inner)
     if sum(each.mode == "consume" for each in both) > 1:
         raise ValueError(
@@ -97,9 +97,9 @@ def joined(outer: Sequence[Requirement], inner: Sequence[Requirement]) -> tuple[
 
 
 def admit(requirements: Iterable[Requirement], asker: Asker) -> CurrentWorkspace:
-    """When all *requirements* hold; else a GuardError. What takes comes last, after all that checks.
+    """Return when all *requirements* hold; else raise a GuardError. The one that takes comes last.
 
-    However many they are, the checks are one call.
+    All checks together are one call.
     """
     asking = [each for each in requirements if each.actions] or [Requirement(actions=(asker.membership,))]
     decisions: dict[str, Decision] = {}
@@ -142,7 +142,7 @@ def named_key(value: object) -> str | None:
 
 
 def the_one_of(in_path: object, in_header: str | None) -> object:
-    """The workspace by its two usual places. BadRequest if they differ, before anything is looked up."""
+    """The workspace from path or header. BadRequest if they differ, before any call."""
     if in_path is not None and in_header is not None and str(in_path) != in_header:
         raise BadRequest("the path and X-Workspace-Id name different workspaces")
     return in_path if in_path is not None else in_header
@@ -189,7 +189,7 @@ def _consume(requirement: Requirement, asker: Asker) -> Decision:
         denied.shows_limits = requirement.shows_limits
         raise
     if decision.replayed and key is not None and requirement.replays == "refuse":
-        # Who sends one key with every request would pay for the first and be served for ever.
+        # Else a client could send one key with every request, pay for the first and be served for ever.
         raise Repeated("a request with this Idempotency-Key was carried out before")
     return decision
 
@@ -206,7 +206,7 @@ def _details(requirement: Requirement, asker: Asker) -> dict[str, Any]:
 def _refuse_unless_one_grants(answers: Sequence[Decision], requirement: Requirement) -> None:
     if any(answers):
         return
-    # The least that would do is what helps: of several roles, the one that most roles include.
+    # Show the lowest role that would do: of several roles, the one that most roles include.
     nearest = max(answers, key=lambda answer: len(answer.needs_roles))
     denied = Denied(nearest.status, nearest.reason, nearest.message, decision=nearest)
     denied.shows_limits = requirement.shows_limits

@@ -1,4 +1,4 @@
-"""Guards on top of each other: those that stand together are asked together, and what takes stands last."""
+"""Stacked guards: adjacent ones are checked in one call, and the one that takes comes last."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Mark:
 def stacked(requirements: tuple[Requirement, ...], view: View, *, guard: object) -> Stack:
     """*requirements* on *view*, which may be guarded already.
 
-    ValueError where what is taken would be lost, because a guard further in may still deny.
+    ValueError if quota would be lost because an inner guard may still deny.
     """
     below: _Mark | None = getattr(view, _MARK, None)
     if below is None:
@@ -43,7 +43,7 @@ def stacked(requirements: tuple[Requirement, ...], view: View, *, guard: object)
     both = joined(requirements, below.stack.requirements)
     if below.wrapper is view and below.stack.guard is guard:
         return Stack(guard, below.stack.view, both)
-    # Another decorator lies between, not ours to skip: functools.wraps has shown us what is under it.
+    # Another decorator stands between, which we must not skip: functools.wraps shows what is under it.
     if any(each.mode == "consume" for each in requirements):
         raise ValueError(
             "what consumes stands next to the view's other guards, or below them: what it takes would be lost"
@@ -58,5 +58,5 @@ def mark(wrapper: View, stack: Stack) -> View:
 
 
 def is_guarded(view: View) -> bool:
-    """Also under other decorators, as far as they are made with functools.wraps."""
+    """Also under other decorators, if they use functools.wraps."""
     return hasattr(view, _MARK)

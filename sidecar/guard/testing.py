@@ -1,4 +1,4 @@
-"""For a backend's tests: a sidecar that says what it is told, remembers what it was asked, and has outages.
+"""For a backend's tests: a fake sidecar with scripted answers, a record of its questions, and outages.
 
     sidecar = FakeSidecar(role="owner", plan="pro")
     sidecar.allow("analytics.view", "role:owner")
@@ -6,8 +6,8 @@
     sidecar.allow("recording.start", limits={"minutes": 100})
     init_app(app, client=sidecar, user=…)
 
-What nobody has told it about it denies, as an unknown action. It is a `Client` in all but the wire: what a
-test sees is read and raised by the same code as in production.
+It denies actions without a script as unknown. Only the wire is fake: answers are parsed and errors raised by
+the same code as in production.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PRICE = {"amount": 100, "currency": "EUR", "per": "month"}
 
 
 class FakeSidecar(Client):
-    """Everybody is a member, with *role* and *plan*, of every workspace, but for the *strangers*."""
+    """Everybody but the *strangers* is a member of every workspace, with *role* and *plan*."""
 
     def __init__(self, *, role: str = "member", plan: str = "starter", strangers: Iterable[str] = ()) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class FakeSidecar(Client):
     ) -> None:
         """Grant *actions*; those that take of meters have *limits* of them (None: unlimited).
 
-        With *level* what they take exists from then on: the same resource is not taken for twice.
+        With *level* they create things: a duplicate resource is not taken twice.
         """
         self._server.scripts.update({action: Script(limits=limits or {}, level=level) for action in actions})
 
@@ -84,7 +84,7 @@ class FakeSidecar(Client):
 
     @contextmanager
     def outage(self, code: str = "facts_unavailable", *, uncertain: bool = True) -> Iterator[None]:
-        """Within it nothing is answered."""
+        """Inside the block every call fails with Unavailable."""
         self._server.outage = (code, uncertain)
         try:
             yield
@@ -104,5 +104,5 @@ class _Flask(Protocol):
 
 
 def unguarded(app: _Flask) -> set[str]:
-    """The endpoints of a Flask application that no guard stands before, for a test that lists them."""
+    """The endpoints of a Flask application without a guard, for a test that lists them."""
     return {endpoint for endpoint, view in app.view_functions.items() if not is_guarded(view)}

@@ -1,4 +1,4 @@
-"""What came back, read: a document, or the error that it stands for."""
+"""Parses a response: a document, or the error that it stands for."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _LENGTH_OF_UUID = 36
 class CurrentWorkspace:
     """The workspace of this request, as the decisions see it: `role`, `plan` and the `decisions` by action.
 
-    `id`, `slug` and `name` stand in no decision: the first of them that is read asks for the entitlements.
+    `id`, `slug` and `name` are not in a decision: the first read of one of them fetches the entitlements.
     """
 
     def __init__(self, *, client: Client, user: str, asked: str, decisions: Mapping[str, Decision]) -> None:
@@ -40,7 +40,7 @@ class CurrentWorkspace:
         return self._client.entitlements(user=self.user, workspace=self.asked)
 
     def load(self) -> None:
-        """Ask for what stands in no decision now."""
+        """Fetch now what is not in a decision."""
         _ = self.entitlements
 
     @property

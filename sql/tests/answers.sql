@@ -18,7 +18,7 @@ BEGIN
     ASSERT authz.get_workspace_role(user_id => 'adam', workspace_id => acme) = 'admin';
     ASSERT authz.has_feature_access(workspace_id => acme, feature => 'team_sessions');
 
-    -- By slug; a role that nobody declares makes no member.
+    -- By slug; a membership with an undeclared role does not count.
     SELECT array_agg(w.slug) AS slugs, array_agg(w.role) AS roles, array_agg(w.plan_tier) AS plans INTO seen
     FROM authz.get_user_workspaces(user_id => 'adam') AS w;
     ASSERT seen.slugs = '{acme,piano,zoe}' AND seen.roles = '{admin,member,member}', seen::text;
@@ -30,7 +30,7 @@ BEGIN
         = (solo, 'solo', 'Solo', 'starter', 'owner', 'active'), seen::text;
     ASSERT seen.joined_at <= now(), seen::text;
 
-    -- Nobody and nowhere are a no, and never NULL where a boolean was asked for.
+    -- Unknown users and workspaces are false, never NULL, where the result is a boolean.
     ASSERT authz.is_workspace_member('nobody', acme) = false;
     ASSERT authz.is_workspace_member('adam', gen_random_uuid()) = false;
     ASSERT authz.is_workspace_member(NULL, acme) = false;

@@ -1,4 +1,4 @@
--- As the sidecar: what a question is answered, and by which clock.
+-- As the sidecar: which facts a question gets, and by which clock.
 BEGIN;
 
 DO $$
@@ -16,11 +16,11 @@ BEGIN
     ASSERT (row ->> 'at')::timestamptz = statement_timestamp();
     RESET ROLE;
 
-    -- A row of a later period, from before a fail-over to a clock that is behind: what was used is used.
+    -- A row of a later period, after a fail-over to a clock that is behind: its use still counts.
     INSERT INTO authz.workspace_usage VALUES (solo, 'minutes', now() + interval '40 days', 97);
     ASSERT authz.facts('{sam}', '{solo}') #>> '{0,usage,minutes,0}' = '97';
 
-    -- An undeclared role is told as it stands: what it means is the sidecar's business.
+    -- An undeclared role is returned unchanged: the sidecar interprets it.
     UPDATE authz.workspace_memberships SET role = 'janitor' WHERE user_id = 'mia';
     ASSERT authz.facts('{mia}', '{acme}') #>> '{0,role}' = 'janitor';
 END;
@@ -35,7 +35,7 @@ BEGIN
 END;
 $$;
 
--- Neither the zone nor the style of the session is to be seen in an answer.
+-- The session's time zone and date style do not change an answer.
 SET LOCAL TimeZone = 'Pacific/Kiritimati';
 SET LOCAL DateStyle = 'German, DMY';
 DO $$

@@ -1,4 +1,4 @@
--- What authz.isolate makes of a table, whatever it was before, and as often as it is called.
+-- What authz.isolate does to any table; it is idempotent.
 BEGIN;
 
 CREATE FUNCTION pg_temp.id_of(slug text) RETURNS uuid LANGUAGE sql
@@ -49,12 +49,12 @@ BEGIN
         SELECT array_agg(DISTINCT g.privilege_type ORDER BY g.privilege_type)
         FROM pg_class AS c, aclexplode(c.relacl) AS g
         WHERE c.oid = 'public.kv_store_b9a572ea'::regclass AND g.grantee <> c.relowner
-          AND g.privilege_type <> 'MAINTAIN' -- of no row, and not in every version
+          AND g.privilege_type <> 'MAINTAIN' -- reads no rows, and does not exist in every version
     ) = ARRAY['DELETE', 'INSERT', 'SELECT', 'UPDATE'];
     ASSERT NOT has_column_privilege('authz_sidecar', 'public.kv_store_b9a572ea', 'key', 'REFERENCES');
 
-    -- What is there already is kept: the column, an index that begins with it, a foreign key. What is unique becomes so
-    -- within a workspace, unless another table refers to it.
+    -- An existing column, index that begins with it, or foreign key is kept. Unique constraints become unique within a
+    -- workspace, unless another table refers to them.
     PERFORM authz.isolate('public.notes');
     PERFORM authz.isolate('public.notes');
     once := pg_temp.shape('public.notes');
@@ -87,7 +87,7 @@ BEGIN
 END;
 $$;
 
--- Rows from before it was isolated: nobody's, until its owner gives them to somebody.
+-- Rows from before belong to no workspace until the table's owner assigns one.
 CREATE TABLE public.old (key text PRIMARY KEY);
 INSERT INTO public.old VALUES ('a');
 GRANT SELECT ON public.old TO authz_app;

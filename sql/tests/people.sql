@@ -1,4 +1,4 @@
--- What the functions about people refuse by themselves, whatever they are told.
+-- What the functions about people refuse by themselves, whatever the arguments.
 BEGIN;
 
 CREATE FUNCTION pg_temp.code_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -17,7 +17,7 @@ DECLARE
     seen CONSTANT bigint := (SELECT facts_version FROM authz.workspaces WHERE slug = 'acme');
     attempt text;
 BEGIN
-    -- Nothing is done by facts that have changed, nor where there is nothing.
+    -- Nothing is done if the facts have changed or the workspace does not exist.
     FOREACH attempt IN ARRAY ARRAY[
         'authz.rename_workspace(%L, %s, ''x'')',
         'authz.delete_workspace(%L, %s)',
@@ -33,7 +33,7 @@ BEGIN
         ASSERT pg_temp.code_of(format('SELECT ' || attempt, gen_random_uuid(), seen)) = 'AZ010', attempt;
     END LOOP;
 
-    -- There is one owner: none is made by a change of role, removed, or lost on the way to nobody.
+    -- There is one owner: a change of role makes none, and the owner is not removed or lost in a failed transfer.
     PERFORM authz.change_role(acme, seen, 'olivia', 'member'), authz.change_role(acme, seen, 'mia', 'owner');
     PERFORM authz.remove_member(acme, seen, 'olivia');
     ASSERT pg_temp.code_of(format('SELECT authz.transfer_ownership(%L, %s, ''zoe'', ''admin'')', acme, seen)) = 'AZ010';
@@ -45,7 +45,7 @@ BEGIN
 END;
 $$;
 
--- At the instant at which it expires an invitation has expired: within one statement there is one instant.
+-- An invitation has expired at the very instant of its expiry: a statement has one instant.
 DO $$
 DECLARE
     acme CONSTANT uuid := (SELECT id FROM authz.workspaces WHERE slug = 'acme');
@@ -91,7 +91,7 @@ BEGIN
 END;
 $$;
 
--- A workspace that was deleted comes back as it was, or goes for good after its grace.
+-- A deleted workspace is restored as it was, or purged after its grace period.
 DO $$
 DECLARE
     acme CONSTANT uuid := (SELECT id FROM authz.workspaces WHERE slug = 'acme');
@@ -140,7 +140,7 @@ BEGIN
 END;
 $$;
 
--- A user is seen as often as one likes; what others see is the e-mail that he proved last.
+-- Provisioning a user is idempotent; others see the last verified e-mail.
 DO $$
 BEGIN
     PERFORM authz.see_user('una-2', 'una2@x', false);
@@ -153,7 +153,7 @@ BEGIN
 END;
 $$;
 
--- Who acts is known for as long as the transaction, and no longer.
+-- The actor is known until the end of the transaction.
 DO $$
 BEGIN
     ASSERT (authz.actor(), authz.actor_kind()) = (session_user::text, 'sql');

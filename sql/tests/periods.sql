@@ -1,4 +1,4 @@
--- Periods tile time: from the anchor each time, clamped to the month's end, never from the period before.
+-- Periods have no gap or overlap: each is computed from the anchor, clamped to the month's end, not from the one before.
 BEGIN;
 
 CREATE FUNCTION pg_temp.starts(per text, anchor text, at text) RETURNS text LANGUAGE sql

@@ -1,10 +1,10 @@
--- As somebody who may call us and make temporary objects: no code of his runs with the owner's rights.
+-- As a caller who may make temporary objects: none of their code runs with the owner's rights.
 BEGIN;
 
 SET LOCAL ROLE authz_app;
 CREATE FUNCTION pg_temp.betray() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    ASSERT current_user IN ('authz_app', 'authz_sidecar'), format('his code runs as %s', current_user);
+    ASSERT current_user IN ('authz_app', 'authz_sidecar'), format('the caller''s code runs as %s', current_user);
     RETURN true;
 END;
 $$;

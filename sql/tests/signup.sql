@@ -1,4 +1,4 @@
--- Whoever signs up gets a workspace of his own, and a signup never fails for want of one.
+-- A user who signs up gets a workspace of their own, and a signup never fails because that did.
 BEGIN;
 
 DO $$
@@ -24,21 +24,21 @@ BEGIN
         ASSERT own.name !~ '[[:cntrl:]]' AND own.name = btrim(own.name), own::text;
     END LOOP;
 
-    -- Who is somewhere already gets none; neither does who has got one.
+    -- A user who is in a workspace already gets none.
     ASSERT (SELECT count(*) FROM authz.workspace_memberships WHERE user_id = 'adam') = 1;
     PERFORM authz.create_default_workspace('new-1', 'zoe@example.com');
     ASSERT (SELECT count(*) FROM authz.workspace_memberships WHERE user_id = 'new-1') = 1;
 
-    -- The e-mail of hundreds is the same, their slugs are not.
+    -- Hundreds of users have the same e-mail and different slugs.
     INSERT INTO authz.users (id, email) SELECT 'info-' || n, 'info@example.com' FROM generate_series(1, 300) AS n;
     ASSERT (SELECT count(DISTINCT w.slug) FROM authz.users AS u CROSS JOIN authz.get_user_workspaces(u.id) AS w
         WHERE u.email = 'info@example.com' AND w.slug ~ '^info(-[0-9a-f]{8})?$' AND w.role = 'owner') = 300;
-    -- So many in one transaction, and none of them holds a lock of the table that all sessions share.
+    -- As many in one transaction, and none holds an entry of the lock table that all sessions share.
     ASSERT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid());
 END;
 $$;
 
--- Whoever is seen without a workspace gets one, once.
+-- A user without a workspace gets one when provisioned, once.
 DO $$
 DECLARE
     made CONSTANT uuid := authz.create_default_workspace(user_id => 'late', email => 'late@example.com');
@@ -63,7 +63,7 @@ DECLARE
     first_id uuid := authz.create_default_workspace('late', NULL);
     second_id uuid;
 BEGIN
-    -- Who has lost his place everywhere gets another, and the workspace that he had stays with those in it.
+    -- A user removed from every workspace gets a new one; the former workspace stays with its members.
     INSERT INTO authz.workspace_memberships VALUES (first_id, 'heir', 'admin');
     DELETE FROM authz.workspace_memberships WHERE user_id = 'late';
     UPDATE authz.workspace_memberships SET role = 'owner' WHERE user_id = 'heir';
@@ -71,17 +71,17 @@ BEGIN
     ASSERT second_id <> first_id AND authz.get_workspace_role('late', second_id) = 'owner';
     ASSERT authz.get_workspace_role('heir', first_id) = 'owner';
 
-    -- So does who holds but a role that is declared no more, and keeps it.
+    -- So does a user whose only role is no longer declared, who keeps that role.
     UPDATE authz.workspace_memberships SET role = 'janitor' WHERE user_id = 'heir';
     ASSERT authz.create_default_workspace('heir', NULL) <> first_id;
     ASSERT EXISTS (SELECT FROM authz.workspace_memberships WHERE workspace_id = first_id AND user_id = 'heir');
 
-    -- Where the catalog has no owner, the most senior role is that of the founder.
+    -- If the catalog has no role owner, the founder gets the most senior role.
     DELETE FROM authz.roles WHERE name = 'owner';
     first_id := authz.create_default_workspace('flat', NULL);
     ASSERT authz.get_workspace_role('flat', first_id) = 'admin';
 
-    -- A signup outlives a catalog that was never published, and is made up for when it is.
+    -- A signup succeeds before a catalog is published; the workspace is made up for afterwards.
     DELETE FROM authz.catalog;
     INSERT INTO authz.users (id, email) VALUES ('early', 'early@example.com');
     ASSERT EXISTS (SELECT FROM authz.users WHERE id = 'early');

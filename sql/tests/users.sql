@@ -1,4 +1,4 @@
--- A user who is deleted leaves no membership behind, and each workspace has its one owner, or is gone.
+-- A deleted user leaves no membership behind, and each workspace has one owner or is deleted.
 BEGIN;
 
 CREATE FUNCTION pg_temp.people(slug text) RETURNS text LANGUAGE sql
@@ -30,7 +30,7 @@ BEGIN
           AND o.kind IN ('member.removed', 'member.role_changed')
     ) = '{member.removed olivia,member.role_changed adam}';
 
-    -- Several at once: none of them is anybody's heir. Users whom this database has never seen are forgotten by hand.
+    -- Several at once: none of them inherits from another. Users unknown to this database are forgotten by hand.
     PERFORM authz.forget_users('{adam,ada}');
     ASSERT pg_temp.people('acme') = 'aba janitor, abe owner, mia member', pg_temp.people('acme');
 
@@ -38,17 +38,17 @@ BEGIN
     DELETE FROM authz.users WHERE id = 'mia';
     ASSERT pg_temp.people('acme') = 'aba janitor, abe owner', pg_temp.people('acme');
 
-    -- A role that is declared no more still keeps the data of whoever holds it.
+    -- A member with a role that is no longer declared still keeps the workspace.
     PERFORM authz.forget_users('{abe}');
     ASSERT pg_temp.people('acme') = 'aba owner', pg_temp.people('acme');
 
-    -- What nobody else is in goes, with all that belongs to it.
+    -- A workspace without other members is deleted with everything in it.
     INSERT INTO authz.workspace_usage VALUES (acme, 'minutes', '-infinity', 3);
     PERFORM authz.forget_users('{aba}');
     ASSERT NOT EXISTS (SELECT FROM authz.workspaces WHERE id = acme);
     ASSERT NOT EXISTS (SELECT FROM authz.workspace_usage WHERE workspace_id = acme);
 
-    -- Nothing stays of his name, and he may come back.
+    -- No trace of the user's id stays, and the user may sign up again.
     ASSERT (SELECT default_of FROM authz.workspaces WHERE slug = 'zoe') = 'zoe';
     INSERT INTO authz.workspace_memberships SELECT id, 'sam', 'member' FROM authz.workspaces WHERE slug = 'zoe';
     DELETE FROM authz.users WHERE id = 'zoe';
@@ -57,7 +57,7 @@ BEGIN
     INSERT INTO authz.users (id, email) VALUES ('zoe', 'zoe@example.com');
     ASSERT (SELECT count(*) FROM authz.get_user_workspaces('zoe')) = 1;
 
-    -- Nor does he come back with a workspace that is restored, which has an owner again; what only he was in goes.
+    -- A restored workspace does not bring the user back and has an owner again; one with no other member is deleted.
     PERFORM authz.delete_workspace(w.id, w.facts_version) FROM authz.workspaces AS w WHERE w.slug IN ('zoe', 'piano');
     PERFORM authz.forget_users('{pia}');
     ASSERT NOT EXISTS (SELECT FROM authz.workspaces WHERE slug = 'piano');
@@ -72,7 +72,7 @@ BEGIN
     ASSERT pg_temp.people('zoe') = 'bea member, ben owner', pg_temp.people('zoe');
     PERFORM authz.forget_users('{bea,ben}');
 
-    -- All of them, as a test does that starts anew.
+    -- All of them, as a test does that starts over.
     DELETE FROM authz.users;
     ASSERT NOT EXISTS (SELECT FROM authz.workspaces), (SELECT string_agg(slug, ' ') FROM authz.workspaces);
     DELETE FROM authz.users;

@@ -1,4 +1,4 @@
--- What the tables refuse, whoever writes.
+-- What the tables refuse from any role.
 BEGIN;
 
 DO $$
@@ -41,7 +41,7 @@ BEGIN
         ASSERT refused IS NOT NULL, format('not refused: %s', attempt);
     END LOOP;
 
-    -- A workspace goes with all that belongs to it.
+    -- Deleting a workspace deletes everything that belongs to it.
     DELETE FROM authz.workspaces WHERE slug = 'acme';
     ASSERT NOT EXISTS (SELECT FROM authz.workspace_memberships WHERE user_id IN ('olivia', 'adam', 'mia'));
 END;
