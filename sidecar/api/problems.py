@@ -160,7 +160,7 @@ def problem(
 
 
 def denial(decision: Decision) -> dict[str, Any]:
-    """A denial as an end user gets it, with what would help him."""
+    """A denial as an end user gets it, with what would help them."""
     verdict = decision.verdict
     document = {
         "type": f"urn:policy-sidecar:problem:{verdict.reason}",

@@ -71,7 +71,7 @@ class Callers:
         return caller
 
     def gateway(self, token: str | None, *, by_socket: bool, nearby: bool) -> Caller:
-        """Who asks for an end user, whose own header says who *he* is. Unroutable if it may not.
+        """Who asks for an end user, whose own header says who *they* are. Unroutable if it may not.
 
         On loopback a gateway need not show a token; then it has no scope, and who the user is must be proved.
         """

@@ -170,7 +170,7 @@ def identities_of(settings: Settings) -> Identities | None:
     """None where no keys are set: then there are no users. ConfigError for a file that is not right.
 
     Settings that are read from the environment have an issuer. Only `sidecar dev` makes some without, and is
-    as trusting as somebody alone on his machine.
+    as trusting as somebody alone on their machine.
     """
     if settings.jwt_keys is None or settings.jwt_audience is None:
         return None

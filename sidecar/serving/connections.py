@@ -107,11 +107,11 @@ class Connections:
         self._all.pop(connection, None)
         self._waiting.pop(connection, None)
 
-    def is_waiting(self, connection: Connection) -> None:
+    def add_waiting(self, connection: Connection) -> None:
         """It goes to the end of the line, unless it stands in it already."""
         self._waiting.setdefault(connection, None)
 
-    def is_answered(self, connection: Connection) -> None:
+    def remove_waiting(self, connection: Connection) -> None:
         self._waiting.pop(connection, None)
 
 
@@ -137,12 +137,12 @@ class Connection(asyncio.Protocol):
 
     # What the protocol tells.
 
-    def receiving(self) -> None:
+    def begin_head(self) -> None:
         """The first bytes of a request are there."""
         if self.state == "idle":
             self._enter("head", HEAD_S)
 
-    def head_is_whole(self) -> None:
+    def begin_body(self) -> None:
         if self.state == "head":
             self._enter("body", BODY_S)
 
@@ -156,22 +156,22 @@ class Connection(asyncio.Protocol):
             self._reading = True
             self.transport.resume_reading()
 
-    def request_is_whole(self) -> None:
+    def finish_request(self) -> None:
         self._whole = True
 
-    def answering(self) -> None:
+    def begin_answer(self) -> None:
         """Its request is on its way to an answer, which has a deadline of its own."""
         if self.state not in {"ending", "gone"}:
             self._whole = True
             self.state = "answering"
             self.until = float("inf")
-            self._connections.is_answered(self)
+            self._connections.remove_waiting(self)
 
-    def sending(self) -> None:
+    def begin_sending(self) -> None:
         if self.state == "answering":
             self._enter("sending", SENDING_S)
 
-    def sent(self, *, more: bool) -> None:
+    def finish_sending(self, *, more: bool) -> None:
         """The reply is with the kernel; *more*: what has been read holds more than that request."""
         if self.state != "sending":
             return
@@ -257,8 +257,8 @@ class Connection(asyncio.Protocol):
         self.state = state
         self.until = monotonic() + within_s
         if state in {"idle", "ending"}:
-            self._connections.is_answered(self)  # to the end of the line
-        self._connections.is_waiting(self)
+            self._connections.remove_waiting(self)  # to the end of the line
+        self._connections.add_waiting(self)
 
     def _stop_reading(self) -> None:
         if self._reading and self.state not in {"ending", "gone"}:

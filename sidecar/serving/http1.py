@@ -106,7 +106,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
             self._callback_parser.feed(data)
             return True
         self._fed += len(data)
-        self._connection.receiving()
+        self._connection.begin_head()
         if not super()._feed_callback_parser(data):
             return False
         if self._body_receiver is None and self._fed > LARGEST_HEAD:
@@ -125,7 +125,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         self._current_request = CallbackRequest.from_parser(parser)
         self._body_receiver = BodyReceiver(self._current_request, self)
         self._request_ready.set()
-        self._connection.head_is_whole()
+        self._connection.begin_body()
         return False
 
     def _on_body(self, chunk: bytes) -> None:
@@ -138,7 +138,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         super()._on_message_complete()
         self._fed = self._pieces = 0
         self._whole_at = monotonic()
-        self._connection.request_is_whole()
+        self._connection.finish_request()
 
     def _is_websocket_upgrade(self, request: object) -> bool:  # noqa: ARG002 - gunicorn's signature
         """No protocol but this one is spoken here: an Upgrade is a wish that a server may ignore."""
@@ -187,7 +187,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
             body = collected
         request.body = partial(json_body, request, body, largest=largest)
         request.began = self._whole_at if receiver._complete else monotonic()  # noqa: SLF001 - as gunicorn's own loop
-        self._connection.answering()
+        self._connection.begin_answer()
         reply = await self._answer(request, endpoint)
         if self._closed:
             return False
@@ -238,13 +238,13 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         close = self._will_close(parsed, False) or not self._body_receiver._complete  # noqa: FBT003, SLF001 - gunicorn's
         if not close and parsed.version < (1, 1):
             headers = [*headers, ("Connection", "keep-alive")]
-        self._connection.sending()
+        self._connection.begin_sending()
         self._send_response_start(status, headers, parsed, close=close)
         self._send_body(b"" if parsed.method == "HEAD" else body)
         if self._flow_control.write_paused:
             await self._flow_control.drain()
         if not close:
-            self._connection.sent(more=self._callback_parser.left_over > 0)
+            self._connection.finish_sending(more=self._callback_parser.left_over > 0)
         return not close
 
 

@@ -86,15 +86,15 @@ def three(clock):
 
 
 def ask(connection):
-    connection.receiving()
-    connection.head_is_whole()
-    connection.request_is_whole()
-    connection.answering()
+    connection.begin_head()
+    connection.begin_body()
+    connection.finish_request()
+    connection.begin_answer()
 
 
 def tell(connection):
-    connection.sending()
-    connection.sent(more=False)
+    connection.begin_sending()
+    connection.finish_sending(more=False)
 
 
 def test_a_new_one_takes_the_place_of_the_one_that_is_idle_for_longest(three):
@@ -108,7 +108,7 @@ def test_a_new_one_takes_the_place_of_the_one_that_is_idle_for_longest(three):
 
 def test_a_byte_now_and_then_keeps_no_place(three):
     all_of_them, (first, second, third) = three
-    first.receiving()
+    first.begin_head()
     for idle in (second, third):
         ask(idle)
         tell(idle)
@@ -143,7 +143,7 @@ def test_while_an_answer_is_due_nothing_more_is_read(three):
 
 @pytest.mark.parametrize(
     ("steps", "within_s"),
-    [(["receiving"], guard.HEAD_S), (["receiving", "head_is_whole"], guard.BODY_S)],
+    [(["begin_head"], guard.HEAD_S), (["begin_head", "begin_body"], guard.BODY_S)],
 )
 def test_a_request_that_does_not_arrive_is_told_that_it_is_late(three, clock, steps, within_s):
     all_of_them, (first, *_) = three
@@ -152,7 +152,7 @@ def test_a_request_that_does_not_arrive_is_told_that_it_is_late(three, clock, st
     began = clock[0]
 
     clock[0] = began + within_s - 0.1
-    first.receiving()  # another byte changes nothing
+    first.begin_head()  # another byte changes nothing
     all_of_them.sweep()
     assert not first.reader.timed_out
 
@@ -164,7 +164,7 @@ def test_a_request_that_does_not_arrive_is_told_that_it_is_late(three, clock, st
 def test_an_answer_that_is_not_read_is_cut_off(three, clock):
     all_of_them, (first, *_) = three
     ask(first)
-    first.sending()
+    first.begin_sending()
 
     clock[0] += guard.SENDING_S
     all_of_them.sweep()
@@ -200,7 +200,7 @@ def test_a_connection_ends_with_the_rest_thrown_away_and_not_for_long(three, clo
 def test_who_is_silent_for_a_second_is_closed_when_the_worker_stops(three, clock):
     all_of_them, (first, second, third) = three
     ask(first)
-    second.receiving()
+    second.begin_head()
     all_of_them.stop()
 
     clock[0] += guard.SILENCE_S

@@ -1,7 +1,7 @@
 """Our own domain in AuthZEN's words: a subject is a user, a resource a workspace, an action one of ours.
 
-Who is what, and where, is never taken from a request: its properties are what somebody says of himself. Only
-how much an action is to take may stand there (*amounts*), or in the context.
+Roles and plans are never taken from a request, whose properties are only claims. How much an action is to
+take may stand there (*amounts*), or in the context.
 """
 
 from __future__ import annotations

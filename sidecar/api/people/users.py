@@ -1,4 +1,4 @@
-"""What the end users' routes have in common: whoever asks has shown his token, and each question is told."""
+"""What the end users' routes have in common: each needs the user's token, and each decision is logged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STEPS = 500
 
 
 def for_user(reply: Callable[[Service, Request, Actor], Reply]) -> Callable[[Service, Request], Reply]:
-    """*reply* on behalf of the end user; what the policy denies him is a problem."""
+    """*reply* on behalf of the end user; what the policy denies them is a problem."""
 
     def replying(service: Service, request: Request) -> Reply:
         user = request.user

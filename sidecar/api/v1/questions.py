@@ -1,4 +1,4 @@
-"""Questions in our own words: may this user do it, what may he do, and where."""
+"""Questions in our own words: may this user do it, what may they do, and where."""
 
 from __future__ import annotations
 
