@@ -1,4 +1,4 @@
-"""What can be wrong with routes: sources that are not there, and paths that lead nowhere or to two places."""
+"""Validates routes: sources that do not exist, and unreachable or ambiguous paths."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_routes(root: Node, walk: Walk) -> None:
 
 
 def _check_others(method: str, path: Text, template: Template, others: _Others, walk: Walk) -> None:
-    """A path that two templates have must be that of one of them first; the first that is not is told."""
+    """If two templates match a path, one must win; reports the first pair that ties."""
     for other, elsewhere in others:
         if not template.meets(other):
             continue

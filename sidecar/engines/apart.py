@@ -1,8 +1,8 @@
-"""The embedded engine in a process apart: what could end the process, or take long, is tried there first.
+"""The embedded engine in a child process, where policies that could crash or hang are tried first.
 
-A policy that regopy cannot take may abort the process (SIGABRT, from C++), and an evaluation cannot be
-interrupted. The child reads one JSON document from its standard input, a file, and writes a line about each
-question as soon as it is answered.
+A policy that regopy cannot handle may abort the process (SIGABRT, from C++), and an evaluation cannot be
+interrupted. The child reads one JSON document from its standard input, a file, and writes one line per
+answer, at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sidecar.rego.compile import Compiled
 
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
-# The child finds this package where we have found it, and nothing in the folder that it is started in.
+# The child imports this package from the same place, and nothing from its working directory.
 _CHILD = (
     "import sys; sys.path.insert(0, sys.argv[1]); from sidecar.engines.apart import answer; answer(sys.stdin)"
 )
@@ -49,7 +49,7 @@ def verdicts_apart(
 ) -> Iterator[tuple[bytes, Verdict]]:
     """Each situation with its verdict, as EmbeddedEngine.verdicts, without a risk to this process.
 
-    ConfigError if the policies do not build, or end the process; EngineUnavailable if time runs out.
+    ConfigError if the policies do not build, or crash the process; EngineUnavailable on a timeout.
     """
     situations = list(situations)
     documents = _documents(compiled, [(ENTRYPOINT, situation) for situation in situations], deadline=deadline)
@@ -60,7 +60,7 @@ def verdicts_apart(
 
 
 def refuse_if_dangerous(policy: AuthzenPolicy, *, within_s: float = _TRIED_WITHIN_S) -> None:
-    """ConfigError where *policy* does not build, ends the embedded engine's process, or takes too long."""
+    """ConfigError if *policy* does not build, crashes the embedded engine's process, or times out."""
     asked = [(rule, given) for rule in policy.rules.values() for given in (_NOTHING, _SOMETHING)]
     try:
         for _ in _documents(policy, asked, deadline=monotonic() + within_s):
@@ -74,7 +74,7 @@ def refuse_if_dangerous(policy: AuthzenPolicy, *, within_s: float = _TRIED_WITHI
 def _documents(
     policies: Compiled | AuthzenPolicy, asked: list[tuple[str, bytes]], *, deadline: float
 ) -> Iterator[object]:
-    """What each rule says when given its input, in order; EngineMisbehaved, as a value, where that was it.
+    """The result of each rule for its input, in order; EngineMisbehaved, as a value, where it failed.
 
     ConfigError and EngineUnavailable are raised after the documents that came before.
     """
@@ -138,7 +138,7 @@ def _parsed(line: bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 def answer(given: Iterable[str]) -> None:
-    """What the child does."""
+    """The child's main function."""
     from sidecar.engines.embedded import EmbeddedEngine  # noqa: PLC0415 - regopy is an extra, and for the child
 
     request = json.loads("".join(given))
@@ -157,5 +157,5 @@ def answer(given: Iterable[str]) -> None:
 
 
 def _write(line: dict[str, object]) -> None:
-    """At once: what stands in a buffer is lost when the process is aborted."""
+    """Flush at once: a buffer is lost when the process aborts."""
     os.write(1, json.dumps(line).encode() + b"\n")

@@ -30,11 +30,11 @@ def learnt(
     deadline: float,
     kept: Path | None = None,
 ) -> dict[bytes, Verdict]:
-    """What could be learnt of *cells* until *deadline*: all, or what came before *engine* failed.
+    """The verdicts about *cells*: all, or those before *engine* failed or *deadline* passed.
 
-    Nothing stays behind in this process: no thread, no connection, no interpreter. *kept* is a file where the
-    embedded engine's verdicts are looked for first, and kept. ConfigError if the embedded engine cannot take
-    the policies.
+    It leaves no thread, connection or interpreter in this process. *kept* is the cache file of the embedded
+    engine's verdicts, read first and written after. ConfigError if the embedded engine cannot take the
+    policies.
     """
     cells = list(cells)
     version = engine_version(engine) if kept else None

@@ -1,4 +1,4 @@
-"""Processes that we start and that end with us: PostgreSQL, OPA and the server of `sidecar dev`."""
+"""Child processes that end with this one: PostgreSQL, OPA and the server of `sidecar dev`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def started(
 
 
 def ended(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float]) -> None:
-    """Send each signal and wait its seconds, until *process* is gone; at last kill it."""
+    """Send each signal and wait its seconds, until *process* has ended; kill it as a last resort."""
     for number, patience_s in signals:
         if process.poll() is not None:
             return
