@@ -70,7 +70,7 @@ class Connector:
             self._changed.notify_all()
 
     def fail(self, failure: Lost | Late) -> None:
-        """Whoever waits, with this."""
+        """Fail the waiting questions with *failure*."""
         with self._changed:
             self._begun += 1
             self._failed = self._begun
