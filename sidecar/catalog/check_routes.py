@@ -53,8 +53,8 @@ def _check_others(method: str, path: Text, template: Template, others: _Others, 
             walk.find("duplicate_route", words, path)
             return
         if not template.is_within(other) and not other.is_within(template):
-            words = f"some paths are of {path.value} and of {elsewhere.value} on line {elsewhere.line}"
-            walk.find("ambiguous_route", f"{words}, and neither goes first", path)
+            words = f"some paths match both {path.value} and {elsewhere.value} on line {elsewhere.line}"
+            walk.find("ambiguous_route", f"{words}, and neither route wins", path)
             return
 
 
