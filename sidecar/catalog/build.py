@@ -1,4 +1,4 @@
-"""The catalog out of a file that was found sound: inheritance resolved, defaults filled in, order settled."""
+"""Builds the catalog from a valid file: resolves inheritance, fills in defaults, sorts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sidecar.catalog.catalog import (
     Source,
 )
 
-_File = dict[str, Any]  # what the shapes of sections.py let through
+_File = dict[str, Any]  # as validated by the shapes of sections.py
 
 
 def built(file: _File) -> Catalog:
@@ -48,7 +48,7 @@ def _title(name: str, fields: _File) -> str:
 
 
 def _roles(file: _File) -> dict[str, Role]:
-    """Least first: by how many it includes, then in the file's order."""
+    """Least first: by the number of included roles, then in the file's order."""
 
     def included(name: str) -> set[str]:
         direct = (file[name] or {}).get("includes", [])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """*includes* names every role that this one contains, itself not among them."""
+    """*includes* names every role that this one includes, without itself."""
 
     name: str
     title: str
@@ -26,9 +26,9 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meter:
-    """A *counter* is used up and comes back *per* period; a *level* is given back; *members* are counted.
+    """A *counter* is used up and resets *per* period; a *level* is given back; *members* are counted.
 
-    *per* is None for what is not a counter. *anchor* says where a month starts: in the UTC calendar, or on
+    *per* is None unless it is a counter. *anchor* says where a month starts: in the UTC calendar, or on
     the day of the workspace's subscription.
     """
 
@@ -48,7 +48,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What it extends is resolved: *features* and *limits* are all it has. None of a limit is unlimited."""
+    """*features* and *limits* include the inherited ones. A limit of None is unlimited."""
 
     name: str
     title: str
@@ -59,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """*roles* are all that may, least first; *takes* maps a meter to what one performance takes of it."""
+    """*roles* are all that may, least first; *takes* maps a meter to the default amount."""
 
     name: str
     title: str
@@ -79,9 +79,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """*once_per* names the header by which a repeated request is known, where the route consumes.
+    """*once_per* names the header that identifies a retry, if the route consumes.
 
-    With *ratelimit* whoever asks is told what is left of what the action takes.
+    With *ratelimit* the answer says what is left of the meters that the action takes.
     """
 
     method: str
@@ -97,7 +97,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """The situations that an invariant speaks of; an empty tuple means any."""
+    """The situations that an invariant covers; an empty tuple means any."""
 
     actions: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invariant:
-    """A promise: in each situation of *cell* the answer is *always* or *never* an allow."""
+    """In each situation of *cell* the answer is *always* or *never* an allow."""
 
     title: str
     holds: Literal["always", "never"]
@@ -116,9 +116,9 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """*roles* stand least first, *plans* cheapest first, *actions* with those made for features and roles.
+    """*roles* are least first, *plans* cheapest first; *actions* include those made for features and roles.
 
-    *declared_actions* are the names of the actions that the file itself declares.
+    *declared_actions* are the names of the actions in the file.
     """
 
     currency: str

@@ -61,9 +61,9 @@ def check_plans(raw: bytes, *, source: str) -> Checked:
 
 
 def _declared_in(root: Node) -> dict[str, set[str]]:
-    """The names of each kind. A section that is broken, or stands there misspelt, leaves its kind out.
+    """The names of each kind. A section that is broken or misspelt leaves its kind out.
 
-    So a name is known that was itself refused: what refers to it is not refused again.
+    A name that was itself refused is included, so that references to it are not reported again.
     """
     if not isinstance(root, Fields):
         return {}

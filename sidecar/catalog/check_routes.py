@@ -1,4 +1,4 @@
-"""What can be wrong with routes: sources that are not there, and paths that lead nowhere or to two places."""
+"""Validates routes: sources that do not exist, and unreachable or ambiguous paths."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_routes(root: Node, walk: Walk) -> None:
 
 
 def _check_others(method: str, path: Text, template: Template, others: _Others, walk: Walk) -> None:
-    """A path that two templates have must be that of one of them first; the first that is not is told."""
+    """If two templates match a path, one must win; reports the first pair that ties."""
     for other, elsewhere in others:
         if not template.meets(other):
             continue
@@ -53,8 +53,8 @@ def _check_others(method: str, path: Text, template: Template, others: _Others, 
             walk.find("duplicate_route", words, path)
             return
         if not template.is_within(other) and not other.is_within(template):
-            words = f"some paths are of {path.value} and of {elsewhere.value} on line {elsewhere.line}"
-            walk.find("ambiguous_route", f"{words}, and neither goes first", path)
+            words = f"some paths match both {path.value} and {elsewhere.value} on line {elsewhere.line}"
+            walk.find("ambiguous_route", f"{words}, and neither route wins", path)
             return
 
 

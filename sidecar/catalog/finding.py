@@ -1,4 +1,4 @@
-"""One thing that is wrong or odd in a file, and where."""
+"""One problem or warning in a file, and where."""
 
 from __future__ import annotations
 

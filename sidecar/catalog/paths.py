@@ -1,7 +1,7 @@
 """Paths, read in one way or not at all: those of requests, and the templates of routes.
 
-Gateway, sidecar and backend each read the path that a client sent. Where two of them could read it in two
-ways, one thing would be asked about and another done; so such a path is refused, not made right.
+Gateway, sidecar and backend each read the path that a client sent. If two of them could read it differently,
+the check could be bypassed; so such a path is refused, not normalised.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _PARAMETER = re.compile(r"\{([a-z][a-z0-9_]*)\}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One part of a path: as it was *written*, but for octets in capitals, and the *text* it stands for."""
+    """One part of a path: as *written*, with percent-encoding in capitals, and the decoded *text*."""
 
     written: str
     text: str
 
     @property
     def lookalikes(self) -> tuple[str, str]:
-        """What a lenient server may take it for: of any case, form and end, and without an extension."""
+        """What a lenient server may take it for: without case, Unicode form, trailing dots and extension."""
         folded = (
             self.text.lower() if self.text.isascii() else unicodedata.normalize("NFKC", self.text).casefold()
         )
@@ -41,7 +41,7 @@ class Segment:
 
 
 def segments_of(target: str) -> tuple[Segment, ...]:
-    """The segments of a request's *target* without its query; a slash at the end says nothing.
+    """The segments of a request's *target* without its query; a slash at the end is ignored.
 
     UnsafePath for what two servers could read differently.
     """
@@ -87,17 +87,17 @@ class Template:
 
     @property
     def fixed(self) -> tuple[int, ...]:
-        """The places that do not vary."""
+        """The positions of the fixed parts."""
         return tuple(place for place, part in enumerate(self.parts) if isinstance(part, Segment))
 
     def meets(self, other: Template) -> bool:
-        """Whether some path is of both."""
+        """Whether a path can match both."""
         return len(self.parts) == len(other.parts) and all(
             starmap(_may_be_one, zip(self.parts, other.parts, strict=True))
         )
 
     def is_within(self, other: Template) -> bool:
-        """Of two that meet: whether every path of this one is of *other* too."""
+        """Of two that overlap: whether *other* matches every path of this one too."""
         return set(self.fixed) >= set(other.fixed)
 
 
@@ -108,7 +108,7 @@ def _may_be_one(part: Segment | str, other: Segment | str) -> bool:
 
 
 def template_of(path: str) -> Template:
-    """UnsafePath for a template that no safe path is of."""
+    """UnsafePath for a template that no safe path can match."""
     if path == "/":
         return Template(())
     return Template(tuple(map(_part, path.removesuffix("/")[1:].split("/"))))

@@ -1,7 +1,7 @@
 """YAML as nodes with positions: the only reader of YAML here, and stricter than YAML is.
 
-What two readers of YAML understand differently (`no`, `017`, `1:30`, `1e3`), what repeats text behind the
-reader's back (anchors, aliases, merge keys), and what cannot be seen (tabs, control characters) is refused.
+It refuses what YAML parsers read differently (`no`, `017`, `1:30`, `1e3`), hidden repetition (anchors,
+aliases, merge keys), and invisible characters (tabs, control characters).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Fields(_Placed):
 
 @dataclass(frozen=True, slots=True)
 class Broken(_Placed):
-    """Something stands here that has been reported: whoever meets it says nothing more about it."""
+    """A value whose problem was reported already: later checks skip it."""
 
 
 Node: TypeAlias = Text | Number | Truth | Nothing | Items | Fields | Broken
@@ -90,7 +90,7 @@ def document_in(raw: bytes, *, source: str) -> Document:
 
 
 class _Unreadable(Exception):
-    """The rest of the text has no meaning; why is among the findings."""
+    """Parsing cannot go on; the findings say why."""
 
 
 # Control characters, line breaks that editors do not show as such, what turns the direction of text around
@@ -119,7 +119,7 @@ _SURPRISING_NUMBERS = (  # in this order: each is what the ones above are not
     (re.compile(r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)"), "not a whole number"),
     (re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?"), "a date to some readers of YAML"),
 )
-_SYNTAX = (  # what PyYAML says, and what that means to somebody who writes a price list
+_SYNTAX = (  # PyYAML's message, and ours for the author of a price list
     (
         "mapping values are not allowed",
         "there is a second ': ' on this line: put the text in quotes, or begin a line",
@@ -175,7 +175,7 @@ class _Reader:
             raise _Unreadable from None
 
     def _seen(self, text: str) -> str:
-        """*text* without tabs; it ends here where what cannot be seen could change what the text means."""
+        """*text* without tabs; cut off where an invisible character could change its meaning."""
         readable = True
         for number, line in enumerate(text.split("\n"), start=1):
             for match in _UNSEEN.finditer(line):
@@ -251,7 +251,7 @@ class _Reader:
 
     def _scalar(self, event: _Theirs, at: tuple[int, int]) -> Node:
         text = event.value
-        if (unseen := _UNSEEN.search(text)) or "\t" in text:  # only an escape can still make one
+        if (unseen := _UNSEEN.search(text)) or "\t" in text:  # here only from an escape
             self._find("forbidden_character", _about_unseen(unseen[0] if unseen else "\t"), *at)
             return Broken(*at)
         if event.tag is not None:
@@ -276,7 +276,7 @@ class _Reader:
 
 
 class _Events:
-    """PyYAML's events one by one: nothing is resolved or built, so an alias costs what its text costs."""
+    """PyYAML's events one by one: nothing is resolved or built, so an alias costs no more than its text."""
 
     def __init__(self, text: str) -> None:
         self._loader = yaml.SafeLoader(text)
@@ -312,7 +312,7 @@ def described(node: Node) -> str:
 
 
 def plain(node: Node) -> Any:  # noqa: ANN401 - what json.loads would answer
-    """*node* as Python's own values, for what has been found sound."""
+    """A valid *node* as Python's own values."""
     match node:
         case Fields(values=values):
             return {key: plain(value) for key, value in values.items()}
@@ -340,7 +340,7 @@ def _about_unseen(character: str) -> str:
 
 
 def _trap_in(text: str) -> tuple[str, str] | None:
-    """Code and message, if *text* without quotes is not to every reader what it looks like."""
+    """Code and message, if parsers read *text* without quotes differently."""
     if meant := _WORDS.get(text.lower()) if text in {text.lower(), text.upper(), text.title()} else None:
         return (
             "yaml_word",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """*parameters* maps the names in the route's template to the text that stood there."""
+    """*parameters* maps the names in the route's template to the text of the path."""
 
     route: Route
     parameters: Mapping[str, str]
@@ -24,7 +24,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class _Alike:
-    """Routes of one length that are fixed at the same *places*: at most one of them is a path's."""
+    """Routes of one length with fixed parts at the same *places*: at most one of them matches a path."""
 
     places: tuple[int, ...]
     routes: dict[tuple[str, ...], tuple[Route, dict[str, int]]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class _Alike:
         self.lenient.add(tuple(part.lookalikes[0] for part in fixed))
 
     def looks_like_one(self, segments: tuple[Segment, ...]) -> bool:
-        """Whether a server that cares for neither case nor extension would take it for one of these."""
+        """Whether a server that ignores case and extension would take it for one of these."""
         folded = tuple(segments[place].lookalikes[0] for place in self.places)
         if folded in self.lenient:
             return True
@@ -47,9 +47,9 @@ class _Alike:
 
 
 class Routes:
-    """Of two routes that a path is of, the one with the host goes first, then the one with more fixed parts.
+    """If a path matches two routes, the one with a host wins, then the one with more fixed parts.
 
-    That there is always one that goes first, `sidecar check` has seen to.
+    `sidecar check` refuses routes that tie.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:

@@ -25,7 +25,7 @@ _Schema = dict[str, Any]
 
 
 def schema_file() -> str:
-    """Says what a file may look like; whether its names exist, only `sidecar check` knows."""
+    """Describes the structure of a file; only `sidecar check` validates that names exist."""
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "plans.yaml"}
     return json.dumps(head | _schema(PLANS_FILE), indent=2, ensure_ascii=False) + "\n"
 

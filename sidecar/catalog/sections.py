@@ -1,4 +1,4 @@
-"""What may stand in plans.yaml, as shapes: the check and the editors' schema are both made of this."""
+"""The structure of plans.yaml as shapes: both the check and the editors' schema are made from it."""
 
 from __future__ import annotations
 

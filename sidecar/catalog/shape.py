@@ -1,4 +1,4 @@
-"""Shapes that a node may have, and the walk that compares the two: every difference is a finding."""
+"""Shapes of nodes, and the walk that validates nodes by them: every difference is a finding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.read import Node
 
-MOST_ENTRIES = 1000  # of one list or mapping: what all of them together cost stays bounded
+MOST_ENTRIES = 1000  # in one list or mapping, to bound the cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """The name of a *kind* that the file declares; *verb* joins whoever names it and the name."""
+    """The name of a *kind* that the file declares; *verb* joins the referring item and the name."""
 
     kind: str
     verb: str
@@ -81,7 +81,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anything:
-    """Whatever can be read: it is not ours to say."""
+    """Any value: it is not validated here."""
 
     says: str = "anything"
 
@@ -119,7 +119,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A mapping with fields of its own; of each group in *one_of* exactly one is there."""
+    """A mapping with named fields; exactly one of each group in *one_of* is required."""
 
     fields: Mapping[str, Field]
     says: str = "a mapping"
@@ -133,7 +133,7 @@ Shape: TypeAlias = Line | Words | Reference | Whole | Flag | Anything | ListOf |
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Whose value is looked at: *owner* is `plan "pro"`, at *line* and *column*; *part* is its field."""
+    """Whose value is validated: *owner* is `plan "pro"`, at *line* and *column*; *part* is its field."""
 
     owner: str
     line: int
@@ -148,14 +148,14 @@ class Place:
 class Walk:
     """Compares nodes with shapes. *declared* holds the names of each kind; without a kind, all are known.
 
-    What `sound` answers has the form of its shape; what had not is `Broken` there, so that nobody reports it
-    again. A name that was misspelt stands there under the name that was meant.
+    What `sound` returns has the form of its shape, with `Broken` for invalid parts, so that they are not
+    reported again. A misspelt name is replaced by the suggested one.
     """
 
     source: str
     declared: dict[str, Collection[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    _suggestions_left: int = 200  # each costs a look at every name
+    _suggestions_left: int = 200  # each costs a comparison with every name
 
     def find(self, code: str, message: str, node: Node, suggestion: str | None = None) -> None:
         self.findings.append(
@@ -323,7 +323,7 @@ class Walk:
     def _with_what_was_meant(
         self, node: Fields, values: dict[str, Node], known: Collection[str] | None
     ) -> Fields:
-        """*values*, and what the misspelt names seem to mean, so that it is not missed as well."""
+        """*values* with misspelt names corrected, so that they are not reported as missing too."""
         for name, key in node.keys.items():
             if known is not None and name not in known and (meant := self._nearest(name, known)):
                 values.setdefault(meant, Broken(key.line, key.column))

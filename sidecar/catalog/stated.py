@@ -1,4 +1,4 @@
-"""What files of ours may state about a workspace, as shapes: world files and decision cases say it alike."""
+"""Shapes for the state of a workspace, shared by world files and decision cases."""
 
 from __future__ import annotations
 

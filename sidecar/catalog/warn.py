@@ -1,4 +1,4 @@
-"""What is odd in a sound catalog, and may yet be meant."""
+"""Warnings: odd in a valid catalog, but perhaps meant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def warnings_about(catalog: Catalog, keys: Mapping[str, Mapping[str, Text]], *, source: str) -> list[Finding]:
-    """*keys* says where the names of each section stand."""
+    """*keys* has the positions of the names in each section."""
 
     def warning(section: str, name: str, code: str, message: str) -> Finding:
         key = keys[section][name]
@@ -33,7 +33,7 @@ def warnings_about(catalog: Catalog, keys: Mapping[str, Mapping[str, Text]], *, 
 
 
 def _losses(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
-    """What a plan has less of than those of the next lower price: a loss further down is one there too."""
+    """What a plan lacks compared with the next lower price only; earlier losses are reported there."""
     for dearer in catalog.plans.values():
         lower = [
             plan.price.amount for plan in catalog.plans.values() if plan.price.amount < dearer.price.amount

@@ -57,7 +57,7 @@ def main(run: Callable[[], None] = lambda: commands(prog_name="sidecar")) -> Non
 
 
 def plans_option(*, demo: bool) -> Callable[[Any], Any]:
-    """--plans: a Path if it or SIDECAR_PLANS names one, else None; *demo*: the shipped one may be taken."""
+    """--plans: a Path if it or SIDECAR_PLANS names one, else None; *demo*: fall back to the shipped one."""
     default = "./plans.yaml, else the shipped demo" if demo else "./plans.yaml"
     return _file_option("--plans", "The catalog.", default)
 
@@ -75,7 +75,7 @@ def _file_option(name: str, says: str, default: str) -> Callable[[Any], Any]:
 
 
 def _path(context: click.Context, parameter: click.Parameter, text: str | None) -> Path | None:
-    """None for an empty variable, as of every setting; an empty option is somebody's mistake."""
+    """None for an empty variable, as for every setting; an empty option is a mistake."""
     text = (text or "").strip()
     if not text and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
         raise click.BadParameter("expected a path, got nothing")
@@ -83,7 +83,7 @@ def _path(context: click.Context, parameter: click.Parameter, text: str | None) 
 
 
 def lines_about(error: SidecarError) -> list[str]:
-    """One line a problem, or the detail alone where there is only that."""
+    """One line for each problem, or the detail if there are none."""
     if not error.problems:
         return [f"sidecar: {error}"]
     return [

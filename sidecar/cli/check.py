@@ -60,7 +60,7 @@ def _problems_of_policies(folder: Path) -> list[Finding]:
 
 
 def _and_by_opa(folder: Path, problems: list[Finding], *, schema: Path | None = None) -> list[Finding]:
-    """OPA is asked only about policies that have passed: it would say the same again in its own words."""
+    """Run OPA only on policies that have passed: it would report the same mistakes in other words."""
     opa = opa_binary()
     if problems or opa is None:
         return problems

@@ -44,7 +44,7 @@ def command(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing: OPA may be watching the file."""
+    """Write all or nothing: OPA may be watching the file."""
     beside = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ _EXAMPLES = (
 
 
 class _Stopped(BaseException):
-    """A signal asks us to end."""
+    """A signal asks this process to end."""
 
 
 @click.command(name="dev")
@@ -119,7 +119,7 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
                 "POLICIES": str(policies),
                 "WORKERS": "1",
                 "THREADS": "8",
-                # A laptop that swaps is no production: rather slow than 503.
+                # A laptop may swap: rather slow than 503.
                 "DEADLINE_MS": "2000",
             }
             if authzen_policy is not None:
@@ -143,9 +143,9 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
 
 
 def serve() -> None:
-    """What the child runs: production's server, but that whoever knows our secret is an end user.
+    """The child's main function: production's server, but anyone with our secret can sign end users' tokens.
 
-    Settings with keys and without an issuer are made here and nowhere else: no variable says so, so that
+    Settings with keys and without an issuer are made only here: no variable can express them, so that
     production cannot be this trusting by mistake.
     """
     settings = replace(
@@ -159,9 +159,7 @@ def serve() -> None:
 
 def _stop(_: int, __: object) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # stopping takes its time: a second Ctrl-C must not cut it short
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the stop
     raise _Stopped
 
 
@@ -191,7 +189,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _database(running: ExitStack, data_dir: Path) -> str:
-    with suppress(OSError):  # of a folder that cannot be entered; in a moment that is told in words
+    with suppress(OSError):  # a folder that cannot be entered; a clear error follows
         if not (data_dir / "postgres" / "cluster").exists():
             _say("making a database, once …")
     return running.enter_context(EmbeddedPostgres(data_dir / "postgres")).url
@@ -203,7 +201,7 @@ def _prepare(database_url: str, data_dir: Path, compiled: Compiled, world: Path 
         _say(f"warning: {warning}")
     _write_privately(data_dir / "database.url", f"{database_url}\n")
     world = world or shipped("worlds") / "demo.yaml"
-    # Once: what a user has changed since is not to be undone by the next start.
+    # Only once: the next start must not undo a user's changes.
     marker, mark = data_dir / "world.loaded", _digest_of(world)
     if migrated.replaced is None or not marker.exists() or marker.read_text() != mark:
         load(database_url, world)
@@ -230,7 +228,7 @@ def _secret_file(data_dir: Path) -> Path:
 
 
 def _write_privately(path: Path, text: str) -> None:
-    """All or nothing, and for our eyes only."""
+    """Write all or nothing, in a private file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -281,7 +279,7 @@ def _ask(port: int, method: str, path: str, body: str | None = None) -> tuple[in
 
 
 def _print_examples(port: int, data_dir: Path) -> None:
-    """With what the server really answers."""
+    """Shows what the server really answers."""
     lines = [
         "",
         f"The sidecar answers on http://{HOST}:{port}, with the token {TOKEN}.",

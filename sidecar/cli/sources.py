@@ -1,4 +1,4 @@
-"""Where the catalog and the policies are: what was named, else what is here, else what is shipped."""
+"""Where the catalog and the policies are: those named, else those here, else the shipped ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLICIES = Path("policies")
 
 def own_plans(named: Path | None, /) -> Path | None:
     """*named*, else ./plans.yaml; None where there is neither."""
-    return named or (PLANS if lexists(PLANS) else None)  # a broken link was meant: reading it says so
+    return named or (PLANS if lexists(PLANS) else None)  # also a broken link: reading it reports that
 
 
 def required_plans(named: Path | None, /) -> Path:
@@ -28,7 +28,7 @@ def required_plans(named: Path | None, /) -> Path:
 
 
 def plans_or_shipped(named: Path | None, /) -> Path:
-    """As own_plans, else the shipped demo, which a line on standard error then says."""
+    """As own_plans, else the shipped demo, with a line on standard error."""
     if found := own_plans(named):
         return found
     demo = shipped(PLANS.name)
@@ -39,7 +39,7 @@ def plans_or_shipped(named: Path | None, /) -> Path:
 def own_policies(named: Path | None, /, *, plans: Path) -> Path | None:
     """*named*, else ./policies, else the folder `policies` beside *plans*; None where none of them is there.
 
-    A folder that was not named counts only if it holds Rego: elsewhere a folder so called holds contracts.
+    A folder that was not named counts only if it holds Rego: `policies` may be a folder of contracts.
     """
     if named:
         return named
@@ -50,13 +50,13 @@ def own_policies(named: Path | None, /, *, plans: Path) -> Path | None:
 
 
 def policies_or_shipped(named: Path | None, /, *, plans: Path) -> Path:
-    """As own_policies, else the shipped ones, without a word: few companies have rules of their own."""
+    """As own_policies, else the shipped ones, silently: few companies have rules of their own."""
     return own_policies(named, plans=plans) or shipped(POLICIES.name)
 
 
 def _holds_rego(folder: Path) -> bool:
     try:
-        next(folder.iterdir(), None)  # rglob passes over what it may not read, and rules would be lost
+        next(folder.iterdir(), None)  # rglob skips unreadable folders, and rules would be lost
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:

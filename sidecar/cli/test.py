@@ -1,4 +1,4 @@
-"""`sidecar test`: decision cases of one's own, asked of one's own catalog and policies; no database."""
+"""`sidecar test`: a company's decision cases against its own catalog and policies; no database."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _read(paths: tuple[Path, ...], catalog: Catalog) -> tuple[list[Case], list[F
 
 
 def _files(path: Path) -> list[Path]:
-    """Nothing to ask would look like all is well: ConfigError."""
+    """ConfigError if there is nothing to ask, which would look like a success."""
     if not path.is_dir():
         return [path]
     found = sorted(each for pattern in ("*.yaml", "*.yml") for each in path.rglob(pattern) if each.is_file())
@@ -129,5 +129,5 @@ def _place(case: Case) -> str:
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - what a file or an answer holds
-    """As a file would have it."""
+    """A value as a case file writes it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

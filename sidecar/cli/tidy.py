@@ -1,4 +1,4 @@
-"""`sidecar tidy`: keys, holds and reservations that are over."""
+"""`sidecar tidy`: delete expired keys, holds and reservations."""
 
 from __future__ import annotations
 

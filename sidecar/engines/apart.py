@@ -1,8 +1,8 @@
-"""The embedded engine in a process apart: what could end the process, or take long, is tried there first.
+"""The embedded engine in a child process, where policies that could crash or hang are tried first.
 
-A policy that regopy cannot take may abort the process (SIGABRT, from C++), and an evaluation cannot be
-interrupted. The child reads one JSON document from its standard input, a file, and writes a line about each
-question as soon as it is answered.
+A policy that regopy cannot handle may abort the process (SIGABRT, from C++), and an evaluation cannot be
+interrupted. The child reads one JSON document from its standard input, a file, and writes one line per
+answer, at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sidecar.rego.compile import Compiled
 
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
-# The child finds this package where we have found it, and nothing in the folder that it is started in.
+# The child imports this package from the same place, and nothing from its working directory.
 _CHILD = (
     "import sys; sys.path.insert(0, sys.argv[1]); from sidecar.engines.apart import answer;"
     " answer(sys.stdin, parent=int(sys.argv[2]))"
@@ -53,7 +53,7 @@ def verdicts_apart(
 ) -> Iterator[tuple[bytes, Verdict]]:
     """Each situation with its verdict, as EmbeddedEngine.verdicts, without a risk to this process.
 
-    ConfigError if the policies do not build, or end the process; EngineUnavailable if time runs out.
+    ConfigError if the policies do not build, or crash the process; EngineUnavailable on a timeout.
     """
     situations = list(situations)
     documents = _documents(compiled, [(ENTRYPOINT, situation) for situation in situations], deadline=deadline)
@@ -64,7 +64,7 @@ def verdicts_apart(
 
 
 def refuse_if_dangerous(policy: AuthzenPolicy, *, within_s: float = _TRIED_WITHIN_S) -> None:
-    """ConfigError where *policy* does not build, ends the embedded engine's process, or takes too long."""
+    """ConfigError if *policy* does not build, crashes the embedded engine's process, or times out."""
     asked = [(rule, given) for rule in policy.rules.values() for given in (_NOTHING, _SOMETHING)]
     try:
         for _ in _documents(policy, asked, deadline=monotonic() + within_s):
@@ -78,7 +78,7 @@ def refuse_if_dangerous(policy: AuthzenPolicy, *, within_s: float = _TRIED_WITHI
 def _documents(
     policies: Compiled | AuthzenPolicy, asked: list[tuple[str, bytes]], *, deadline: float
 ) -> Iterator[object]:
-    """What each rule says when given its input, in order; EngineMisbehaved, as a value, where that was it.
+    """The result of each rule for its input, in order; EngineMisbehaved, as a value, where it failed.
 
     ConfigError and EngineUnavailable are raised after the documents that came before.
     """
@@ -165,5 +165,5 @@ def answer(given: Iterable[str], *, parent: int) -> None:
 
 
 def _write(line: dict[str, object]) -> None:
-    """At once: what stands in a buffer is lost when the process is aborted."""
+    """Flush at once: a buffer is lost when the process aborts."""
     os.write(1, json.dumps(line).encode() + b"\n")

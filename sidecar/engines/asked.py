@@ -1,7 +1,7 @@
-"""A policy engine asked on threads of its own, so that a caller waits until its deadline and no longer.
+"""A policy engine asked on its own threads, so that a caller's wait times out at its deadline.
 
-An embedded evaluation cannot be interrupted, and the name server that knows OPA's host may be silent for
-longer than a question may take. What comes too late is dropped.
+An embedded evaluation cannot be interrupted, and the name server for OPA's host may be silent for longer than
+a question may take. Late answers are dropped.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Verdict
 
 T = TypeVar("T")
-_LONGEST_WAIT_S = 60.0  # whatever the deadline is: nobody waits for ever
+_LONGEST_WAIT_S = 60.0  # a bound, whatever the deadline
 
 
 class Engine(PolicyEngine, RuleEngine, Protocol):
-    """What both engines are, and what this one is as well."""
+    """The interface of both engines, and of this one."""
 
     def served_revision(self, *, deadline: float) -> str: ...
 
 
 class OnThreads:
-    """*engine*, asked by *threads* at a time and with at most *waiting* questions in line.
+    """*engine*, asked on *threads* threads, with at most *waiting* questions in the queue.
 
-    EngineUnavailable when the line is full, or when the deadline passes, in line or while it is answered.
+    EngineUnavailable when the queue is full, or when the deadline passes, in the queue or during evaluation.
     Make it after the fork: the threads start with the first question. They end with the process, which does
     not wait for them.
     """
@@ -58,7 +58,7 @@ class OnThreads:
 
     @property
     def waiting(self) -> int:
-        """How many questions are in line, those that are being answered left out."""
+        """The length of the queue, without the questions being answered."""
         return len(self._line)
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:

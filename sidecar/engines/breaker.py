@@ -1,4 +1,4 @@
-"""A policy engine that, once silent, is asked by one question at a time until it answers again."""
+"""A circuit breaker for a policy engine: a silent one gets one question at a time until it answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Verdict
     from sidecar.engines.asked import Engine
 
-_SILENCE_S = 0.05  # who waited for less may only have come late
+_SILENCE_S = 0.05  # a shorter wait proves nothing
 
 
 class Breaker:
-    """*engine*; EngineUnavailable at once for who comes while another question tries a silent one.
+    """*engine*; EngineUnavailable at once while another question tests the silent engine.
 
-    Silence is no answer until the deadline. A refused connection is an answer here: it costs nobody time, and
-    so is whatever else comes back, a misbehaviour or another revision included.
+    Silent means a timeout. Anything that comes back is an answer: a refused connection, which costs no time,
+    a misbehaviour or another revision.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -41,7 +41,7 @@ class Breaker:
 
     @property
     def silent(self) -> bool:
-        """Whether the engine did not answer the last question that had time for it."""
+        """Whether the last question with enough time got no answer."""
         return self._silent
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
@@ -67,7 +67,7 @@ class Breaker:
             ended = monotonic()
             silent = ended >= deadline
             if silent and ended - began < _SILENCE_S:
-                silent = self._silent  # it says nothing about the engine
+                silent = self._silent  # too short to say anything about the engine
             raise
         finally:
             with self._lock:
@@ -76,7 +76,7 @@ class Breaker:
                     self._tried = False
 
     def _begin(self) -> bool:
-        """Whether this question is the one that tries."""
+        """Whether this question is the one that tests the engine."""
         with self._lock:
             if not self._silent:
                 return False

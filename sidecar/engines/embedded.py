@@ -2,8 +2,8 @@ r"""The policy engine inside the process: regopy, which is rego-cpp behind ctype
 
 What it does differently from OPA, and what is done about it here:
 
-- It cannot be interrupted. An evaluation that has begun runs to its end; a late answer is refused, but the
-  caller has waited for it. So this engine is for policies that we wrote, not for those of strangers.
+- It cannot be interrupted. An evaluation runs to its end; a late answer is refused, but the caller has waited
+  for it. So this engine is for trusted policies only.
 - An interpreter shared by threads gives wrong answers: each thread builds its own and keeps it. A forked
   process builds its own as well. Nobody may fork while another thread evaluates: its allocator's lock would
   stay locked in the child.
@@ -13,12 +13,12 @@ What it does differently from OPA, and what is done about it here:
 - A rule like ``… with input as x`` about many situations at once ends the process (SIGABRT): they are asked
   one by one, at half a millisecond each.
 - It reads its input as a Rego term, in which more is legal than JSON (``data.secret`` is a reference), and it
-  never decodes escapes: the texts ``"\u00e9"`` and ``"é"`` differ to it. So only JSON that we have written
-  ourselves gets in, where each text has one form.
+  never decodes escapes: the texts ``"\u00e9"`` and ``"é"`` differ to it. So it gets only JSON that we have
+  written, in which each text has one form.
 - What has to be escaped even there (quotes, backslashes, control characters) would count as two characters
-  or more: ``endswith("a\n", "n")`` would be true. So each of them becomes one character of a plane of Unicode
-  that is nobody's, in input, data and policies alike, and is itself again in the answer.
-- It speaks on the process's standard output when something fails, unless told not to.
+  or more: ``endswith("a\n", "n")`` would be true. So each of them is mapped to one character of a private
+  plane of Unicode, in input, data and policies alike, and mapped back in the answer.
+- It writes errors to the process's standard output, unless told not to.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class EmbeddedEngine:
             raise ConfigError(f"the policies do not build: {error}") from error
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
-        """As decision_ports.PolicyEngine says; but a slow evaluation returns late, with EngineUnavailable."""
+        """As decision_ports.PolicyEngine; but a slow evaluation returns late, with EngineUnavailable."""
         return verdict_from(self.document(ENTRYPOINT, situation, deadline=deadline), revision=self.revision)
 
     def verdicts(self, situations: Iterable[bytes], /, *, deadline: float) -> Iterator[tuple[bytes, Verdict]]:
-        """Each situation with its verdict, in order and as they come; an error after those before it."""
+        """Each situation with its verdict, in order and as they come; an error is raised in its place."""
         for situation in situations:
             yield situation, self.verdict(situation, deadline=deadline)
 
@@ -114,7 +114,7 @@ class EmbeddedEngine:
         raise EngineMisbehaved(f"{rule} is undefined: are policies and data complete?")
 
     def _loaded(self) -> tuple[Interpreter, Bundle]:
-        """The interpreter of this thread and process, and the rules that it has planned once and for all."""
+        """The interpreter of this thread and process, with its rules planned once."""
         process = os.getpid()
         loaded = getattr(self._of_this_thread, "loaded", None)
         if loaded is None or loaded[0] != process:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def import_first(engine: str) -> None:
-    """Before anything else that may be written in C++: sidecar/engines/embedded.py says why.
+    """Call it before any other C++ extension is imported: sidecar/engines/embedded.py says why.
 
     ConfigError if the engine is not installed.
     """
@@ -24,7 +24,7 @@ def import_first(engine: str) -> None:
 
 
 def engine_version(engine: str) -> str | None:
-    """Name and version of an engine that is in this process; None of one that is elsewhere."""
+    """Name and version of the embedded engine; None for a server."""
     return f"embedded {_embedded().version}" if engine == "embedded" else None
 
 

@@ -1,7 +1,7 @@
-"""Verdicts kept in a file from one start to the next, for `sidecar dev`: a cache, believed only if whole.
+"""A cache of verdicts in a file from one start to the next, for `sidecar dev`.
 
-The file is ours alone (mode 0600): whoever could write it could grant anything. Its first line is the hash of
-the rest, which finds damage and not forgery. What is not as we write it is as good as no file.
+The file is private (mode 0600), because anyone who can write it can grant anything. Its first line is the
+hash of the rest, which finds damage but not forgery. A file that is not as we write it is ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_BYTES = 64 * MIB
 
 
 def kept_at(path: Path, *, engine: str, revision: str) -> dict[bytes, Verdict]:
-    """What `keep` has written of the same *engine* (name and version) and *revision*; else nothing."""
+    """What `keep` has written for the same *engine* (name and version) and *revision*; else nothing."""
     digest, _, content = _private_bytes(path).partition(b"\n")
     if sha256(content).hexdigest().encode() != digest:
         return {}
@@ -50,7 +50,7 @@ def kept_at(path: Path, *, engine: str, revision: str) -> dict[bytes, Verdict]:
 
 
 def keep(path: Path, verdicts: Mapping[bytes, Verdict], *, engine: str, revision: str) -> None:
-    """All of them or nothing, for our eyes only. A folder that cannot be written is a warning in the log."""
+    """Write all or nothing, in a private file. A folder that cannot be written is a warning in the log."""
     content = json.dumps(
         {
             "format": 1,
@@ -74,7 +74,7 @@ def keep(path: Path, verdicts: Mapping[bytes, Verdict], *, engine: str, revision
 
 
 def _private_bytes(path: Path) -> bytes:
-    """What stands in *path* if it is a file that nobody but us can write or read; else nothing."""
+    """The content of *path* if only we can read and write it; else nothing."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             found = os.fstat(file.fileno())

@@ -32,9 +32,9 @@ def learn_verdicts(
 ) -> dict[bytes, Verdict]:
     """Ask *engine* about *cells* until *deadline*; return all verdicts, or those that came before it failed.
 
-    Nothing stays behind in this process: no thread, no connection, no interpreter. *kept* is a file where the
-    embedded engine's verdicts are looked for first, and kept. ConfigError if the embedded engine cannot take
-    the policies.
+    It leaves no thread, connection or interpreter in this process. *kept* is the cache file of the embedded
+    engine's verdicts, read first and written after. ConfigError if the embedded engine cannot take the
+    policies.
     """
     cells = list(cells)
     version = engine_version(engine) if kept else None

@@ -1,4 +1,4 @@
-"""A policy engine that remembers: the verdict about each cell of the catalog is asked for once."""
+"""A policy engine with a cache: the verdict about each cell of the catalog is asked for once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class MemoisedEngine:
-    """Its memory is bounded by *cells*: what is not among them is asked each time and never kept.
+    """The cache is bounded by *cells*: other situations are asked each time and never cached.
 
-    *known* are verdicts that somebody else has learnt, as `know` takes them. *hits*, *misses* and *outside*
-    only grow: verdicts from memory, those that the engine was asked for, and how many of these were about no
-    cell. A situation with context is never a cell, since context is open. *observe* hears of each `verdict`
-    before it is answered.
+    *known* are verdicts learnt elsewhere, as `know` takes them. *hits*, *misses* and *outside* only grow:
+    verdicts from the cache, those that the engine was asked for, and how many of these were not about a cell.
+    A situation with context is never a cell, because context is open. *observe* gets each `verdict` before
+    it is returned.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class MemoisedEngine:
         return {cell: verdict for cell, verdict in self._verdicts.items() if verdict is not None}
 
     def __len__(self) -> int:
-        """How many cells it knows the verdict about."""
+        """How many cells have a cached verdict."""
         return sum(verdict is not None for verdict in self._verdicts.values())
 
     def know(self, verdicts: Iterable[tuple[bytes, Verdict]]) -> None:
-        """Take each verdict as it comes; one about no cell, or of another revision, is passed over.
+        """Cache each verdict; one that is not about a cell, or of another revision, is skipped.
 
-        What *verdicts* raises comes out here, and those that came before it are kept: so
-        ``memo.know(engine.verdicts(memo.unknown, deadline=…))`` goes on where the last call ended.
+        What *verdicts* raises is raised here, after those before it were cached: so
+        ``memo.know(engine.verdicts(memo.unknown, deadline=…))`` continues where the last call ended.
         """
         for situation, verdict in verdicts:
             if situation in self._verdicts and verdict.revision == self.revision:

@@ -1,8 +1,8 @@
 """The policy engine: OPA, asked over its REST API on loopback or a Unix socket, through opa_client.
 
 opa_client builds the query; what is under it is ours, because its defaults would retry, follow proxies and
-redirects, and wait for each byte anew. docs/decisions/0005-never-retry-opa.md says why nothing is ever
-asked twice.
+redirects, and wait for each byte anew. docs/decisions/0005-never-retry-opa.md says why there are
+no retries.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class OpaEngine:
         return verdict_from(self.document(ENTRYPOINT, situation, deadline=deadline), revision=self.revision)
 
     def served_revision(self, *, deadline: float) -> str:
-        """The revision by which OPA answers now, whatever this process was started with."""
+        """The revision by which OPA answers now, which may differ from this process's."""
         return named_revision(self.document(ENTRYPOINT, NOBODY, deadline=deadline))
 
     def verdicts(self, situations: Iterable[bytes], /, *, deadline: float) -> Iterator[tuple[bytes, Verdict]]:
@@ -96,12 +96,12 @@ class OpaEngine:
                 raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: no object")
 
     def close(self) -> None:
-        """End this thread's connection; the next question makes another."""
+        """Close this thread's connection; the next question opens another."""
         self._client().close_connection()
         del self._of_this_thread.client
 
     def _documents(self, situations: list[bytes], *, deadline: float) -> list[object]:
-        """What the entrypoint says of each, by one query. EngineMisbehaved if one of them is missing."""
+        """The entrypoint's result for each, by one query. EngineMisbehaved if one is missing."""
         with self._asking(deadline) as client:
             answer = client.ad_hoc_query(_BULK, b"[" + b",".join(situations) + b"]")
         match answer:
@@ -115,7 +115,7 @@ class OpaEngine:
 
     @contextmanager
     def _asking(self, deadline: float) -> Iterator[_Client]:
-        """The client, with what goes wrong while it asks as our own errors."""
+        """The client; its errors are raised as our own."""
         self._refuse_if_late(deadline)
         client = self._client()
         client.timeout = urllib3.Timeout(total=min(deadline - monotonic(), _LONGEST_WAIT_S))
@@ -127,7 +127,7 @@ class OpaEngine:
             ValueError,
             RecursionError,
         ) as error:
-            # ValueError is what all that is wrong with JSON, text and headers has in common.
+            # ValueError is the common base of all errors about JSON, text and headers.
             raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: {error}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise EngineUnavailable(f"OPA at {self._url} did not answer: {_first_cause(error)}") from error
@@ -159,7 +159,7 @@ class _Client(OpaClient):  # type: ignore[misc] # opa_client has no types
 class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
-        self.trust_env = False  # proxy variables and .netrc are not about loopback
+        self.trust_env = False  # ignore proxy variables and .netrc on loopback
         self.headers = requests.structures.CaseInsensitiveDict(
             {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         )
@@ -167,7 +167,7 @@ class _Session(requests.Session):
     def post(  # type: ignore[override] # as OpaClient calls it, and no other way
         self, url: str, *, json: dict[str, Any], timeout: urllib3.Timeout
     ) -> requests.Response:
-        """Send the input byte for byte as it is: what is memoised and logged is what OPA has seen."""
+        """Send the input byte for byte: what is cached and logged is what OPA has seen."""
         body = b"{" + _query_in(json) + b'"input":' + json["input"] + b"}"
         response = super().post(
             url,
@@ -224,7 +224,7 @@ class _Connection(HTTPConnection):
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """What happened, under what urllib3 and requests made of it ("Max retries exceeded", of none)."""
+    """The cause under the errors of urllib3 and requests ("Max retries exceeded", though there are none)."""
     while error.__context__:
         error = error.__context__
     return error

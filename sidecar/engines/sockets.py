@@ -1,4 +1,4 @@
-"""Sockets to OPA, over TCP or a Unix socket: a caller waits no longer than its deadline."""
+"""Sockets to OPA, over TCP or a Unix socket, with a timeout for the whole answer."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _DEFAULT_PORT = 8181
 
 
 class TimedSocket(socket.socket):
-    """Its timeout is for all that is received until the next one is set, and so is a bound on the bytes.
+    """Its timeout covers everything received until the next one is set, and so does a bound on the bytes.
 
-    A plain socket allows the timeout to each recv: a server that sends a byte a second would be waited for
-    until it is through.
+    A plain socket applies the timeout to each recv, so a server that sends a byte a second would never time
+    out.
     """
 
     received = 0

@@ -1,7 +1,7 @@
 """The border of every policy engine: a document becomes a verdict, or it is refused.
 
 The schema is closed: nothing is coerced, defaulted or ignored. A document that is nearly a verdict is an
-outage, since a policy that answers out of its schema cannot be believed about the rest either.
+outage, since a policy that breaks its schema cannot be trusted about the rest either.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENTRYPOINT = "data.authz.decision"
-# What is asked to learn which revision answers: the situation of a stranger to an action that nobody knows.
+# The question that finds the served revision: a stranger and an unknown action.
 NOBODY = b'{"action":null,"exceeded":{},"overrides":{"features":{}},"plan":null,"role":null,"status":null}'
 
 _KEYS = frozenset({"allow", "charges", "detail", "needs", "reason", "revision", "status", "upgrade"})
@@ -30,7 +30,7 @@ def verdict_from(document: object, *, revision: str) -> Verdict:
     """RevisionMismatch if *document* names another revision, EngineMisbehaved if it is no verdict."""
     match document:
         case {"revision": str(other)} if other != revision:
-            # Before anything else: another revision may well have another schema.
+            # First, because another revision may have another schema.
             raise RevisionMismatch(
                 f"{ENTRYPOINT} is of revision {_shown(other)}, and this process of {_shown(revision)}:"
                 " restart the one that is behind"
@@ -47,7 +47,7 @@ def verdict_from(document: object, *, revision: str) -> Verdict:
         allow=document["allow"],
         reason=document["reason"],
         status=document["status"],
-        charges=MappingProxyType(document["charges"]),  # a memoised verdict is shared by every request
+        charges=MappingProxyType(document["charges"]),  # a cached verdict is shared by all requests
         upgrade=tuple(document["upgrade"]),
         needs_roles=tuple(needs.get("roles", ())),
         needs_feature=needs.get("feature"),
@@ -57,7 +57,7 @@ def verdict_from(document: object, *, revision: str) -> Verdict:
 
 
 def document_of(verdict: Verdict) -> dict[str, object]:
-    """What `verdict_from` makes *verdict* of."""
+    """The document from which `verdict_from` makes *verdict*."""
     needs: dict[str, object] = {}
     if verdict.reason == "role_insufficient":
         needs["roles"] = list(verdict.needs_roles)
@@ -76,13 +76,13 @@ def document_of(verdict: Verdict) -> dict[str, object]:
 
 
 def named_revision(document: object) -> str:
-    """The revision of a verdict, whichever it is; EngineMisbehaved if *document* is no verdict."""
+    """The revision of a verdict; EngineMisbehaved if *document* is not a verdict."""
     revision = document.get("revision") if isinstance(document, dict) else None
     return verdict_from(document, revision=revision if isinstance(revision, str) else "").revision
 
 
 def _faults_in(document: dict[Any, Any]) -> Iterator[str]:
-    """Each assumes that there is none before it."""
+    """Each check assumes that those before it passed."""
     if missing := _KEYS - document.keys():
         yield f"without {', '.join(sorted(missing))}"
     if extra := document.keys() - _KEYS:
@@ -144,7 +144,7 @@ def _faults_in_needs(needs: object, *, reason: str) -> Iterator[str]:
 
 
 def _is_names(value: object) -> bool:
-    """Whether it is a list of texts, none of them empty or there twice."""
+    """Whether it is a list of texts, none of them empty or duplicate."""
     return (
         isinstance(value, list)
         and all(isinstance(each, str) and each for each in value)

@@ -1,4 +1,4 @@
-"""Processes that we start and that end with us: PostgreSQL, OPA and the server of `sidecar dev`."""
+"""Child processes that end with this one: PostgreSQL, OPA and the server of `sidecar dev`."""
 
 from __future__ import annotations
 

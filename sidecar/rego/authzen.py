@@ -1,7 +1,7 @@
 """A policy of another domain than ours, for AuthZEN: a folder that is the package ``authzen``, and its data.
 
-It means what OPA makes of ``-d authzen:FOLDER``: what a data file holds stands where its folder is, whatever
-the file is called.
+It means the same as OPA's ``-d authzen:FOLDER``: the place of a file's data is its folder, whatever the
+file's name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "authzen"
 DECISION = "decision"
-# What may be searched for, with the rule that says who or what comes into question.
+# What may be searched for, with the rule that returns the candidates.
 CANDIDATES = {"subject": "subjects", "resource": "resources", "action": "actions"}
 _INPUT = (*CANDIDATES, "context")
 _ANSWERS = "authz.authzen"  # under a root of ours: nobody else writes there
@@ -33,8 +33,8 @@ _ANSWERS = "authz.authzen"  # under a root of ours: nobody else writes there
 class AuthzenPolicy:
     """*modules* are by their path in a bundle, *data* is the JSON of ``data``.
 
-    *rules* maps what the package defines of DECISION and CANDIDATES to what is to be asked in its place: it
-    answers ``{"revision", "answer"}``, so that no answer of another revision can be taken for one of this.
+    *rules* maps the package's rules among DECISION and CANDIDATES to the generated rules to ask instead: they
+    answer ``{"revision", "answer"}``, so that an answer of another revision is recognised.
     """
 
     revision: str

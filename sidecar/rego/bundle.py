@@ -31,14 +31,14 @@ def bundle(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> bytes:
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path, content in files.items():
-            entry = tarfile.TarInfo(path)  # no time, no owner: what is not content stays out
+            entry = tarfile.TarInfo(path)  # no time and no owner: only content
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return _gzip(tar.getvalue())
 
 
 def _gzip(content: bytes) -> bytes:
-    """*content* as gzip without compression: what zlib makes of it differs between its versions."""
+    """*content* as gzip without compression, because zlib's output differs between its versions."""
     most = 0xFFFF
     blocks = [content[start : start + most] for start in range(0, len(content), most)]
     stored = b"".join(

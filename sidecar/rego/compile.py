@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Action, Catalog, Plan
 
-REVISION_DIGITS = 32  # 128 bits: nobody finds two policies of one revision, and it still fits into a log line
+REVISION_DIGITS = 32  # 128 bits: no collisions, and short enough for a log line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def _plan(plan: Plan) -> dict[str, object]:
 
 
 def _revision(catalog: Catalog, modules: Mapping[str, str]) -> str:
-    """Of the policies and of what the database is told as well: titles, routes and comments do not count."""
+    """The hash of the policies and of what the database gets too, without titles, routes and comments."""
     content = {
         "modules": dict(modules),
         "plans": policy_data(catalog, revision=""),

@@ -1,4 +1,4 @@
-"""What policies may be: packages in their folders, and of Rego's builtins a short list of harmless ones."""
+"""Validates policies: packages match their folders, and only a short list of builtins is used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ALLOWED_BUILTINS = frozenset(
     }
 )
 ROOTS = ("authz", "custom")
-# What a situation holds, as schemas/input.json says: a rule that looks for anything else would never hold.
+# The fields of a situation, as in schemas/input.json: a rule with any other field would never hold.
 INPUT_FIELDS = frozenset({"action", "context", "exceeded", "overrides", "plan", "role", "status"})
 _KEYWORDS = frozenset(
     {"not", "in", "if", "some", "every", "contains", "else", "default", "import", "package", "as"}
@@ -63,7 +63,7 @@ def problems_in(
     package: str | None = None,
     fields: Collection[str] = INPUT_FIELDS,
 ) -> list[Finding]:
-    """What can be seen without OPA. *modules* maps paths inside *folder* to Rego.
+    """Problems that can be found without OPA. *modules* maps paths inside *folder* to Rego.
 
     *package* is that of the folder itself; None where the folder holds those of ROOTS. *fields* are those of
     `input`.
@@ -80,12 +80,12 @@ def problems_in(
 
 
 def context_fields_in(modules: Mapping[str, str]) -> frozenset[str]:
-    """What policies may see of a question's context: `custom: {context: […]}` in an entrypoint's metadata."""
+    """The context fields that policies see: `custom: {context: […]}` in an entrypoint's metadata."""
     return frozenset().union(*(_context_in(path, text, source=path)[0] for path, text in modules.items()))
 
 
 def opa_binary() -> Path | None:
-    """OPA on PATH, or where the tests keep theirs."""
+    """OPA on PATH, or in the tests' own folder."""
     if on_path := shutil.which("opa"):
         return Path(on_path)
     try:
@@ -194,7 +194,7 @@ def _problem_of(
     roots: Collection[str],
     packages: Collection[str],
 ) -> tuple[str, str] | None:
-    """Code and message; a call is of *own* functions, or of those in *packages*."""
+    """Code and message; calls of *own* functions, and of those in *packages*, are allowed."""
     name = re.sub(r"\s", "", token["ref"] or "")
     first, *rest = name.split(".")
     if token["template"]:

@@ -1,4 +1,4 @@
-"""The catalog and the policies from the disk; whatever is wrong with them is one ConfigError."""
+"""Loads the catalog and the policies from disk; all their problems are one ConfigError."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where a connection string leads: its hosts, their addresses, and what libpq needs to reach one of them.
 
-libpq resolves names itself, and psycopg holds the whole interpreter meanwhile: for 10 s if the name server
-is silent. So libpq gets `hostaddr` from us, beside `host`, by which it checks the server's certificate.
+libpq resolves names itself, and psycopg holds the interpreter's lock meanwhile: for 10 s if the name
+server is silent. So libpq gets `hostaddr` from us, beside `host`, which it checks the certificate against.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROLE = "authz_sidecar"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One entry of the list of hosts; what is empty is libpq's default.
+    """One entry of the list of hosts; an empty field is libpq's default.
 
     *name* may be the folder of a Unix socket; *address* is what `hostaddr` says.
     """
@@ -32,7 +32,7 @@ class Host:
     port: str
 
     def addresses(self) -> list[str]:
-        """In numbers, as the resolver orders them; [""] of a Unix socket. Blocks as long as the resolver.
+        """Numeric addresses in the resolver's order; [""] for a Unix socket. Blocks as long as the resolver.
 
         Lost if the name has none, Late if no name server answered.
         """
@@ -53,8 +53,8 @@ class Host:
 class Destination:
     """The *hosts* of a connection string, all to be tried for each of *sessions*, in this order.
 
-    *sessions* are values of target_session_attrs. Without hosts it is no string that libpq takes: given to it
-    unchanged, it says why at once.
+    *sessions* are values of target_session_attrs. Without hosts libpq does not accept the string: given to it
+    unchanged, libpq says why at once.
     """
 
     hosts: tuple[Host, ...]
@@ -63,7 +63,7 @@ class Destination:
 
 
 def destination_of(conninfo: str) -> Destination:
-    """As libpq reads it: by its service file and the environment too."""
+    """As libpq reads it, from its service file and the environment too."""
     read = _as_libpq_reads(conninfo)
     names, addresses, ports = ((read.get(key) or "").split(",") for key in ("host", "hostaddr", "port"))
     count = max(len(names), len(addresses))
@@ -94,12 +94,12 @@ def conninfo_to(conninfo: str, host: Host, address: str, *, session: str) -> byt
 def conninfo_of(url: str, *, statement_timeout_s: float, lock_timeout_s: float, pooler: bool) -> str:
     """*url* with what each session of the sidecar needs. ConfigError where libpq cannot read it."""
     given = parameters_of(url)
-    # A firewall forgets a silent connection: the kernel shall know before a question does.
+    # A firewall drops idle connections: keepalive lets the kernel notice before a question does.
     ours = {"keepalives_idle": "30", "keepalives_interval": "5", "keepalives_count": "3"}
     ours |= {name: str(value) for name, value in given.items() if name in ours}
     ours |= {"client_encoding": "UTF8", "fallback_application_name": "sidecar"}
     if not pooler:
-        # A superuser's session too has the sidecar's rights alone.
+        # Even a superuser's session then has only the sidecar's rights.
         settings = (
             f"-c role={ROLE} -c statement_timeout={ceil(statement_timeout_s * 1000)}"
             f" -c lock_timeout={ceil(lock_timeout_s * 1000)}"

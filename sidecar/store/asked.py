@@ -1,4 +1,4 @@
-"""One question on its way through the connections, with the time that each part of the way took."""
+"""One question on its way through the connections, with the timings of each part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Asked:
-    """*since* is when its present step began: it waits for a session, or for the answer."""
+    """*since* is when its current step began: the wait for a session, or for the answer."""
 
     __slots__ = ("_sent", "_waited_s", "began", "deadline", "params", "query", "since", "trying")
 

@@ -1,4 +1,4 @@
-"""A circuit breaker for a silent PostgreSQL: while it is open, one question at a time tries it."""
+"""A circuit breaker for a silent PostgreSQL: while it is open, one question at a time tests the server."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ class Breaker:
     """What the questions of one pool know about their server. All times are on the monotonic clock.
 
     A late question may have met a lock: it makes the server *suspected* only if nobody had an answer since it
-    was sent, and a new connection then asks the server for a sign of life. The breaker opens if none has come
-    to anybody after the time that this should take. Any answer closes it, an error too.
+    was sent, and a new connection then probes the server. The breaker opens if no answer has come
+    to anybody after the time that a probe should take. Any answer closes it, also an error.
     """
 
     def __init__(self) -> None:
-        self.heard = 0.0  # when anybody had the last answer; set by whoever had it
+        self.heard = 0.0  # when the last answer came to any question; set by that question
         self.suspected: float | None = None  # since when; None as long as all is well
         self._patience_s = _LEAST_PATIENCE_S
         self._trial = Lock()
 
     def learn(self, *, connected_in_s: float) -> None:
-        """Be patient with a server that is far away."""
+        """Allow more time for a server that is far away."""
         self._patience_s = min(max(_LEAST_PATIENCE_S, 2 * connected_in_s), _MOST_PATIENCE_S)
 
     def suspect(self, *, since: float) -> bool:
-        """Of a question that was late, and waited *since* then. True if a sign of life is to be asked for."""
+        """A question timed out after waiting *since* then. True if the server is to be probed."""
         if self.opens_at() < inf or self.heard >= since:
             return False
         self.suspected = monotonic()
         return True
 
     def opens_at(self) -> float:
-        """When it opens, or has opened; infinity while nothing is suspected."""
+        """When it opens or has opened; infinity while the server is not suspected."""
         suspected = self.suspected
         if suspected is None:
             return inf
@@ -50,7 +50,7 @@ class Breaker:
         return self.opens_at() <= monotonic()
 
     def begin_trial(self) -> bool:
-        """True for one at a time, who calls end_trial after."""
+        """True for one question at a time, which must call end_trial afterwards."""
         return self._trial.acquire(blocking=False)
 
     def end_trial(self) -> None:

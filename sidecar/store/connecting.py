@@ -34,7 +34,7 @@ class _Route:
 
 
 class Dialer:
-    """Connects to where *conninfo* leads, beginning with the address that was good the last time."""
+    """Connects to the hosts of *conninfo*, beginning with the last good address."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -57,7 +57,7 @@ class Dialer:
                 failures.append(late)
                 if not route.alone:
                     silent.append(route)
-        for route in silent:  # none of the others is better, and this one may only be slow
+        for route in silent:  # no other address is left, and this one may only be slow
             try:
                 return self._connect_by(route, CONNECT_TIMEOUT_S)
             except (Lost, Late) as failure:
@@ -77,7 +77,7 @@ class Dialer:
         return connection
 
     def _routes(self, destination: Destination, failures: list[Lost | Late]) -> Iterator[_Route]:
-        """A name is resolved when its turn has come: a good host before it needs no name server."""
+        """A name is resolved only in its turn: a good host before it needs no name server."""
         good_host, good_address = self._good or (None, None)
         hosts = list(destination.hosts)
         if destination.at_random:

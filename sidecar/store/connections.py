@@ -1,7 +1,7 @@
 """A bounded stack of connections to PostgreSQL, on which every question ends by its deadline.
 
-They drive libpq by hand: psycopg's own cursor waits for as long as the server is silent, its pool backs off
-for seconds after a failure, and both cost more than the query. docs/decisions/0009 has the figures.
+They drive libpq directly: psycopg's own cursor has no timeout for a silent server, its pool backs off for
+seconds after a failure, and both cost more than the query. docs/decisions/0009 has the figures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all that a store needs
 
 SIGN_OF_LIFE = Query(name=b"sign_of_life", sql=b"SELECT 1")
-_LOOK_EVERY_S = 0.05  # whoever waits in line, whether the breaker has opened
+_LOOK_EVERY_S = 0.05  # how often waiting questions check whether the breaker has opened
 
 
 class Connections:
@@ -34,7 +34,7 @@ class Connections:
 
     *pooler*: a transaction pooler stands between, so nothing is prepared, and nothing set at the start of a
     session: the login itself must have the rights of authz_sidecar alone, and a statement_timeout. A
-    *lock_timeout_s* of 0 is none. *observe* is told of each question, failed ones too, the seconds it waited
+    *lock_timeout_s* of 0 is none. *observe* gets, for each question, failed ones too, the seconds it waited
     for a connection and for the server.
     """
 
@@ -58,8 +58,8 @@ class Connections:
         self._observe = observe
         self._breaker = Breaker()
         self._connector = Connector(self._new_session, self._keep_new)
-        self._idle: list[Session] = []  # the last one used stands last: few connections stay warm
-        self._new: list[Session] = []  # made, and not used yet
+        self._idle: list[Session] = []  # the last used is at the end: few connections stay warm
+        self._new: list[Session] = []  # connected, and not used yet
         self._places = Places(size)
         self._open = False
 
@@ -75,7 +75,7 @@ class Connections:
     def answer(self, query: Query, params: Sequence[bytes | None], /, *, deadline: float) -> bytes | None:
         """The one value of *query* as text; *deadline* is on the monotonic clock.
 
-        FactsUnavailable when nothing came in time, Refused when the server answered with an error.
+        FactsUnavailable on a timeout, Refused when the server answered with an error.
         """
         asked = Asked(query, params, deadline)
         try:
@@ -103,7 +103,7 @@ class Connections:
             self._places.give_back()
 
     def _try(self, asked: Asked) -> bytes | None:
-        """Beyond the places: all of them may be taken by questions that wait in the silence."""
+        """Not limited by the places, which may all be taken by questions that wait for the silent server."""
         if not self._breaker.begin_trial():
             raise _silent()
         asked.trying = True
@@ -133,8 +133,8 @@ class Connections:
         try:
             return self._answer_on(session, asked)
         except Lost:
-            # It broke while nobody looked: a restart must not cost one 503 for each connection. What may
-            # be asked twice is asked of a new one; if that breaks, it is an outage.
+            # It broke while idle: a restart must not cost one 503 for each connection. A repeatable query
+            # gets one retry on a new connection; if that breaks too, it is an outage.
             if not asked.query.repeatable:
                 raise
         return self._answer_on(self._session(asked, self._new_one), asked)
@@ -144,7 +144,7 @@ class Connections:
         return self._connector.session(take, until=lambda: self._until(asked))
 
     def _until(self, asked: Asked) -> float:
-        """How long to wait at most, as things are; nobody waits for a silent server but who tries it."""
+        """The longest wait for now; only the question that tests a silent server waits for it."""
         if not self._open:
             raise _closed()
         opens_at = self._breaker.opens_at()
@@ -177,7 +177,7 @@ class Connections:
     def _went_late(self, asked: Asked) -> None:
         if monotonic() - asked.since < SHORTEST_SILENCE_S:
             return
-        # Those not heard of since may be as dead, and each would cost a question its deadline.
+        # Sessions without an answer since may be dead too, and each would cost a question its deadline.
         self._drop_idle(heard_before=asked.since)
         if self._breaker.suspect(since=asked.since):
             self._connector.start()
@@ -199,7 +199,7 @@ class Connections:
         try:
             session = Session(self._dialer.connect(), prepare=not self._pooler)
         except Lost:
-            self._breaker.heard = monotonic()  # to be refused is an answer
+            self._breaker.heard = monotonic()  # a refusal is an answer
             raise
         if self._breaker.suspected is not None:
             self._ask_for_a_sign_of_life(session)
@@ -207,7 +207,7 @@ class Connections:
         return session
 
     def _ask_for_a_sign_of_life(self, session: Session) -> None:
-        """A pooler may let everybody in before a server that is dead."""
+        """Ask a query too, because a pooler accepts logins in front of a dead server."""
         try:
             with suppress(Refused):
                 session.answer(SIGN_OF_LIFE, (), monotonic() + ADDRESS_TIMEOUT_S)
@@ -217,7 +217,7 @@ class Connections:
         self._breaker.heard = monotonic()
 
     def _keep_new(self, session: Session) -> None:
-        """On a thread of the connector, which then wakes whoever waits."""
+        """On a thread of the connector, which then wakes the waiting questions."""
         if self._open and (self._connector.waiting or self._has_room()):
             self._new.append(session)
         else:

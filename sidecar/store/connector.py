@@ -1,4 +1,4 @@
-"""The threads that connect to PostgreSQL, so that nobody else waits for a name server or a silent host."""
+"""Threads that connect to PostgreSQL, so that no other thread waits for a name server or a silent host."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from sidecar.store.session import Session
 
 MOST_THREADS = 2
-PAUSE_S = 0.02  # after a failure: a server that refuses is asked at most so often
+PAUSE_S = 0.02  # after a failure, to limit connects to a server that refuses
 
 
 class Connector:
     """Calls *make* (which blocks, and raises Lost or Late) on at most MOST_THREADS threads at a time.
 
-    Each thread makes one session and ends; whoever waits shares them, and their failures. What nobody waits
-    for any more is made all the same, for the next one. *keep* takes each session.
+    Each thread makes one session and ends. Waiting questions share the sessions and the failures. A connect
+    that nobody waits for any more still finishes, for the next question. *keep* takes each session.
     """
 
     def __init__(self, make: Callable[[], Session], keep: Callable[[Session], None]) -> None:
@@ -30,14 +30,14 @@ class Connector:
         self._keep = keep
         self._changed = Condition()
         self._threads = 0
-        self._begun = 0  # so many connects; the last that failed was number
+        self._begun = 0  # the number of connects; the last that failed was number
         self._failed = 0
         self._failure: Lost | Late = Late("still connecting")
         self._not_before = 0.0
         self.waiting = 0  # how many; read without the lock by who gives a session back
 
     def session(self, take: Callable[[], Session | None], *, until: Callable[[], float]) -> Session:
-        """What *take* finds, as soon as it does.
+        """Wait until *take* finds something, and return it.
 
         Lost or Late if a connect fails that began after this, Late if it is *until* then; *until* is asked
         again at each change, and may raise.
@@ -60,17 +60,17 @@ class Connector:
                 self.waiting -= 1
 
     def start(self) -> None:
-        """Make a session, though nobody waits for it, unless one is being made."""
+        """Start a connect without waiting for it, unless one is in progress."""
         with self._changed, suppress(Lost):
             self._start_up_to(1)
 
     def wake(self) -> None:
-        """Whoever waits looks again."""
+        """Wake waiting questions to look again."""
         with self._changed:
             self._changed.notify_all()
 
     def fail(self, failure: Lost | Late) -> None:
-        """Whoever waits, with this."""
+        """Fail the waiting questions with *failure*."""
         with self._changed:
             self._begun += 1
             self._failed = self._begun
@@ -79,7 +79,7 @@ class Connector:
 
     def _start_up_to(self, wanted: int) -> None:
         while self._threads < min(wanted, MOST_THREADS):
-            # A daemon: no stop waits for a resolver.
+            # A daemon thread: a stop must not wait for a resolver.
             thread = Thread(target=self._connect, name="postgres-connector", daemon=True)
             try:
                 thread.start()

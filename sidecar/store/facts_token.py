@@ -1,4 +1,4 @@
-"""The token of facts from PostgreSQL: what its functions have to be told again about a decision."""
+"""The token of facts from PostgreSQL: what its functions need back with a decision."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsToken:
-    """*version* is the workspace's ``facts_version``: as long as it is the same, nothing has changed.
+    """*version* is the workspace's ``facts_version``: while it is the same, nothing has changed.
 
     *periods* has the start of each meter's current period, *until* the end of the first override that ends,
-    both as PostgreSQL writes a time (``-infinity`` too), since they are only ever sent back.
-    A database that is still to be migrated says neither.
+    both as PostgreSQL writes a time (``-infinity`` too), because they are only sent back.
+    A database before its migration has neither.
     """
 
     version: int

@@ -1,4 +1,4 @@
-"""The ledger of usage in PostgreSQL: each effect is one call of one function, in one transaction."""
+"""The ledger of usage in PostgreSQL: each change is one call of one function, in one transaction."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CONSUME = Query(
     sql=b"SELECT authz.consume($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     repeatable=False,
 )
-# With a key it may be asked again: the second time it is a repeat.
+# With a key the query is idempotent: the second call is a replay.
 TAKE_BY_KEY = Query(name=TAKE.name, sql=TAKE.sql)
 CONSUME_BY_KEY = Query(name=CONSUME.name, sql=CONSUME.sql)
 REPEATED = Query(name=b"repeated", sql=b"SELECT authz.repeated($1, $2, $3, $4, $5)")
@@ -72,7 +72,7 @@ _CONTENDED = frozenset({"55P03", "40P01", "57014", "40001"})
 class PostgresLedger:
     """A Ledger on the *connections* of a store of facts: a question needs one of them at a time.
 
-    They have a lock_timeout, so that whoever waits for a counter gives up before his caller does.
+    They have a lock_timeout, so that a wait for a counter times out before the caller does.
     """
 
     def __init__(self, connections: Connections, /, *, catalog: Catalog) -> None:
@@ -345,7 +345,7 @@ def _misread(found: object, error: Exception) -> FactsMisread:
 
 
 def _encoded(params: Sequence[str | bytes | None]) -> list[bytes | None]:
-    """UnicodeError for what would be cut off at a NUL, and then could be the name of something else."""
+    """UnicodeError for a NUL, where libpq would cut the text off, so that it could name something else."""
     encoded = [each.encode() if isinstance(each, str) else each for each in params]
     if b"\0" in b"".join(filter(None, encoded)):
         raise UnicodeError("NUL")

@@ -119,7 +119,7 @@ class Migrated:
 def migrate(url: str, /, *, catalog: Catalog, revision: str, migrations: Path | None = None) -> Migrated:
     """As the owner of the schema, straight to the server: a transaction pooler loses the lock.
 
-    ConfigError when files and database contradict each other, Interrupted when the database does not let us.
+    ConfigError when files and database contradict each other, Interrupted when the database refuses.
     """
     known = migrations_in(migrations or shipped("sql") / "migrations")
     with owner_connection(url) as connection:
@@ -138,7 +138,7 @@ def migrate(url: str, /, *, catalog: Catalog, revision: str, migrations: Path | 
 
 @contextmanager
 def owner_connection(url: str, /) -> Iterator[psycopg.Connection]:
-    """Of whoever owns the schema, in autocommit; whatever the database has against it is Interrupted."""
+    """A connection as the schema's owner, in autocommit; any database error is Interrupted."""
     parameters_of(url)
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=10, client_encoding="UTF8") as connection:

@@ -1,4 +1,4 @@
-"""A bounded number of places, given to those who wait for one in the order in which they came."""
+"""A bounded number of places, given to waiting threads in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from threading import Lock
 
 
 class Places:
-    """Whoever waits has a gate: a lock that is released when it is their turn (0009: why it is no queue)."""
+    """Each waiting thread has a gate: a lock that is released in its turn (not a queue: record 0009)."""
 
     def __init__(self, size: int) -> None:
         self.free = size
@@ -15,7 +15,7 @@ class Places:
         self._lock = Lock()
 
     def take(self) -> Lock | None:
-        """None: it is yours. Else your gate: the place is yours as soon as you can acquire it."""
+        """None: the place is yours. Else your gate: the place is yours once you have acquired it."""
         with self._lock:
             if self.free:
                 self.free -= 1
@@ -33,7 +33,7 @@ class Places:
                 self.free += 1
 
     def leave(self, gate: Lock) -> None:
-        """Out of the line, and out of the place if it was given meanwhile."""
+        """Leave the queue, and give back the place if it was assigned meanwhile."""
         with self._lock:
             waits = gate in self._line
             if waits:

@@ -35,8 +35,8 @@ _MIGRATE = "run sidecar migrate"
 class PostgresFacts:
     """A FactStore. Open it after the fork; each method ends by its deadline on the monotonic clock.
 
-    FactsUnavailable when nothing came in time, FactsMisread when what came is not what the schema promises,
-    DatabaseNotMigrated when it lacks what is asked for.
+    FactsUnavailable on a timeout, FactsMisread when the answer is not what the schema promises,
+    DatabaseNotMigrated when the database lacks a function.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class PostgresFacts:
                 raise FactsMisread(f"members outside their contract: {answer}")
 
     def revision(self, *, deadline: float) -> str | None:
-        """What the plan tables were published with; None if no catalog was."""
+        """The revision that the plan tables were published with; None if no catalog was."""
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
 
     def missing(self, catalog: Catalog, *, deadline: float) -> tuple[str, ...]:
         """What keeps a sidecar from deciding by *catalog*, each with what to do; empty if nothing does.
 
-        DatabaseNotMigrated where this cannot even be asked: the database is of a version before.
+        DatabaseNotMigrated if the database is too old to be asked.
         """
         match self._json(CATALOG_IN_USE, (), deadline):
             case {"meters": dict(meters), "plans": [*held], "default_plan": default}:
@@ -158,7 +158,7 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
         usage = row["usage"]
         token = FactsToken(
             version=row["version"],
-            periods=row.get("periods", {}),  # a database that is still to be migrated does not say it
+            periods=row.get("periods", {}),  # missing in a database before its migration
             until=row.get("until"),
         )
         facts = Facts(
@@ -200,7 +200,7 @@ def _is_member(row: object) -> bool:
 
 
 def usage_in(used: int, reserved: int, resets_at: str | None) -> Usage:
-    """ValueError or TypeError for what is not three figures of a meter."""
+    """ValueError or TypeError unless these are the three figures of a meter."""
     if not (_is_count(used) and _is_count(reserved)):
         raise ValueError(f"{used!r} used, {reserved!r} reserved")
     return Usage(

@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL that is established: it sends a query and takes the answer, by a deadline."""
+"""One open connection to PostgreSQL: it sends a query and reads the answer, with a deadline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_WAIT_S = 3600.0
 class Query:
     """One statement that answers one value; prepared under its *name*.
 
-    One that is not *repeatable* is never sent twice: an answer that got lost may have had its effect.
+    One that is not *repeatable* is never sent twice: it may have taken effect although its answer got lost.
     """
 
     name: bytes
@@ -44,11 +44,11 @@ class Lost(Exception):
 
 
 class Late(Exception):
-    """Nothing came in time; whoever waited must close the connection, its answer may still come."""
+    """A timeout; the caller must close the connection, because its answer may still come."""
 
 
 class Session:
-    """Of one question at a time. *heard* is when its server last answered, on the monotonic clock."""
+    """For one question at a time. *heard* is when its server last answered, on the monotonic clock."""
 
     def __init__(self, pg: PGconn, *, prepare: bool) -> None:
         self._pg = pg
@@ -60,11 +60,11 @@ class Session:
         self.heard = monotonic()
 
     def close(self) -> None:
-        # Never PQcancel: it connects anew, and blocks. statement_timeout ends what nobody waits for.
+        # Never PQcancel: it connects anew, and blocks. statement_timeout ends abandoned queries.
         self._pg.finish()
 
     def has_ended(self) -> bool:
-        """True if the server has said something, unasked: mostly that it is going."""
+        """True if the server has sent something unasked: mostly that it is shutting down."""
         return bool(self._poll.poll(0))
 
     def answer(self, query: Query, params: Sequence[bytes | None], deadline: float) -> bytes | None:
@@ -96,7 +96,7 @@ class Session:
             result = self._pg.get_result()
             if result is None:
                 break
-            # A commit that fails is told after the value: the last word counts.
+            # A failed commit is reported after the value: the last result counts.
             found = result if found is None or result.status == ExecStatus.FATAL_ERROR else found
         if found is None or self._pg.status == ConnStatus.BAD:
             raise Lost(one_line(self._pg.get_error_message()))
@@ -108,7 +108,7 @@ class Session:
 
 
 def array(texts: Sequence[str | None]) -> bytes:
-    """A text[] as PostgreSQL reads it. Text that it cannot hold is NULL: it equals nothing that is stored."""
+    """A text[] as PostgreSQL reads it. Text that it cannot store is NULL, which equals nothing."""
     literal = "{" + ",".join(map(_element, texts)) + "}"
     return literal.encode()
 

@@ -1,4 +1,4 @@
-"""What an operator runs now and then: counters are compared with their ledger; what is over is removed."""
+"""Maintenance: compare counters with their ledger, and delete expired rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIDY = "SELECT authz.tidy(%s, %s)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miscount:
-    """*counted* is what the database goes by, *expected* what ledger or memberships add up to."""
+    """*counted* is the stored count, *expected* the sum of ledger or memberships."""
 
     workspace: str
     kind: Literal["counter", "resource", "members"]
@@ -38,9 +38,9 @@ class Miscount:
 
 
 def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
-    """Workspace by workspace, as they are found; with *fix* each is put right before it is told.
+    """Workspace by workspace, as they are found; with *fix* each is corrected before it is yielded.
 
-    Nobody waits while it looks: counter and ledger are read in one moment. Interrupted as owner_connection.
+    It compares without locks: counter and ledger are read in one snapshot. Interrupted as owner_connection.
     """
     with owner_connection(url) as connection:
         last = _NO_ID

@@ -52,7 +52,7 @@ class WorkspaceStore:
         query, params = _call_of(workspace, change, actor)
         texts = [None if text is None else text.encode(errors="surrogatepass") for text in params]
         if any(text and b"\0" in text for text in texts):
-            raise BadQuestion("text with a NUL cannot be stored")  # libpq would cut it there
+            raise BadQuestion("text with a NUL cannot be stored")  # libpq would cut the text off there
         try:
             answer = self.connections.answer(query, texts, deadline=deadline)
         except Refused as refused:

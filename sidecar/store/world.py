@@ -1,7 +1,7 @@
-"""World files: users and workspaces as they shall be, for demos and fixtures.
+"""World files: the wanted state of users and workspaces, for demos and fixtures.
 
-A world file says exactly what the workspaces that it names hold: members, overrides and usage that it does
-not name are removed from them. Of other workspaces and users it says nothing.
+A world file is the complete state of the workspaces that it names: members, overrides and usage that it does
+not name are removed. Other workspaces and users stay as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DECLARED = """
     SELECT 'counted', name FROM authz.meters WHERE kind = 'members'
 """
 HAS_CATALOG = "SELECT to_regclass('authz.catalog') IS NOT NULL"
-LOCK = "SELECT pg_advisory_xact_lock(7022026)"  # as migrate: one at a time
+LOCK = "SELECT pg_advisory_xact_lock(7022026)"  # one at a time, as in migrate
 ACTING = "SELECT authz.acting_as('sidecar load', 'sql')"
 LOCK_USAGE = "SELECT authz.usage_locked(id) FROM authz.workspaces WHERE slug = %(slug)s"
 PUT_WORKSPACE = """
@@ -132,16 +132,16 @@ _WORLD = Record(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """How many users and workspaces the file named; all of them are now as it says."""
+    """How many users and workspaces the file named; all of them now have its state."""
 
     users: int
     workspaces: int
 
 
 def load(url: str, path: Path, /) -> Loaded:
-    """As the owner of the schema, in one transaction. Twice is once.
+    """As the owner of the schema, in one transaction. Idempotent.
 
-    ConfigError with every problem of the file, Interrupted when the database does not let us.
+    ConfigError with every problem of the file, Interrupted when the database refuses.
     """
     raw = plans_text(path)
     with owner_connection(url) as connection, connection.transaction():
@@ -151,7 +151,7 @@ def load(url: str, path: Path, /) -> Loaded:
         users, workspaces = world.get("users", []), world.get("workspaces", [])
         for workspace in workspaces:
             _put(connection, workspace)
-        # The members first: whoever belongs to a workspace of this file needs none of his own.
+        # The members first: a member of a workspace of this file needs none of their own.
         for user in users:
             connection.execute(PUT_USER, (user["id"], user.get("email")))
             connection.execute(PUT_OWN_WORKSPACE, (user["id"], user.get("email")))
@@ -210,7 +210,7 @@ def _check_unique(root: Node, section: str, field: str, noun: str, walk: Walk) -
 
 
 def _check_people(workspace: Fields, walk: Walk, *, owned: bool) -> None:
-    """Exactly one owner, if the catalog has owners at all, and nobody with two roles."""
+    """Exactly one owner, if the catalog has that role, and nobody with two roles."""
     owner, members = workspace.values.get("owner"), workspace.values.get("members")
     if owner is None and owned:
         walk.find("missing_field", "this workspace has no owner: expected the id of a user", workspace)
@@ -218,7 +218,7 @@ def _check_people(workspace: Fields, walk: Walk, *, owned: bool) -> None:
         walk.find("unknown_role", "the catalog declares no role owner: name everybody in members", owner)
     for user, role in members.values.items() if isinstance(members, Fields) else ():
         if isinstance(role, Text) and role.value == "owner":
-            walk.find("second_owner", f'"{user}" cannot be owner among the members: name him in owner', role)
+            walk.find("second_owner", f'"{user}" cannot be owner among the members: name them in owner', role)
         elif isinstance(owner, Text) and isinstance(members, Fields) and owner.value == user:
             walk.find("duplicate_member", f'"{user}" is the owner already', members.keys[user])
 
@@ -235,7 +235,7 @@ def _check_counted(workspace: Fields, walk: Walk, *, counted: Collection[str]) -
 def _put(connection: psycopg.Connection, workspace: Mapping[str, Any]) -> None:
     row = {"name": workspace["slug"], "status": "active", **workspace}
     stated = {key: row[key] for key in ("slug", "name", "plan", "status")}
-    connection.execute(LOCK_USAGE, stated)  # in the order of locks: usage, then the workspace
+    connection.execute(LOCK_USAGE, stated)  # the order of locks: usage, then the workspace
     found = connection.execute(PUT_WORKSPACE, stated).fetchone()
     if found is None:
         raise TypeError("an upsert that updates returns its row")
@@ -245,7 +245,7 @@ def _put(connection: psycopg.Connection, workspace: Mapping[str, Any]) -> None:
     if "owner" in row:
         members[row["owner"]] = "owner"
     people = {"id": id_, "users": list(members), "roles": list(members.values())}
-    connection.execute(DROP_MEMBERS, people)  # before: a new owner and the old one exclude each other
+    connection.execute(DROP_MEMBERS, people)  # first: two owners at once violate the unique index
     connection.execute(PUT_MEMBERS, people)
 
     overrides = row.get("overrides", {})
