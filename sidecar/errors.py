@@ -5,12 +5,12 @@ SidecarError
 ├── BadQuestion                 the caller's request
 ├── UnknownCaller               the caller did not prove itself
 ├── CallerForbidden             the caller's token lacks the scope
-├── UnknownUser                 the end user did not prove himself
+├── UnknownUser                 the end user did not prove who they are
 ├── UnsafePath                  two servers could read this path differently
 ├── Unroutable                  a gateway's request leads to no question
 ├── UnknownWorkspace            an administrator named a workspace that is not there
 ├── UnknownPlan                 an administrator named a plan that is not sold
-├── NotAMember                  a user asked about a workspace that is not his
+├── NotAMember                  a user asked about a workspace that is not theirs
 ├── IdempotencyKeyReused        the key was used for another request
 ├── UnknownIdempotencyKey       nothing was taken under the key, or too long ago
 ├── UnknownReservation          nothing is reserved under the id
@@ -18,7 +18,7 @@ SidecarError
 ├── ReservationExpired          it came too late, and there is no right or room any more
 ├── CommitExceedsReservation    more was committed than reserved
 ├── RefundExceedsUse            more was given back than taken
-├── UnknownMember               a member named somebody who is not in his workspace
+├── UnknownMember               a member named somebody who is not in their workspace
 ├── UnknownInvitation           a member named an invitation that is not open
 ├── InvitationInvalid           whoever accepts has none that is good
 ├── OwnerMustTransfer           the one owner cannot go or become less

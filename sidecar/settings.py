@@ -72,7 +72,7 @@ def _keys(text: str) -> str:
 
 
 def _is_url_of_keys(text: str) -> bool:
-    """Whoever can stand between could give out keys of his own: plain HTTP is for this machine alone."""
+    """Whoever stands between could give out keys of their own: plain HTTP is for this machine alone."""
     try:
         parts = urlsplit(text)
         named = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc

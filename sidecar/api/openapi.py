@@ -48,7 +48,7 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "the identity provider's, of the end user himself",
+                    "description": "the identity provider's, of the end user themselves",
                 },
             },
         },

@@ -150,7 +150,7 @@ class Authorizer:
         amounts: Mapping[str, int] | None = None,
         context: Mapping[str, Json] | None = None,
     ) -> Page:
-        """Where *user* may perform *action* now, quotas included; every workspace of his if it is None.
+        """Where *user* may perform *action* now, quotas included; every workspace of theirs if it is None.
 
         At most MAX_ROWS_SCANNED workspaces are looked at for one page: it may be short and yet not the last.
         """

@@ -5,8 +5,8 @@ meters that it takes can be exceeded. That last factor is the one that grows: a 
 exceeded in at most two ways for each distinct limit and two for a limit of the workspace's own, and the
 meters of one action multiply. Actions that take one meter or none make a few thousand cells; an action that
 takes two counters over five plans makes ten thousand, and each further counter ten times as many. So they
-come lazily and the simplest first, by how many meters are exceeded: whoever cannot take all cuts where he
-must, and keeps those that happen.
+come lazily and the simplest first, by how many meters are exceeded: whoever cannot take all of them stops
+where they must, and keeps those that happen.
 """
 
 from __future__ import annotations

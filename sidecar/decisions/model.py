@@ -44,7 +44,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the database says of a member in his workspace; of anybody else it says None, not Facts.
+    """What the database says of a member in their workspace; of anybody else it says None, not Facts.
 
     *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *token* is made by the
     store of facts. The ledger and the store of people get it back, to see whether anything has changed
@@ -66,7 +66,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """Members of one workspace by user id, each with his role; *facts* are the first one's, if any."""
+    """Members of one workspace by user id, each with their role; *facts* are the first one's, if any."""
 
     facts: Facts | None
     members: tuple[tuple[str, str], ...]

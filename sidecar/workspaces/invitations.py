@@ -78,7 +78,7 @@ class Invitations(AuthorizedActions):
         self._act(actor, workspace, MANAGE, act)
 
     def accept(self, actor: Actor, token: Callable[[], str]) -> WorkspaceSummary:
-        """Whoever cannot is told no more than InvitationInvalid; but Denied when there is no seat for him."""
+        """InvitationInvalid says no more to whoever cannot accept it; Denied when no seat is left."""
         digest = hash_of(token())
         return retry(lambda: self._accept(actor, digest))
 
@@ -87,7 +87,7 @@ class Invitations(AuthorizedActions):
         proved = actor.email if actor.email_verified else None
         if offer is None or proved is None or offer.invitation.email != address_of(proved):
             raise InvitationInvalid
-        # It is the inviter's right that lets him in, as it is now.
+        # The inviter's right, as it is now, lets them in.
         question = Question(
             user=offer.invitation.invited_by, workspace=str(offer.workspace_id), action=INVITE
         )
@@ -133,7 +133,7 @@ class Invitations(AuthorizedActions):
         )
         if decision.verdict.reason != "quota_exceeded":
             return False
-        with suppress(BadQuestion):  # of who may not invite anyway, what he states is not looked at
+        with suppress(BadQuestion):  # who may not invite anyway: their body is not validated
             email, _ = stated()
             return self._store.is_invited(facts.workspace_id, address_of(email), deadline=actor.deadline)
         return False

@@ -18,7 +18,7 @@ FORMER_OWNER = "admin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """*email* is one that he has proved to be his, as far as we were told."""
+    """*email* is one that they have proved to be theirs, as far as we were told."""
 
     user: str
     role: str

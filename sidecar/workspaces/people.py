@@ -95,7 +95,7 @@ class People(AuthorizedActions):
         return self._store.members(facts.workspace_id, after=after, limit=limit, deadline=actor.deadline)
 
     def change_role(self, actor: Actor, workspace: str, user: str, role: Callable[[], str]) -> Member:
-        """OwnerMustTransfer for the owner: he cannot become less without somebody becoming owner."""
+        """OwnerMustTransfer for the owner, who can only change by a transfer."""
 
         def act(facts: Facts, _: Decision) -> Member:
             stated = role()
