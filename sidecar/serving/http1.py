@@ -27,7 +27,7 @@ from sidecar.serving.application import announced_length, json_body
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from socket import AddressFamily
 
     from sidecar.api.endpoint import Endpoint
@@ -199,7 +199,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         request = self.worker.application.request(
             parsed.method,
             parsed.uri,
-            header=partial(_header, parsed.headers_bytes),
+            header=partial(_header, _fields_of(parsed.headers_bytes)),
             by_socket=self._family == AF_UNIX,
             remote=peername[0] if isinstance(peername, tuple) else "",
         )
@@ -256,8 +256,14 @@ def refusal(application: Application, code: str) -> bytes:
     return head.encode("latin-1") + body
 
 
-def _header(lines: Sequence[tuple[bytes, bytes]], name: str) -> str | None:
-    """The value of the line of that name; of several, their values with commas between."""
-    wanted = name.lower().encode("latin-1")
-    found = [value for key, value in lines if key == wanted]
-    return b",".join(found).decode("latin-1") if found else None
+def _fields_of(lines: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The value of each header by its name; several of one name are joined by commas."""
+    fields: dict[str, str] = {}
+    for name, value in lines:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        fields[key] = f"{fields[key]},{text}" if key in fields else text
+    return fields
+
+
+def _header(fields: Mapping[str, str], name: str) -> str | None:
+    return fields.get(name.lower())
