@@ -265,7 +265,10 @@ def _finish(reply: Reply, request: Request) -> Reply:
 def _path_of(target: str) -> str:
     if target.startswith("/"):
         return target
-    parts = urlsplit(target)  # the absolute form, as to a proxy
+    try:
+        parts = urlsplit(target)  # the absolute form, as to a proxy
+    except ValueError:  # a host that is none: nothing is there
+        return ""
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 

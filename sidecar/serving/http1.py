@@ -100,10 +100,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         )
 
     def _feed_callback_parser(self, data: bytes) -> bool:
-        if (
-            self._callback_parser.is_complete
-        ):  # the next request waits in the parser until this one is answered
-            self._callback_parser.feed(data)
+        if self._callback_parser.is_complete:
+            self._callback_parser.feed(data)  # the next request: there it waits until this one is answered
             return True
         self._fed += len(data)
         self._connection.begin_head()
@@ -171,7 +169,14 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     # Answering.
 
     async def _serve_http_request(self, request: Any, sockname: object, peername: object) -> bool:  # noqa: ANN401, ARG002 - gunicorn's
-        return await self._serve_parsed(request, peername)
+        try:
+            return await self._serve_parsed(request, peername)
+        except Exception:
+            # What nobody foresaw is a 500, not silence; but never a second response.
+            self.log.exception("a request met a defect of the server")
+            if self._connection.state != "sending":
+                self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return False
 
     async def _serve_parsed(self, parsed: Any, peername: object) -> bool:  # noqa: ANN401 - gunicorn's
         """Answer one request; whether the next one of this connection may be read."""

@@ -25,6 +25,7 @@ _SWEEP_WHILE_STOPPING_S = 0.05
 _RESERVE_S = 0.5  # of the grace, for what is closed at its end
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 0.1
+_SILENCE_S = 10.0
 
 
 class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
@@ -67,6 +68,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             self.app.most_connections, reader=lambda connection: Http1(self, connection)
         )
         self._opening: set[asyncio.Task[Any]] = set()
+        self._silent_until = 0.0
         self._listeners = [listener.sock for listener in self.sockets]
         for listener in self._listeners:
             listener.settimeout(0)
@@ -132,7 +134,9 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _wait_for_descriptors(self, listener: socket.socket, error: OSError) -> None:
         """The socket stays readable: to ask again at once would be all that the loop does."""
-        self.log.error("cannot accept: %s", error.strerror)
+        if self.loop.time() >= self._silent_until:  # it is met ten times a second while it lasts
+            self._silent_until = self.loop.time() + _SILENCE_S
+            self.log.error("cannot accept connections: %s", error.strerror)
         self._connections.make_room(full=True)
         self.loop.remove_reader(listener)
         if self.alive:

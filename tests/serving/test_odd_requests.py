@@ -36,6 +36,7 @@ RIGHT = {
     "names in other letters": (ASK.replace(b"Content-Length", b"cONTENT-lENGTH"), {200}),
     "the absolute form": (ASK.replace(b"/v1", b"http://x/v1"), {200}),
     "the absolute form of another host": (ASK.replace(b"/v1", b"http://y:1/v1"), {200, 400}),
+    "the absolute form of a host that is none": (ASK.replace(b"/v1", b"http://[::1/v1"), {400, 404}),
     "an upgrade to h2c": (
         with_lines(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
         {200},
