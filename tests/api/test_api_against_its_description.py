@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 NOT_CHECKED = "positive_data_acceptance"
 
 
-# Who may not is told so before anybody looks at what he sends; a plan that is too small is one reason.
+# Who may not is told so before anybody looks at what they send; a plan that is too small is one reason.
 REJECTED = """
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 402, 403, 404, 405, 409, 415, 503]

@@ -130,7 +130,7 @@ def test_unknown_fields_change_nothing(client):
 @pytest.mark.parametrize(
     "text", ['a"b', "\\", "a\nb", "é", "😀", "\u2028", "${x}", "data.authzen", "alice ", "ALICE", "a" * 1_000]
 )
-def test_somebody_unknown_is_denied_whatever_he_is_called(client, text):
+def test_somebody_unknown_is_denied_whatever_they_are_called(client, text):
     assert decision(client, asks({"type": "user", "id": text})) is False
     assert decision(client, asks(ALICE, {"name": text})) is False
     assert decision(client, asks(ALICE | {"type": text})) is False

@@ -183,7 +183,7 @@ def test_nothing_is_taken(stage):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_caller_needs_the_scope_and_is_told_how_to_prove_himself(stage, path):
+def test_a_caller_needs_the_scope_and_is_told_how_to_prove_themselves(stage, path):
     without = stage.client.post(path, json=EVALUATION)
     wrong = stage.client.post(path, json=EVALUATION, headers={"Authorization": "undefined"})
     other = ask(stage, path, EVALUATION, token=AUDITOR)
@@ -509,7 +509,7 @@ def test_who_may(stage):
     assert answer.get_data(as_text=True) == '{"results":[{"type":"user","id":"adam"}]}'
 
 
-def test_where_he_may(stage):
+def test_where_they_may(stage):
     body = {"subject": SUBJECT, "action": ACTION, "resource": {"type": "workspace"}}
 
     answer = ask(stage, "/access/v1/search/resource", body)
@@ -517,7 +517,7 @@ def test_where_he_may(stage):
     assert answer.get_data(as_text=True) == '{"results":[{"type":"workspace","id":"acme"}]}'
 
 
-def test_what_he_may(stage):
+def test_what_they_may(stage):
     answer = ask(stage, "/access/v1/search/action", of(user="sam", workspace="solo"))
 
     assert {tuple(each) for each in answer.json["results"]} == {("name",)}

@@ -264,7 +264,7 @@ def test_entitlements_of_a_stranger_are_one_and_the_same_problem(user, workspace
     )
 
 
-def test_the_workspaces_of_a_user_are_those_where_he_may():
+def test_the_workspaces_of_a_user_are_those_where_they_may():
     stage = a_stage(MEMBERS)
 
     def slugs(path):

@@ -64,7 +64,7 @@ def test_an_upgrade_is_the_plans_that_would_help_cheapest_first(verdicts):
     assert wrong == []
 
 
-def test_whoever_follows_an_upgrade_is_granted_what_he_was_denied_for_quota(verdicts):
+def test_whoever_follows_an_upgrade_is_granted_what_they_were_denied_for_quota(verdicts):
     moved = [
         verdicts[situation_bytes(replace(situation, plan=plan, exceeded={}))][1].reason
         for situation, verdict in verdicts.values()

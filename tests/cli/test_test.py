@@ -1,4 +1,4 @@
-"""`sidecar test`, as somebody types it in a project of his own."""
+"""`sidecar test`, as somebody types it in a project of their own."""
 
 from __future__ import annotations
 

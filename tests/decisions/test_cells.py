@@ -102,7 +102,7 @@ def ways_to_exceed(
 
 
 def brought_about(catalog: Catalog, *, counts: range, overrides: Iterable[int | None]) -> set[bytes]:
-    """Every situation that any member or stranger comes to, with these counts and limits of his own."""
+    """Every situation that any member or stranger comes to, with these counts and limits of their own."""
     found = {bytes_about(action, None, {}, catalog=catalog) for action in [*catalog.actions, NOTHING]}
     features = [{}, *({name: on} for name in catalog.features for on in (True, False))]
     for action, plan in product([*catalog.actions, NOTHING], [*catalog.plans, NOTHING]):

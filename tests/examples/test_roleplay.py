@@ -138,7 +138,7 @@ def product(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def joined(product: Product, owner: Person, name: str, *, role: str = "member") -> Person:
-    """A new person, invited by *owner* to his home, who has accepted."""
+    """A new person, invited by *owner* to their home, who has accepted."""
     invited = product.somebody(name)
     status, invitation = owner.asks_the_sidecar(
         "POST", f"/workspaces/{owner.home['id']}/invite", {"email": invited.email, "role": role}

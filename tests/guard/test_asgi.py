@@ -249,7 +249,7 @@ def test_a_decorator_between_two_guards_is_not_skipped(guard):
 def test_a_decorated_view_that_takes_no_request_is_a_mistake(guard):
     @guard.require("analytics.view")
     def view():
-        raise AssertionError("it was not asked whether he may")
+        raise AssertionError("it was not asked whether they may")
 
     with pytest.raises(TypeError, match="takes the request"):
         view()

@@ -31,7 +31,7 @@ def sent(heard, place=-1):
     return json.loads(heard.bodies[place])
 
 
-def test_a_yes_is_true_and_says_who_he_is_there():
+def test_a_yes_is_true_and_says_who_they_are_there():
     with a_sidecar(a_grant()) as (heard, client):
         decision = client.check("roleplay.start", **WHERE)
 

@@ -39,7 +39,7 @@ def used(client, action="recording.start", meter="minutes"):
     return client.check(action, **WHERE).quota[meter].used
 
 
-def test_a_member_may_what_his_role_and_plan_allow(client):
+def test_a_member_may_what_their_role_and_plan_allow(client):
     decision = client.check("roleplay.start", **WHERE)
 
     assert decision.allowed
@@ -48,7 +48,7 @@ def test_a_member_may_what_his_role_and_plan_allow(client):
     assert client.authorize("feature:team_sessions", **WHERE)
 
 
-def test_what_his_role_may_not_says_who_may(client):
+def test_what_their_role_may_not_says_who_may(client):
     decision = client.check("members.invite", **WHERE)
 
     assert (decision.allowed, decision.status, decision.reason) == (False, 403, "role_insufficient")

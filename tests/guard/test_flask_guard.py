@@ -202,7 +202,7 @@ def test_a_slug_as_long_as_an_id_is_a_slug(app):
     assert ask(app, "/" + "x" * 36).text != "x" * 36
 
 
-def test_who_is_removed_while_he_is_served_learns_no_more(app, sidecar):
+def test_who_is_removed_while_they_are_served_learns_no_more(app, sidecar):
     def view(**_):
         sidecar.strangers.add("mia")
         return g.workspace.name

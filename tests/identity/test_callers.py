@@ -46,7 +46,7 @@ def test_the_file_does_not_hold_the_token():
     assert "dev-token" not in token_line("dev", ["authorize"], "dev-token")
 
 
-def test_who_shows_a_token_is_who_the_token_says_wherever_he_comes_from(tmp_path):
+def test_who_shows_a_token_is_who_the_token_says_wherever_they_come_from(tmp_path):
     file = tmp_path / "tokens"
     file.write_text(token_line("backend", ["authorize"], "t"))
     callers = callers_in(file)

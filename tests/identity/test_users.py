@@ -230,7 +230,7 @@ def test_in_dev_any_issuer_will_do_and_none():
     assert user(bearer(iss="me"), by_secret(issuer=None)).id == "adam"
 
 
-def test_who_was_known_a_moment_ago_is_known_until_his_token_ends(monkeypatch):
+def test_who_was_known_a_moment_ago_is_known_until_their_token_ends(monkeypatch):
     known = by_secret()
     header = bearer(exp=int(time.time()) + 20)
     assert user(header, known) is user(header, known)

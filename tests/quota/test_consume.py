@@ -164,7 +164,7 @@ def test_a_repeat_is_told_its_first_answer_whatever_has_happened_since(place):
     assert (again.quota, again.plan, again.role) == (first.quota, "large", "member")
 
 
-def test_whoever_is_no_member_any_more_hears_that_and_not_his_first_answer(place):
+def test_whoever_is_no_member_any_more_hears_that_and_not_their_first_answer(place):
     acme = place.workspace("large")
     place.ask("record", acme, idempotency_key="k")
     place.sql(f"DELETE FROM authz.workspace_memberships WHERE workspace_id = '{acme.id}'")

@@ -146,8 +146,8 @@ def test_a_limit_by_hand_holds_until_it_expires_and_unlimited_is_counted(place):
     assert after.verdict.status == 402
 
 
-def test_nobody_spends_after_he_was_removed(place):
-    """From many threads, until each has been told that he is a stranger."""
+def test_nobody_spends_after_they_were_removed(place):
+    """From many threads, until each has been told that they are a stranger."""
     acme = place.workspace("endless", mia="member")
     go = threading.Event()
 

@@ -143,7 +143,7 @@ def test_holds_that_wait_for_a_sweeper_are_in_the_way_while_it_sleeps(place, nai
     assert place.ask("record", acme, "reserve", amounts={"minutes": 10}).allowed
 
 
-def test_a_version_that_is_not_locked_lets_somebody_spend_after_his_removal(place, naive):
+def test_a_version_that_is_not_locked_lets_somebody_spend_after_their_removal(place, naive):
     acme = place.workspace("small")
     naive.begin(workspace=str(acme.id))
     remove = "DELETE FROM authz.workspace_memberships WHERE workspace_id = %s"
@@ -154,12 +154,12 @@ def test_a_version_that_is_not_locked_lets_somebody_spend_after_his_removal(plac
     with psycopg.connect(place.url) as spender, psycopg.connect(place.url, autocommit=True) as remover:
         remover.execute("SET lock_timeout = '200ms'")
         assert spender.execute(take, (acme.id, version)).fetchone() == ("taken",)
-        with pytest.raises(psycopg.errors.LockNotAvailable):  # he is removed after he has spent
+        with pytest.raises(psycopg.errors.LockNotAvailable):  # they are removed after they have spent
             remover.execute(remove, (acme.id,))
         spender.commit()
 
         spender.execute("SELECT naive.version_not_locked(%s, %s)", (acme.id, version))
-        remover.execute(remove, (acme.id,))  # he is removed, and spends when the other one commits
+        remover.execute(remove, (acme.id,))  # they are removed, and spend when the other one commits
         spender.commit()
 
     assert naive.used == 1

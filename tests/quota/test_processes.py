@@ -80,7 +80,7 @@ def test_processes_that_race_sell_no_more_than_there_is_and_nothing_twice(place)
 
 
 def test_workers_that_are_killed_while_they_take_have_taken_once_or_not_at_all(place):
-    """kill -9 at any moment, a hundred times; and whoever has heard nothing asks again with his key."""
+    """kill -9 at any moment, a hundred times; and whoever has heard nothing retries with their key."""
     acme = place.workspace("large")
     command = [sys.executable, "-m", "tests.quota.killed", place.url, acme.slug]
 

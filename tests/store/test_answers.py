@@ -158,7 +158,7 @@ def test_get_workspace_role_is_the_role_that_the_policies_see(compiled, cells, v
         ]
 
 
-def test_get_user_workspaces_lists_where_he_is_a_member_suspended_or_not(compiled, cells, database_url):
+def test_get_user_workspaces_lists_where_they_are_a_member_suspended_or_not(compiled, cells, database_url):
     listed = "SELECT slug, role, plan_tier, status FROM authz.get_user_workspaces(%s)"
     for role in compiled.catalog.roles:
         expected = [(slug, role, plan, status) for slug, _, plan, status, _ in sorted(cells)]

@@ -153,7 +153,7 @@ def test_every_meter_of_the_catalog_has_its_usage(store):
     assert set(facts(store, "adam", "acme").usage) >= set(the_catalog().meters)
 
 
-def test_the_workspaces_of_a_user_are_his(store):
+def test_the_workspaces_of_a_user_are_theirs(store):
     found = store.workspaces_of("adam", after=None, limit=10, deadline=FAR_AWAY)
 
     assert [(each.slug, each.role) for each in found] == [("acme", "admin")]

@@ -46,7 +46,7 @@ def made_by(database_url: str, role: str, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def test_the_owner_of_the_table_sees_what_he_has_entered(owner, database_url):
+def test_the_owner_of_the_table_sees_what_they_have_entered(owner, database_url):
     with psycopg.connect(database_url) as connection:
         connection.execute(f"SET ROLE {owner}".encode())
         with pytest.raises(errors.ObjectNotInPrerequisiteState), connection.transaction():

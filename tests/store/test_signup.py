@@ -91,7 +91,7 @@ def test_whoever_sees_a_user_whose_workspace_is_being_made_is_told_of_that_one(u
     def see():
         with suppress(errors.LockNotAvailable):
             return rows(url, PROVISION, "twin", None)
-        return see()  # he waited too long, on a machine with much to do
+        return see()  # they waited too long, on a machine with much to do
 
     with psycopg.connect(url) as slow, ThreadPoolExecutor(1) as pool:
         made = slow.execute(PROVISION, ("twin", None)).fetchall()

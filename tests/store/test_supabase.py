@@ -81,7 +81,7 @@ def url(roles, empty_database_url):
     run(
         empty_database_url,
         f"GRANT CREATE ON DATABASE {database} TO {OWNER}",
-        # So that he may grant what he did not make: elsewhere on this server somebody has.
+        # So that they may grant what they did not make: elsewhere on this server somebody has.
         "DO $$ BEGIN CREATE ROLE authz_sidecar NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
         "DO $$ BEGIN CREATE ROLE authz_app NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
         SHAPE,
@@ -145,7 +145,7 @@ def test_a_signup_outlives_our_trouble_and_those_from_before_are_made_up_for(url
     ]
 
 
-def test_deleting_a_user_hands_over_what_he_owned_or_removes_it(url):
+def test_deleting_a_user_hands_over_what_they_owned_or_removes_it(url):
     ann, bob = signed_up(url, "ann@example.com"), signed_up(url, "bob@example.com")
     rows(
         url,
@@ -208,7 +208,7 @@ def test_an_isolated_table_is_closed_to_the_api_until_it_is_let_in(url, role):
             connection.execute(statement.encode())
 
 
-def test_through_the_api_a_user_is_in_the_workspace_that_he_names_and_is_a_member_of(url):
+def test_through_the_api_a_user_is_in_the_workspace_that_they_name_and_is_a_member_of(url):
     with as_role(url, OWNER) as connection:
         connection.execute(PRE_REQUEST.encode())
     ann, bob = signed_up(url, "ann@example.com"), signed_up(url, "bob@example.com")

@@ -120,7 +120,7 @@ def test_a_transfer_sees_a_deletion_that_was_first(url):
 
 
 def test_a_deletion_and_whoever_takes_quota_do_not_lock_each_other_out(url):
-    """The workspace goes, and he has its counter already when he comes to lock it."""
+    """The workspace goes, and they have its counter already when they come to lock it."""
     run(
         url,
         """INSERT INTO authz.workspace_usage (workspace_id, meter, period_start, used)

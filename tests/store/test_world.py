@@ -185,7 +185,7 @@ users:
     assert [slug for slug, _, user, _ in rows(fresh_database_url, MEMBERS) if user == "adam"] == ["acme"]
 
 
-def test_a_member_who_lost_his_place_gets_a_workspace_of_his_own(fresh_database_url, world):
+def test_a_member_who_lost_their_place_gets_a_workspace_of_their_own(fresh_database_url, world):
     load(
         fresh_database_url, world("users: [{id: mia}]\nworkspaces: [{slug: acme, plan: team, owner: olivia}]")
     )

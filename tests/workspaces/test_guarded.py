@@ -21,8 +21,8 @@ from tests.workspaces.stage import a_people_stage
 pytestmark = pytest.mark.postgres
 
 ABOUT_NO_WORKSPACE = {
-    "list_workspaces": "whoever is in one may know that he is",
-    "create_workspace": "there is none yet, and anybody may have his own",
+    "list_workspaces": "whoever is in one may know that they are",
+    "create_workspace": "there is none yet, and anybody may have their own",
 }
 BODIES = {
     "rename_workspace": {"name": "New"},
@@ -83,7 +83,7 @@ def scene(stage):
         user = "max" if endpoint.name == "leave" else "nora"
         return stage.ask(user, endpoint.method, path, BODIES.get(endpoint.name))
 
-    stage.get("eve", "/workspaces")  # he is known already
+    stage.get("eve", "/workspaces")  # they are known already
     stage.get("max", "/workspaces")
     yield ask
     stage.engine.refuses = stage.engine.outage = None
@@ -151,7 +151,7 @@ def test_an_outage_of_the_database_is_a_503(route):
     assert (answer.status_code, answer.json["code"]) == (503, "facts_unavailable")
 
 
-def test_nobody_acts_above_himself_even_where_the_policy_would_let_him(stage):
+def test_nobody_acts_above_themselves_even_where_the_policy_would_let_them(stage):
     """A catalog may let members remove: whom, is still a question of their roles."""
     shop = stage.workspace(owner="nora", members={"max": "member", "ada": "admin"})
     stage.engine.refuses = None

@@ -219,7 +219,7 @@ def test_the_invitations_of_an_owner_who_becomes_admin_stay_good(stage, shop):
     assert said(stage.accept("eve", token)) == (200, None)
 
 
-def test_an_inviter_with_less_than_he_gave_is_void_in_sql_too(stage, shop):
+def test_an_inviter_with_less_than_they_gave_is_void_in_sql_too(stage, shop):
     given = stage.invited("ada", shop, "eve@example.com", "admin")["token"]
     stage.rows(
         """UPDATE authz.workspace_memberships AS m SET role = 'member' FROM authz.workspaces AS w

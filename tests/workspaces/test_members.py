@@ -98,7 +98,7 @@ def test_whoever_is_removed_is_out_at_once(stage, shop):
     assert said(stage.get("max", f"/workspaces/{shop}")) == (403, "not_a_member")
 
 
-def test_an_admin_may_remove_himself_and_the_owner_not(stage, shop):
+def test_an_admin_may_remove_themselves_and_the_owner_not(stage, shop):
     assert said(remove(stage, "ada", shop, "ada")) == (204, None)
     assert said(remove(stage, "nora", shop, "nora")) == (409, "owner_must_transfer")
 

@@ -88,7 +88,7 @@ def test_a_new_workspace_is_told_with_its_owner(stage):
         ]
 
 
-def test_what_an_administrator_changes_is_his_tokens(stage, shop, told):
+def test_what_an_administrator_changes_is_their_tokens(stage, shop, told):
     stage.plan(shop, "pro")
     stage.admin(f"/v1/workspaces/{shop}/status", {"status": "suspended", "reason": "unpaid"})
     stage.admin(

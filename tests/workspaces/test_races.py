@@ -190,7 +190,7 @@ def test_there_is_one_owner_whatever_everybody_does(stage):
     assert {200, 204, 403, 409} <= {status for status, _ in outcomes}  # something did happen
 
 
-def test_whoever_is_removed_while_he_waits_does_nothing_any_more(stage):
+def test_whoever_is_removed_while_they_wait_does_nothing_any_more(stage):
     shop = stage.workspace(owner="nora", members={"ada": "admin", "max": "member"})
     body = {"email": "eve@example.com", "role": "member"}
     asks = [
@@ -211,7 +211,7 @@ def test_whoever_is_removed_while_he_waits_does_nothing_any_more(stage):
     assert stage.get("nora", f"/workspaces/{shop}/invitations").json["invitations"] == []
 
 
-def test_whoever_is_demoted_while_he_waits_is_told_so(stage):
+def test_whoever_is_demoted_while_they_wait_is_told_so(stage):
     shop = stage.workspace(owner="nora", members={"ada": "admin", "max": "member"})
 
     with meanwhile(stage.url, shop, lambda: stage.delete("ada", f"/workspaces/{shop}/members/max")) as (
@@ -223,7 +223,7 @@ def test_whoever_is_demoted_while_he_waits_is_told_so(stage):
     assert said(answers[0]) == (403, "role_insufficient")
 
 
-def test_nobody_comes_in_by_who_lost_the_right_while_he_waited(stage):
+def test_nobody_comes_in_by_who_lost_the_right_while_they_waited(stage):
     shop = stage.workspace(owner="nora", members={"ada": "admin"})
     token = stage.invited("ada", shop, "eve@example.com")["token"]
 
@@ -234,7 +234,7 @@ def test_nobody_comes_in_by_who_lost_the_right_while_he_waited(stage):
     assert "eve" not in stage.roles(shop)
 
 
-def test_nobody_comes_in_on_a_plan_that_went_while_he_waited(stage):
+def test_nobody_comes_in_on_a_plan_that_went_while_they_waited(stage):
     shop = stage.workspace(owner="nora")
     token = stage.invited("nora", shop, "eve@example.com")["token"]
 

@@ -51,7 +51,7 @@ def test_whoever_comes_for_the_first_time_has_a_workspace_as_after_a_signup(stag
     assert stage.rows("SELECT email FROM authz.users WHERE id = %s", user) == [(f"{user}@example.com",)]
 
 
-def test_he_has_it_whatever_he_asks_first(stage):
+def test_they_have_it_whatever_they_ask_first(stage):
     user = somebody()
     assert stage.get(user, "/workspaces/acme").status_code == 403
 
@@ -199,7 +199,7 @@ def test_the_slug_of_a_deleted_workspace_is_nobody_elses(stage):
     assert again["slug"].startswith(made["slug"] + "-")
 
 
-def test_whoever_has_lost_his_last_workspace_has_one_of_his_own(stage):
+def test_whoever_has_lost_their_last_workspace_has_one_of_their_own(stage):
     user = somebody()
     workspace = stage.workspace(owner="nora", members={user: "member"})
     assert slugs(stage.get(user, "/workspaces")) == [workspace]

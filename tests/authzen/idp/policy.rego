@@ -1,6 +1,6 @@
 # METADATA
 # title: What an identity provider puts into a token, in AuthZEN's interoperability event
-# description: It searches for the records that a user may delete, which are his own.
+# description: It searches for the records that a user may delete, which are their own.
 package authzen
 
 # METADATA
