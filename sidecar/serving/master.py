@@ -8,6 +8,7 @@ first in service.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import resource
@@ -15,6 +16,8 @@ import select
 import shutil
 import signal
 import socket
+import struct
+import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -39,6 +42,7 @@ _PATIENCE_AT_START_S = 2.0  # then a worker accepts, if only to say that it is n
 _PATIENCE_AT_RELOAD_S = 60.0  # the old generation serves meanwhile
 _BACKLOG = 2_048
 _TICK_S = 0.1
+_SO_ATTACH_FILTER, _BPF_RETURN = 26, 0x06  # Linux, which Python does not name
 _FITS, _READY, _UNFIT = b"fits\n", b"ready\n", b"unfit: "  # what a new worker tells the master
 _MOST_SAID = 4_096
 _HAS_PROVED_ITSELF_S = 10.0  # a worker that lives so long: that another cannot start is no reason to end all
@@ -194,6 +198,11 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         else:
             self.log.info("reloaded: revision %s", self.app.loaded.compiled.revision)
 
+    def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
+        for listener in self.LISTENERS:
+            _let_nobody_in(listener.sock)
+        super().stop(graceful)
+
     def spawn_workers(self) -> None:
         try:
             super().spawn_workers()
@@ -284,6 +293,20 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
                 soft,
             )
         return min(left, wanted)
+
+
+def _let_nobody_in(listener: socket.socket) -> None:
+    """Drop every packet to *listener*, whose connections so far can still be accepted.
+
+    Else somebody could connect between a worker's last look and its close, and be reset. A dropped attempt is
+    repeated by its kernel after a second, and then refused.
+    """
+    if sys.platform == "linux" and listener.family != socket.AF_UNIX:
+        program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+        with suppress(OSError):
+            listener.setsockopt(
+                socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program))
+            )
 
 
 def _prepare(master: _Master, worker: Worker) -> None:
