@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from sidecar.rego.bundle import bundle
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.servers import opa_binary, opa_server
+from tests.servers import free_port, opa_binary, opa_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,12 +58,6 @@ class Contender:
     url: str
     body: str
     process: int  # whose children's memory is shown; 0 for none of ours
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def say(line: str) -> None:

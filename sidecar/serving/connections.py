@@ -152,9 +152,8 @@ class Connection(asyncio.Protocol):
             return
         if self._ended:
             self.transport.close()  # the rest of this request will not come
-        elif not self._reading and self.state in {"head", "body"}:
-            self._reading = True
-            self.transport.resume_reading()
+        elif self.state in {"head", "body"}:
+            self._go_on_reading()
 
     def finish_request(self) -> None:
         self._whole = True
@@ -179,12 +178,11 @@ class Connection(asyncio.Protocol):
         if more:
             self._enter("head", HEAD_S)
             return
-        self._enter("idle", SILENCE_S if self._connections.stopping else IDLE_S)
+        self._be_idle()
         if self._ended:
             self.transport.close()
-        elif not self._reading:
-            self._reading = True
-            self.transport.resume_reading()
+        else:
+            self._go_on_reading()
 
     def end(self) -> None:
         """Nothing more is answered here. What has been written is sent, and what still comes is thrown away.
@@ -197,15 +195,14 @@ class Connection(asyncio.Protocol):
         self._enter("ending", SENDING_S if self.transport.get_write_buffer_size() else ENDING_S)
         with suppress(OSError, RuntimeError):  # it has gone meanwhile
             self.transport.write_eof()
-            self._reading = True
-            self.transport.resume_reading()
+            self._go_on_reading()
 
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
-        self._enter("idle", SILENCE_S if self._connections.stopping else IDLE_S)
+        self._be_idle()
         self.reader.connection_made(self.transport)
         self.transport.set_write_buffer_limits(high=0)  # to know when all of a reply has been taken
 
@@ -219,7 +216,10 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Who has sent a whole request and no more gets the answer; nothing else can become of the rest."""
         self._ended = True
-        return self._whole and self.state != "ending"
+        keeps_open = self._whole and self.state != "ending"
+        if keeps_open:
+            self._reading = False  # the transport stops by itself, and would tell the end once more
+        return keeps_open
 
     def pause_writing(self) -> None:
         self.reader.pause_writing()
@@ -259,6 +259,14 @@ class Connection(asyncio.Protocol):
         if state in {"idle", "ending"}:
             self._connections.remove_waiting(self)  # to the end of the line
         self._connections.add_waiting(self)
+
+    def _be_idle(self) -> None:
+        self._enter("idle", SILENCE_S if self._connections.stopping else IDLE_S)
+
+    def _go_on_reading(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self.transport.resume_reading()
 
     def _stop_reading(self) -> None:
         if self._reading and self.state not in {"ending", "gone"}:

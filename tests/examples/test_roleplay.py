@@ -32,7 +32,8 @@ from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from tests.postgres_server import run
-from tests.serving.serving import free_port, serving
+from tests.servers import free_port
+from tests.serving.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ from tests.guard.values import (
     answering,
     http,
 )
-from tests.serving.serving import free_port
+from tests.servers import free_port
 
 PATIENT_S = 10
 SHORT_S = 0.25

@@ -13,6 +13,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from sidecar.settings import shipped
+from tests.servers import free_port
 
 if TYPE_CHECKING:
     import signal
@@ -97,12 +98,6 @@ class Sidecar:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:

@@ -18,7 +18,8 @@ from sidecar.serving.loaded import load
 from sidecar.settings import Settings, shipped
 from sidecar.store.migrate import migrate
 from tests.engines.test_apart import TAKES_LONG
-from tests.serving.serving import QUESTION, free_port, serving
+from tests.servers import free_port
+from tests.serving.serving import QUESTION, serving
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

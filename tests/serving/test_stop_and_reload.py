@@ -14,6 +14,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from tests.servers import free_port
 from tests.serving.meanwhile import ASK, Clients
 from tests.serving.peers import (
     Peers,
@@ -28,7 +29,7 @@ from tests.serving.peers import (
 )
 from tests.serving.processes import at_most, children_of, descriptors_of
 from tests.serving.scripted_opa import scripted_opa
-from tests.serving.serving import free_port, serving
+from tests.serving.serving import serving
 from tests.serving.talk import talking
 from tests.store.proxy import Proxy
 
