@@ -23,7 +23,7 @@ class _InMemory:
     def __init__(self) -> None:
         self._facts = some_facts(plan="pro")
 
-    def facts(self, members, /, *, deadline):
+    def facts(self, members, meters=None, /, *, deadline):
         return [self._facts] * len(members)
 
     def workspaces_of(self, user, /, *, after, limit, deadline):

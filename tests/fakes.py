@@ -20,7 +20,14 @@ class FactsInMemory:
         self.members = dict(members)
         self.outage: DependencyError | None = None
 
-    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+    def facts(
+        self,
+        members: Sequence[tuple[str, str]],
+        meters: Sequence[tuple[str, ...]] | None = None,
+        /,
+        *,
+        deadline: float,
+    ) -> list[Facts | None]:
         self._answers()
         return [self.members.get((user, self._slug(workspace))) for user, workspace in members]
 

@@ -9,6 +9,7 @@ from sidecar.api.audience import Audience
 from sidecar.api.endpoint import parameters_of
 from sidecar.api.log_lines import note
 from sidecar.api.service import deadline_of
+from sidecar.decisions.steps import run
 from sidecar.errors import CallerForbidden, DependencyError, SidecarError
 
 if TYPE_CHECKING:
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
+    from sidecar.decisions.steps import Steps
 
 _DECIDING = ("/v1/", "/access/")
 
 
 def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
+    """`serving`, on this thread."""
+    return run(serving(service, endpoint, request))
+
+
+def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Reply]:
     """The reply of *endpoint*, or the problem with asking it."""
     try:
         if endpoint.audience.scope is not None:
@@ -37,7 +44,8 @@ def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
             parameters_of(request, endpoint)
         if not endpoint.while_starting and not service.serving():
             return refuse(service, endpoint, request, problems.problem("starting"))
-        return endpoint.reply(service, request)
+        reply = endpoint.reply(service, request)
+        return reply if isinstance(reply, tuple) else (yield from reply)
     except SidecarError as error:
         why = error.detail if isinstance(error, DependencyError) else None
         return refuse(service, endpoint, request, problems.problem_of(error), why=why)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
+    from sidecar.decisions.steps import Steps
 
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 BODY_CODES = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
@@ -32,7 +33,7 @@ OUTAGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """*path* is a template; *body* is None where none is asked for.
+    """*path* is a template; *body* is None where none is asked for. *reply* may be in steps.
 
     *says* is one sentence for /openapi.json, *answers* its schema there (its media type, where not JSON;
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
@@ -44,7 +45,7 @@ class Endpoint:
     name: str
     method: str
     path: str
-    reply: Callable[[Service, Request], Reply]
+    reply: Callable[[Service, Request], Reply | Steps[Reply]]
     says: str
     answers: str | None
     audience: Audience

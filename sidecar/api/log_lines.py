@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from sidecar.text.encoding import embedded
+from sidecar.api import rendered
+from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,27 +18,6 @@ if TYPE_CHECKING:
     from sidecar.decisions.timings import Timings
 
 _MS = 1_000
-
-
-def outcome_of(decision: Decision) -> dict[str, Any]:
-    """What the log says of a decision: enough to put the same situation to the same revision again."""
-    verdict = decision.verdict
-    outcome: dict[str, Any] = {
-        "decision_id": decision.decision_id,
-        "allow": verdict.allow,
-        "reason": verdict.reason,
-        "detail": verdict.detail,
-        "status": verdict.status,
-        "policy_revision": verdict.revision,
-        "situation": embedded(decision.situation),
-        "facts_at": decision.at,
-        "facts_cached": decision.cached,
-    }
-    if decision.reservation:
-        outcome["reservation"] = decision.reservation.id
-    if decision.replayed:
-        outcome["replayed"] = True
-    return outcome
 
 
 def note_decision(
@@ -51,8 +31,9 @@ def note_decision(
 ) -> None:
     """Count *decision* and write its line; *also* is what else the line says."""
     service.metrics.count_decision(decision, catalog=service.authorizer.catalog)
-    outcome = {**(also or {}), **outcome_of(decision)}
-    note(service, request, endpoint, question, outcome, timings=decision.timings)
+    note_outcome(
+        service, request, endpoint, question, rendered.outcome(decision), timings=decision.timings, also=also
+    )
 
 
 def note(
@@ -61,16 +42,27 @@ def note(
     endpoint: str,
     question: Question | None,
     outcome: Mapping[str, Any],
-    *,
-    timings: Timings | None = None,
 ) -> None:
     """One line of the decision log. Who asked, what, what came of it, and where the time went.
 
-    *timings* are a decision's own. Any other line has those parts that its request has waited for so far.
+    It has those parts of the time that its request has waited for so far.
     """
-    now = datetime.now(UTC)
+    note_outcome(service, request, endpoint, question, encoded(outcome), timings=None)
+
+
+def note_outcome(
+    service: Service,
+    request: Request,
+    endpoint: str,
+    question: Question | None,
+    outcome: bytes,
+    *,
+    timings: Timings | None,
+    also: Mapping[str, Any] | None = None,
+) -> None:
+    """As `note`. *outcome* is a JSON object with at least one field; *timings* are a decision's own."""
     entry: dict[str, Any] = {
-        "at": now,
+        "at": datetime.now(UTC),
         "request_id": request.id,
         "caller": request.caller.name if request.caller else None,
         "endpoint": endpoint,
@@ -83,11 +75,13 @@ def note(
         entry["action"] = question.action
         entry["mode"] = question.mode
         entry["amounts"] = question.amounts
-    entry.update(outcome)
+    if also:
+        entry.update(also)
     parts = _parts(timings) if timings else {name: s for name, s in _parts(request.timings).items() if s}
     parts["total"] = monotonic() - request.began
-    entry["ms"] = {name: round(seconds * _MS, 3) for name, seconds in parts.items()}
-    service.log.note(entry)
+    took = encoded({name: round(seconds * _MS, 3) for name, seconds in parts.items()})
+    # Two objects become one: the outcome is text already.
+    service.log.note(b'%b,%b,"ms":%b}' % (encoded(entry)[:-1], outcome[1:-1], took))
 
 
 def _parts(timings: Timings) -> dict[str, float]:

@@ -174,6 +174,10 @@ def denial(decision: Decision) -> dict[str, Any]:
 
 
 def reply_of(document: Mapping[str, Any]) -> Reply:
+    return document["status"], headers_of(document), encoded(document)
+
+
+def headers_of(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     headers = [("Content-Type", "application/problem+json")]
     if document["status"] == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", 'Bearer realm="sidecar"'))
@@ -181,7 +185,7 @@ def reply_of(document: Mapping[str, Any]) -> Reply:
         headers.append(("Retry-After", _OUTAGE_RETRY_S))
     if "retry_after" in document:
         headers.append(("Retry-After", str(document["retry_after"])))
-    return document["status"], headers, encoded(document)
+    return headers
 
 
 def _errors_of(error: SidecarError) -> list[dict[str, str]]:

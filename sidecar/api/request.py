@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from sidecar.api import wire
+from sidecar.decisions.steps import Wait
 from sidecar.decisions.timings import Timings
 from sidecar.errors import Problem
 from sidecar.text import shapes
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.decisions.model import Question
+    from sidecar.decisions.steps import Steps
     from sidecar.errors import SidecarError
     from sidecar.identity.callers import Caller
     from sidecar.identity.users import EndUser
 
+Parsed = TypeVar("Parsed")
+_SMALL_BODY = 4_096
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
 
@@ -58,6 +62,18 @@ class Request:
     def has_body(self) -> bool:
         """False where nothing was sent; then it need not be JSON either."""
         return self.header("Content-Length") not in {None, "", "0"} or bool(self.header("Transfer-Encoding"))
+
+
+def parsed(parse: Callable[[bytes], Parsed], raw: bytes, *, deadline: float) -> Steps[Parsed]:
+    """What *parse* makes of a body. One that is large may take milliseconds: others do not wait for it."""
+    if len(raw) <= _SMALL_BODY:
+        return parse(raw)
+    found: Parsed = yield Wait(_parse, parse, raw, deadline=deadline)
+    return found
+
+
+def _parse(parse: Callable[[bytes], Parsed], raw: bytes, *, deadline: float) -> Parsed:  # noqa: ARG001 - it takes what it takes
+    return parse(raw)
 
 
 def request_id(sent: str) -> str:

@@ -73,7 +73,14 @@ class _TheseFacts:
     def __init__(self, facts: Facts | None) -> None:
         self._facts = facts
 
-    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:  # noqa: ARG002
+    def facts(
+        self,
+        members: Sequence[tuple[str, str]],
+        meters: Sequence[tuple[str, ...]] | None = None,  # noqa: ARG002
+        /,
+        *,
+        deadline: float,  # noqa: ARG002
+    ) -> list[Facts | None]:
         return [self._facts] * len(members)
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:  # noqa: ARG002

@@ -1,13 +1,15 @@
 """Checks: questions become decisions by facts and policy, and nothing is taken.
 
 Every answer comes from the policy. What the ports raise goes through untouched: an outage is not a denial.
+What all decisions of one cell have in common (see `sidecar.decisions.cells`) is found once and kept.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from math import ceil
 from time import monotonic
@@ -17,18 +19,21 @@ from sidecar.decisions.messages import message_about
 from sidecar.decisions.model import Decision, Question, Upgrade
 from sidecar.decisions.room import amounts_of, exceeded_meters, quotas_of
 from sidecar.decisions.situation import situation_bytes, situation_of
+from sidecar.decisions.steps import Pause, Wait, run
 from sidecar.decisions.timings import Timings
 from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Exceeded, Facts, Json, Quota, Verdict
     from sidecar.decisions.ports import FactStore, PolicyEngine
+    from sidecar.decisions.steps import Steps
 
 MAX_ROWS_SCANNED = 1_000
+AT_ONCE = 64  # decisions of one request before others have their turn: less than a millisecond
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,23 @@ class MembersPage:
     next: str | None
 
 
+@dataclass(slots=True, kw_only=True)
+class _Cell:
+    """What all decisions about one situation have in common; *message* is None where it has figures."""
+
+    situation: bytes
+    verdict: Verdict
+    upgrade: tuple[Upgrade, ...]
+    message: str | None
+    texts: dict[str, bytes] = field(default_factory=dict)
+
+
 class Authorizer:
+    """*recall* gives a verdict that is known for good, None for any other.
+
+    What `decide_at_once` keeps is bounded by the verdicts that *recall* knows.
+    """
+
     def __init__(
         self,
         *,
@@ -65,9 +86,12 @@ class Authorizer:
         context_fields: frozenset[str],
         policy: PolicyEngine,
         facts: FactStore,
+        recall: Callable[[bytes], Verdict | None] = lambda _: None,
     ) -> None:
         self.catalog = catalog
         self.policy = policy
+        self._recall = recall
+        self._cells: dict[Hashable, _Cell] = {}
         self._context_fields = context_fields
         self._facts = facts
         self._upgrades = {
@@ -76,6 +100,12 @@ class Authorizer:
         }
 
     def decide(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
+        """`deciding`, on this thread."""
+        return run(self.deciding(question, deadline=deadline, timings=timings))
+
+    def deciding(
+        self, question: Question, *, deadline: float, timings: Timings | None = None
+    ) -> Steps[Decision]:
         """Answer a question in mode ``check``. BadQuestion, or what a port raises.
 
         *deadline* is on the monotonic clock. *timings* become the decision's own, and are kept when it fails.
@@ -84,36 +114,70 @@ class Authorizer:
             raise ValueError(f"a question in mode {question.mode} is for Spending to decide")
         timings = timings or Timings()
         amounts = amounts_of(question, catalog=self.catalog)
-        facts = self.facts_about(question, deadline=deadline, timings=timings)
-        return self.decide_from(question, amounts, facts, deadline=deadline, timings=timings)
+        facts = yield from self.reading(question, amounts, deadline=deadline, timings=timings)
+        decision = yield from self.deciding_from(question, amounts, facts, deadline=deadline, timings=timings)
+        return decision
 
     def facts_about(self, question: Question, *, deadline: float, timings: Timings) -> Facts | None:
+        """All facts of the user of *question* in its workspace, waited for on this thread."""
         member = question.user, question.workspace
-        [facts] = self._facts_of([member], deadline=deadline, timings=timings)
+        [facts] = run(self._facts_of([member], None, deadline=deadline, timings=timings))
+        return facts
+
+    def reading(
+        self, question: Question, amounts: Mapping[str, int], *, deadline: float, timings: Timings
+    ) -> Steps[Facts | None]:
+        """The facts that *question* is decided by, with the usage of the meters alone that it takes.
+
+        *amounts* are what it takes of each.
+        """
+        member = question.user, question.workspace
+        [facts] = yield from self._facts_of([member], [tuple(amounts)], deadline=deadline, timings=timings)
         return facts
 
     def decide_many(
         self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
     ) -> list[Decision | BadQuestion]:
+        """`deciding_many`, on this thread."""
+        return run(self.deciding_many(questions, deadline=deadline, timings=timings))
+
+    def deciding_many(
+        self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
+    ) -> Steps[list[Decision | BadQuestion]]:
         """In order, with one read of facts for all; a bad question is its own answer.
 
         *timings* are of all of them together; each decision has its own, with the read that all waited for.
         """
         timings = timings or Timings()
-        members = list({(question.user, question.workspace): None for question in questions})
-        found = self._facts_of(members, deadline=deadline, timings=timings)
-        facts_of = dict(zip(members, found, strict=True))
-        answers: list[Decision | BadQuestion] = []
+        meters: dict[tuple[str, str], set[str]] = {}
+        wanted: list[Mapping[str, int] | BadQuestion] = []
         for question in questions:
+            needed = meters.setdefault((question.user, question.workspace), set())
             try:
                 amounts = amounts_of(question, catalog=self.catalog)
             except BadQuestion as bad:
-                answers.append(bad)
+                wanted.append(bad)
+            else:
+                wanted.append(amounts)
+                needed.update(amounts)
+        found = yield from self._facts_of(
+            list(meters), [tuple(each) for each in meters.values()], deadline=deadline, timings=timings
+        )
+        facts_of = dict(zip(meters, found, strict=True))
+        answers: list[Decision | BadQuestion] = []
+        for place, (question, takes) in enumerate(zip(questions, wanted, strict=True)):
+            if place % AT_ONCE == AT_ONCE - 1:
+                yield Pause()
+            if isinstance(takes, BadQuestion):
+                answers.append(takes)
                 continue
             facts = facts_of[question.user, question.workspace]
             own = Timings(facts_s=timings.facts_s)
             try:
-                answers.append(self.decide_from(question, amounts, facts, deadline=deadline, timings=own))
+                decision = yield from self.deciding_from(
+                    question, takes, facts, deadline=deadline, timings=own
+                )
+                answers.append(decision)
             finally:
                 timings.policy_s += own.policy_s
         return answers
@@ -215,24 +279,26 @@ class Authorizer:
         return tuple(found)
 
     def _may(self, question: Question, facts: Facts | None, *, deadline: float) -> bool:
-        amounts = amounts_of(question, catalog=self.catalog)
-        situation, _ = self._situation(question, amounts, facts)
+        exceeded = self._exceeded(amounts_of(question, catalog=self.catalog), facts)
+        situation = self._situation(question, facts, exceeded)
         return self.policy.verdict(situation, deadline=deadline).allow
 
     def _facts_of(
-        self, members: Sequence[tuple[str, str]], *, deadline: float, timings: Timings
-    ) -> list[Facts | None]:
+        self,
+        members: Sequence[tuple[str, str]],
+        meters: Sequence[tuple[str, ...]] | None,
+        *,
+        deadline: float,
+        timings: Timings,
+    ) -> Steps[list[Facts | None]]:
         began = monotonic()
         try:
-            return self._facts.facts(members, deadline=deadline)
+            found: list[Facts | None] = yield Wait(self._facts.facts, members, meters, deadline=deadline)
         finally:
             timings.facts_s += monotonic() - began
+        return found
 
-    def _situation(
-        self, question: Question, amounts: Mapping[str, int], facts: Facts | None
-    ) -> tuple[bytes, Mapping[str, Exceeded]]:
-        """What to ask the policy, and the meters without room."""
-        exceeded = exceeded_meters(amounts, facts, catalog=self.catalog) if facts and amounts else {}
+    def _situation(self, question: Question, facts: Facts | None, exceeded: Mapping[str, Exceeded]) -> bytes:
         situation = situation_of(
             question,
             facts,
@@ -240,13 +306,48 @@ class Authorizer:
             exceeded=exceeded,
             context_fields=self._context_fields,
         )
-        return situation_bytes(situation), exceeded
+        return situation_bytes(situation)
+
+    def _exceeded(self, amounts: Mapping[str, int], facts: Facts | None) -> Mapping[str, Exceeded]:
+        return exceeded_meters(amounts, facts, catalog=self.catalog) if facts and amounts else {}
 
     def _upgrade(self, verdict: Verdict) -> tuple[Upgrade, ...]:
         unsold = [plan for plan in verdict.upgrade if plan not in self._upgrades]
         if unsold:
             raise EngineMisbehaved(f"the verdict offers {', '.join(unsold)}, which the catalog does not sell")
         return tuple(self._upgrades[plan] for plan in verdict.upgrade)
+
+    def deciding_from(
+        self,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts | None,
+        *,
+        deadline: float,
+        timings: Timings,
+    ) -> Steps[Decision]:
+        """As `decide_from`, which is waited for only if `decide_at_once` does not know the answer."""
+        decision = self.decide_at_once(question, amounts, facts, timings=timings)
+        if decision is None:
+            decide = partial(self.decide_from, timings=timings)
+            decision = yield Wait(decide, question, amounts, facts, deadline=deadline)
+        return decision
+
+    def decide_at_once(
+        self,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts | None,
+        *,
+        timings: Timings,
+    ) -> Decision | None:
+        """As `decide_from`, within microseconds; None where that takes longer or the policy must be asked."""
+        exceeded = self._exceeded(amounts, facts)
+        key = self._key(question, amounts, facts, exceeded)
+        cell = self._cells.get(key)
+        if cell is None or self._recall(cell.situation) is not cell.verdict:
+            return None
+        return self._decision(cell, question, amounts, facts, exceeded, timings)
 
     def decide_from(
         self,
@@ -261,32 +362,85 @@ class Authorizer:
 
         *timings* hold what the facts have cost, and become the decision's own.
         """
-        situation, exceeded = self._situation(question, amounts, facts)
+        exceeded = self._exceeded(amounts, facts)
+        situation = self._situation(question, facts, exceeded)
         began = monotonic()
+        verdict = recalled = self._recall(situation)
         try:
-            verdict = self.policy.verdict(situation, deadline=deadline)
+            if verdict is None:
+                verdict = self.policy.verdict(situation, deadline=deadline)
         finally:
             timings.policy_s += monotonic() - began
         upgrade = self._upgrade(verdict)  # before it is put in words: it may be no verdict of this catalog
+        cell = _Cell(situation=situation, verdict=verdict, upgrade=upgrade, message=None)
+        decision = self._decision(cell, question, amounts, facts, exceeded, timings)
+        key = self._key(question, amounts, facts, exceeded)
+        if recalled is None or key is None:
+            return replace(decision, texts=None)
+        if verdict.reason != "quota_exceeded":
+            cell.message = decision.message
+        self._cells[key] = cell
+        return decision
+
+    def _key(
+        self,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts | None,
+        exceeded: Mapping[str, Exceeded],
+    ) -> Hashable:
+        """Equal for questions with the same situation and words; None where the words may be others.
+
+        There are no more of them than the cells of a catalog, whoever asks.
+        """
+        if question.context and not self._context_fields.isdisjoint(question.context):
+            return None
+        catalog = self.catalog
+        action = catalog.actions.get(question.action)
+        if facts is None:
+            return None if action is None else action.name, bool(amounts)
+        if action is None or facts.role not in catalog.roles or facts.plan not in catalog.plans:
+            return None
+        return (
+            action.name,
+            facts.role,
+            facts.plan,
+            facts.status,
+            facts.feature_overrides.get(action.feature) if action.feature else None,
+            bool(amounts),
+            tuple(exceeded.items()) if exceeded else (),
+        )
+
+    def _decision(
+        self,
+        cell: _Cell,
+        question: Question,
+        amounts: Mapping[str, int],
+        facts: Facts | None,
+        exceeded: Mapping[str, Exceeded],
+        timings: Timings,
+    ) -> Decision:
+        verdict = cell.verdict
         member = facts if verdict.reason != "not_a_member" else None
         quotas = quotas_of(amounts, member, catalog=self.catalog) if member and amounts else {}
         at = member.at if member else datetime.now(UTC)
+        message = cell.message or message_about(
+            verdict,
+            question=question,
+            amounts=amounts,
+            facts=member,
+            quotas=quotas,
+            exceeded=sorted(exceeded),
+            catalog=self.catalog,
+        )
         return Decision(
             verdict=verdict,
-            situation=situation,
-            message=message_about(
-                verdict,
-                question=question,
-                amounts=amounts,
-                facts=member,
-                quotas=quotas,
-                exceeded=sorted(exceeded),
-                catalog=self.catalog,
-            ),
+            situation=cell.situation,
+            message=message,
             role=member.role if member else None,
             plan=member.plan if member else None,
             workspace_id=member.workspace_id if member else None,
-            upgrade=upgrade,
+            upgrade=cell.upgrade,
             quota=quotas if quotas and verdict.reason in {"granted", "quota_exceeded"} else None,
             retry_after_s=_wait_s([quotas[meter] for meter in exceeded], at)
             if verdict.status == HTTPStatus.TOO_MANY_REQUESTS
@@ -294,6 +448,7 @@ class Authorizer:
             decision_id=fresh_id(),
             at=at,
             timings=timings,
+            texts=cell.texts,
         )
 
 

@@ -153,7 +153,9 @@ class Decision:
     *role* and *plan* are None for a stranger; *quota* is None where the action takes nothing or the
     reason has nothing to do with quota; *retry_after_s* comes with status 429 alone. *quota* is as it is
     after the effect, if there was one; *replayed* says that there was none, since there had been before.
-    *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own.
+    *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own. *texts*
+    is shared by all decisions that differ in figures, ids and times alone, for whoever renders them to keep
+    what is the same; None where a decision is one of its own.
     """
 
     verdict: Verdict
@@ -171,6 +173,7 @@ class Decision:
     cached: bool = False
     reservation: Reservation | None = None
     replayed: bool = False
+    texts: dict[str, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def allowed(self) -> bool:

@@ -45,10 +45,18 @@ class RuleEngine(Protocol):
 
 
 class FactStore(Protocol):
-    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+    def facts(
+        self,
+        members: Sequence[tuple[str, str]],
+        meters: Sequence[tuple[str, ...]] | None = None,
+        /,
+        *,
+        deadline: float,
+    ) -> list[Facts | None]:
         """The facts of each (user, workspace) in order, in one round trip; None for whoever is no member.
 
-        An unknown user, an unknown workspace and a stranger are the same None.
+        An unknown user, an unknown workspace and a stranger are the same None. *meters* are those whose
+        usage each of them needs; None: all meters of all of them.
         """
         ...
 

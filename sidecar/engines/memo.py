@@ -71,11 +71,17 @@ class MemoisedEngine:
             if situation in self._verdicts and verdict.revision == self.revision:
                 self._verdicts[situation] = verdict
 
-    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+    def recall(self, situation: bytes, /) -> Verdict | None:
+        """The cached verdict about *situation*, which is a hit; None is not counted."""
         known = self._verdicts.get(situation)
         if known is not None:
             self.hits += 1
             self._observe("hit")
+        return known
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        known = self.recall(situation)
+        if known is not None:
             return known
 
         self._observe("miss")

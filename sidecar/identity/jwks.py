@@ -69,6 +69,13 @@ class RemoteKeys(Generic[Keys]):
         with self._changed:
             self._fetch_if_due()
 
+    def at_hand(self) -> Keys | None:
+        """As `current`, without waiting; None when there are none, or only such as are too old."""
+        with self._changed:
+            if self._age() > self._pace.fresh_s:
+                self._fetch_if_due()
+            return None if self._age() > self._pace.usable_s else self._keys
+
     def current(self, *, deadline: float) -> Keys:
         """IdentityUnavailable when there are none, or only such as are too old."""
         with self._changed:

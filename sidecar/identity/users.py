@@ -54,6 +54,10 @@ class EndUser:
 class KeySource(Protocol):
     def start(self) -> None: ...
 
+    def at_hand(self) -> KeySet | None:
+        """As `current`, without waiting; None where it would have to."""
+        ...
+
     def current(self, *, deadline: float) -> KeySet: ...
 
     def newest(self, *, deadline: float) -> KeySet: ...
@@ -67,6 +71,9 @@ class FixedKeys:
 
     def start(self) -> None:
         """There is nothing to fetch."""
+
+    def at_hand(self) -> KeySet:
+        return self._keys
 
     def current(self, *, deadline: float) -> KeySet:  # noqa: ARG002 - as RemoteKeys
         return self._keys
@@ -96,6 +103,13 @@ class Identities:
         """In the worker: threads do not survive a fork."""
         self._keys.start()
 
+    def recall(self, authorization: str | None, /) -> EndUser | None:
+        """Who showed this header a moment ago; None where `user` has to find out."""
+        known = self._known.get(_digest_of(authorization))
+        if known is None or known[0] <= time.monotonic() or known[1] is not self._keys.at_hand():
+            return None
+        return known[2]
+
     def user(self, authorization: str | None, /, *, deadline: float) -> EndUser:
         """Who shows this header. *deadline* is on the monotonic clock.
 
@@ -104,11 +118,10 @@ class Identities:
         bearer = _BEARER.fullmatch(authorization or "")
         if bearer is None:
             raise UnknownUser
-        digest = sha256(bearer[1].encode()).digest()
-        keys = self._keys.current(deadline=deadline)
-        if (known := self._known.get(digest)) and known[0] > time.monotonic() and known[1] is keys:
-            return known[2]
+        if (known := self.recall(authorization)) is not None:
+            return known
 
+        keys = self._keys.current(deadline=deadline)
         kid, algorithm = _key_name_in(bearer[2])
         key = _key_in(keys, kid, algorithm)
         if key is None and kid is not None:
@@ -120,7 +133,7 @@ class Identities:
         user = self._user_of(claims)
         for_s = min(_REMEMBERED_S, int(claims["exp"]) - time.time())
         if for_s > 0:
-            self._remember(digest, keys, user, for_s=for_s)
+            self._remember(_digest_of(authorization), keys, user, for_s=for_s)
         return user
 
     def _claims_in(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
@@ -164,6 +177,10 @@ class Identities:
                 del self._known[next(iter(self._known))]  # the one that was verified first
             self._known.pop(digest, None)
             self._known[digest] = time.monotonic() + for_s, keys, user
+
+
+def _digest_of(authorization: str | None) -> bytes:
+    return sha256((authorization or "").encode("latin-1", "replace")).digest()
 
 
 def identities_of(settings: Settings) -> Identities | None:

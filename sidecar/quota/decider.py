@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.decisions.steps import run
+
 if TYPE_CHECKING:
     from sidecar.decisions.authorizer import Authorizer
     from sidecar.decisions.model import Decision, Question
+    from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.quota.spending import Spending
 
@@ -17,7 +20,13 @@ class Decider:
         self._spending = spending
 
     def decide(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
-        """*deadline* is on the monotonic clock. Raises what Authorizer.decide or Spending.decide does."""
+        """`deciding`, on this thread."""
+        return run(self.deciding(question, deadline=deadline, timings=timings))
+
+    def deciding(
+        self, question: Question, *, deadline: float, timings: Timings | None = None
+    ) -> Steps[Decision]:
+        """*deadline* is on the monotonic clock. Raises what that of Authorizer or Spending does."""
         if question.mode == "check":
-            return self._authorizer.decide(question, deadline=deadline, timings=timings)
-        return self._spending.decide(question, deadline=deadline, timings=timings)
+            return self._authorizer.deciding(question, deadline=deadline, timings=timings)
+        return self._spending.deciding(question, deadline=deadline, timings=timings)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.decisions.model import Question
 from sidecar.decisions.room import amounts_of, quotas_of
+from sidecar.decisions.steps import Wait, run
 from sidecar.decisions.timings import Timings
 from sidecar.errors import BadQuestion, EngineMisbehaved, FieldFault, ReservationExpired, UsageContended
 from sidecar.quota.model import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.authorizer import Authorizer
     from sidecar.decisions.model import Decision, Facts, Quota, Verdict
+    from sidecar.decisions.steps import Steps
     from sidecar.quota.model import GivenBack, Settlement, UsageNow
     from sidecar.quota.ports import Ledger
 
@@ -61,6 +63,17 @@ class Spending:
         timings: Timings | None = None,
         late: str | None = None,
     ) -> Decision:
+        """`deciding`, on this thread."""
+        return run(self.deciding(question, deadline=deadline, timings=timings, late=late))
+
+    def deciding(
+        self,
+        question: Question,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
+        late: str | None = None,
+    ) -> Steps[Decision]:
         """The question is in mode ``consume`` or ``reserve``; *late* is the expired reservation it commits.
 
         BadQuestion, IdempotencyKeyReused, UsageContended when nothing was charged since too many wanted it.
@@ -70,15 +83,16 @@ class Spending:
         _refuse_counted(amounts, self._catalog)
         if late is None and question.mode == "consume" and not amounts and not question.idempotency_key:
             check = replace(question, mode="check")
-            return self._authorizer.decide(check, deadline=deadline, timings=timings)
+            decision = yield from self._authorizer.deciding(check, deadline=deadline, timings=timings)
+            return decision
 
         for _ in range(_TRIES):
-            facts = self._authorizer.facts_about(question, deadline=deadline, timings=timings)
-            decision = self._decide_and_charge(
+            facts = yield from self._authorizer.reading(question, amounts, deadline=deadline, timings=timings)
+            charged = yield from self._deciding_and_charging(
                 question, amounts, facts, deadline=deadline, timings=timings, late=late
             )
-            if decision is not None:
-                return decision
+            if charged is not None:
+                return charged
         raise UsageContended("the workspace has changed twice while one question was decided")
 
     def commit(
@@ -158,7 +172,7 @@ class Spending:
     def quotas(self, now: UsageNow) -> dict[str, Quota]:
         return quotas_of(now.usage, now, catalog=self._catalog)
 
-    def _decide_and_charge(
+    def _deciding_and_charging(
         self,
         question: Question,
         amounts: Mapping[str, int],
@@ -167,17 +181,20 @@ class Spending:
         deadline: float,
         timings: Timings,
         late: str | None,
-    ) -> Decision | None:
+    ) -> Steps[Decision | None]:
         """None: the facts have changed since, and the question must be decided again."""
-        decision = self._authorizer.decide_from(question, amounts, facts, deadline=deadline, timings=timings)
+        decision = yield from self._authorizer.deciding_from(
+            question, amounts, facts, deadline=deadline, timings=timings
+        )
         if facts is None or decision.verdict.reason == "not_a_member":
             return decision
         charge = self._charge_for(question, amounts, facts, decision, late=late)
         if not decision.allowed:
-            return self._deny(question, facts, decision, charge, deadline=deadline)
+            decision = yield from self._denying(question, facts, decision, charge, deadline=deadline)
+            return decision
 
         with _time_ledger(timings):
-            outcome = self._ledger.charge(charge, deadline=deadline)
+            outcome = yield Wait(self._ledger.charge, charge, deadline=deadline)
         match outcome:
             case Charged() as charged:
                 return replace(
@@ -189,7 +206,7 @@ class Spending:
             case Replayed() | AlreadyExists() as known:
                 return self._replay(decision, known)
             case NoCapacity(facts=fresh):
-                denial = self._authorizer.decide_from(
+                denial = yield from self._authorizer.deciding_from(
                     question, amounts, fresh, deadline=deadline, timings=timings
                 )
                 return None if denial.allowed else denial
@@ -197,20 +214,22 @@ class Spending:
                 return None
             case Conflict.SETTLED:
                 return replace(decision, replayed=True)
+            case _:
+                raise TypeError(f"a ledger answered {outcome!r}")
 
-    def _deny(
+    def _denying(
         self, question: Question, facts: Facts, denial: Decision, charge: Charge, *, deadline: float
-    ) -> Decision:
+    ) -> Steps[Decision]:
         """Nothing is charged, but a duplicate of a request that was charged gets its earlier answer."""
         if isinstance(charge.purpose, LateCommit):  # never a duplicate
             return denial
         if charge.key is None and charge.resource is None:
             return denial
         with _time_ledger(denial.timings):
-            known = self._ledger.find_replay(charge, deadline=deadline)
+            known = yield Wait(self._ledger.find_replay, charge, deadline=deadline)
         if isinstance(known, AlreadyExists):
             # What exists needs no capacity. But whoever may not create it must not learn that it exists.
-            denial = self._authorizer.decide_from(
+            denial = yield from self._authorizer.deciding_from(
                 question, {}, facts, deadline=deadline, timings=denial.timings
             )
             return self._replay(denial, known) if denial.allowed else denial
@@ -278,6 +297,7 @@ class Spending:
                 at=known.at,
                 reservation=known.reservation,
                 replayed=True,
+                texts=None,
             )
         return replace(
             decision,
@@ -288,6 +308,7 @@ class Spending:
             retry_after_s=None,
             decision_id=known.decision_id,
             replayed=True,
+            texts=None,
         )
 
 

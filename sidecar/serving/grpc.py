@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway
 from sidecar.api.request import Request, request_id
+from sidecar.decisions.steps import run
 from sidecar.errors import Unroutable
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ign
         if remaining_s is not None:
             request.patience_s = remaining_s
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
-        decision = decide_for_gateway(
-            self._service, request, NAME, partial(_read, http, headers), token=token
+        decision = run(
+            decide_for_gateway(self._service, request, NAME, partial(_read, http, headers), token=token)
         )
         return _response(decision)
 

@@ -67,7 +67,14 @@ class PostgresFacts:
     def close(self) -> None:
         self.connections.close()
 
-    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+    def facts(
+        self,
+        members: Sequence[tuple[str, str]],
+        meters: Sequence[tuple[str, ...]] | None = None,  # noqa: ARG002 - every row has all of them
+        /,
+        *,
+        deadline: float,
+    ) -> list[Facts | None]:
         if not members:
             return []
         users = array([user for user, _ in members])

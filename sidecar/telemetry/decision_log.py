@@ -10,9 +10,7 @@ import os
 from collections import deque
 from threading import Event, Thread
 from time import sleep
-from typing import TYPE_CHECKING, Any
-
-from sidecar.text.encoding import encoded
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +26,7 @@ class DecisionLog:
     def __init__(self, *, output: int = STDOUT, on_drop: Callable[[int], None] = lambda _: None) -> None:
         self._output = output
         self._on_drop = on_drop
-        self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
         self._some = Event()
         self._stopping = False
         self._writer: Thread | None = None
@@ -45,10 +43,10 @@ class DecisionLog:
         if self._writer is not None:
             self._writer.join(timeout=2)
 
-    def note(self, entry: dict[str, Any]) -> None:
+    def note(self, line: bytes) -> None:
         if len(self._waiting) == _MOST_WAITING:
             self._on_drop(1)
-        self._waiting.append(entry)
+        self._waiting.append(line)
         if not self._some.is_set():
             self._some.set()
 
@@ -63,7 +61,7 @@ class DecisionLog:
     def _write_waiting(self) -> None:
         block = bytearray()
         while self._waiting:
-            line = encoded(self._waiting.popleft()) + b"\n"
+            line = self._waiting.popleft() + b"\n"
             if block and len(block) + len(line) > _PIPE_BUF:
                 self._write(block)
                 block = bytearray()

@@ -33,10 +33,17 @@ class MeasuredFacts:
         self._store = store
         self._metrics = metrics
 
-    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
+    def facts(
+        self,
+        members: Sequence[tuple[str, str]],
+        meters: Sequence[tuple[str, ...]] | None = None,
+        /,
+        *,
+        deadline: float,
+    ) -> list[Facts | None]:
         began = monotonic()
         try:
-            return self._store.facts(members, deadline=deadline)
+            return self._store.facts(members, meters, deadline=deadline)
         finally:
             self._took(monotonic() - began)
 

@@ -130,7 +130,8 @@ class WorkspacesOf:
 class Lines(list[dict[str, Any]]):
     """A decision log that keeps its lines."""
 
-    note = list.append
+    def note(self, line: bytes) -> None:
+        self.append(json.loads(line))
 
 
 def a_stage(members=None, *, tokens=TOKENS, **more):

@@ -16,6 +16,7 @@ from sidecar.api.authzen.workspaces import Workspaces
 from sidecar.decisions.authorizer import MAX_ROWS_SCANNED, Authorizer
 from sidecar.decisions.cells import cells
 from sidecar.decisions.situation import situation_bytes
+from sidecar.decisions.steps import run
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.rego.load import compiled_at
@@ -329,7 +330,7 @@ def test_what_is_found_is_what_an_evaluation_grants(world, limit, minutes):
     users, slugs = [*USERS, "eve"], [*SLUGS, "nowhere"]
 
     def granted(user, slug, action, minutes=minutes):
-        [answer] = domain.answers([about(user, slug, action, minutes)], deadline=FAR_AWAY)
+        [answer] = run(domain.answering([about(user, slug, action, minutes)], deadline=FAR_AWAY))
         assert isinstance(answer, Answer)
         return answer.decision
 

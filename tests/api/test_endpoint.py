@@ -16,6 +16,7 @@ from sidecar.api.request import Request
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH, ENTITLEMENTS
 from sidecar.api.v1.usage import USAGE
 from sidecar.catalog.routes import Routes
+from sidecar.decisions.steps import run
 from sidecar.errors import EngineUnavailable, FactsUnavailable
 from tests.api.stage import BACKEND, TOKENS, a_stage
 from tests.api.test_gateways import ANALYTICS, ROUTES, Everybody
@@ -43,7 +44,7 @@ def reply(stage, endpoint, body=None, **more):
 
 
 def asked_in(line):
-    return json.loads(bytes(line["situation"]))["action"]
+    return line["situation"]["action"]
 
 
 def slow(monkeypatch, owner, name):
@@ -93,8 +94,8 @@ def test_a_ruling_is_logged_with_its_own_situation(stage):
         method="GET", host="a", target=ANALYTICS, header=lambda _: None, authorization="Bearer adam"
     )
 
-    decision = decide_for_gateway(
-        service, a_request(by_socket=True), "gateway_nginx", lambda: asked, token=None
+    decision = run(
+        decide_for_gateway(service, a_request(by_socket=True), "gateway_nginx", lambda: asked, token=None)
     )
 
     [line] = stage.lines

@@ -31,6 +31,9 @@ LIMITED = "/workspaces/acme/limited"
 class Everybody:
     """An identity provider whose token is the user's name."""
 
+    def recall(self, authorization, /):
+        return None
+
     def user(self, authorization, /, *, deadline):
         if authorization == "Bearer outage":
             raise IdentityUnavailable("no keys")

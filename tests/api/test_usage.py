@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -458,4 +457,4 @@ def test_the_log_says_what_was_done(stage):
     )
     assert all(line["ms"]["ledger"] > 0 for line in stage.lines)
     assert "sidecar_ledger_seconds_count 4.0" in stage.metrics.text().decode()
-    assert json.loads(bytes(asked["situation"]))["action"] == "recording.start"
+    assert asked["situation"]["action"] == "recording.start"

@@ -55,7 +55,7 @@ class Knows:
         self._workspaces = sorted(workspaces, key=lambda facts: facts.slug)
         self.reads = 0
 
-    def facts(self, members, /, *, deadline):
+    def facts(self, members, meters=None, /, *, deadline):
         self.reads += 1
         if isinstance(self._facts, Exception):
             raise self._facts
@@ -191,7 +191,7 @@ class Slow:
     def __init__(self, port, seconds):
         self._port, self._seconds = port, seconds
 
-    def facts(self, members, /, *, deadline):
+    def facts(self, members, meters=None, /, *, deadline):
         time.sleep(self._seconds)
         return self._port.facts(members, deadline=deadline)
 

@@ -194,9 +194,9 @@ class Deadlines:
         self._decider = decider
         self.given: list[float] = []
 
-    def decide(self, question, *, deadline, timings):
+    def deciding(self, question, *, deadline, timings):
         self.given.append(deadline)
-        return self._decider.decide(question, deadline=deadline, timings=timings)
+        return self._decider.deciding(question, deadline=deadline, timings=timings)
 
 
 @pytest.mark.parametrize(("envoys_s", "own_s"), [(500.0, 100.0), (100.0, 500.0)])

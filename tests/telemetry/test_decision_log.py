@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 
 from sidecar.telemetry.decision_log import DecisionLog
+from sidecar.text.encoding import encoded
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_a_line_is_written_for_each_question_in_order(pipe):
     log.start()
 
     for number in range(100):
-        log.note({"number": number, "text": "a\nb"})
+        log.note(encoded({"number": number, "text": "a\nb"}))
     log.stop()
 
     lines = os.read(reading, 1 << 16).decode().splitlines()
@@ -39,7 +40,7 @@ def test_what_is_noted_before_the_end_is_not_lost(pipe):
     log = DecisionLog(output=writing)
     log.start()
 
-    log.note({"last": True})
+    log.note(encoded({"last": True}))
     log.stop()
 
     assert json.loads(os.read(reading, 100)) == {"last": True}
@@ -53,7 +54,7 @@ def test_a_closed_output_costs_no_answer_and_is_counted(pipe):
     log.start()
 
     for number in range(10):
-        log.note({"number": number})
+        log.note(encoded({"number": number}))
     log.stop()
 
     assert sum(dropped) == 10
@@ -67,7 +68,7 @@ def test_an_output_that_is_stuck_holds_nobody_up(pipe):
     began = monotonic()
 
     for number in range(30_000):
-        log.note({"number": number, "text": "x" * 100})
+        log.note(encoded({"number": number, "text": "x" * 100}))
 
     took = monotonic() - began
     os.close(reading)  # lets the writer go
@@ -85,7 +86,7 @@ def test_lines_are_written_whole_so_that_workers_do_not_mix(pipe, monkeypatch):
     )  # what would go out at once
 
     for number in range(200):
-        log._waiting.append({"number": number, "text": "x" * 90})  # noqa: SLF001 - without the thread
+        log._waiting.append(encoded({"number": number, "text": "x" * 90}))  # noqa: SLF001 - without the thread
     log._write_waiting()  # noqa: SLF001 - ditto
 
     assert all(block.endswith(b"\n") and len(block) <= 4096 for block in written)

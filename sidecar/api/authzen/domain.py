@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from sidecar.api.authzen.wire import Evaluation, Kind, Search
     from sidecar.decisions.model import Question
+    from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.errors import BadQuestion
     from sidecar.identity.callers import Caller
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """*question* is the one of ours that it answers; *outcome* is what else the decision log keeps of it.
+    """*text* is the whole answer in JSON, *outcome* what else the decision log keeps of it, a JSON object.
 
-    *timings* are its own.
+    *question* is the one of ours that it answers; *timings* are its own.
     """
 
     decision: bool
-    context: Mapping[str, object] | None
+    text: bytes
     question: Question | None
-    outcome: Mapping[str, object]
+    outcome: bytes
     timings: Timings
 
 
@@ -45,10 +46,16 @@ class Domain(Protocol):
         """What can be searched for."""
         ...
 
-    def answers(
-        self, asked: Sequence[Evaluation], /, *, deadline: float, timings: Timings | None = None
-    ) -> Iterator[Answer | BadQuestion]:
-        """In order, and counted as they are taken: who has enough takes no more.
+    def answering(
+        self,
+        asked: Sequence[Evaluation],
+        /,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
+        last: Callable[[Answer | BadQuestion], bool] = lambda _: False,
+    ) -> Steps[list[Answer | BadQuestion]]:
+        """In order, up to one that is the *last* that is wanted; what comes after it is not counted.
 
         *timings* count for all of them together, also when one fails.
         """

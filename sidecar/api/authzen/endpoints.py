@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from http import HTTPStatus
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,9 +14,10 @@ from sidecar.api.authzen import wire as authzen_wire
 from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
-from sidecar.api.log_lines import note
+from sidecar.api.log_lines import note, note_outcome
 from sidecar.api.problems import moved
-from sidecar.api.reply import JSON, json_reply
+from sidecar.api.reply import JSON, json_reply, text_reply
+from sidecar.api.request import parsed
 from sidecar.api.service import deadline_of
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
+    from sidecar.decisions.steps import Steps
 
 _WELL_KNOWN = "/.well-known/authzen-configuration"
 _HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
@@ -37,32 +40,49 @@ _METADATA_FOR_S = 300
 _ENDS_WITH: Mapping[Semantic, bool] = {"deny_on_first_deny": False, "permit_on_first_permit": True}
 
 
-def evaluation(service: Service, request: Request) -> Reply:
-    return _one(service, request, authzen_wire.evaluation_from(_body(request)), EVALUATION.name)
+def evaluation(service: Service, request: Request) -> Steps[Reply]:
+    asked = yield from parsed(
+        authzen_wire.evaluation_from, _body(request), deadline=deadline_of(service, request)
+    )
+    return (yield from _one(service, request, asked, EVALUATION.name))
 
 
-def evaluations(service: Service, request: Request) -> Reply:
-    asked = authzen_wire.evaluations_from(_body(request))
+def evaluations(service: Service, request: Request) -> Steps[Reply]:
+    asked = yield from parsed(
+        authzen_wire.evaluations_from, _body(request), deadline=deadline_of(service, request)
+    )
     if not isinstance(asked, Batch):
-        return _one(service, request, asked, EVALUATIONS.name)
+        return (yield from _one(service, request, asked, EVALUATIONS.name))
+    ends_with = _ENDS_WITH.get(asked.semantic)
     good = [item for item in asked.items if not isinstance(item, BadQuestion)]
+    if ends_with is False:  # an item that is no question is a denial
+        good = list(takewhile(lambda item: not isinstance(item, BadQuestion), asked.items))  # type: ignore[arg-type] # what is left are evaluations
     deadline = deadline_of(service, request, questions=len(asked.items))
-    answers = iter(service.authzen.domain.answers(good, deadline=deadline, timings=request.timings))
-    documents: list[Mapping[str, Any]] = []
+    answers = iter(
+        (
+            yield from service.authzen.domain.answering(
+                good,
+                deadline=deadline,
+                timings=request.timings,
+                last=lambda answer: _decision_of(answer) == ends_with,
+            )
+        )
+    )
+    texts: list[bytes] = []
     for place, item in enumerate(asked.items):
         answer = item if isinstance(item, BadQuestion) else next(answers)
         if isinstance(answer, BadQuestion):
             error = answer if answer is item else moved(answer, f"/evaluations/{place}")
-            documents.append(authzen_wire.error_document(error))
+            texts.append(encoded(authzen_wire.error_document(error)))
             service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
             note(service, request, EVALUATIONS.name, None, outcome)
         else:
-            documents.append(_document(answer))
+            texts.append(answer.text)
             _note(service, request, EVALUATIONS.name, answer)
-        if documents[-1]["decision"] == _ENDS_WITH.get(asked.semantic):
+        if _decision_of(answer) == ends_with:
             break
-    return json_reply({"evaluations": documents})
+    return text_reply(b'{"evaluations":[%b]}' % b",".join(texts))
 
 
 def search(service: Service, request: Request, *, kind: Kind) -> Reply:
@@ -109,24 +129,23 @@ def metadata(service: Service, request: Request) -> Reply:
     return HTTPStatus.OK, headers, encoded(document)
 
 
-def _one(service: Service, request: Request, asked: Evaluation, name: str) -> Reply:
-    [answer] = service.authzen.domain.answers(
+def _one(service: Service, request: Request, asked: Evaluation, name: str) -> Steps[Reply]:
+    [answer] = yield from service.authzen.domain.answering(
         [asked], deadline=deadline_of(service, request), timings=request.timings
     )
     if isinstance(answer, BadQuestion):
         raise answer
     _note(service, request, name, answer)
-    return json_reply(_document(answer))
+    return text_reply(answer.text)
 
 
 def _note(service: Service, request: Request, name: str, answer: Answer) -> None:
-    note(service, request, name, answer.question, answer.outcome, timings=answer.timings)
+    note_outcome(service, request, name, answer.question, answer.outcome, timings=answer.timings)
 
 
-def _document(answer: Answer) -> dict[str, Any]:
-    if answer.context is None:
-        return {"decision": answer.decision}
-    return {"decision": answer.decision, "context": answer.context}
+def _decision_of(answer: Answer | BadQuestion) -> bool:
+    """What is no question is not allowed."""
+    return not isinstance(answer, BadQuestion) and answer.decision
 
 
 def _body(request: Request) -> bytes:

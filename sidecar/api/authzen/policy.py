@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api.authzen.domain import Answer, Found
 from sidecar.api.authzen.wire import KINDS, document_of, names_in
+from sidecar.decisions.steps import Wait
 from sidecar.decisions.timings import Timings
 from sidecar.errors import EngineMisbehaved, RevisionMismatch
 from sidecar.rego.authzen import CANDIDATES, DECISION
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.api.authzen.wire import Evaluation, Kind, Search
     from sidecar.decisions.ports import RuleEngine
+    from sidecar.decisions.steps import Steps
     from sidecar.errors import BadQuestion
     from sidecar.rego.authzen import AuthzenPolicy
     from sidecar.telemetry.metrics import Metrics
@@ -65,28 +67,44 @@ class PolicyDomain:
         self._metrics = metrics
         self.searches = rules.searches
 
-    def answers(
-        self, asked: Sequence[Evaluation], /, *, deadline: float, timings: Timings | None = None
-    ) -> Iterator[Answer | BadQuestion]:
+    def answering(
+        self,
+        asked: Sequence[Evaluation],
+        /,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
+        last: Callable[[Answer | BadQuestion], bool] = lambda _: False,
+    ) -> Steps[list[Answer | BadQuestion]]:
         timings = timings or Timings()
+        answers: list[Answer | BadQuestion] = []
         for evaluation in asked:
             before, began = timings.policy_s, monotonic()
             try:
-                decision, context = self._decision(evaluation, deadline=deadline)
+                decision, context = yield Wait(self._decision, evaluation, deadline=deadline)
             finally:
                 timings.policy_s += monotonic() - began
             self._metrics.count_evaluation(decision=decision)
-            yield Answer(
-                decision=decision,
-                context=context,
-                question=None,
-                outcome={
-                    **names_in(evaluation),
-                    "decision": decision,
-                    "policy_revision": self._rules.revision,
-                },
-                timings=Timings(policy_s=timings.policy_s - before),
+            document = (
+                {"decision": decision} if context is None else {"decision": decision, "context": context}
             )
+            outcome = {
+                **names_in(evaluation),
+                "decision": decision,
+                "policy_revision": self._rules.revision,
+            }
+            answers.append(
+                Answer(
+                    decision=decision,
+                    text=encoded(document),
+                    question=None,
+                    outcome=encoded(outcome),
+                    timings=Timings(policy_s=timings.policy_s - before),
+                )
+            )
+            if last(answers[-1]):
+                break
+        return answers
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:
         candidates = self._candidates(search, deadline=deadline)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sidecar.api import wire
+from sidecar.api import rendered, wire
 from sidecar.api.authzen.domain import Answer, Found
 from sidecar.api.authzen.wire import KINDS
-from sidecar.api.log_lines import outcome_of
 from sidecar.api.problems import moved
+from sidecar.decisions.authorizer import AT_ONCE
 from sidecar.decisions.model import Question
+from sidecar.decisions.steps import Pause
 from sidecar.errors import BadQuestion
 from sidecar.text import shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sidecar.api.authzen.wire import Entity, Evaluation, Search
     from sidecar.decisions.authorizer import Authorizer
+    from sidecar.decisions.model import Decision
+    from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.telemetry.metrics import Metrics
 
@@ -37,30 +40,46 @@ class Workspaces:
         self._authorizer = authorizer
         self._metrics = metrics
 
-    def answers(
-        self, asked: Sequence[Evaluation], /, *, deadline: float, timings: Timings | None = None
-    ) -> Iterator[Answer | BadQuestion]:
+    def answering(
+        self,
+        asked: Sequence[Evaluation],
+        /,
+        *,
+        deadline: float,
+        timings: Timings | None = None,
+        last: Callable[[Answer | BadQuestion], bool] = lambda _: False,
+    ) -> Steps[list[Answer | BadQuestion]]:
         questions = [_question(evaluation) for evaluation in asked]
         good = [question for question in questions if isinstance(question, Question)]
-        decided = iter(self._authorizer.decide_many(good, deadline=deadline, timings=timings) if good else ())
-        for evaluation, question in zip(asked, questions, strict=True):
-            if isinstance(question, BadQuestion):
-                yield question
-                continue
-            decision = next(decided)
-            if isinstance(decision, BadQuestion):
-                yield moved(decision, _amounts_in(evaluation)[1])
-                continue
-            self._metrics.count_decision(decision, catalog=self._authorizer.catalog)
-            context = wire.document_about(decision)
-            del context["allow"], context["reservation"]  # the one is the decision, the other is never made
-            yield Answer(
-                decision=decision.allowed,
-                context=context,
-                question=question,
-                outcome=outcome_of(decision),
-                timings=decision.timings,
+        decided: Iterator[Decision | BadQuestion] = iter(())
+        if good:
+            decided = iter(
+                (yield from self._authorizer.deciding_many(good, deadline=deadline, timings=timings))
             )
+        answers: list[Answer | BadQuestion] = []
+        for place, (evaluation, question) in enumerate(zip(asked, questions, strict=True)):
+            if place % AT_ONCE == AT_ONCE - 1:
+                yield Pause()
+            decision = question if isinstance(question, BadQuestion) else next(decided)
+            if isinstance(question, BadQuestion):
+                answers.append(question)
+            elif isinstance(decision, BadQuestion):
+                answers.append(moved(decision, _amounts_in(evaluation)[1]))
+            else:
+                answers.append(self._answer(question, decision))
+            if last(answers[-1]):
+                break
+        return answers
+
+    def _answer(self, question: Question, decision: Decision) -> Answer:
+        self._metrics.count_decision(decision, catalog=self._authorizer.catalog)
+        return Answer(
+            decision=decision.allowed,
+            text=rendered.authzen(decision),
+            question=question,
+            outcome=rendered.outcome(decision),
+            timings=decision.timings,
+        )
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:
         about = search.about

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
+    from sidecar.decisions.steps import Steps
 
 EXT_AUTHZ_PREFIX = "/gw/ext-authz"
 TOKEN_HEADER = "X-Sidecar-Token"  # noqa: S105 - the name of a header
@@ -46,9 +47,9 @@ def _answer(
     read: Callable[[Request], Asked],
     passes_on: frozenset[HTTPStatus] | None = None,
     on_pass: tuple[tuple[str, str], ...] = (),
-) -> Reply:
+) -> Steps[Reply]:
     """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one."""
-    decision = decide_for_gateway(
+    decision = yield from decide_for_gateway(
         service, request, name, partial(read, request), token=request.header(TOKEN_HEADER)
     )
     if decision.passes:
@@ -111,7 +112,9 @@ def _clients_header(request: Request, name: str) -> str | None:
     return text
 
 
-def _endpoint(name: str, path: str, reply: Callable[[Service, Request], Reply], *, says: str) -> Endpoint:
+def _endpoint(
+    name: str, path: str, reply: Callable[[Service, Request], Steps[Reply]], *, says: str
+) -> Endpoint:
     return Endpoint(
         name=name,
         method="GET",

@@ -12,10 +12,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sidecar.api import problems, wire
+from sidecar.api import problems, rendered, wire
 from sidecar.api.log_lines import note, note_decision
 from sidecar.api.service import deadline_of
 from sidecar.decisions.model import Question
+from sidecar.decisions.steps import Wait
 from sidecar.errors import (
     DependencyError,
     IdentityUnavailable,
@@ -26,6 +27,7 @@ from sidecar.errors import (
 )
 from sidecar.quota.ratelimit import limit_fields
 from sidecar.settings import is_loopback
+from sidecar.text.encoding import encoded
 from sidecar.text.shapes import fault_in_text
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Source
     from sidecar.catalog.routes import Match
     from sidecar.decisions.model import Decision
+    from sidecar.decisions.steps import Steps
     from sidecar.identity.users import EndUser
 
 IDENTITY = ("X-Authz-User", "X-Authz-Workspace", "X-Authz-Role", "X-Authz-Plan", "X-Authz-Decision-Id")
@@ -46,6 +49,7 @@ LONGEST_REQUEST_KEY = 128
 _FOR_CLIENTS = frozenset({401, 402, 403, 429, 503})
 _REQUEST_KEY = re.compile(rf"[!-+\--~]{{1,{LONGEST_REQUEST_KEY}}}", re.ASCII)
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9_.~@:|+=-]*", re.ASCII)  # in percent-encoding it is the same
 _METHOD = re.compile(r"[A-Za-z-]{1,32}", re.ASCII)
 
 
@@ -119,7 +123,7 @@ def decide_for_gateway(
     read: Callable[[], Asked],
     *,
     token: str | None,
-) -> GatewayDecision:
+) -> Steps[GatewayDecision]:
     """*read* gives what is asked; *token* is what the gateway shows of itself, and nobody else's."""
     said: dict[str, Any] = {}
     try:
@@ -132,35 +136,22 @@ def decide_for_gateway(
         said["request"] = f"{asked.method} {found.route.path}"
         if not service.serving():
             return _refuse(service, request, endpoint, problems.problem("starting"), said)
-        request.question = _question(service, request, asked, found)
-        decision = service.decider.decide(
-            request.question, deadline=deadline_of(service, request), timings=request.timings
+        question = yield from _question(service, request, asked, found)
+        request.question = question
+        decision = yield from service.decider.deciding(
+            question, deadline=deadline_of(service, request), timings=request.timings
         )
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
         return _refuse(service, request, endpoint, problems.problem_of(error), said)
-    note_decision(service, request, endpoint, request.question, decision, also=said)
-    return _gateway_decision(decision, request.question.user, shows_limits=found.route.ratelimit)
+    note_decision(service, request, endpoint, question, decision, also=said)
+    return _gateway_decision(decision, question.user, shows_limits=found.route.ratelimit)
 
 
-def _question(service: Service, request: Request, asked: Asked, found: Match) -> Question:
+def _question(service: Service, request: Request, asked: Asked, found: Match) -> Steps[Question]:
     """UnknownUser where nobody is named who proved it; Unroutable where no workspace is."""
     proved = request.caller is not None and "authorize" in request.caller.scopes
-    tokens_user: EndUser | None = None
-
-    def named_by(source: Source) -> str | None:
-        nonlocal tokens_user
-        match source.kind:
-            case "path":
-                return found.parameters[source.name]
-            case "header":
-                return asked.header(source.name)
-            case "claim":
-                tokens_user = tokens_user or _end_user(service, request, asked)
-                claim = tokens_user.claims.get(source.name)
-                return claim if isinstance(claim, str) else None
-
     route = found.route
     if route.user.kind != "claim" and not proved:
         raise Unroutable(
@@ -168,6 +159,20 @@ def _question(service: Service, request: Request, asked: Asked, found: Match) ->
             " a caller token or comes by a Unix socket",
             code="gateway_untrusted",
         )
+    tokens_user: EndUser | None = None
+    if "claim" in {route.user.kind, route.workspace.kind}:
+        tokens_user = yield from _end_user(service, request, asked)
+
+    def named_by(source: Source) -> str | None:
+        match source.kind:
+            case "path":
+                return found.parameters[source.name]
+            case "header":
+                return asked.header(source.name)
+            case "claim":
+                claim = tokens_user.claims.get(source.name) if tokens_user else None
+                return claim if isinstance(claim, str) else None
+
     user, workspace = named_by(route.user), named_by(route.workspace)
     if user is None or fault_in_text(user):
         raise UnknownUser
@@ -184,10 +189,14 @@ def _question(service: Service, request: Request, asked: Asked, found: Match) ->
     )
 
 
-def _end_user(service: Service, request: Request, asked: Asked) -> EndUser:
+def _end_user(service: Service, request: Request, asked: Asked) -> Steps[EndUser]:
     if service.identities is None:
         raise IdentityUnavailable("no keys are set: SIDECAR_JWT_KEYS says whose tokens count")
-    return service.identities.user(asked.authorization, deadline=deadline_of(service, request))
+    user = service.identities.recall(asked.authorization)
+    if user is None:
+        deadline = deadline_of(service, request)
+        user = yield Wait(service.identities.user, asked.authorization, deadline=deadline)
+    return user
 
 
 def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
@@ -218,12 +227,17 @@ def _gateway_decision(decision: Decision, user: str, *, shows_limits: bool) -> G
             ),
             headers=tuple(limits),
         )
-    return _denial(problems.denial(decision), [("X-Authz-Decision-Id", decision.decision_id), *limits])
+    return _denial(
+        problems.denial(decision),
+        rendered.denial(decision),
+        [("X-Authz-Decision-Id", decision.decision_id), *limits],
+    )
 
 
 def _header_safe(value: object) -> str:
     """As it is where it is plain; else percent-encoded: no comma, no space, nothing that is not ASCII."""
-    return quote(str(value), safe="@:|+=")
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="@:|+=")
 
 
 def _refuse(
@@ -241,13 +255,14 @@ def _refuse(
         request.question,
         {"code": problem["code"], "status": problem["status"], **said},
     )
-    return _denial(problem, ())
-
-
-def _denial(problem: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> GatewayDecision:
     if problem["status"] not in _FOR_CLIENTS:
         problem = {**problem, "status": HTTPStatus.FORBIDDEN.value}
-    status, standing, body = problems.reply_of(problem)
+    return _denial(problem, encoded(problem), ())
+
+
+def _denial(problem: Mapping[str, Any], body: bytes, headers: Sequence[tuple[str, str]]) -> GatewayDecision:
+    """*body* is *problem* in JSON."""
+    status, standing = problem["status"], problems.headers_of(problem)
     reason, said = ("X-Authz-Reason", problem["code"]), ("X-Authz-Status", str(status))
     return GatewayDecision(
         status=status,

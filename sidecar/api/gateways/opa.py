@@ -16,6 +16,8 @@ from sidecar.api.endpoint import Endpoint
 from sidecar.api.gateways.by_header import CODES, TOKEN_HEADER
 from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway, unreadable
 from sidecar.api.reply import json_reply
+from sidecar.api.request import parsed
+from sidecar.api.service import deadline_of
 from sidecar.errors import Unroutable
 from sidecar.text import shapes
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
+    from sidecar.decisions.steps import Steps
 
 _INPUT = shapes.Record({"input": shapes.Anything(deepest=32, kind=dict)}, required=("input",))
 
@@ -37,13 +40,20 @@ def _answer(
     name: str,
     read: Callable[[Mapping[str, Any]], Asked],
     result: Callable[[GatewayDecision], dict[str, Any]],
-) -> Reply:
+) -> Steps[Reply]:
     """In trouble there is no result, which all three take for one: as an OPA that is not there."""
-    document = shapes.check(request.body(), _INPUT)["input"]
-    decision = decide_for_gateway(service, request, name, partial(read, document), token=_shown(request))
+    body = yield from parsed(_input_in, request.body(), deadline=deadline_of(service, request))
+    document = body["input"]
+    decision = yield from decide_for_gateway(
+        service, request, name, partial(read, document), token=_shown(request)
+    )
     if decision.problem is not None and decision.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return problems.reply_of(decision.problem)
     return json_reply({"result": result(decision)})
+
+
+def _input_in(raw: bytes) -> dict[str, Any]:
+    return shapes.check(raw, _INPUT)
 
 
 def _shown(request: Request) -> str | None:

@@ -5,65 +5,74 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from sidecar.api import problems, wire
+from sidecar.api import problems, rendered, wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
 from sidecar.api.log_lines import note, note_decision
-from sidecar.api.reply import json_reply
-from sidecar.api.request import part_of
+from sidecar.api.reply import json_reply, text_reply
+from sidecar.api.request import parsed, part_of
 from sidecar.api.service import deadline_of
-from sidecar.decisions.authorizer import MAX_ROWS_SCANNED
+from sidecar.decisions.authorizer import AT_ONCE, MAX_ROWS_SCANNED
 from sidecar.decisions.model import Decision
+from sidecar.decisions.steps import Pause
 from sidecar.errors import BadQuestion
+from sidecar.text.encoding import encoded
 from sidecar.text.shapes import Text, Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
     from sidecar.decisions.model import Facts
+    from sidecar.decisions.steps import Steps
 
 MOST_ON_A_PAGE = 1_000
 USUAL_PAGE = 100
 
 
-def authorize(service: Service, request: Request) -> Reply:
-    request.question = question = wire.question_from(request.body())
-    decision = service.decider.decide(
-        question, deadline=deadline_of(service, request), timings=request.timings
-    )
-    reply = json_reply(wire.document_about(decision))
+def authorize(service: Service, request: Request) -> Steps[Reply]:
+    deadline = deadline_of(service, request)
+    question = yield from parsed(wire.question_from, request.body(), deadline=deadline)
+    request.question = question
+    decision = yield from service.decider.deciding(question, deadline=deadline, timings=request.timings)
+    reply = text_reply(rendered.native(decision))
     note_decision(service, request, "authorize", question, decision)
     return reply
 
 
-def authorize_batch(service: Service, request: Request) -> Reply:
-    items = wire.questions_from(request.body())
+def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
+    items = yield from parsed(wire.questions_from, request.body(), deadline=deadline_of(service, request))
     questions = [item for item in items if not isinstance(item, BadQuestion)]
     deadline = deadline_of(service, request, questions=len(items))
-    decided = iter(
-        service.authorizer.decide_many(questions, deadline=deadline, timings=request.timings)
-        if questions
-        else ()
-    )
-    answers: list[Mapping[str, Any]] = []
+    decided: Iterator[Decision | BadQuestion] = iter(())
+    if questions:
+        decided = iter(
+            (
+                yield from service.authorizer.deciding_many(
+                    questions, deadline=deadline, timings=request.timings
+                )
+            )
+        )
+    answers: list[bytes] = []
     for place, item in enumerate(items):
+        if place % AT_ONCE == AT_ONCE - 1:
+            yield Pause()
         answer = item if isinstance(item, BadQuestion) else next(decided)
         question = None if isinstance(item, BadQuestion) else item
         if isinstance(answer, Decision):
-            answers.append(wire.document_about(answer))
+            answers.append(rendered.native(answer))
             note_decision(service, request, "authorize_batch", question, answer)
         else:
             problem = problems.problem_of(
                 answer if question is None else problems.moved(answer, f"/questions/{place}")
             )
-            answers.append(problem)
+            answers.append(encoded(problem))
             service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": problem["status"]}
             note(service, request, "authorize_batch", question, outcome)
-    return json_reply({"answers": answers})
+    return text_reply(b'{"answers":[%b]}' % b",".join(answers))
 
 
 def entitlements(service: Service, request: Request) -> Reply:

@@ -1,0 +1,112 @@
+"""Decisions as text: what all decisions of one cell have in common is rendered once, and then filled in.
+
+The template of a text is made by the same code that renders any decision: it renders one whose ids, times
+and figures are marks, which are then replaced by places to fill. So there is one definition of each format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sidecar.api import problems, wire
+from sidecar.decisions.model import Quota
+from sidecar.text.encoding import embedded, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.decisions.model import Decision
+
+# None of these can be in a real decision: no text has a NUL, and no clock says so.
+_MARK_OF_ID, _MARK_OF_MESSAGE = "\0id\0", "\0message\0"
+_MARK_OF_TIME = datetime(1, 2, 3, 4, 5, 6, 700_001, tzinfo=UTC)
+_MARK_OF_QUOTA = {"\0": Quota(limit=1, used=2, reserved=3, resets_at=_MARK_OF_TIME)}
+_MARK_OF_WAIT = 7 * 10**14 + 1
+_QUOTA, _MESSAGE, _WAIT = b"%(quota)b", b"%(message)b", b"%(wait)b"
+
+
+def native(decision: Decision) -> bytes:
+    """`wire.document_about` in JSON."""
+    return _rendered(decision, "native", wire.document_about)
+
+
+def authzen(decision: Decision) -> bytes:
+    """As AuthZEN answers an evaluation."""
+    return _rendered(decision, "authzen", authzen_document)
+
+
+def denial(decision: Decision) -> bytes:
+    """`problems.denial` in JSON."""
+    return _rendered(decision, "denial", problems.denial)
+
+
+def outcome(decision: Decision) -> bytes:
+    """`outcome_of` in JSON, for the decision log."""
+    return _rendered(decision, "outcome", outcome_of)
+
+
+def authzen_document(decision: Decision) -> dict[str, Any]:
+    context = wire.document_about(decision)
+    del context["allow"], context["reservation"]  # the one is the decision, the other is never made
+    return {"decision": decision.allowed, "context": context}
+
+
+def outcome_of(decision: Decision) -> dict[str, Any]:
+    """What the log says of a decision: enough to put the same situation to the same revision again."""
+    verdict = decision.verdict
+    document: dict[str, Any] = {
+        "decision_id": decision.decision_id,
+        "allow": verdict.allow,
+        "reason": verdict.reason,
+        "detail": verdict.detail,
+        "status": verdict.status,
+        "policy_revision": verdict.revision,
+        "situation": embedded(decision.situation),
+        "facts_at": decision.at.astimezone(UTC),
+        "facts_cached": decision.cached,
+    }
+    if decision.reservation:
+        document["reservation"] = decision.reservation.id
+    if decision.replayed:
+        document["replayed"] = True
+    return document
+
+
+def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], Mapping[str, Any]]) -> bytes:
+    texts = decision.texts
+    if texts is None or decision.replayed or decision.reservation is not None:
+        return encoded(document_of(decision))
+    template = texts.get(form)
+    if template is None:
+        template = texts[form] = _template(decision, document_of)
+    fills = {b"id": decision.decision_id.encode(), b"at": encoded(decision.at.astimezone(UTC))}
+    if decision.quota is not None and _QUOTA in template:
+        fills[b"quota"] = encoded(wire.quotas_document(decision.quota))
+    if _MESSAGE in template:
+        fills[b"message"] = encoded(decision.message)
+    if _WAIT in template:
+        fills[b"wait"] = b"%d" % (decision.retry_after_s or 0)
+    return template % fills
+
+
+def _template(decision: Decision, document_of: Callable[[Decision], Mapping[str, Any]]) -> bytes:
+    marked = replace(
+        decision,
+        decision_id=_MARK_OF_ID,
+        message=_MARK_OF_MESSAGE if decision.verdict.reason == "quota_exceeded" else decision.message,
+        at=_MARK_OF_TIME,
+        quota=None if decision.quota is None else _MARK_OF_QUOTA,
+        retry_after_s=None if decision.retry_after_s is None else _MARK_OF_WAIT,
+    )
+    text = encoded(document_of(marked)).replace(b"%", b"%%")
+    for mark, place in (
+        (encoded(_MARK_OF_ID), b'"%(id)b"'),
+        (encoded(wire.quotas_document(_MARK_OF_QUOTA)), _QUOTA),
+        (encoded(_MARK_OF_TIME), b"%(at)b"),
+        (encoded(_MARK_OF_MESSAGE), _MESSAGE),
+        (b"%d" % _MARK_OF_WAIT, _WAIT),
+    ):
+        text = text.replace(mark, place)
+    return text
