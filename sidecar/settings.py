@@ -88,6 +88,12 @@ def _yes_or_no(text: str) -> bool:
     return text == "yes"
 
 
+def _on_or_off(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise _Refused("must be on or off")
+    return text == "on"
+
+
 def _identifier(text: str) -> str:
     if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)?", text):
         raise _Refused(
@@ -190,6 +196,11 @@ class Settings:
         _number(16, 100_000, "connections"),
         "connections that a worker keeps at most; beyond that the one that is idle for longest goes",
         default=2_000,
+    )
+    lane: bool = _setting(
+        _on_or_off,
+        "whether plain requests for hot endpoints take the fast lane; off, they get the same answers slower",
+        default=True,
     )
     deadline_ms: int = _setting(
         _number(10, 10_000, "milliseconds"),

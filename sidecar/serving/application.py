@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import AbstractContextManager
 from functools import partial
 from http import HTTPStatus
 from socket import AF_UNIX
@@ -22,29 +21,40 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from sidecar.api import problems, wire
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import EVALUATION, EVALUATIONS
-from sidecar.api.dispatch import refuse, serve
+from sidecar.api.dispatch import refuse, serve, serving
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
+from sidecar.api.gateways.opa import LIKE_OPA
 from sidecar.api.operation import HEALTHZ, READYZ
 from sidecar.api.people.users import STEPS
 from sidecar.api.request import Request, request_id
 from sidecar.api.service import Service, deadline_of
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
+from sidecar.decisions.steps import run
 from sidecar.errors import BadQuestion, UnknownCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from werkzeug.routing import MapAdapter
 
     from sidecar.api.endpoint import Endpoint
     from sidecar.api.reply import Reply
+    from sidecar.decisions.steps import Steps
 
 _HOT = {
     endpoint.path: endpoint
-    for endpoint in (AUTHORIZE, AUTHORIZE_BATCH, EVALUATION, EVALUATIONS, *BY_HEADER, HEALTHZ, READYZ)
+    for endpoint in (
+        AUTHORIZE,
+        AUTHORIZE_BATCH,
+        EVALUATION,
+        EVALUATIONS,
+        *BY_HEADER,
+        *LIKE_OPA,
+        HEALTHZ,
+        READYZ,
+    )
 }
 _LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}
 _AUTHZEN = "/access/v1/"
@@ -104,12 +114,19 @@ class Application:
                 request.refused = error
         return request
 
+    def hot(self, method: str, target: str) -> Endpoint | None:
+        """The hot endpoint that a request for *target*, a path with its query, is for; None for any other."""
+        if target.startswith(_EXT_AUTHZ):
+            return EXT_AUTHZ
+        hot = _HOT.get(target.partition("?")[0])
+        if hot is None or (hot.method != method and hot.audience is not Audience.GATEWAYS):
+            return None
+        return hot
+
     def endpoint_of(self, request: Request) -> Endpoint | None:
         """None where there is nothing at the path, or not with this method."""
-        if request.target.startswith(_EXT_AUTHZ):
-            return EXT_AUTHZ
-        hot = _HOT.get(request.target)
-        if hot is not None and (hot.audience is Audience.GATEWAYS or request.method == hot.method):
+        hot = self.hot(request.method, request.target)
+        if hot is not None:
             return hot
         try:
             name, _ = self._routes.match(_routed(request.target), method=request.method)
@@ -133,11 +150,26 @@ class Application:
 
     def answer(self, request: Request, endpoint: Endpoint | None) -> Reply:
         """The whole reply, all header fields included; *endpoint* is the one that `endpoint_of` found."""
-        with _Defects(self.service, request) as defects:
-            if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
-                return _finish(serve(self.service, endpoint, request), request)
+        if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
+            return run(self.answering(request, endpoint))
+        try:
             return self._by_flask(request)
-        return _finish(defects.reply, request)
+        except Exception as error:  # noqa: BLE001 - the border of the server
+            return self.defect(request, error)
+
+    def answering(self, request: Request, endpoint: Endpoint) -> Steps[Reply]:
+        """As `answer`, in steps, of a hot endpoint."""
+        try:
+            reply = yield from serving(self.service, endpoint, request)
+            return _finish(reply, request)
+        except Exception as error:  # noqa: BLE001 - the border of the server
+            return self.defect(request, error)
+
+    def defect(self, request: Request, error: Exception) -> Reply:
+        """The reply to a request whose answer failed as nobody foresaw: it tells nothing, the log all."""
+        _log.error("request %s met a defect", request.id, exc_info=error)
+        self.service.metrics.count_problem("internal_error")
+        return _finish(problems.reply_of(problems.problem("internal_error")), request)
 
     def overloaded(self, request: Request, endpoint: Endpoint | None) -> Reply:
         """The reply to who has waited for a thread until their deadline."""
@@ -181,25 +213,6 @@ class Application:
         status, headers, body = self.answer(request, self.endpoint_of(request))
         start_response(STATUS_LINES[status], headers)
         return [body] if request.method != "HEAD" else []
-
-
-class _Defects(AbstractContextManager["_Defects"]):
-    """What nobody foresaw becomes a 500 that tells nothing, and a traceback in the log."""
-
-    def __init__(self, service: Service, request: Request) -> None:
-        self._service = service
-        self._request = request
-        self.reply: Reply = (HTTPStatus.INTERNAL_SERVER_ERROR, [], b"")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        _log.error("request %s met a defect", self._request.id, exc_info=error)
-        self._service.metrics.count_problem("internal_error")
-        self.reply = problems.reply_of(problems.problem("internal_error"))
-        return True
 
 
 def _flask(service: Service) -> flask.Flask:
@@ -256,9 +269,8 @@ def _finish(reply: Reply, request: Request) -> Reply:
     finished.append(("X-Request-ID", request.id))
     if not any(name == "Cache-Control" for name, _ in headers):
         finished.append(("Cache-Control", "no-store"))
-    for name, value in finished:
-        if _NOT_IN_A_HEADER.search(value):
-            raise ValueError(f"a response header {name} with a character that no header may have")
+    if _NOT_IN_A_HEADER.search("".join([value for _, value in finished])):
+        raise ValueError(f"a response header with a character that no header may have: {finished}")
     return status, finished, body
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from sidecar.api.authzen.domain import Domain
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.engines.opa import OpaEngine
+    from sidecar.serving.driver import Start
     from sidecar.serving.grpc import EnvoyServer
     from sidecar.serving.loaded import Loaded
     from sidecar.settings import Settings
@@ -101,6 +102,8 @@ class Parts:
         self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url)
         self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
+        # Calls that the loop can make without a thread, each with how.
+        self.starts: dict[Callable[..., object], Start] = {}
         self._warm = Event()
         self._stopping = Event()
         self._why_cold: SidecarError | None = None
@@ -114,6 +117,7 @@ class Parts:
             context_fields=compiled.context_fields,
             policy=self._memo,
             facts=MeasuredFacts(self._store, metrics=self._metrics),
+            recall=self._memo.recall,
         )
         ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
         spending = Spending(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))

@@ -181,6 +181,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     async def _serve_parsed(self, parsed: Any, peername: object) -> bool:  # noqa: ANN401 - gunicorn's
         """Answer one request; whether the next one of this connection may be read."""
         application = self.worker.application
+        application.service.metrics.count_request("gunicorn")
         request, endpoint = self._request_of(parsed, peername)
         receiver = self._body_receiver
         largest = application.largest_body(request, endpoint)

@@ -7,18 +7,24 @@ import errno
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gasgi import ASGIWorker  # type: ignore[import-untyped] # it ships none
 
 from sidecar.serving.connections import Connections
+from sidecar.serving.driver import Driver
+from sidecar.serving.heads import Heads
 from sidecar.serving.http1 import Http1, refusal
+from sidecar.serving.lane import Lane
 from sidecar.serving.threads import Threads
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from sidecar.serving.application import Application
+    from sidecar.serving.connections import Connection, Reader
 
 _SWEEP_S = 1.0
 _SWEEP_WHILE_STOPPING_S = 0.05
@@ -64,9 +70,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         super().init_signals()
         settings = self.app.settings
         self.threads = Threads(settings.threads, loop=self.loop)
-        self._connections = Connections(
-            self.app.most_connections, reader=lambda connection: Http1(self, connection)
-        )
+        self._connections = Connections(self.app.most_connections, reader=self._reader())
         self._opening: set[asyncio.Task[Any]] = set()
         self._silent_until = 0.0
         self._listeners = [listener.sock for listener in self.sockets]
@@ -83,6 +87,24 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
                 await asyncio.wait_for(self._stopping.wait(), _SWEEP_S)
         self.alive = False
         await self._stop()
+
+    def _reader(self) -> Callable[[Connection], Reader]:
+        """What a connection begins with."""
+
+        def http1(connection: Connection) -> Reader:
+            reader: Reader = Http1(self, connection)
+            return reader
+
+        if not self.app.settings.lane:
+            return http1
+        return partial(
+            Lane,
+            application=self.application,
+            driver=Driver(loop=self.loop, threads=self.threads, starts=self.app.worker.starts),
+            heads=Heads(self.application.hot),
+            otherwise=http1,
+            is_stopping=lambda: not self.alive,
+        )
 
     async def _stop(self) -> None:
         """Answer what has come and end what is silent; whoever is left when the grace is over is cut off."""

@@ -46,6 +46,13 @@ class Metrics:
             ("code",),
             registry=registry,
         )
+        requests = Counter(
+            "sidecar_requests_total",
+            "Requests by what has read them.",
+            ("read_by",),
+            registry=registry,
+        )
+        self._requests = {"lane": requests.labels("lane"), "gunicorn": requests.labels("gunicorn")}
         self._undeclared = Counter(
             "sidecar_undeclared_plan_total",
             "Decisions about a workspace whose plan the catalog does not declare.",
@@ -103,6 +110,9 @@ class Metrics:
 
     def count_evaluation(self, *, decision: bool) -> None:
         self._authzen.labels("true" if decision else "false").inc()
+
+    def count_request(self, read_by: Literal["lane", "gunicorn"]) -> None:
+        self._requests[read_by].inc()
 
     def count_problem(self, code: str) -> None:
         self._problems.labels(code).inc()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUESTION = {"user": "adam", "workspace": "acme", "action": "recording.start"}
 _BOOTS_WITHIN_S = 20
+LANE = os.environ.get("TEST_LANE", "on")  # off: `.ci/run` has the same tests once more, without the lane
 
 
 class Sidecar:
@@ -103,6 +104,7 @@ class Sidecar:
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
     given = {name: value for name, value in settings.items() if value is not None}
+    given.setdefault("lane", LANE)
     return inherited | {f"SIDECAR_{name.upper()}": str(value) for name, value in given.items()}
 
 

@@ -18,7 +18,15 @@ from sidecar.serving.worker import Worker
 
 OWN = {  # what is ours alone, and overrides nothing
     Http1: {"time_out", "_refuse", "_serve_parsed", "_request_of", "_collect_body", "_answer", "_send_reply"},
-    Worker: {"_stop_before_serving", "_stop", "_accept", "_opened", "_wait_for_descriptors", "_accept_again"},
+    Worker: {
+        "_stop_before_serving",
+        "_reader",
+        "_stop",
+        "_accept",
+        "_opened",
+        "_wait_for_descriptors",
+        "_accept_again",
+    },
     Parser: {"left_over"},
 }
 

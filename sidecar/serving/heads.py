@@ -1,0 +1,116 @@
+"""Heads that the lane recognizes: plain requests for hot endpoints, and nothing else.
+
+This is no parser of HTTP. A head is taken if every octet of it is as the common clients write it; about
+anything else gunicorn's parser decides. So the two can only differ where this one says no.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.api.endpoint import Endpoint
+
+END = b"\r\n\r\n"
+LARGEST = 16_384  # bytes; a longer head is gunicorn's to read
+_LONGEST_LINE = 8_192
+_MOST_KEPT = 512
+_LARGEST_KEPT = 1_024
+_HEAD = re.compile(
+    rb"(?P<method>[A-Z]{3,20}) (?P<target>/[!-~]*) HTTP/1\.(?P<minor>[01])"
+    rb"(?P<fields>(?:\r\n[A-Za-z0-9-]+:[\t\x20-\x7e\x80-\xff]*)*)" + END
+)
+_LENGTH = re.compile(r"[0-9]{1,8}", re.ASCII)
+# What changes how a message is read or answered, beyond what is done about it here.
+_ODD = frozenset({"transfer-encoding", "expect", "upgrade", "content-encoding", "trailer", "te"})
+_KEEPS = {"keep-alive": True, "close": False}
+_EACH_ITS_OWN = frozenset({"x-request-id", "traceparent"})  # such a head does not come twice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """*fields* have names in lower case; *length* is of the body, in bytes; *keeps*: the connection stays."""
+
+    method: str
+    target: str
+    fields: Mapping[str, str]
+    endpoint: Endpoint
+    length: int
+    keeps: bool
+    is_1_0: bool
+
+    def header(self, name: str) -> str | None:
+        return self.fields.get(name.lower())
+
+
+class Heads:
+    """Those of one worker; *hot* finds the endpoint for a method and a target.
+
+    Most clients send the same head again and again: some are kept.
+    """
+
+    def __init__(self, hot: Callable[[str, str], Endpoint | None]) -> None:
+        self._hot = hot
+        self._kept: dict[bytes, Head] = {}
+
+    def head(self, raw: bytes) -> Head | None:
+        """What *raw* says, its blank line included; None where it is not for the lane."""
+        kept = self._kept.get(raw)
+        if kept is not None:
+            return kept
+        head = _recognized(raw, self._hot)
+        if head is not None and len(raw) <= _LARGEST_KEPT and _EACH_ITS_OWN.isdisjoint(head.fields):
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[raw] = head
+        return head
+
+    def may_become_one(self, begun: bytes) -> bool:
+        """Whether more may make a head for the lane of *begun*, in which its end is not yet."""
+        line, ended, _ = begun.partition(b"\r\n")
+        if not ended:
+            return len(begun) <= _LONGEST_LINE
+        method, _, rest = line.partition(b" ")
+        target, _, _ = rest.partition(b" ")
+        hot = self._hot(method.decode("latin-1"), target.decode("latin-1"))
+        return hot is not None and len(begun) <= LARGEST
+
+
+def _recognized(raw: bytes, hot: Callable[[str, str], Endpoint | None]) -> Head | None:
+    found = _HEAD.fullmatch(raw)
+    if found is None:
+        return None
+    method, target = found["method"].decode(), found["target"].decode()
+    endpoint = hot(method, target)
+    if endpoint is None:
+        return None
+    lines = found["fields"].decode("latin-1").split("\r\n")[1:]
+    fields = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip(" \t")
+    length = fields.get("content-length", "0")
+    connection = fields.get("connection", "").lower()
+    is_1_0 = found["minor"] == b"0"
+    keeps = _KEEPS.get(connection, not is_1_0)
+    if (
+        len(fields) != len(lines)  # a name that is there twice
+        or not fields.get("host")
+        or not _ODD.isdisjoint(fields)
+        or (connection and connection not in _KEEPS)
+        or not _LENGTH.fullmatch(length)
+    ):
+        return None
+    return Head(
+        method=method,
+        target=target,
+        fields=fields,
+        endpoint=endpoint,
+        length=int(length),
+        keeps=keeps,
+        is_1_0=is_1_0,
+    )

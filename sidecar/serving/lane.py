@@ -1,0 +1,222 @@
+"""The lane: plain requests for hot endpoints, read and answered by the loop in as little time as it takes.
+
+Every connection begins here. At the first request that is not plainly one for the lane, the connection goes
+to gunicorn's protocol, with every byte of that request, for the rest of its life; there the same endpoints
+answer it. So SIDECAR_LANE=off changes nothing but speed.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from functools import partial
+from socket import AF_UNIX
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+from sidecar.serving.application import STATUS_LINES, json_body
+from sidecar.serving.heads import END
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.serving.application import Application
+    from sidecar.serving.connections import Connection, Reader
+    from sidecar.serving.driver import Driver
+    from sidecar.serving.heads import Head, Heads
+
+SERVER = "gunicorn/asgi"  # as gunicorn's protocol says: who asks cannot tell who has read it
+
+
+class Lane:
+    """One connection, behind its guard. *otherwise* makes the protocol that takes over."""
+
+    __slots__ = (
+        "_application",
+        "_begun",
+        "_by_socket",
+        "_connection",
+        "_driver",
+        "_head",
+        "_heads",
+        "_is_blocked",
+        "_is_stopping",
+        "_needed",
+        "_otherwise",
+        "_remote",
+        "_request",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        application: Application,
+        driver: Driver,
+        heads: Heads,
+        otherwise: Callable[[Connection], Reader],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._application = application
+        self._driver = driver
+        self._heads = heads
+        self._otherwise = otherwise
+        self._is_stopping = is_stopping
+        self._begun = bytearray()  # what has come and is not answered yet
+        self._needed = 0  # bytes of the request that has begun, once its head is known
+        self._head: Head | None = None
+        self._request: Request | None = None
+        self._is_blocked = False  # the peer takes no more for now
+
+    # What the guard tells.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._by_socket = transport.get_extra_info("socket").family == AF_UNIX
+        peer = transport.get_extra_info("peername")
+        self._remote = peer[0] if isinstance(peer, tuple) else ""
+
+    def data_received(self, data: bytes) -> None:
+        if self._connection.state in {"answering", "sending"}:
+            self._begun += data  # little, for the guard stops reading; its turn comes
+        elif self._begun:
+            self._begun += data
+            self._read(None)
+        else:
+            self._read(data)
+
+    def time_out(self) -> None:
+        self._hand_over(bytes(self._begun))
+        self._connection.reader.time_out()
+
+    def pause_writing(self) -> None:
+        self._is_blocked = True
+
+    def resume_writing(self) -> None:
+        self._is_blocked = False
+        if self._connection.state == "sending":
+            self._finish_sending()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """What is being decided goes on: it may have an effect, which belongs in the log."""
+
+    # Reading.
+
+    def _read(self, data: bytes | None) -> None:
+        """One request of *data*, or of what has begun (None)."""
+        begun = self._begun if data is None else data
+        if self._request is None:
+            end = begun.find(END)
+            if end < 0:
+                if self._heads.may_become_one(bytes(begun)):
+                    self._wait_for_more(data)
+                else:
+                    self._hand_over(bytes(begun))
+                return
+            end += len(END)
+            head = self._heads.head(bytes(begun[:end]))
+            request = None if head is None else self._request_of(head)
+            if head is None or request is None:
+                self._hand_over(bytes(begun))
+                return
+            self._head, self._request, self._needed = head, request, end + head.length
+        if len(begun) < self._needed:
+            self._wait_for_more(data)
+            self._connection.begin_body()
+            return
+        self._answer(begun)
+
+    def _wait_for_more(self, data: bytes | None) -> None:
+        if data is not None:
+            self._begun += data
+        self._connection.begin_head()
+        self._connection.wants_more()
+
+    def _request_of(self, head: Head) -> Request | None:
+        """None if it has a body that its endpoint does not take, or not so much of it."""
+        application = self._application
+        request = application.request(
+            head.method, head.target, header=head.header, by_socket=self._by_socket, remote=self._remote
+        )
+        if head.length and head.length > application.largest_body(request, head.endpoint):
+            return None
+        return request
+
+    def _hand_over(self, begun: bytes) -> None:
+        connection = self._connection
+        connection.reader = reader = self._otherwise(connection)
+        reader.connection_made(self._transport)
+        if self._is_blocked:
+            reader.pause_writing()
+        if begun:
+            reader.data_received(begun)
+
+    # Answering.
+
+    def _answer(self, begun: bytes | bytearray) -> None:
+        head, request = self._head, self._request
+        assert head is not None and request is not None  # noqa: S101, PT018 - for the type checker
+        body = bytes(begun[self._needed - head.length : self._needed]) if head.length else b""
+        if begun is self._begun:
+            del self._begun[: self._needed]
+        elif len(begun) > self._needed:
+            self._begun += begun[self._needed :]
+        request.body = partial(json_body, request, body, largest=head.length)
+        request.began = monotonic()
+        self._connection.begin_answer()
+        self._application.service.metrics.count_request("lane")
+        self._driver.drive(self._application.answering(request, head.endpoint), self._reply)
+
+    def _reply(self, reply: Reply | None) -> None:
+        head, request = self._head, self._request
+        assert head is not None and request is not None  # noqa: S101, PT018 - for the type checker
+        if reply is None:
+            reply = self._application.overloaded(request, head.endpoint)
+        self._head = self._request = None
+        connection = self._connection
+        if connection.state != "answering":  # they have gone, or the worker has ended them
+            return
+        keeps = head.keeps and not self._is_stopping()
+        connection.begin_sending()
+        self._transport.write(_response(reply, head, keeps=keeps))
+        if not keeps:
+            connection.end()
+        elif not self._is_blocked:
+            self._finish_sending()
+
+    def _finish_sending(self) -> None:
+        more = bool(self._begun)
+        self._connection.finish_sending(more=more)
+        if more:
+            self._driver.soon(self._read_next)  # not at once: thousands of requests may have come together
+
+    def _read_next(self) -> None:
+        if self._connection.state == "head" and self._request is None and self._begun:
+            self._read(None)
+
+
+def _response(reply: Reply, head: Head, *, keeps: bool) -> bytes:
+    status, headers, body = reply
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    closes = "" if keeps else "Connection: close\r\n"
+    if keeps and head.is_1_0:
+        closes = "Connection: keep-alive\r\n"
+    version = "HTTP/1.0" if head.is_1_0 else "HTTP/1.1"
+    text = f"{version} {STATUS_LINES[status]}\r\n{lines}{closes}{_standing()}\r\n"
+    return text.encode("latin-1") + (body if head.method != "HEAD" else b"")
+
+
+_moment, _lines = 0, ""
+
+
+def _standing() -> str:
+    """What every response says; its date is of this second."""
+    global _moment, _lines
+    now = int(time())
+    if now != _moment:
+        _moment, _lines = now, f"Server: {SERVER}\r\nDate: {formatdate(now, usegmt=True)}\r\n"
+    return _lines

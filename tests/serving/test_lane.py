@@ -1,0 +1,327 @@
+"""What the lane takes it reads and answers as gunicorn's protocol would; what it does not take goes there."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+from contextlib import ExitStack
+from threading import Thread
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sidecar.api.v1.questions import AUTHORIZE
+from sidecar.serving.heads import END, Heads
+from sidecar.serving.http1 import Parser
+from tests.serving.meanwhile import ASK, HEALTH, request
+from tests.serving.serving import serving
+from tests.serving.talk import talking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.serving.serving import Sidecar
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+HOT = {"/v1/authorize": AUTHORIZE}
+
+
+def hot(method, target):
+    endpoint = HOT.get(target.partition("?")[0])
+    return endpoint if endpoint and method == endpoint.method else None
+
+
+PLAIN = [
+    b"POST /v1/authorize HTTP/1.1",
+    b"Host: sidecar",
+    b"Content-Type: application/json",
+    b"Content-Length: 61",
+    b"User-Agent: a/1.0 (b)",
+    b"Accept: */*",
+    b"Connection: keep-alive",
+]
+ODD_LINES = [
+    b"Host: another", b"Host:", b"host: x", b"Content-Length: 7", b"content-length:61",
+    b"Content-Length: +61", b"Content-Length: 6 1", b"Content-Length: 61, 61", b"Content-Length:",
+    b"Content-Length: 0x3D",
+    b"Transfer-Encoding: chunked", b"Transfer-Encoding : chunked", b"Content_Length: 3",
+    b"Expect: 100-continue",
+    b"Upgrade: h2c", b"Connection: close", b"Connection: Keep-Alive", b"Connection: upgrade, close",
+    b"Connection: close, keep-alive", b"TE: trailers", b"Trailer: X", b"X-A: \xe9\x80", b"X-A:\tb\t",
+    b"X-A: a\tb",
+    b"X-A: \x00", b"X-A: a\rb", b"X-A", b": b", b"X A: b", b" folded", b"X-A: ", b"X-\xe9: b", b"X!: b",
+]  # fmt: skip
+FIRST_LINES = [
+    b"POST /v1/authorize HTTP/1.0", b"POST /v1/authorize HTTP/1.2", b"POST /v1/authorize HTTP/2.0",
+    b"POST  /v1/authorize HTTP/1.1", b"post /v1/authorize HTTP/1.1", b"POST /v1/authorize?a=b HTTP/1.1",
+    b"POST /v1/authorize#a HTTP/1.1", b"POST http://x/v1/authorize HTTP/1.1", b"POST /v1/authorize",
+    b"POST /v1/%61uthorize HTTP/1.1", b"POST /v1/authorize\xe9 HTTP/1.1", b"PO\x00ST /v1/authorize HTTP/1.1",
+    b"POST /v1/authorize HTTP/1.1 ", b"\r\nPOST /v1/authorize HTTP/1.1",
+]  # fmt: skip
+
+
+def a_head(chance: random.Random) -> bytes:
+    first = PLAIN[0] if chance.random() < 0.7 else chance.choice(FIRST_LINES)
+    lines = chance.sample(PLAIN[1:], chance.randrange(len(PLAIN)))
+    lines += chance.sample(ODD_LINES, chance.choice((0, 0, 0, 1, 1, 2)))
+    chance.shuffle(lines)
+    head = bytearray(b"\r\n".join([first, *lines]) + END)
+    if chance.random() < 0.2:  # any octet anywhere
+        head[chance.randrange(len(head))] = chance.randrange(256)
+    if chance.random() < 0.05:
+        head = head.replace(b"\r\n", b"\n", 1)
+    return bytes(head)
+
+
+def test_every_head_that_the_lane_takes_gunicorn_reads_as_the_same():
+    chance, heads, taken = random.Random(7), Heads(hot), 0  # noqa: S311 - no secret
+    for _ in range(30_000):
+        raw = a_head(chance)
+        head = heads.head(raw)
+        if head is None:
+            continue
+        taken += 1
+        parser = Parser(limit_request_line=131_072, limit_request_field_size=131_072)
+        parser.feed(raw)  # raises for what is no head
+        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in parser.headers}
+        assert parser.left_over == 0
+        assert (parser.method, parser.path) == (head.method.encode(), head.target.encode()) or (
+            parser.method,
+            parser.path,
+        ) == (head.method, head.target)
+        assert fields == head.fields
+        assert len(fields) == len(parser.headers)
+        assert (parser.content_length or 0) == head.length
+        assert not parser.is_chunked
+        assert parser.should_keep_alive == head.keeps
+        assert (parser.http_version == (1, 0)) == head.is_1_0
+    assert taken > 3_000
+
+
+def test_what_a_plain_client_sends_is_taken_and_most_of_what_is_odd_is_not():
+    heads = Heads(hot)
+    assert heads.head(b"\r\n".join(PLAIN) + END)
+    harmless = {b"X-A: \xe9\x80", b"X-A:\tb\t", b"X-A: a\tb", b"X-A: "}
+    for line in ODD_LINES:
+        head = heads.head(b"\r\n".join([*PLAIN, line]) + END)
+        assert (head is not None) == (line in harmless), line
+
+
+def test_a_head_that_is_kept_is_the_head_of_those_very_bytes_and_few_are_kept():
+    heads = Heads(hot)
+    for number in range(5_000):
+        head = heads.head(b"\r\n".join([*PLAIN, b"X-A: %d" % number]) + END)
+        assert head is not None
+        assert head.fields["x-a"] == str(number)
+    assert len(heads._kept) <= 512  # noqa: SLF001 - its bound
+
+
+@pytest.fixture(scope="module")
+def both(database, opa, tmp_path_factory) -> Iterator[tuple[Sidecar, Sidecar]]:
+    """The same product twice, with the lane and without."""
+    with ExitStack() as stack:
+        made = []
+        for lane in ("on", "off"):
+            folder = tmp_path_factory.mktemp(f"lane-{lane}")
+            sidecar = stack.enter_context(
+                serving(
+                    folder,
+                    also_at=folder / "socket",
+                    database_url=database,
+                    opa_url=opa.url,
+                    deadline_ms=5_000,
+                    workers=1,
+                    lane=lane,
+                )
+            )
+            assert sidecar.until(sidecar.is_ready, within_s=30), sidecar.said
+            made.append(sidecar)
+        yield made[0], made[1]
+
+
+def body_of(**fields: object) -> bytes:
+    return json.dumps({"user": "adam", "workspace": "acme", "action": "recording.start", **fields}).encode()
+
+
+def gateway(path: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
+    return b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"Host: x", *lines]) + END
+
+
+REQUESTS = {
+    "a check": ASK,
+    "a check of a stranger": request("POST", "/v1/authorize", body_of(user="nobody")),
+    "an unknown action": request("POST", "/v1/authorize", body_of(action="nothing.at_all")),
+    "amounts": request("POST", "/v1/authorize", body_of(amounts={"minutes": 10**9})),
+    "a meter that is not taken": request("POST", "/v1/authorize", body_of(amounts={"gold": 1})),
+    "a context": request("POST", "/v1/authorize", body_of(context={"a": [1, {"b": None}]})),
+    "no JSON": request("POST", "/v1/authorize", b"{"),
+    "an empty body": request("POST", "/v1/authorize", b""),
+    "a large question": request("POST", "/v1/authorize", body_of(context={"a": "x" * 20_000})),
+    "a body that is too large": request("POST", "/v1/authorize", b" " * 70_000),
+    "another type": ASK.replace(b"application/json", b"text/plain"),
+    "a request id": ASK.replace(b"Host:", b"X-Request-ID: mine-1\r\nHost:"),
+    "a request id that is none": ASK.replace(b"Host:", b"X-Request-ID: a b\r\nHost:"),
+    "HTTP/1.0": ASK.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "HTTP/1.0 that stays": ASK.replace(b"HTTP/1.1", b"HTTP/1.0").replace(
+        b"Host:", b"Connection: Keep-Alive\r\nHost:"
+    ),
+    "the last": ASK.replace(b"Host:", b"Connection: close\r\nHost:"),
+    "a query": ASK.replace(b"/v1/authorize", b"/v1/authorize?a=b"),
+    "a wrong token": ASK.replace(b"Host:", b"Authorization: Bearer wrong\r\nHost:"),
+    "a batch": request(
+        "POST",
+        "/v1/authorize/batch",
+        json.dumps(
+            {
+                "defaults": {"workspace": "acme", "action": "recording.start"},
+                "questions": [
+                    {"user": "adam"},
+                    {"user": "x"},
+                    {"user": 7},
+                    {"user": "adam", "mode": "consume"},
+                ],
+            }
+        ).encode(),
+    ),
+    "a large batch": request(
+        "POST",
+        "/v1/authorize/batch",
+        json.dumps({"questions": [json.loads(body_of(user=f"u{n}")) for n in range(300)]}).encode(),
+    ),
+    "an evaluation": request(
+        "POST",
+        "/access/v1/evaluation",
+        json.dumps(
+            {
+                "subject": {"type": "user", "id": "adam"},
+                "action": {"name": "recording.start"},
+                "resource": {"type": "workspace", "id": "acme"},
+            }
+        ).encode(),
+    ),
+    "evaluations": request(
+        "POST",
+        "/access/v1/evaluations",
+        json.dumps(
+            {
+                "subject": {"type": "user", "id": "adam"},
+                "resource": {"type": "workspace", "id": "acme"},
+                "evaluations": [
+                    {"action": {"name": "recording.start"}},
+                    {"action": {}},
+                    {"action": {"name": "x"}},
+                ],
+                "options": {"evaluations_semantic": "deny_on_first_deny"},
+            }
+        ).encode(),
+    ),
+    "nginx without a token": gateway(b"/gw/nginx", b"X-Original-Method: GET", b"X-Original-URI: /a"),
+    "nginx that says nothing": gateway(b"/gw/nginx"),
+    "traefik": gateway(
+        b"/gw/forward-auth",
+        b"X-Forwarded-Method: GET",
+        b"X-Forwarded-Uri: /a?b=c",
+        b"X-Forwarded-Host: app.example",
+        b"Authorization: Bearer a.b.c",
+    ),
+    "envoy, any method": gateway(b"/gw/ext-authz/a/%2e%2e/b?c=d", method=b"PATCH"),
+    "envoy, HEAD": gateway(b"/gw/ext-authz/a", method=b"HEAD"),
+    "a gateway with a body": gateway(b"/gw/haproxy", b"Content-Length: 3", method=b"POST") + b"abc",
+    "apisix": request("POST", "/v1/data/apisix", b'{"input":{}}'),
+    "health": gateway(b"/healthz"),
+    "health, HEAD": gateway(b"/healthz", method=b"HEAD"),
+    "nothing there": gateway(b"/nothing"),
+}
+_VARIES = re.compile(
+    rb'("(?:decision_id|request_id)": ?"|"at": ?"|[Xx]-(?:Authz-Decision-Id|Request-ID): |Date: )[^"\r\n]*'
+)
+
+
+def answered(sidecar: Sidecar, content: bytes) -> tuple[str, list[str], Any]:
+    """The status line, the header lines in order, and the body, without what is another each time."""
+    with talking(sidecar) as talk:
+        talk.send(content)
+        answer = talk.answer(content.partition(b" ")[0].decode())
+    lines = [f"{name.lower()}: {_plain(value) if _stays(name) else '*'}" for name, value in answer.headers]
+    return str(answer.status), sorted(lines), _VARIES.sub(rb"\1*", answer.body)
+
+
+def _stays(name: str) -> bool:
+    return name.lower() not in {"date", "x-authz-decision-id"}
+
+
+def _plain(value: str) -> str:
+    return "*" if re.fullmatch(r"[0-9a-f]{32}", value) else value
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_with_the_lane_and_without_the_answers_are_the_same(both, name):
+    with_it, without = (answered(sidecar, REQUESTS[name]) for sidecar in both)
+    assert with_it == without
+
+
+def read_by(sidecar: Sidecar) -> dict[str, int]:
+    """How many requests the lane and gunicorn's protocol have read; this one included."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(sidecar.folder / "socket"))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        text = connection.makefile("rb").read().decode()
+    found = re.findall(r'^sidecar_requests_total{read_by="([a-z]+)"} ([0-9]+)', text, re.MULTILINE)
+    return {reader: int(count) for reader, count in found}
+
+
+def test_a_connection_stays_in_the_lane_until_something_odd_comes(both):
+    with_it, _ = both
+    before = read_by(with_it)
+    with talking(with_it) as talk:
+        for content in (ASK, REQUESTS["an evaluation"], REQUESTS["health"], REQUESTS["a batch"], ASK):
+            talk.send(content)
+            assert talk.answer(content.partition(b" ")[0].decode()).status == 200
+        talk.send(ASK.replace(b"Host:", b"X_Odd: 1\r\nHost:"))
+        assert talk.answer().status == 200
+        talk.send(ASK)
+        assert talk.answer().status == 200
+    after = read_by(with_it)
+    assert (after["lane"] - before["lane"], after["gunicorn"] - before["gunicorn"]) == (
+        5,
+        3,
+    )  # the scrape too
+
+
+def test_without_the_lane_nothing_is_read_by_it(both):
+    _, without = both
+    answered(without, ASK)
+    assert read_by(without)["lane"] == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_request_in_pieces_stays_in_the_lane(both, size):
+    with_it, _ = both
+    before = read_by(with_it)
+    with talking(with_it) as talk:
+        for at in range(0, len(ASK), size):
+            talk.send(ASK[at : at + size])
+            if size > 1 or at % 16 == 0:
+                sleep(0.002)
+        assert talk.answer().status == 200
+    assert read_by(with_it)["lane"] == before["lane"] + 1
+
+
+def test_requests_that_come_together_are_answered_in_their_order(both):
+    ids = [f"n-{number}" for number in range(3_000)]
+    for sidecar in both:
+        with talking(sidecar) as talk:
+            content = b"".join(
+                (ASK if number % 7 else HEALTH).replace(b"Host:", b"X-Request-ID: %b\r\nHost:" % id_.encode())
+                for number, id_ in enumerate(ids)
+            )
+            sending = Thread(target=talk.send, args=(content,))
+            sending.start()
+            for number, id_ in enumerate(ids):
+                answer = talk.answer("POST" if number % 7 else "GET")
+                assert (answer.status, answer.header("x-request-id")) == (200, id_)
+            sending.join()
