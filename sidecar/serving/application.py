@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from socket import AF_UNIX
@@ -34,7 +35,7 @@ from sidecar.decisions.steps import run
 from sidecar.errors import BadQuestion, UnknownCaller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from werkzeug.routing import MapAdapter
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from sidecar.api.endpoint import Endpoint
     from sidecar.api.reply import Reply
     from sidecar.decisions.steps import Steps
+    from sidecar.errors import SidecarError
+    from sidecar.identity.callers import Caller
 
 _HOT = {
     endpoint.path: endpoint
@@ -73,6 +76,35 @@ _NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 _log = logging.getLogger("sidecar")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressed:
+    """The part of a request that its target and its header fields decide; *any_id*: as AuthZEN takes ids."""
+
+    target: str
+    query: str
+    path: Mapping[str, str]
+    any_id: bool
+    caller: Caller | None
+    refused: SidecarError | None
+
+    def request(
+        self, method: str, *, header: Callable[[str], str | None], by_socket: bool, remote: str
+    ) -> Request:
+        sent_id = header("X-Request-ID") or ""
+        return Request(
+            id=sent_id if self.any_id and _ANY_ID.fullmatch(sent_id) else request_id(sent_id),
+            method=method,
+            caller=self.caller,
+            target=self.target,
+            query=self.query,
+            header=header,
+            path=self.path,
+            refused=self.refused,
+            by_socket=by_socket,
+            remote=remote,
+        )
+
+
 class Application:
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -89,30 +121,31 @@ class Application:
         remote: str,
     ) -> Request:
         """Of a request whose *target* is as its first line has it. Its body is still to be given."""
+        addressed = self.addressed(target, header=header, by_socket=by_socket)
+        return addressed.request(method, header=header, by_socket=by_socket, remote=remote)
+
+    def addressed(self, target: str, *, header: Callable[[str], str | None], by_socket: bool) -> Addressed:
+        """What requests with this *target* and these header fields have in common."""
         # Not a decoded path: in that, a user "a/b" would be two parts of the path.
         path, _, query = _path_of(target).partition("?")
         of_authzen = path.startswith(_AUTHZEN)
-        sent_id = header("X-Request-ID") or ""
-        request = Request(
-            id=sent_id if of_authzen and _ANY_ID.fullmatch(sent_id) else request_id(sent_id),
-            method=method,
-            target=path,
-            query=query,
-            header=header,
-            by_socket=by_socket,
-            remote=remote,
-        )
-        if path.startswith(_EXT_AUTHZ):
-            # The rest is a path that others read: as it was written, and never as the absolute form has it.
-            request.path = {"target": target.removeprefix(EXT_AUTHZ_PREFIX)}
+        caller, refused = None, None
         try:
-            request.caller = self.service.callers.caller(header("Authorization"), by_socket=by_socket)
+            caller = self.service.callers.caller(header("Authorization"), by_socket=by_socket)
         except UnknownCaller as error:
             if of_authzen and self.service.authzen.anybody:
-                request.caller = self.service.authzen.anybody
+                caller = self.service.authzen.anybody
             else:
-                request.refused = error
-        return request
+                refused = error
+        return Addressed(
+            target=path,
+            query=query,
+            # The rest is a path that others read: as it was written, and never as the absolute form has it.
+            path={"target": target.removeprefix(EXT_AUTHZ_PREFIX)} if path.startswith(_EXT_AUTHZ) else {},
+            any_id=of_authzen,
+            caller=caller,
+            refused=refused,
+        )
 
     def hot(self, method: str, target: str) -> Endpoint | None:
         """The hot endpoint that a request for *target*, a path with its query, is for; None for any other."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sidecar.api.endpoint import Endpoint
+    from sidecar.serving.application import Addressed, Application
 
 END = b"\r\n\r\n"
 LARGEST = 16_384  # bytes; a longer head is gunicorn's to read
@@ -42,19 +43,21 @@ class Head:
     length: int
     keeps: bool
     is_1_0: bool
+    addressed: Addressed
 
     def header(self, name: str) -> str | None:
         return self.fields.get(name.lower())
 
 
 class Heads:
-    """Those of one worker; *hot* finds the endpoint for a method and a target.
+    """Those of one worker's connections of one kind: *by_socket*, or not.
 
     Most clients send the same head again and again: some are kept.
     """
 
-    def __init__(self, hot: Callable[[str, str], Endpoint | None]) -> None:
-        self._hot = hot
+    def __init__(self, application: Application, *, by_socket: bool) -> None:
+        self._application = application
+        self._by_socket = by_socket
         self._kept: dict[bytes, Head] = {}
 
     def head(self, raw: bytes) -> Head | None:
@@ -62,7 +65,7 @@ class Heads:
         kept = self._kept.get(raw)
         if kept is not None:
             return kept
-        head = _recognized(raw, self._hot)
+        head = self._recognized(raw)
         if head is not None and len(raw) <= _LARGEST_KEPT and _EACH_ITS_OWN.isdisjoint(head.fields):
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
@@ -76,41 +79,44 @@ class Heads:
             return len(begun) <= _LONGEST_LINE
         method, _, rest = line.partition(b" ")
         target, _, _ = rest.partition(b" ")
-        hot = self._hot(method.decode("latin-1"), target.decode("latin-1"))
+        hot = self._application.hot(method.decode("latin-1"), target.decode("latin-1"))
         return hot is not None and len(begun) <= LARGEST
 
-
-def _recognized(raw: bytes, hot: Callable[[str, str], Endpoint | None]) -> Head | None:
-    found = _HEAD.fullmatch(raw)
-    if found is None:
-        return None
-    method, target = found["method"].decode(), found["target"].decode()
-    endpoint = hot(method, target)
-    if endpoint is None:
-        return None
-    lines = found["fields"].decode("latin-1").split("\r\n")[1:]
-    fields = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        fields[name.lower()] = value.strip(" \t")
-    length = fields.get("content-length", "0")
-    connection = fields.get("connection", "").lower()
-    is_1_0 = found["minor"] == b"0"
-    keeps = _KEEPS.get(connection, not is_1_0)
-    if (
-        len(fields) != len(lines)  # a name that is there twice
-        or not fields.get("host")
-        or not _ODD.isdisjoint(fields)
-        or (connection and connection not in _KEEPS)
-        or not _LENGTH.fullmatch(length)
-    ):
-        return None
-    return Head(
-        method=method,
-        target=target,
-        fields=fields,
-        endpoint=endpoint,
-        length=int(length),
-        keeps=keeps,
-        is_1_0=is_1_0,
-    )
+    def _recognized(self, raw: bytes) -> Head | None:
+        found = _HEAD.fullmatch(raw)
+        if found is None:
+            return None
+        method, target = found["method"].decode(), found["target"].decode()
+        endpoint = self._application.hot(method, target)
+        if endpoint is None:
+            return None
+        lines = found["fields"].decode("latin-1").split("\r\n")[1:]
+        fields = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            fields[name.lower()] = value.strip(" \t")
+        length = fields.get("content-length", "0")
+        connection = fields.get("connection", "").lower()
+        is_1_0 = found["minor"] == b"0"
+        keeps = _KEEPS.get(connection, not is_1_0)
+        if (
+            len(fields) != len(lines)  # a name that is there twice
+            or not fields.get("host")
+            or not _ODD.isdisjoint(fields)
+            or (connection and connection not in _KEEPS)
+            or not _LENGTH.fullmatch(length)
+        ):
+            return None
+        addressed = self._application.addressed(
+            target, header=lambda name: fields.get(name.lower()), by_socket=self._by_socket
+        )
+        return Head(
+            method=method,
+            target=target,
+            fields=fields,
+            endpoint=endpoint,
+            length=int(length),
+            keeps=keeps,
+            is_1_0=is_1_0,
+            addressed=addressed,
+        )

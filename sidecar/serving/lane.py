@@ -18,7 +18,7 @@ from sidecar.serving.heads import END
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
@@ -31,7 +31,10 @@ SERVER = "gunicorn/asgi"  # as gunicorn's protocol says: who asks cannot tell wh
 
 
 class Lane:
-    """One connection, behind its guard. *otherwise* makes the protocol that takes over."""
+    """One connection, behind its guard. *heads* are by whether they come by a Unix socket.
+
+    *otherwise* makes the protocol that takes over.
+    """
 
     __slots__ = (
         "_application",
@@ -41,6 +44,7 @@ class Lane:
         "_driver",
         "_head",
         "_heads",
+        "_heads_of",
         "_is_blocked",
         "_is_stopping",
         "_needed",
@@ -56,14 +60,14 @@ class Lane:
         *,
         application: Application,
         driver: Driver,
-        heads: Heads,
+        heads: Mapping[bool, Heads],
         otherwise: Callable[[Connection], Reader],
         is_stopping: Callable[[], bool],
     ) -> None:
         self._connection = connection
         self._application = application
         self._driver = driver
-        self._heads = heads
+        self._heads_of = heads
         self._otherwise = otherwise
         self._is_stopping = is_stopping
         self._begun = bytearray()  # what has come and is not answered yet
@@ -77,6 +81,7 @@ class Lane:
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._by_socket = transport.get_extra_info("socket").family == AF_UNIX
+        self._heads = self._heads_of[self._by_socket]
         peer = transport.get_extra_info("peername")
         self._remote = peer[0] if isinstance(peer, tuple) else ""
 
@@ -139,8 +144,8 @@ class Lane:
     def _request_of(self, head: Head) -> Request | None:
         """None if it has a body that its endpoint does not take, or not so much of it."""
         application = self._application
-        request = application.request(
-            head.method, head.target, header=head.header, by_socket=self._by_socket, remote=self._remote
+        request = head.addressed.request(
+            head.method, header=head.header, by_socket=self._by_socket, remote=self._remote
         )
         if head.length and head.length > application.largest_body(request, head.endpoint):
             return None

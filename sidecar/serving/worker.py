@@ -101,7 +101,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             Lane,
             application=self.application,
             driver=Driver(loop=self.loop, threads=self.threads, starts=self.app.worker.starts),
-            heads=Heads(self.application.hot),
+            heads={kind: Heads(self.application, by_socket=kind) for kind in (False, True)},
             otherwise=http1,
             is_stopping=lambda: not self.alive,
         )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.api.v1.questions import AUTHORIZE
+from sidecar.serving.application import Application
 from sidecar.serving.heads import END, Heads
 from sidecar.serving.http1 import Parser
+from tests.api.stage import a_stage
 from tests.serving.meanwhile import ASK, HEALTH, request
 from tests.serving.serving import serving
 from tests.serving.talk import talking
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
     from tests.serving.serving import Sidecar
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
-
-HOT = {"/v1/authorize": AUTHORIZE}
-
-
-def hot(method, target):
-    endpoint = HOT.get(target.partition("?")[0])
-    return endpoint if endpoint and method == endpoint.method else None
-
 
 PLAIN = [
     b"POST /v1/authorize HTTP/1.1",
@@ -78,7 +71,7 @@ def a_head(chance: random.Random) -> bytes:
 
 
 def test_every_head_that_the_lane_takes_gunicorn_reads_as_the_same():
-    chance, heads, taken = random.Random(7), Heads(hot), 0  # noqa: S311 - no secret
+    chance, heads, taken = random.Random(7), Heads(Application(a_stage().service), by_socket=False), 0  # noqa: S311 - no secret
     for _ in range(30_000):
         raw = a_head(chance)
         head = heads.head(raw)
@@ -103,7 +96,7 @@ def test_every_head_that_the_lane_takes_gunicorn_reads_as_the_same():
 
 
 def test_what_a_plain_client_sends_is_taken_and_most_of_what_is_odd_is_not():
-    heads = Heads(hot)
+    heads = Heads(Application(a_stage().service), by_socket=False)
     assert heads.head(b"\r\n".join(PLAIN) + END)
     harmless = {b"X-A: \xe9\x80", b"X-A:\tb\t", b"X-A: a\tb", b"X-A: "}
     for line in ODD_LINES:
@@ -112,7 +105,7 @@ def test_what_a_plain_client_sends_is_taken_and_most_of_what_is_odd_is_not():
 
 
 def test_a_head_that_is_kept_is_the_head_of_those_very_bytes_and_few_are_kept():
-    heads = Heads(hot)
+    heads = Heads(Application(a_stage().service), by_socket=False)
     for number in range(5_000):
         head = heads.head(b"\r\n".join([*PLAIN, b"X-A: %d" % number]) + END)
         assert head is not None
