@@ -7,7 +7,6 @@ anything else gunicorn's parser decides. So the two can only differ where this o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,31 +18,42 @@ if TYPE_CHECKING:
 END = b"\r\n\r\n"
 LARGEST = 16_384  # bytes; a longer head is gunicorn's to read
 _LONGEST_LINE = 8_192
-_MOST_KEPT = 512
+_MOST_KEPT, _MOST_SEEN = 512, 4_096
 _LARGEST_KEPT = 1_024
-_HEAD = re.compile(
-    rb"(?P<method>[A-Z]{3,20}) (?P<target>/[!-~]*) HTTP/1\.(?P<minor>[01])"
-    rb"(?P<fields>(?:\r\n[A-Za-z0-9-]+:[\t\x20-\x7e\x80-\xff]*)*)" + END
-)
+_FIRST_LINE = re.compile(r"([A-Z]{3,20}) (/[!-~]*) HTTP/1\.([01])", re.ASCII)
+_NAMES = re.compile(r"(?:[A-Za-z0-9-]+\n)*", re.ASCII)
+_CONTROLS = bytes(octet for octet in (*range(32), 127) if octet not in b"\t\r\n")
 _LENGTH = re.compile(r"[0-9]{1,8}", re.ASCII)
 # What changes how a message is read or answered, beyond what is done about it here.
 _ODD = frozenset({"transfer-encoding", "expect", "upgrade", "content-encoding", "trailer", "te"})
 _KEEPS = {"keep-alive": True, "close": False}
-_EACH_ITS_OWN = frozenset({"x-request-id", "traceparent"})  # such a head does not come twice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """*fields* have names in lower case; *length* is of the body, in bytes; *keeps*: the connection stays."""
 
-    method: str
-    target: str
-    fields: Mapping[str, str]
-    endpoint: Endpoint
-    length: int
-    keeps: bool
-    is_1_0: bool
-    addressed: Addressed
+    __slots__ = ("addressed", "endpoint", "fields", "is_1_0", "keeps", "length", "method", "target")
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        target: str,
+        fields: Mapping[str, str],
+        endpoint: Endpoint,
+        length: int,
+        keeps: bool,
+        is_1_0: bool,
+        addressed: Addressed,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.endpoint = endpoint
+        self.length = length
+        self.keeps = keeps
+        self.is_1_0 = is_1_0
+        self.addressed = addressed
 
     def header(self, name: str) -> str | None:
         return self.fields.get(name.lower())
@@ -59,6 +69,7 @@ class Heads:
         self._application = application
         self._by_socket = by_socket
         self._kept: dict[bytes, Head] = {}
+        self._seen: set[int] = set()
 
     def head(self, raw: bytes) -> Head | None:
         """What *raw* says, its blank line included; None where it is not for the lane."""
@@ -66,11 +77,21 @@ class Heads:
         if kept is not None:
             return kept
         head = self._recognized(raw)
-        if head is not None and len(raw) <= _LARGEST_KEPT and _EACH_ITS_OWN.isdisjoint(head.fields):
+        if head is not None and len(raw) <= _LARGEST_KEPT:
+            self._keep_if_it_comes_again(raw, head)
+        return head
+
+    def _keep_if_it_comes_again(self, raw: bytes, head: Head) -> None:
+        """One that comes once only, since it has an id or a path of its own, is not worth the memory."""
+        mark = hash(raw)
+        if mark in self._seen:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
             self._kept[raw] = head
-        return head
+        else:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen.add(mark)
 
     def may_become_one(self, begun: bytes) -> bool:
         """Whether more may make a head for the lane of *begun*, in which its end is not yet."""
@@ -83,21 +104,32 @@ class Heads:
         return hot is not None and len(begun) <= LARGEST
 
     def _recognized(self, raw: bytes) -> Head | None:
-        found = _HEAD.fullmatch(raw)
-        if found is None:
+        first, *lines = raw[: -len(END)].decode("latin-1").split("\r\n")
+        ends = len(lines) + 2
+        if (
+            raw.count(b"\r") != ends
+            or raw.count(b"\n") != ends
+            or len(raw.translate(None, _CONTROLS)) != len(raw)
+        ):
             return None
-        method, target = found["method"].decode(), found["target"].decode()
-        endpoint = self._application.hot(method, target)
-        if endpoint is None:
+        found = _FIRST_LINE.fullmatch(first)
+        endpoint = None if found is None else self._application.hot(found[1], found[2])
+        if found is None or endpoint is None:
             return None
-        lines = found["fields"].decode("latin-1").split("\r\n")[1:]
-        fields = {}
+        method, target, minor = found.groups()
+        fields: dict[str, str] = {}
+        names = ""
         for line in lines:
-            name, _, value = line.partition(":")
+            name, colon, value = line.partition(":")
+            if not colon:
+                return None
+            names += f"{name}\n"
             fields[name.lower()] = value.strip(" \t")
+        if not _NAMES.fullmatch(names):
+            return None
         length = fields.get("content-length", "0")
         connection = fields.get("connection", "").lower()
-        is_1_0 = found["minor"] == b"0"
+        is_1_0 = minor == "0"
         keeps = _KEEPS.get(connection, not is_1_0)
         if (
             len(fields) != len(lines)  # a name that is there twice

@@ -41,7 +41,9 @@ def test_the_defaults_are_those_that_are_described():
         if field.metadata["required"]:
             assert "Required." in text
         elif isinstance(field.default, bool):
-            assert f"Default `{'yes' if field.default else 'no'}`" in text
+            words = ("on", "off") if field.name == "lane" else ("yes", "no")
+            assert f"Default `{words[0] if field.default else words[1]}`" in text
+            assert field.metadata["parse"](words[0]) is True
         elif isinstance(field.default, int) and field.name != "workers":
             assert f"Default {field.default}" in text
         elif isinstance(field.default, str):
