@@ -26,6 +26,7 @@ BEGIN
         'authz.create_workspace(uuid,text,text)',
         'authz.delete_workspace(uuid,bigint)',
         'authz.facts(text[],text[])',
+        'authz.facts_for(text[],text[],text[])',
         'authz.get_user_workspaces(text)',
         'authz.get_workspace_role(text,uuid)',
         'authz.has_feature_access(uuid,text)',

@@ -120,6 +120,9 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "member_facts",
             "facts",
+            "asked",
+            "overrides_of",
+            "facts_for",
             "workspaces_of",
             "members_of",
             "catalog_in_use",
