@@ -45,6 +45,7 @@ from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -169,11 +170,11 @@ class Parts:
             )
         )
 
-    def open(self) -> None:
-        """After the fork: connections and threads do not survive one."""
+    def open(self, loop: AbstractEventLoop) -> None:
+        """After the fork: connections and threads do not survive one. *loop* drives the connections."""
         self._log.start()
-        self._store.open()
-        self._workspaces.open()
+        self._store.open(loop)
+        self._workspaces.open(loop)
 
     def start(self) -> None:
         if self._loaded.identities is not None:
@@ -194,10 +195,12 @@ class Parts:
         if self._grpc is not None and self._grpc_ended is None:
             self._grpc_ended = self._grpc.end(grace_s=self._settings.grace_s)
 
+    def has_ended(self) -> bool:
+        """Whether all that was asked by gRPC is answered."""
+        return self._grpc_ended is None or self._grpc_ended.is_set()
+
     def stop(self) -> None:
         self.listen_no_more()
-        if self._grpc_ended is not None:
-            self._grpc_ended.wait()
         self._stopping.set()
         self._probe.stop()
         self._store.close()

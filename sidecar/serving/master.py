@@ -21,6 +21,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -317,21 +318,38 @@ def _prepare(master: _Master, worker: Worker) -> None:
 
 
 def _begin(worker: Worker) -> None:
-    """Before a worker accepts: it is ready, or its patience is at an end."""
+    """Before a worker accepts: it is ready, or its patience is at an end.
+
+    The loop runs meanwhile, since it drives the connections to the database.
+    """
     server: _Server = worker.app
-    server.worker.open()
+    server.worker.open(worker.loop)
+    begun = worker.loop.create_future()
+
+    def begin() -> None:
+        error: BaseException | None = None
+        try:
+            _begin_while_the_loop_runs(worker, server)
+        except BaseException as caught:  # noqa: BLE001 - raised where it is waited for
+            error = caught
+        worker.loop.call_soon_threadsafe(begun.set_result, error)
+
+    Thread(target=begin, name="begin", daemon=True).start()
+    if (error := worker.loop.run_until_complete(begun)) is not None:
+        raise error
+
+
+def _begin_while_the_loop_runs(worker: Worker, server: _Server) -> None:
     if server.ready_pipe is not None:
         why = server.worker.why_unfit()
         os.write(server.ready_pipe[1], _FITS if why is None else _UNFIT + why.encode() + b"\n")
     server.worker.start()
     ending = monotonic() + server.patience_s
-    while worker.alive and monotonic() < ending:
-        if server.worker.wait_until_warm(_TICK_S):
-            if server.ready_pipe is not None:
-                os.write(server.ready_pipe[1], _READY)
-            break
+    while worker.alive and monotonic() < ending and not server.worker.wait_until_warm(_TICK_S):
         worker.notify()
-    server.worker.listen()
+    server.worker.listen()  # first: then the generation before may end
+    if server.ready_pipe is not None and server.worker.wait_until_warm(0):
+        os.write(server.ready_pipe[1], _READY)
 
 
 def _end(_: _Master, worker: Worker) -> None:

@@ -119,7 +119,10 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         while self._opening and not self._quick_shutdown:
             await asyncio.wait(self._opening, timeout=_SWEEP_WHILE_STOPPING_S)
         self._connections.stop()
-        while len(self._connections) and self.loop.time() < ending and not self._quick_shutdown:
+        parts = self.app.worker
+        while (len(self._connections) or not parts.has_ended()) and not self._quick_shutdown:
+            if self.loop.time() >= ending:
+                break
             self.notify()
             self._connections.sweep()
             await asyncio.sleep(_SWEEP_WHILE_STOPPING_S)

@@ -14,6 +14,7 @@ from sidecar.store.facts_token import FactsToken
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterator, Sequence
 
     from sidecar.catalog.catalog import Catalog
@@ -61,8 +62,8 @@ class PostgresFacts:
             observe=observe,
         )
 
-    def open(self) -> None:
-        self.connections.open()
+    def open(self, loop: AbstractEventLoop | None = None) -> None:
+        self.connections.open(loop)
 
     def close(self) -> None:
         self.connections.close()

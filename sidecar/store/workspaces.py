@@ -18,6 +18,8 @@ from sidecar.workspaces.administration import (
 )
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from sidecar.workspaces.administration import Change
 
 SET_PLAN = Query(
@@ -42,8 +44,8 @@ class WorkspaceStore:
             url, size=pool_size, statement_timeout_s=5.0, lock_timeout_s=lock_timeout_s, pooler=pooler
         )
 
-    def open(self) -> None:
-        self.connections.open()
+    def open(self, loop: AbstractEventLoop | None = None) -> None:
+        self.connections.open(loop)
 
     def close(self) -> None:
         self.connections.close()
