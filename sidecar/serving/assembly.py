@@ -206,6 +206,11 @@ class Parts:
         self._store.close()
         self._workspaces.close()
         self._log.stop()
+        self.publish()
+
+    def publish(self) -> None:
+        """Once a second: let a scrape of another worker have what this one has counted."""
+        self._metrics.publish()
 
     def why_unfit(self) -> str | None:
         """Why this generation must not take over from the one before: the database does not fit it."""

@@ -83,6 +83,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
                 self.log.info("the master is gone: stopping")
                 break
             self._connections.sweep()
+            self.app.worker.publish()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _SWEEP_S)
         self.alive = False

@@ -1,15 +1,23 @@
-"""What is counted, for Prometheus; several workers count into one folder of files.
+"""What is counted, for Prometheus; several workers publish into one folder of files.
 
-No label holds anything that a caller sends.
+Counting appends to a list, which is exact from any thread and touches no file. `Metrics.publish` adds what
+is on the lists to prometheus_client's own metrics. No label holds anything that a caller sends.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from bisect import bisect_left
+from collections import Counter as Tally
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 
+from sidecar.telemetry.waiting import taken_from
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
@@ -17,35 +25,67 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+_MOST_WAITING = 2_048  # events of a kind; who counts one more publishes
+
+
+class _Counters(dict[Any, Counter]):
+    """The counter of each label, made when it is first asked for."""
+
+    def __init__(self, made: Callable[[Any], Counter]) -> None:
+        super().__init__()
+        self._made = made
+
+    def __missing__(self, label: Any) -> Counter:  # noqa: ANN401 - whatever the counter is labelled with
+        counter = self[label] = self._made(label)
+        return counter
+
+
+class _Durations(Histogram):
+    """A histogram that many durations are added to at once."""
+
+    # Observing one by one writes to a file twice each time; prometheus_client has no public way to add many.
+    # tests/telemetry/test_metrics.py compares this with `observe`.
+    def observe_all(self, seconds: list[float]) -> None:
+        buckets = Tally(map(partial(bisect_left, self._upper_bounds), seconds))
+        for bucket, times in buckets.items():
+            self._buckets[bucket].inc(times)
+        self._sum.inc(sum(seconds))
 
 
 class Metrics:
     def __init__(self, *, engine: str, revision: str, folder: Path | None = None) -> None:
-        """*folder* is where all workers count; None: this process alone."""
+        """*folder* is where all workers publish; None: this process alone."""
         self._folder = folder
+        self._publishing = Lock()
+        # Each counter as often as it is to be incremented, and seconds.
+        self._counted: list[Counter] = []
+        self._facts_took: list[float] = []
+        self._ledger_took: list[float] = []
+        self._engine_took: list[float] = []
+        self._pool_waited: list[float] = []
         self.registry = registry = CollectorRegistry()
-        labels = (engine, revision)
 
-        self._decisions = Counter(
+        decisions = Counter(
             "sidecar_decisions_total",
             "Questions that were decided.",
             ("reason", "status", "engine", "revision"),
             registry=registry,
         )
-        self._decisions_by: dict[tuple[str, int], Counter] = {}
-        self._engine_and_revision = labels
-        self._authzen = Counter(
+        self._decisions = _Counters(lambda kind: decisions.labels(*kind, engine, revision))
+        authzen = Counter(
             "sidecar_authzen_decisions_total",
             "Evaluations that a policy of another domain has decided, those of searches left out.",
             ("decision",),
             registry=registry,
         )
-        self._problems = Counter(
+        self._authzen = _Counters(lambda decision: authzen.labels("true" if decision else "false"))
+        problems = Counter(
             "sidecar_problems_total",
             "Requests that were answered with a problem.",
             ("code",),
             registry=registry,
         )
+        self._problems = _Counters(problems.labels)
         requests = Counter(
             "sidecar_requests_total",
             "Requests by what has read them.",
@@ -70,26 +110,26 @@ class Metrics:
             registry=registry,
         )
         self._memo = {"hit": memo.labels("hit"), "miss": memo.labels("miss")}
-        self._facts = Histogram(
+        self._facts = _Durations(
             "sidecar_facts_seconds",
             "One read of facts, waiting included.",
             registry=registry,
             buckets=_SECONDS,
         )
-        self._ledger = Histogram(
+        self._ledger = _Durations(
             "sidecar_ledger_seconds",
             "One effect in the ledger: taken, reserved, committed, released or given back; waiting included.",
             registry=registry,
             buckets=_SECONDS,
         )
-        self._engine = Histogram(
+        self._engine = _Durations(
             "sidecar_engine_seconds",
             "One question to the policy engine itself.",
             ("engine", "revision"),
             registry=registry,
             buckets=_SECONDS,
-        ).labels(*labels)
-        self._pool_wait = Histogram(
+        ).labels(engine, revision)
+        self._pool_wait = _Durations(
             "sidecar_pool_wait_seconds",
             "How long a question waited for a database connection.",
             registry=registry,
@@ -97,50 +137,82 @@ class Metrics:
         )
 
     def count_decision(self, decision: Decision, *, catalog: Catalog) -> None:
-        verdict = decision.verdict
-        kind = verdict.reason, verdict.status
-        counter = self._decisions_by.get(kind)
-        if counter is None:
-            counter = self._decisions_by[kind] = self._decisions.labels(
-                verdict.reason, str(verdict.status), *self._engine_and_revision
-            )
-        counter.inc()
-        if decision.plan is not None and decision.plan not in catalog.plans:
-            self._undeclared.inc()
+        verdict, plan = decision.verdict, decision.plan
+        if plan is not None and plan not in catalog.plans:
+            self._counted.append(self._undeclared)
+        self._count(self._decisions[verdict.reason, verdict.status])
 
     def count_evaluation(self, *, decision: bool) -> None:
-        self._authzen.labels("true" if decision else "false").inc()
-
-    def count_request(self, read_by: Literal["lane", "gunicorn"]) -> None:
-        self._requests[read_by].inc()
+        self._count(self._authzen[decision])
 
     def count_problem(self, code: str) -> None:
-        self._problems.labels(code).inc()
+        self._count(self._problems[code])
+
+    def count_request(self, read_by: Literal["lane", "gunicorn"]) -> None:
+        self._count(self._requests[read_by])
 
     def count_dropped_lines(self, lines: int) -> None:
-        self._dropped.inc(lines)
+        self._counted.extend([self._dropped] * (lines - 1))
+        self._count(self._dropped)
+
+    def observe_facts(self, seconds: float) -> None:
+        self._took(seconds, self._facts_took)
+
+    def observe_ledger(self, seconds: float) -> None:
+        self._took(seconds, self._ledger_took)
+
+    def observe_engine(self, seconds: float) -> None:
+        self._took(seconds, self._engine_took)
+
+    def observe_pool(self, waited_s: float, _: float) -> None:
+        self._took(waited_s, self._pool_waited)
+
+    def observe_memo(self, result: Literal["hit", "miss"]) -> None:
+        self._count(self._memo[result])
+
+    def publish(self) -> None:
+        """Let other processes see what was counted until now: once a second, and before this one ends."""
+        with self._publishing:
+            self._publish()
 
     def text(self) -> bytes:
+        """All that this process has counted, and what the others have published, as Prometheus reads it."""
+        self.publish()
         if self._folder is None:
             return generate_latest(self.registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
         return generate_latest(together)
 
-    def observe_facts(self, seconds: float) -> None:
-        self._facts.observe(seconds)
+    def _count(self, counter: Counter) -> None:
+        counted = self._counted
+        counted.append(counter)
+        if len(counted) >= _MOST_WAITING:
+            self._publish_unless_busy()
 
-    def observe_ledger(self, seconds: float) -> None:
-        self._ledger.observe(seconds)
+    def _took(self, seconds: float, took: list[float]) -> None:
+        took.append(seconds)
+        if len(took) >= _MOST_WAITING:
+            self._publish_unless_busy()
 
-    def observe_engine(self, seconds: float) -> None:
-        self._engine.observe(seconds)
+    def _publish_unless_busy(self) -> None:
+        if self._publishing.acquire(blocking=False):  # else another thread is about to take these events
+            try:
+                self._publish()
+            finally:
+                self._publishing.release()
 
-    def observe_pool(self, waited_s: float, _: float) -> None:
-        self._pool_wait.observe(waited_s)
-
-    def observe_memo(self, result: Literal["hit", "miss"]) -> None:
-        self._memo[result].inc()
+    def _publish(self) -> None:
+        for counter, times in Tally(taken_from(self._counted)).items():
+            counter.inc(times)
+        for durations, took in (
+            (self._facts, self._facts_took),
+            (self._ledger, self._ledger_took),
+            (self._engine, self._engine_took),
+            (self._pool_wait, self._pool_waited),
+        ):
+            if took:
+                durations.observe_all(taken_from(took))
 
 
 def mark_dead(pid: int, *, folder: Path) -> None:

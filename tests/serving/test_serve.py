@@ -334,12 +334,15 @@ def test_all_workers_count_together(tmp_path, database, opa):
         for _ in range(40):
             assert sidecar.request("POST", "/v1/authorize", QUESTION, headers=headers)[0] == 200
 
-        scraped = {sidecar.request("GET", "/metrics", headers=headers)[1] for _ in range(1)}
+        def counted():
+            text = sidecar.request("GET", "/metrics", headers=headers)[1]
+            return [
+                float(line.split()[-1])
+                for line in text.splitlines()
+                if line.startswith(b'sidecar_decisions_total{engine="opa",reason="granted"')
+            ]
 
-    [text] = scraped
-    assert b'sidecar_decisions_total{engine="opa",reason="granted"' in text
-    [count] = [float(line.split()[-1]) for line in text.splitlines() if b'reason="granted"' in line]
-    assert count == 40
+        assert sidecar.until(lambda: counted() == [40], within_s=5)
 
 
 class Load:
