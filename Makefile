@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 3 # test files at a time, on two cores: many of them wait; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
-.PHONY: run example test soak venv check schema bench bench-race clean
+.PHONY: run example test soak venv check schema bench bench-growth bench-race clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -37,9 +37,10 @@ schema: .venv/test.stamp
 	$(BIN)/python -m tests.store.schema_text
 
 bench: .venv/test.stamp
-	$(BIN)/python -m benchmarks.run
-	$(BIN)/python -m benchmarks.growth >> benchmarks/RESULTS.md
-	$(BIN)/python -m benchmarks.quota
+	$(BIN)/python -m benchmarks.run $(if $(BEFORE),--before $(BEFORE)) $(if $(ONLY),--only $(ONLY))
+
+bench-growth: .venv/test.stamp
+	$(BIN)/python -m benchmarks.growth
 
 bench-race: .venv/test.stamp
 	$(BIN)/python -m benchmarks.race --attempts $(or $(ATTEMPTS),1000000)

@@ -21,6 +21,7 @@ from sidecar.store.migrate import migrate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RESULTS = Path(__file__).with_name("GROWTH.md")
 SIZES = (1_000, 100_000, 10_000_000)
 MEMBERS = 10  # of a workspace; the first one has a tenth of all
 CALLS = 300
@@ -137,7 +138,10 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         database = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
         migrate(database.url, catalog=compiled.catalog, revision=compiled.revision)
-        print("\n".join(["", "## Growth", "", SAYS, "", *table(list(rows(database.url, sizes=sizes)))]))
+        lines = ["# Growth", "", SAYS, "", *table(list(rows(database.url, sizes=sizes))), ""]
+    if sizes == SIZES:
+        RESULTS.write_text("\n".join(lines))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,30 @@
--- wrk as a gateway that asks about random users, or as a client of one. BENCH_USERS is a file with a line for each:
--- workspace and token. BENCH_DIALECT says who asks; `client` sends the request itself.
-local dialect = os.getenv("BENCH_DIALECT")
-local users = {}
-for line in io.lines(os.getenv("BENCH_USERS")) do
-  local workspace, token = line:match("^(%S+) (%S+)$")
-  users[#users + 1] = { path = "/workspaces/" .. workspace .. "/roleplays", authorization = "Bearer " .. token }
-end
-
-local counter = 0
-
-function setup(thread)
-  counter = counter + 1
-  thread:set("seed", counter)
-end
+-- wrk sends requests that are already written: BENCH_REQUESTS is a file of them, each ended by a zero byte. Where one has
+-- KKKKKKKKKKKKKKKK, BENCH_RUN and a number take its place, so that no two requests have the same key.
+local PLACE = string.rep("K", 16)
+local requests, before, after = {}, {}, {}
+local run = os.getenv("BENCH_RUN")
+local asked = 0
 
 function init()
-  math.randomseed(seed)
+  local file = io.open(os.getenv("BENCH_REQUESTS"), "rb")
+  for request in file:read("*a"):gmatch("[^%z]+") do
+    requests[#requests + 1] = request
+    local from, to = request:find(PLACE, 1, true)
+    if from then
+      before[#requests], after[#requests] = request:sub(1, from - 1), request:sub(to + 1)
+    end
+  end
+  file:close()
+  math.randomseed(tonumber(run, 16))
 end
 
 function request()
-  local user = users[math.random(#users)]
-  local headers = { ["Authorization"] = user.authorization, ["Host"] = "app.example" }
-  if dialect == "client" then
-    return wrk.format("POST", user.path, headers)
-  elseif dialect == "ext-authz" then
-    return wrk.format("POST", "/gw/ext-authz" .. user.path, headers)
-  elseif dialect == "forward-auth" then
-    headers["X-Forwarded-Method"] = "POST"
-    headers["X-Forwarded-Uri"] = user.path
-    headers["X-Forwarded-Host"] = "app.example"
-  else
-    headers["X-Original-Method"] = "POST"
-    headers["X-Original-URI"] = user.path
+  local chosen = math.random(#requests)
+  if not before[chosen] then
+    return requests[chosen]
   end
-  return wrk.format("GET", "/gw/" .. dialect, headers)
+  asked = asked + 1
+  return before[chosen] .. string.format("%s%08d", run, asked) .. after[chosen]
 end
 
 function done(summary, latency)
