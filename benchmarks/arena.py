@@ -140,11 +140,11 @@ class Arena:
 
     @cached_property
     def constant_answer(self) -> Running:
-        """The limit: requests a second if an answer takes no thought. It is one of ours, byte for byte."""
+        """The limit: what the lane does if an answer takes no thought. Its body is one of ours."""
         answer = _answer(self.embedded.port, next(iter(self._kinds["authorize"]())))
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.constant", str(port), str(PROCESSES)]
-        return self._start(command, port=port, ready="/", stdin=answer)
+        return self._start(command, port=port, ready="/healthz", stdin=answer)
 
     @cached_property
     def nginx(self) -> Running:
