@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from threading import Event, Thread
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sidecar.telemetry.output import Output
 from sidecar.telemetry.waiting import taken_from
-from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 STDOUT = 1
 # As much waits, and the writer has as much again in hand. What is noted beyond that is dropped.
@@ -64,9 +63,8 @@ class DecisionLog:
             self._running = None
         self._dropped(len(taken_from(self._waiting)))
 
-    def note(self, entry: bytes | Mapping[str, Any]) -> None:
-        """*entry* is a line as it is, without a newline in it or at its end, or a document to be one."""
-        line = entry if isinstance(entry, bytes) else encoded(entry)
+    def note(self, line: bytes) -> None:
+        """*line* has no newline, neither in it nor at its end."""
         waiting = self._waiting
         if len(waiting) < self._most_lines and self._waiting_bytes < _MOST_BYTES:
             waiting.append(line)

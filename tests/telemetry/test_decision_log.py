@@ -15,6 +15,7 @@ from time import monotonic, sleep
 import pytest
 
 from sidecar.telemetry.decision_log import DecisionLog
+from sidecar.text.encoding import encoded
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_line_is_written_for_each_question_in_order(pipe):
     log.start()
 
     for number in range(100):
-        log.note({"number": number, "text": "a\nb"})
+        log.note(encoded({"number": number, "text": "a\nb"}))
         log.note(b'{"rendered":%d}' % number)
     log.stop()
 
@@ -76,7 +77,7 @@ def test_what_is_noted_before_the_end_is_not_lost(pipe):
     log = DecisionLog(output=writing)
     log.start()
 
-    log.note({"last": True})
+    log.note(encoded({"last": True}))
     log.stop()
 
     assert json.loads(read(reading)) == {"last": True}
@@ -107,7 +108,7 @@ def test_a_closed_output_costs_no_answer_and_is_counted(pipe):
     log.start()
 
     for number in range(10):
-        log.note({"number": number})
+        log.note(encoded({"number": number}))
     log.stop()
 
     assert sum(dropped) == 10
@@ -150,7 +151,7 @@ def test_an_output_that_is_stuck_holds_nobody_up(pipe):
     began = monotonic()
 
     for number in range(50_000):
-        log.note({"number": number, "text": "x" * 100})
+        log.note(encoded({"number": number, "text": "x" * 100}))
 
     took = monotonic() - began
     began = monotonic()
