@@ -38,7 +38,7 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.telemetry.decision_log import DecisionLog
-from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules, timed
 from sidecar.telemetry.metrics import Metrics
 from sidecar.workspaces.administration import Administration
 from sidecar.workspaces.invitations import Invitations
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from sidecar.api.authzen.domain import Domain
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.engines.opa import OpaEngine
-    from sidecar.serving.driver import Start
     from sidecar.serving.grpc import EnvoyServer
     from sidecar.serving.loaded import Loaded
     from sidecar.settings import Settings
@@ -104,7 +103,7 @@ class Parts:
         self._workspaces = WorkspaceStore(settings.database_url)
         self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
         # Calls that the loop can make without a thread, each with how.
-        self.starts: dict[Callable[..., object], Start] = {}
+        self.starts: dict[Callable[..., object], Callable[..., None]] = {}
         self._warm = Event()
         self._stopping = Event()
         self._why_cold: SidecarError | None = None
@@ -113,13 +112,15 @@ class Parts:
         self._settings = settings
         self._grpc: EnvoyServer | None = None
         self._grpc_ended: Event | None = None
+        facts = MeasuredFacts(self._store, metrics=self._metrics)
         authorizer = Authorizer(
             catalog=compiled.catalog,
             context_fields=compiled.context_fields,
             policy=self._memo,
-            facts=MeasuredFacts(self._store, metrics=self._metrics),
+            facts=facts,
             recall=self._memo.recall,
         )
+        self.starts[facts.facts] = timed(self._store.ask, self._metrics.observe_facts)
         ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
         spending = Spending(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
         domain: Domain = Workspaces(authorizer, metrics=self._metrics)

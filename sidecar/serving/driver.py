@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.decisions.steps import Pause
 from sidecar.serving.threads import NoThread
@@ -18,26 +18,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Start(Protocol):
-    """Makes a call without blocking: *done* gets its result, or what it raises, once and on the loop."""
-
-    def __call__(
-        self,
-        *args: Any,  # noqa: ANN401 - those of the call
-        deadline: float,
-        done: Callable[[Any, BaseException | None], None],
-    ) -> None: ...
-
-
 class Driver:
-    """*starts* has the calls that need no thread; every other call is made on one of *threads*."""
+    """*starts* has the calls that need no thread; every other call is made on one of *threads*.
+
+    A start takes what its call takes, and *done*, which gets the result or the error, once and on the loop.
+    """
 
     def __init__(
         self,
         *,
         loop: asyncio.AbstractEventLoop,
         threads: Threads,
-        starts: Mapping[Callable[..., Any], Start],
+        starts: Mapping[Callable[..., Any], Callable[..., None]],
     ) -> None:
         self._loop = loop
         self._threads = threads

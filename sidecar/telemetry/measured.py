@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sidecar.decisions.model import Facts, Roster, Verdict
     from sidecar.decisions.ports import FactStore, PolicyEngine, RuleEngine
@@ -24,6 +24,21 @@ if TYPE_CHECKING:
     )
     from sidecar.quota.ports import Ledger
     from sidecar.telemetry.metrics import Metrics
+
+
+def timed(start: Callable[..., None], observe: Callable[[float], None]) -> Callable[..., None]:
+    """*start*, which tells *done* a result or an error later, and how many seconds that takes."""
+
+    def started(*args: object, deadline: float, done: Callable[[Any, BaseException | None], None]) -> None:
+        began = monotonic()
+
+        def told(found: object, error: BaseException | None) -> None:
+            observe(monotonic() - began)
+            done(found, error)
+
+        start(*args, deadline=deadline, done=told)
+
+    return started
 
 
 class MeasuredFacts:

@@ -355,7 +355,7 @@ def test_the_database_counts_members_itself(postgres, database_url):
     assert facts(postgres, "zoe", "zoe").usage["members"].used == 2
 
 
-def test_a_thousand_questions_are_one_round_trip(database_url):
+def test_a_thousand_questions_are_few_round_trips(database_url):
     trips = []
     store = PostgresFacts(
         database_url, catalog=the_catalog(), pool_size=1, observe=lambda *seconds: trips.append(seconds)
@@ -367,7 +367,7 @@ def test_a_thousand_questions_are_one_round_trip(database_url):
     store.close()
 
     assert [each is not None for each in found] == [True, False] * 500
-    assert len(trips) == 1
+    assert len(trips) == 4
     assert all(waited >= 0 and took > 0 for waited, took in trips)
 
 
@@ -481,8 +481,8 @@ def test_a_row_that_lacks_something_is_misread(name):
 def test_an_answer_that_is_no_list_of_facts_is_misread(fresh_database_url, answer):
     run(
         fresh_database_url,
-        f"""CREATE OR REPLACE FUNCTION authz.facts(users text[], workspaces text[]) RETURNS json
-        LANGUAGE sql SECURITY DEFINER AS $$ SELECT {answer}::json $$""",
+        f"""CREATE OR REPLACE FUNCTION authz.facts_for(users text[], workspaces text[], meters text[])
+        RETURNS json LANGUAGE sql SECURITY DEFINER AS $$ SELECT {answer}::json $$""",
     )
     store = PostgresFacts(fresh_database_url, catalog=the_catalog(), pool_size=1)
     store.open()
