@@ -174,7 +174,8 @@ def test_a_group_is_answered_as_its_items_would_be_one_after_the_other_and_leave
             assert consume_alone(place, an_item(at, key="old")) == 1
             put(place, at, state)
 
-    expected, seen = [], set()
+    expected: list[int | None] = []
+    seen: set[tuple[int, str | None]] = set()
     for item in items:
         # Of one key the first alone may be done: what became of it is not known yet to the others.
         name = (item["at"], item["key"])
