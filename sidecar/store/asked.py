@@ -2,44 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Self, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+Done: TypeAlias = Callable[[bytes | None, Exception | None], None]
 
-    from sidecar.store.session import Query
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One statement that answers one value; prepared under its *name*.
+
+    One that is not *repeatable* is never sent twice: it may have taken effect although its answer got lost.
+    """
+
+    name: bytes
+    sql: bytes
+    repeatable: bool = True
 
 
 class Asked:
-    """*since* is when its current step began: the wait for a session, or for the answer."""
+    """*since* is when its current step began: the wait for a session, or for the answer.
 
-    __slots__ = ("_sent", "_waited_s", "began", "deadline", "params", "query", "since", "trying")
+    *heard_since*: only a session that has answered since then may be used.
+    """
 
-    def __init__(self, query: Query, params: Sequence[bytes | None], deadline: float) -> None:
+    __slots__ = (
+        "_waited_s",
+        "began",
+        "deadline",
+        "done",
+        "heard_since",
+        "params",
+        "query",
+        "sent",
+        "since",
+    )
+
+    def __init__(
+        self, query: Query, params: Sequence[bytes | None], *, deadline: float, done: Done, since: float
+    ) -> None:
         self.query = query
         self.params = params
         self.deadline = deadline
-        self.began = self.since = monotonic()
-        self.trying = False  # while the breaker is open
+        self.done = done
+        self.began = self.since = since
+        self.heard_since = 0.0
+        self.sent = False
         self._waited_s = 0.0
-        self._sent = False
+
+    @classmethod
+    def by_nobody(cls, query: Query) -> Self:
+        return cls(query, (), deadline=inf, done=lambda _value, _error: None, since=monotonic())
 
     def waits(self) -> None:
-        self._step(sent=False)
+        self.since = monotonic()
+        self.sent = False
 
     def is_sent(self) -> None:
-        self._step(sent=True)
+        now = monotonic()
+        self._waited_s += now - self.since
+        self.sent = True
+        self.since = now
 
     def seconds(self) -> tuple[float, float]:
         """How long it waited for a session, and for the server."""
         now = monotonic()
-        waited_s = self._waited_s + (0.0 if self._sent else now - self.since)
+        waited_s = self._waited_s + (0.0 if self.sent else now - self.since)
         return waited_s, now - self.began - waited_s
-
-    def _step(self, *, sent: bool) -> None:
-        now = monotonic()
-        if not self._sent:
-            self._waited_s += now - self.since
-        self._sent = sent
-        self.since = now

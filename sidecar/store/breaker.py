@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import inf
-from threading import Lock
 from time import monotonic
 
 SHORTEST_SILENCE_S = 0.05  # a question that waited less proves nothing
@@ -23,7 +22,6 @@ class Breaker:
         self.heard = 0.0  # when the last answer came to any question; set by that question
         self.suspected: float | None = None  # since when; None as long as all is well
         self._patience_s = _LEAST_PATIENCE_S
-        self._trial = Lock()
 
     def learn(self, *, connected_in_s: float) -> None:
         """Allow more time for a server that is far away."""
@@ -48,10 +46,3 @@ class Breaker:
 
     def is_open(self) -> bool:
         return self.opens_at() <= monotonic()
-
-    def begin_trial(self) -> bool:
-        """True for one question at a time, which must call end_trial afterwards."""
-        return self._trial.acquire(blocking=False)
-
-    def end_trial(self) -> None:
-        self._trial.release()

@@ -1,32 +1,38 @@
 """A bounded stack of connections to PostgreSQL, on which every question ends by its deadline.
 
-They drive libpq directly: psycopg's own cursor has no timeout for a silent server, its pool backs off for
-seconds after a failure, and both cost more than the query. docs/decisions/0009 has the figures.
+They drive libpq directly, on one event loop and without a lock: psycopg's own connections have no timeout for
+a silent server, and cost more than the query. docs/decisions/0009 and 0037 have the figures.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
+from itertools import islice
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.errors import FactsUnavailable
 from sidecar.store.addresses import conninfo_of, parameters_of
-from sidecar.store.asked import Asked
+from sidecar.store.asked import Asked, Query
 from sidecar.store.breaker import SHORTEST_SILENCE_S, Breaker
-from sidecar.store.connecting import ADDRESS_TIMEOUT_S, Dialer
+from sidecar.store.connecting import Dialer
 from sidecar.store.connector import Connector
-from sidecar.store.places import Places
-from sidecar.store.session import Late, Lost, Query, Refused, Session, array
+from sidecar.store.loop import Loop, closed
+from sidecar.store.session import Late, Lost, Refused, Session, array
+from sidecar.store.stack import Stack
+from sidecar.store.ticks import Ticks
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Sequence
+
+    from sidecar.store.asked import Done
 
 __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all that a store needs
 
-SIGN_OF_LIFE = Query(name=b"sign_of_life", sql=b"SELECT 1")
-_LOOK_EVERY_S = 0.05  # how often waiting questions check whether the breaker has opened
+MOST_IN_LINE = 4096
 
 
 class Connections:
@@ -35,7 +41,7 @@ class Connections:
     *pooler*: a transaction pooler stands between, so nothing is prepared, and nothing set at the start of a
     session: the login itself must have the rights of authz_sidecar alone, and a statement_timeout. A
     *lock_timeout_s* of 0 is none. *observe* gets, for each question, failed ones too, the seconds it waited
-    for a connection and for the server.
+    for a connection and for the server; it is called on the loop.
     """
 
     def __init__(
@@ -52,204 +58,259 @@ class Connections:
         conninfo = conninfo_of(
             url, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
         )
+        self.size = size
+        self.loop = Loop()
         self._dialer = Dialer(conninfo)
-        self._size = size
         self._pooler = pooler
         self._observe = observe
         self._breaker = Breaker()
-        self._connector = Connector(self._new_session, self._keep_new)
-        self._idle: list[Session] = []  # the last used is at the end: few connections stay warm
-        self._new: list[Session] = []  # connected, and not used yet
-        self._places = Places(size)
+        self._stack = Stack(size)
+        self._line: deque[Asked] = deque()
+        self._earliest = inf  # no deadline in the line or of a busy session is before
+        self._trial: Asked | None = None  # the one question that tries a silent server
         self._open = False
 
-    def open(self) -> None:
-        """After the fork: connections and threads do not survive one. The first question connects."""
+    def open(self, loop: AbstractEventLoop | None = None) -> None:
+        """After the fork: connections and threads do not survive one. The first question connects.
+
+        Without a *loop* one runs on a thread of its own; with one, its thread does all the work.
+        """
+        started = self.loop.start(loop)
+        self._schedule = started.call_soon
+        self._connector = Connector(
+            self._dialer.connect,
+            prepare=not self._pooler,
+            breaker=self._breaker,
+            loop=started,
+            came=self._connected,
+        )
+        self._ticks = Ticks(started, self._look)
         self._open = True
 
     def close(self) -> None:
-        self._open = False
-        self._connector.fail(_closed())
-        self._drop_idle(heard_before=inf)
+        """From any thread; whoever waits is told. Somebody else's loop must go round once more for that."""
+        if self._open:
+            self._open = False
+            self.loop.run(self._end)
+            self.loop.stop()
+
+    @property
+    def silent(self) -> bool:
+        """While True, one question at a time tries the server, and the others fail at once."""
+        return self._breaker.suspected is not None and self._breaker.is_open()
 
     def answer(self, query: Query, params: Sequence[bytes | None], /, *, deadline: float) -> bytes | None:
         """The one value of *query* as text; *deadline* is on the monotonic clock.
 
-        FactsUnavailable on a timeout, Refused when the server answered with an error.
+        FactsUnavailable on a timeout, Refused when the server answered with an error; RuntimeError on the
+        loop's own thread.
         """
-        asked = Asked(query, params, deadline)
-        try:
-            return self._answer(asked)
-        except Late as late:
-            self._went_late(asked)
-            raise FactsUnavailable(f"PostgreSQL did not answer in time: {late}") from late
-        except Lost as lost:
-            raise FactsUnavailable(f"PostgreSQL cannot be reached: {lost}") from lost
-        finally:
-            if self._observe:
-                self._observe(*asked.seconds())
+        since = monotonic()
 
-    def _answer(self, asked: Asked) -> bytes | None:
+        def ask(done: Done) -> None:
+            self.ask(query, params, deadline=deadline, done=done, since=since)
+
+        return self.loop.answer(ask, deadline=deadline)
+
+    def ask(
+        self,
+        query: Query,
+        params: Sequence[bytes | None],
+        /,
+        *,
+        deadline: float,
+        done: Done,
+        since: float | None = None,
+    ) -> None:
+        """As `answer`, on the loop's own thread and after `open`: *done* gets the value or the error, once.
+
+        It is called later, never from here. *since* is when the question began to wait, if that was before.
+        """
+        now = monotonic()
+        asked = Asked(query, params, deadline=deadline, done=done, since=now if since is None else since)
         if not self._open:
-            raise _closed()
-        if asked.began >= asked.deadline:
-            raise Late("the deadline had passed before it was asked")
-        if self._breaker.suspected is not None and self._breaker.is_open():
-            return self._try(asked)
-        self._take_place(asked)
-        try:
-            return self._answer_in_place(asked)
-        finally:
-            self._places.give_back()
-
-    def _try(self, asked: Asked) -> bytes | None:
-        """Not limited by the places, which may all be taken by questions that wait for the silent server."""
-        if not self._breaker.begin_trial():
-            raise _silent()
-        asked.trying = True
-        try:
-            return self._answer_in_place(asked)
-        finally:
-            self._breaker.end_trial()
-
-    def _take_place(self, asked: Asked) -> None:
-        gate = self._places.take()
-        if gate is None:
-            return
-        taken = False
-        try:
-            while not taken and (left := self._until(asked) - monotonic()) > 0:
-                taken = gate.acquire(timeout=min(left, _LOOK_EVERY_S))
-        finally:
-            if not taken:
-                self._places.leave(gate)
-        if not taken:
-            raise Late(f"all {self._size} connections were busy")
-
-    def _answer_in_place(self, asked: Asked) -> bytes | None:
-        session = self._idle_session(living=not asked.query.repeatable)
-        if session is None:
-            return self._answer_on(self._session(asked, self._any_session), asked)
-        try:
-            return self._answer_on(session, asked)
-        except Lost:
-            # It broke while idle: a restart must not cost one 503 for each connection. A repeatable query
-            # gets one retry on a new connection; if that breaks too, it is an outage.
-            if not asked.query.repeatable:
-                raise
-        return self._answer_on(self._session(asked, self._new_one), asked)
-
-    def _session(self, asked: Asked, take: Callable[[], Session | None]) -> Session:
-        asked.waits()
-        return self._connector.session(take, until=lambda: self._until(asked))
-
-    def _until(self, asked: Asked) -> float:
-        """The longest wait for now; only the question that tests a silent server waits for it."""
-        if not self._open:
-            raise _closed()
-        opens_at = self._breaker.opens_at()
-        if asked.trying:
-            return asked.deadline
-        if opens_at <= monotonic():
-            raise _silent()
-        return min(asked.deadline, opens_at)
-
-    def _answer_on(self, session: Session, asked: Asked) -> bytes | None:
-        asked.is_sent()
-        usable = False
-        try:
-            value = session.answer(asked.query, asked.params, asked.deadline)
-            usable = True
-        except Refused:
-            usable = True
-            raise
-        finally:
-            if usable:
-                session.heard = self._breaker.heard = monotonic()
-            if usable and self._open and (not asked.trying or self._has_room()):
-                self._idle.append(session)
-                if self._connector.waiting:
-                    self._connector.wake()
+            self._fail(asked, closed())
+        elif now >= deadline:
+            # Said as any other lateness, but nothing was learnt about the server.
+            self._fail(asked, _late("the deadline had passed before it was asked"))
+        elif self.silent:
+            # Not limited by the size: all connections may be taken by questions that wait for the silence.
+            if self._trial is None:
+                self._trial = asked
+                self._begin(asked)
             else:
-                session.close()
-        return value
+                self._fail(asked, _silent())
+        elif len(self._line) >= MOST_IN_LINE:
+            self._fail(asked, FactsUnavailable("too many questions wait for PostgreSQL"))
+        else:
+            self._begin(asked)
+
+    def _begin(self, asked: Asked) -> None:
+        self._earliest = min(self._earliest, asked.deadline)
+        self._ticks.go_on()
+        session = self._stack.take(asked)
+        if session is not None:
+            self._send(session, asked)
+            return
+        self._line.append(asked)
+        self._connect()
+
+    def _send(self, session: Session, asked: Asked) -> None:
+        asked.is_sent()
+        self._stack.busy.add(session)
+        try:
+            session.ask(asked)
+        except Lost as lost:
+            self._lost(session, lost)
+
+    def _came(self, session: Session, value: bytes | None, error: Lost | Refused | None) -> None:
+        if isinstance(error, Lost):
+            self._lost(session, error)
+        elif (asked := session.asked) is not None:
+            session.heard = self._breaker.heard = monotonic()
+            session.used = True
+            session.asked = None
+            self._stack.busy.discard(session)
+            self._end_trial(asked)
+            self._free(session)
+            self._tell(asked, value, error)
+
+    def _free(self, session: Session) -> None:
+        """Give *session* to the first in the line that may use it, or keep it."""
+        has_room = self._stack.room > 0
+        for asked in self._line:
+            if session.heard >= asked.heard_since and (has_room or asked is self._trial):
+                self._line.remove(asked)
+                self._send(session, asked)
+                return
+        self._stack.keep(session)
+
+    def _lost(self, session: Session, lost: Lost) -> None:
+        """A connection that broke while idle: a restart must not cost one 503 for each of them."""
+        asked = self._stack.drop(session)
+        if asked is None:
+            return
+        if asked.query.repeatable and session.used and not asked.heard_since:
+            asked.waits()
+            asked.heard_since = asked.since
+            self._line.appendleft(asked)
+        else:
+            self._fail(asked, lost)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Begin to connect for those who wait for it."""
+        if wanted := len(self._waiting_for_a_new_one()):
+            try:
+                self._connector.start_up_to(wanted)
+            except Lost as lost:
+                self._fail_line(lost, began=inf)
+
+    def _waiting_for_a_new_one(self) -> list[Asked]:
+        """The first of the line, as far as there is room; the others wait for the sessions that are busy."""
+        if not self._stack.busy:
+            return list(self._line)
+        first = list(islice(self._line, max(0, self._stack.room)))
+        if self._trial is not None and not self._trial.sent and self._trial not in first:
+            first.append(self._trial)
+        return first
+
+    def _connected(self, made: Session | Lost | Late, began: float) -> None:
+        """A connect that *began* then has ended."""
+        if isinstance(made, Exception):
+            self._fail_line(made, began=began)
+            self._connect()
+        elif self._open:
+            made.came = self._came
+            self._free(made)
+        else:
+            made.close()
+
+    def _fail_line(self, failure: Lost | Late, *, began: float) -> None:
+        """Those who wait for a new connection share the failure of a connect that *began* after they did."""
+        for asked in self._waiting_for_a_new_one():
+            if asked.since <= began:
+                self._line.remove(asked)
+                self._fail(asked, type(failure)(str(failure)))
+
+    def _look(self) -> bool:
+        """At each tick: who is late, and whether the server is found to be silent."""
+        if self._line and self.silent:
+            for asked in [each for each in self._line if each is not self._trial]:
+                self._line.remove(asked)
+                self._fail(asked, _silent())
+        now = monotonic()
+        if now >= self._earliest:
+            for session in tuple(self._stack.busy):
+                if (late := session.asked) is not None and late.deadline <= now:
+                    self._look_again(session, late)
+            for asked in [each for each in self._line if each.deadline <= now]:
+                self._line.remove(asked)
+                self._fail(asked, self._why_late())
+            self._earliest = min(
+                (
+                    asked.deadline
+                    for asked in (*self._line, *(session.asked for session in self._stack.busy))
+                    if asked is not None
+                ),
+                default=inf,
+            )
+            self._connect()
+        return bool(self._stack.busy or self._line)
+
+    def _look_again(self, session: Session, asked: Asked) -> None:
+        """If it is the loop itself that is late, the answer may be there."""
+        session.look()
+        if session.asked is not asked:
+            return
+        failure = Late("still sending" if session.sending else "still waiting")
+        self._stack.drop(session)
+        self._fail(asked, failure)
+
+    def _why_late(self) -> Late:
+        busy = len(self._stack.busy) >= self.size
+        return Late(f"all {self.size} connections were busy" if busy else "still connecting")
+
+    def _fail(self, asked: Asked, failure: Lost | Late | FactsUnavailable) -> None:
+        """Later, so that who asks is not told before it has asked."""
+        if isinstance(failure, Late):
+            self._went_late(asked)
+            failure = _late(str(failure))
+        elif isinstance(failure, Lost):
+            failure = FactsUnavailable(f"PostgreSQL cannot be reached: {failure}")
+        self._end_trial(asked)
+        self._schedule(self._tell, asked, None, failure)
+
+    def _tell(self, asked: Asked, value: bytes | None, error: Exception | None) -> None:
+        if self._observe:
+            self._observe(*asked.seconds())
+        asked.done(value, error)
+
+    def _end_trial(self, asked: Asked) -> None:
+        if asked is self._trial:
+            self._trial = None
 
     def _went_late(self, asked: Asked) -> None:
         if monotonic() - asked.since < SHORTEST_SILENCE_S:
             return
         # Sessions without an answer since may be dead too, and each would cost a question its deadline.
-        self._drop_idle(heard_before=asked.since)
+        self._stack.drop_idle(heard_before=asked.since)
         if self._breaker.suspect(since=asked.since):
-            self._connector.start()
-            self._connector.wake()
+            with suppress(Lost):
+                self._connector.start_up_to(1)
 
-    def _any_session(self) -> Session | None:
-        return self._idle_session(living=True) or self._new_one()
-
-    def _idle_session(self, *, living: bool) -> Session | None:
-        """*living*: one whose server has not said goodbye, as far as anybody can know."""
-        return _pop(self._idle, living=living)
-
-    def _new_one(self) -> Session | None:
-        return _pop(self._new, living=True)
-
-    def _new_session(self) -> Session:
-        """On a thread of the connector."""
-        began = monotonic()
-        try:
-            session = Session(self._dialer.connect(), prepare=not self._pooler)
-        except Lost:
-            self._breaker.heard = monotonic()  # a refusal is an answer
-            raise
-        if self._breaker.suspected is not None:
-            self._ask_for_a_sign_of_life(session)
-        self._breaker.learn(connected_in_s=monotonic() - began)
-        return session
-
-    def _ask_for_a_sign_of_life(self, session: Session) -> None:
-        """Ask a query too, because a pooler accepts logins in front of a dead server."""
-        try:
-            with suppress(Refused):
-                session.answer(SIGN_OF_LIFE, (), monotonic() + ADDRESS_TIMEOUT_S)
-        except BaseException:
-            session.close()
-            raise
-        self._breaker.heard = monotonic()
-
-    def _keep_new(self, session: Session) -> None:
-        """On a thread of the connector, which then wakes the waiting questions."""
-        if self._open and (self._connector.waiting or self._has_room()):
-            self._new.append(session)
-        else:
-            session.close()
-
-    def _has_room(self) -> bool:
-        return len(self._idle) + len(self._new) < self._places.free
-
-    def _drop_idle(self, *, heard_before: float) -> None:
-        for sessions in (self._idle, self._new):
-            for session in tuple(sessions):
-                if session.heard < heard_before:
-                    with suppress(ValueError):  # another thread has just taken it
-                        sessions.remove(session)
-                        session.close()
+    def _end(self) -> None:
+        self._ticks.stop()
+        self._stack.drop_idle(heard_before=inf)
+        waiting = [*self._line, *map(self._stack.drop, tuple(self._stack.busy))]
+        self._line.clear()
+        for asked in filter(None, waiting):
+            self._fail(asked, closed())
 
 
-def _pop(sessions: list[Session], *, living: bool) -> Session | None:
-    while sessions:
-        try:
-            session = sessions.pop()
-        except IndexError:  # another thread was faster
-            break
-        if not (living and session.has_ended()):
-            return session
-        session.close()
-    return None
+def _late(why: str) -> FactsUnavailable:
+    return FactsUnavailable(f"PostgreSQL did not answer in time: {why}")
 
 
 def _silent() -> FactsUnavailable:
     return FactsUnavailable("PostgreSQL is silent: one question at a time tries it, the others do not wait")
-
-
-def _closed() -> Lost:
-    return Lost("the connections are closed")

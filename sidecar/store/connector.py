@@ -1,109 +1,122 @@
-"""Threads that connect to PostgreSQL, so that no other thread waits for a name server or a silent host."""
+"""Makes sessions, on threads, so that no event loop waits for a name server or a silent host."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from threading import Condition, Thread
+from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from sidecar.store.session import LONGEST_WAIT_S, Late, Lost
+from sidecar.store.asked import Asked, Query
+from sidecar.store.connecting import ADDRESS_TIMEOUT_S
+from sidecar.store.session import Late, Lost, Refused, Session
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-    from sidecar.store.session import Session
+    from psycopg.pq.abc import PGconn
 
-MOST_THREADS = 2
+    from sidecar.store.breaker import Breaker
+
+SIGN_OF_LIFE = Query(name=b"sign_of_life", sql=b"SELECT 1")
+MOST_AT_ONCE = 2
 PAUSE_S = 0.02  # after a failure, to limit connects to a server that refuses
 
 
 class Connector:
-    """Calls *make* (which blocks, and raises Lost or Late) on at most MOST_THREADS threads at a time.
+    """Calls *connect* (which blocks, and raises Lost or Late) on at most MOST_AT_ONCE threads at a time.
 
-    Each thread makes one session and ends. Waiting questions share the sessions and the failures. A connect
-    that nobody waits for any more still finishes, for the next question. *keep* takes each session.
+    Each makes one session and ends. *came* gets the session or the failure, and when the connect began (on
+    the monotonic clock), on *loop*. A connect that nobody waits for any more still finishes.
     """
 
-    def __init__(self, make: Callable[[], Session], keep: Callable[[Session], None]) -> None:
-        self._make = make
-        self._keep = keep
-        self._changed = Condition()
-        self._threads = 0
-        self._begun = 0  # the number of connects; the last that failed was number
-        self._failed = 0
-        self._failure: Lost | Late = Late("still connecting")
+    def __init__(
+        self,
+        connect: Callable[[], PGconn],
+        *,
+        prepare: bool,
+        breaker: Breaker,
+        loop: AbstractEventLoop,
+        came: Callable[[Session | Lost | Late, float], None],
+    ) -> None:
+        self._connect = connect
+        self._prepare = prepare
+        self._breaker = breaker
+        self._loop = loop
+        self._came = came
+        self._in_progress = 0
         self._not_before = 0.0
-        self.waiting = 0  # how many; read without the lock by who gives a session back
 
-    def session(self, take: Callable[[], Session | None], *, until: Callable[[], float]) -> Session:
-        """Wait until *take* finds something, and return it.
-
-        Lost or Late if a connect fails that began after this, Late if it is *until* then; *until* is asked
-        again at each change, and may raise.
-        """
-        with self._changed:
-            begun = self._begun
-            self.waiting += 1
-            try:
-                while True:
-                    if session := take():
-                        return session
-                    if self._failed > begun:
-                        raise type(self._failure)(str(self._failure))
-                    left = until() - monotonic()
-                    if left <= 0:
-                        raise Late("still connecting")
-                    self._start_up_to(self.waiting)
-                    self._changed.wait(min(left, LONGEST_WAIT_S))
-            finally:
-                self.waiting -= 1
-
-    def start(self) -> None:
-        """Start a connect without waiting for it, unless one is in progress."""
-        with self._changed, suppress(Lost):
-            self._start_up_to(1)
-
-    def wake(self) -> None:
-        """Wake waiting questions to look again."""
-        with self._changed:
-            self._changed.notify_all()
-
-    def fail(self, failure: Lost | Late) -> None:
-        """Fail the waiting questions with *failure*."""
-        with self._changed:
-            self._begun += 1
-            self._failed = self._begun
-            self._failure = failure
-            self._changed.notify_all()
-
-    def _start_up_to(self, wanted: int) -> None:
-        while self._threads < min(wanted, MOST_THREADS):
+    def start_up_to(self, wanted: int) -> None:
+        """So that *wanted* connects are in progress. Lost if there is no thread for even one."""
+        while self._in_progress < min(wanted, MOST_AT_ONCE):
             # A daemon thread: a stop must not wait for a resolver.
-            thread = Thread(target=self._connect, name="postgres-connector", daemon=True)
+            thread = Thread(target=self._run, name="postgres-connector", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:
-                if self._threads:
+                if self._in_progress:
                     return
                 raise Lost(f"no thread to connect on: {error}") from error
-            self._threads += 1
+            self._in_progress += 1
 
-    def _connect(self) -> None:
-        failure: Lost | Late | None = None
+    def _run(self) -> None:
         sleep(max(0.0, self._not_before - monotonic()))
-        with self._changed:
-            self._begun += 1
-            number = self._begun
+        began = monotonic()
+        made: PGconn | Lost | Late = Lost("connecting failed unexpectedly")
         try:
-            self._keep(self._make())
-        except (Lost, Late) as caught:
-            failure = caught
-            self._not_before = monotonic() + PAUSE_S
+            made = self._connect()
+        except (Lost, Late) as failure:
+            made = failure
         finally:
-            with self._changed:
-                self._threads -= 1
-                if failure is not None and number > self._failed:
-                    self._failed = number
-                    self._failure = failure
-                self._changed.notify_all()
+            self._tell(made, began)
+
+    def _tell(self, made: PGconn | Lost | Late, began: float) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._made, made, began)
+        except RuntimeError:  # the loop is closed
+            if not isinstance(made, Exception):
+                made.finish()
+
+    def _made(self, made: PGconn | Lost | Late, began: float) -> None:
+        if isinstance(made, Lost):
+            self._breaker.heard = monotonic()  # a refusal is an answer
+        if isinstance(made, Exception):
+            self._end(made, began)
+            return
+        session = Session(made, prepare=self._prepare, loop=self._loop)
+        if self._breaker.suspected is None:
+            self._end(session, began)
+        else:
+            self._ask_for_a_sign_of_life(session, began)
+
+    def _ask_for_a_sign_of_life(self, session: Session, began: float) -> None:
+        """Ask a query too, because a pooler accepts logins in front of a dead server."""
+
+        def came(_: Session, __: bytes | None, error: Lost | Refused | None) -> None:
+            late.cancel()
+            if isinstance(error, Lost):
+                give_up(error)
+            else:
+                session.heard = self._breaker.heard = monotonic()
+                session.asked = None
+                self._end(session, began)
+
+        def give_up(failure: Lost | Late) -> None:
+            session.close()
+            self._end(failure, began)
+
+        late = self._loop.call_later(ADDRESS_TIMEOUT_S, give_up, Late("a new connection was not answered"))
+        session.came = came
+        try:
+            session.ask(Asked.by_nobody(SIGN_OF_LIFE))
+        except Lost as lost:
+            came(session, None, lost)
+
+    def _end(self, made: Session | Lost | Late, began: float) -> None:
+        self._in_progress -= 1
+        if isinstance(made, Exception):
+            self._not_before = monotonic() + PAUSE_S
+        else:
+            self._breaker.learn(connected_in_s=monotonic() - began)
+        self._came(made, began)

@@ -1,9 +1,8 @@
-"""One open connection to PostgreSQL: it sends a query and reads the answer, with a deadline."""
+"""One open connection to PostgreSQL: it sends a query and reads the answer, and never waits."""
 
 from __future__ import annotations
 
 import select
-from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -12,23 +11,15 @@ from psycopg import Error
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
 
+    from sidecar.store.asked import Asked
+
 LONGEST_WAIT_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """One statement that answers one value; prepared under its *name*.
-
-    One that is not *repeatable* is never sent twice: it may have taken effect although its answer got lost.
-    """
-
-    name: bytes
-    sql: bytes
-    repeatable: bool = True
+_GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 
 class Refused(Exception):
@@ -48,69 +39,141 @@ class Late(Exception):
 
 
 class Session:
-    """For one question at a time. *heard* is when its server last answered, on the monotonic clock."""
+    """For one question at a time, on the event loop *loop*; *heard* is when its server last answered.
 
-    def __init__(self, pg: PGconn, *, prepare: bool) -> None:
+    *came*, to be set, is called on the loop with the answer, or with Lost or Refused; with Lost also when an
+    idle session has ended. After Lost close it at once: libpq may have closed its socket, which the loop
+    still watches.
+    """
+
+    def __init__(self, pg: PGconn, *, prepare: bool, loop: AbstractEventLoop) -> None:
+        self.came: Callable[[Session, bytes | None, Lost | Refused | None], None]
+        self.asked: Asked | None = None
+        self.heard = monotonic()
+        self.used = False
         self._pg = pg
+        self._socket = pg.socket  # libpq forgets it when the connection breaks, and the loop must not
         self._prepare = prepare
         self._prepared: set[bytes] = set()
+        self._preparing = False
+        self._found: PGresult | None = None
+        self._loop = loop
         self._poll = select.poll()
-        self._poll.register(pg.socket, select.POLLIN)
+        self._poll.register(self._socket, select.POLLIN)
+        self.sending = False
         pg.nonblocking = 1
-        self.heard = monotonic()
+        # For good: an idle session that becomes readable has ended, and no question costs a system call.
+        loop.add_reader(self._socket, self.look)
 
     def close(self) -> None:
         # Never PQcancel: it connects anew, and blocks. statement_timeout ends abandoned queries.
+        self._loop.remove_reader(self._socket)
+        self._send_no_more()
         self._pg.finish()
 
     def has_ended(self) -> bool:
-        """True if the server has sent something unasked: mostly that it is shutting down."""
+        """True if the server has sent something unasked: mostly that it is shutting down.
+
+        The loop says so too, but only after the question that is asked meanwhile.
+        """
         return bool(self._poll.poll(0))
 
-    def answer(self, query: Query, params: Sequence[bytes | None], deadline: float) -> bytes | None:
-        """Lost, Late, or Refused if there is none."""
+    def ask(self, asked: Asked) -> None:
+        """Send the question, all that the socket takes of it. Lost if it is known to be in vain."""
+        self.asked = asked
+        query = asked.query
         try:
             if not self._prepare:
-                self._pg.send_query_params(query.sql, params)
+                self._pg.send_query_params(query.sql, asked.params)
+            elif query.name in self._prepared:
+                self._pg.send_query_prepared(query.name, asked.params)
             else:
-                if query.name not in self._prepared:
-                    self._pg.send_prepare(query.name, query.sql)
-                    self._result(deadline)
-                    self._prepared.add(query.name)
-                self._pg.send_query_prepared(query.name, params)
-            return self._result(deadline).get_value(0, 0)
+                self._pg.send_prepare(query.name, query.sql)
+                self._preparing = True
+            self._flush()
         except Error as error:
             raise Lost(one_line(str(error))) from error
 
-    def _result(self, deadline: float) -> PGresult:
-        while self._pg.flush():  # more than the socket takes at once
-            self._poll.modify(self._pg.socket, select.POLLIN | select.POLLOUT)
-            wait(self._poll, deadline, "still sending")
-            self._poll.modify(self._pg.socket, select.POLLIN)
-            self._pg.consume_input()
-        found: PGresult | None = None
+    def look(self) -> None:
+        """Read what has come, without waiting."""
+        if self.asked is None:
+            self.came(self, None, Lost("the session has ended"))
+            return
+        try:
+            came = self._read(self.asked)
+        except Error as error:
+            self.came(self, None, Lost(one_line(str(error))))
+        except Lost as lost:
+            self.came(self, None, lost)
+        else:
+            if came is not None:
+                self.came(self, *came)
+
+    def _read(self, asked: Asked) -> tuple[bytes | None, Refused | None] | None:
+        """None as long as the answer has not come whole."""
+        pg = self._pg
+        pg.consume_input()
+        if self.sending:
+            self._flush()
         while True:
-            while self._pg.is_busy():
-                wait(self._poll, deadline, "still waiting")
-                self._pg.consume_input()
-            result = self._pg.get_result()
+            if pg.is_busy():
+                return None
+            result = pg.get_result()
             if result is None:
                 break
             # A failed commit is reported after the value: the last result counts.
-            found = result if found is None or result.status == ExecStatus.FATAL_ERROR else found
-        if found is None or self._pg.status == ConnStatus.BAD:
-            raise Lost(one_line(self._pg.get_error_message()))
-        if found.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+            if self._found is None or result.status == ExecStatus.FATAL_ERROR:
+                self._found = result
+        found, self._found = self._found, None
+        preparing, self._preparing = self._preparing, False
+        if found is None or pg.status == ConnStatus.BAD:
+            raise Lost(one_line(pg.get_error_message()))
+        if found.status not in _GOOD:
             sqlstate = found.error_field(DiagnosticField.SQLSTATE) or b""
             said = found.error_field(DiagnosticField.MESSAGE_PRIMARY) or b""
-            raise Refused(sqlstate.decode(), one_line(said.decode(errors="replace")))
-        return found
+            return None, Refused(sqlstate.decode(), one_line(said.decode(errors="replace")))
+        if preparing:
+            self._prepared.add(asked.query.name)
+            self.ask(asked)
+            return None
+        return found.get_value(0, 0), None
+
+    def _flush(self) -> None:
+        if not self._pg.flush():
+            self._send_no_more()
+        elif not self.sending:
+            self.sending = True
+            self._loop.add_writer(self._socket, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            self._flush()
+        except Error as error:
+            self.came(self, None, Lost(one_line(str(error))))
+
+    def _send_no_more(self) -> None:
+        if self.sending:
+            self.sending = False
+            self._loop.remove_writer(self._socket)
 
 
 def array(texts: Sequence[str | None]) -> bytes:
     """A text[] as PostgreSQL reads it. Text that it cannot store is NULL, which equals nothing."""
+    plain = _plain_array(texts)
+    if plain is not None:
+        return plain
     literal = "{" + ",".join(map(_element, texts)) + "}"
     return literal.encode()
+
+
+def _plain_array(texts: Sequence[str | None]) -> bytes | None:
+    """As below, in one go, where nothing has to be escaped; None where something has, or may have."""
+    if not texts or None in texts:
+        return None
+    joined = '","'.join(texts)  # type: ignore[arg-type] # no None is among them
+    if not joined.isascii() or "\\" in joined or "\0" in joined or joined.count('"') != 2 * (len(texts) - 1):
+        return None
+    return ('{"' + joined + '"}').encode()
 
 
 def _element(text: str | None) -> str:
