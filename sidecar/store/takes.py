@@ -122,22 +122,12 @@ class Takes:
         while self._ready and in_lanes < self._most_lanes and len(self._calls) < self._connections.size:
             in_lanes += self._begin_lane(self._ready.popleft())
         if self._gathering and len(self._calls) < self._connections.size and not self._group_is_young():
-            self._begin_group()
+            takes = [self._gathering.popleft() for _ in range(min(MOST_IN_GROUP, len(self._gathering)))]
+            self._group = self._send(takes, lane=None)
 
     def _group_is_young(self) -> bool:
         group = self._group
         return group is not None and group in self._calls and monotonic() - group.began < SLOW_S
-
-    def _begin_group(self) -> None:
-        takes: list[Take] = []
-        while self._gathering and len(takes) < MOST_IN_GROUP:
-            take = self._gathering.popleft()
-            if take.where in self._lanes:  # since it came
-                self._put_into_lane(take)
-            else:
-                takes.append(take)
-        if takes:
-            self._group = self._send(takes, lane=None)
 
     def _begin_lane(self, where: object) -> bool:
         """False if nobody is in it any more."""

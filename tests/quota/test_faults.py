@@ -8,7 +8,7 @@ import threading
 from dataclasses import fields
 from functools import partial
 from itertools import count
-from time import monotonic, sleep
+from time import sleep
 
 import psycopg
 import pytest

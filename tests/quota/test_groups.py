@@ -247,12 +247,12 @@ def test_who_waits_too_long_behind_others_gives_up_as_they_do_and_nothing_was_ta
     charge = a_charge(place, at)
 
     with holding(place, LOCKS["counter"][0], at.id):
-        asked = Asked(hasty, [charge, *[replace(charge, counter=None, key=f"k{n}") for n in range(20)]])
+        asked = Asked(hasty, [charge, *[replace(charge, counter=None, key=f"k{n}") for n in range(100)]])
         answers = asked.wait()
     hasty.close()
 
     assert {type(each) for each in answers} == {UsageContended}
-    assert max(asked.after_s) < 5
+    assert max(asked.after_s) < 2  # one after the other it would be five
     assert place.used(at, "minutes") == 1
 
 
@@ -261,17 +261,17 @@ def test_what_is_too_much_is_refused_at_once(place, begin, monkeypatch):
     monkeypatch.setattr(takes, "MOST_IN_LINE", 5)
     charge, other = a_charge(place, locked), a_charge(place, free)
 
+    assert [type(each) for each in ask_together(place, [other] * 7)] == [Charged] * 5 + [UsageContended] * 2
     with holding(place, LOCKS["counter"][0], locked.id):
-        assert [type(each) for each in ask_together(place, [other] * 7)] == [Charged] * 5 + [
-            UsageContended
-        ] * 2
-        waiting = [Asked(place, [charge]) for _ in range(8)]
-        until(lambda: sum(each.answers[0] is not None for each in waiting) >= 2)
+        first = Asked(place, [charge] * 2)  # as a group, which does not wait itself
+        until(place.somebody_waits_for_a_lock)
+        others = Asked(place, [charge] * 20)
+        until(lambda: sum(each is not None for each in others.answers) >= 14)
         assert ask_together(place, [other])[0].quota["minutes"].used == 7
-    told = [each.wait()[0] for each in waiting]
+    told = [*first.wait(), *others.wait()]
 
     assert {type(each) for each in told} == {Charged, UsageContended}
-    assert place.used(locked, "minutes") == 1 + sum(isinstance(each, Charged) for each in told)
+    assert place.used(locked, "minutes") == 1 + sum(isinstance(each, Charged) for each in told) <= 9
 
 
 @pytest.fixture
