@@ -19,7 +19,7 @@ from sidecar.store.asked import Asked, Query
 from sidecar.store.breaker import SHORTEST_SILENCE_S, Breaker
 from sidecar.store.connecting import Dialer
 from sidecar.store.connector import Connector
-from sidecar.store.loop import Loop, closed
+from sidecar.store.loop import Loop, closed, late
 from sidecar.store.session import Late, Lost, Refused, Session, array
 from sidecar.store.stack import Stack
 from sidecar.store.ticks import Ticks
@@ -71,10 +71,11 @@ class Connections:
         self._trial: Asked | None = None  # the one question that tries a silent server
         self._open = False
 
-    def open(self, loop: AbstractEventLoop | None = None) -> None:
+    def open(self, loop: AbstractEventLoop | None = None) -> AbstractEventLoop:
         """After the fork: connections and threads do not survive one. The first question connects.
 
-        Without a *loop* one runs on a thread of its own; with one, its thread does all the work.
+        Without a *loop* one runs on a thread of its own; with one, its thread does all the work. The
+        loop is returned.
         """
         started = self.loop.start(loop)
         self._schedule = started.call_soon
@@ -87,6 +88,7 @@ class Connections:
         )
         self._ticks = Ticks(started, self._look)
         self._open = True
+        return started
 
     def close(self) -> None:
         """From any thread; whoever waits is told. Somebody else's loop must go round once more for that."""
@@ -133,7 +135,7 @@ class Connections:
             self._fail(asked, closed())
         elif now >= deadline:
             # Said as any other lateness, but nothing was learnt about the server.
-            self._fail(asked, _late("the deadline had passed before it was asked"))
+            self._fail(asked, late("the deadline had passed before it was asked"))
         elif self.silent:
             # Not limited by the size: all connections may be taken by questions that wait for the silence.
             if self._trial is None:
@@ -189,13 +191,11 @@ class Connections:
     def _lost(self, session: Session, lost: Lost) -> None:
         """A connection that broke while idle: a restart must not cost one 503 for each of them."""
         asked = self._stack.drop(session)
-        if asked is None:
-            return
-        if asked.query.repeatable and session.used and not asked.heard_since:
+        if asked is not None and asked.query.repeatable and session.used and not asked.heard_since:
             asked.waits()
             asked.heard_since = asked.since
             self._line.appendleft(asked)
-        else:
+        elif asked is not None:
             self._fail(asked, lost)
         self._connect()
 
@@ -220,12 +220,12 @@ class Connections:
         """A connect that *began* then has ended."""
         if isinstance(made, Exception):
             self._fail_line(made, began=began)
-            self._connect()
         elif self._open:
             made.came = self._came
             self._free(made)
         else:
             made.close()
+        self._connect()
 
     def _fail_line(self, failure: Lost | Late, *, began: float) -> None:
         """Those who wait for a new connection share the failure of a connect that *began* after they did."""
@@ -243,8 +243,8 @@ class Connections:
         now = monotonic()
         if now >= self._earliest:
             for session in tuple(self._stack.busy):
-                if (late := session.asked) is not None and late.deadline <= now:
-                    self._look_again(session, late)
+                if (on_it := session.asked) is not None and on_it.deadline <= now:
+                    self._look_again(session, on_it)
             for asked in [each for each in self._line if each.deadline <= now]:
                 self._line.remove(asked)
                 self._fail(asked, self._why_late())
@@ -276,7 +276,7 @@ class Connections:
         """Later, so that who asks is not told before it has asked."""
         if isinstance(failure, Late):
             self._went_late(asked)
-            failure = _late(str(failure))
+            failure = late(str(failure))
         elif isinstance(failure, Lost):
             failure = FactsUnavailable(f"PostgreSQL cannot be reached: {failure}")
         self._end_trial(asked)
@@ -307,10 +307,6 @@ class Connections:
         self._line.clear()
         for asked in filter(None, waiting):
             self._fail(asked, closed())
-
-
-def _late(why: str) -> FactsUnavailable:
-    return FactsUnavailable(f"PostgreSQL did not answer in time: {why}")
 
 
 def _silent() -> FactsUnavailable:

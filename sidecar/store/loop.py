@@ -106,7 +106,7 @@ class _Reply(Generic[Value]):
     def awaited(self, deadline: float) -> Value:
         left_s = min(max(deadline - monotonic(), 0.0), LONGEST_WAIT_S)
         if not self._came.acquire(timeout=left_s + _GRACE_S):
-            raise FactsUnavailable("PostgreSQL did not answer in time: its event loop does not run")
+            raise late("its event loop does not run")
         if self._error is not None:
             raise self._error
         return cast("Value", self._value)
@@ -132,3 +132,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 def closed() -> FactsUnavailable:
     return FactsUnavailable("PostgreSQL cannot be reached: the connections are closed")
+
+
+def late(why: str) -> FactsUnavailable:
+    return FactsUnavailable(f"PostgreSQL did not answer in time: {why}")

@@ -11,12 +11,15 @@ from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.store.addresses import ROLE
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
+from sidecar.store.reads import Reads
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterator, Sequence
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.store.reads import Found, Members, Meters
 
 FACTS = Query(name=b"facts", sql=b"SELECT authz.facts($1, $2)")
 WORKSPACES_OF = Query(
@@ -60,29 +63,37 @@ class PostgresFacts:
             pooler=pooler,
             observe=observe,
         )
+        self._reads = Reads(self.connections, _FactsReading(self._meters))
 
-    def open(self) -> None:
-        self.connections.open()
+    def open(self, loop: AbstractEventLoop | None = None) -> None:
+        """*loop* does all the work; without one there is one on a thread of its own."""
+        self._reads.open(self.connections.open(loop))
 
     def close(self) -> None:
+        """From any thread; whoever waits is told."""
+        self.connections.loop.run(self._reads.end)
         self.connections.close()
 
-    def facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[Facts | None]:
-        if not members:
-            return []
-        users = array([user for user, _ in members])
-        workspaces = array([workspace for _, workspace in members])
-        rows = self._rows(FACTS, (users, workspaces), deadline)
-        if len(rows) != len(members):
-            raise FactsMisread(f"{len(rows)} rows of facts came for {len(members)} questions")
-        return [None if row is None else facts_in(row, meters=self._meters) for row in rows]
+    def ask(self, members: Members, meters: Meters | None, /, *, deadline: float, done: Found) -> None:
+        """As `facts`, on the loop: *done* is called once, later, with the facts or the error."""
+        self._reads.ask(members, meters, deadline=deadline, done=done)
+
+    def facts(
+        self, members: Members, meters: Meters | None = None, /, *, deadline: float
+    ) -> list[Facts | None]:
+        """*meters* are those that each question needs; None for all."""
+
+        def ask(done: Found) -> None:
+            self._reads.ask(members, meters, deadline=deadline, done=done)
+
+        return self.connections.loop.answer(ask, deadline=deadline)
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
-        rows = self._rows(WORKSPACES_OF, (array([user, after]), b"%d" % limit), deadline)
+        rows = _rows_in(self._answer(WORKSPACES_OF, (array([user, after]), b"%d" % limit), deadline))
         return [facts_in(row, meters=self._meters) for row in rows]
 
     def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
-        answer = self._json(MEMBERS_OF, (array([workspace, after]), b"%d" % limit), deadline)
+        answer = _json_in(self._answer(MEMBERS_OF, (array([workspace, after]), b"%d" % limit), deadline))
         match answer:
             case {"facts": None, "members": []}:
                 return Roster(facts=None, members=())
@@ -102,35 +113,71 @@ class PostgresFacts:
 
         DatabaseNotMigrated if the database is too old to be asked.
         """
-        match self._json(CATALOG_IN_USE, (), deadline):
+        match _json_in(self._answer(CATALOG_IN_USE, (), deadline)):
             case {"meters": dict(meters), "plans": [*held], "default_plan": default}:
                 return (*_missing_meters(catalog, meters), *_missing_plans(catalog, held, default))
             case answer:
                 raise FactsMisread(f"the catalog in use is outside its contract: {answer}")
 
-    def _rows(self, query: Query, params: Sequence[bytes], deadline: float) -> list[Any]:
-        rows = self._json(query, params, deadline)
-        if not isinstance(rows, list):
-            raise FactsMisread(f"a list of facts was expected, not {type(rows).__name__}")
-        return rows
-
-    def _json(self, query: Query, params: Sequence[bytes], deadline: float) -> object:
-        try:
-            return decoded(self._answer(query, params, deadline) or b"")
-        except ValueError as error:
-            raise FactsMisread(f"what came is not JSON: {error}") from error
-
     def _answer(self, query: Query, params: Sequence[bytes], deadline: float) -> bytes | None:
         try:
             return self.connections.answer(query, params, deadline=deadline)
-        except FactsUnavailable as error:
-            if _NO_ROLE in error.detail:
-                raise DatabaseNotMigrated(f"the database was never migrated: {_MIGRATE}") from error
-            raise
-        except Refused as refused:
-            if refused.sqlstate in _UNDEFINED:
-                raise DatabaseNotMigrated(f"the database is of a version before: {_MIGRATE}") from refused
-            raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
+        except (FactsUnavailable, Refused) as error:
+            raise _meaning(error) from error
+
+
+class _FactsReading:
+    """What authz.facts is asked and answers."""
+
+    query = FACTS
+
+    def __init__(self, meters: Sequence[str]) -> None:
+        self._meters = meters
+
+    def params(self, members: Members, _meters: Meters | None) -> Sequence[bytes]:
+        return array([user for user, _ in members]), array([workspace for _, workspace in members])
+
+    def rows(self, answer: bytes | None, count: int) -> list[Facts | FactsMisread | None]:
+        rows = _rows_in(answer)
+        if len(rows) != count:
+            raise FactsMisread(f"{len(rows)} rows of facts came for {count} questions")
+        return [None if row is None else self._outcome(row) for row in rows]
+
+    def meaning(self, error: Exception) -> Exception:
+        return _meaning(error)
+
+    def _outcome(self, row: object) -> Facts | FactsMisread:
+        try:
+            return facts_in(row, meters=self._meters)
+        except FactsMisread as misread:
+            return misread
+
+
+def _meaning(error: Exception) -> Exception:
+    """Of what the connections say. A new one each time, since it is raised on the thread of whoever asked."""
+    if isinstance(error, Refused):
+        if error.sqlstate in _UNDEFINED:
+            return DatabaseNotMigrated(f"the database is of a version before: {_MIGRATE}")
+        return FactsUnavailable(f"PostgreSQL refused ({error.sqlstate}): {error}")
+    if not isinstance(error, FactsUnavailable):
+        return error
+    if _NO_ROLE in error.detail:
+        return DatabaseNotMigrated(f"the database was never migrated: {_MIGRATE}")
+    return FactsUnavailable(error.detail)
+
+
+def _rows_in(answer: bytes | None) -> list[Any]:
+    rows = _json_in(answer)
+    if not isinstance(rows, list):
+        raise FactsMisread(f"a list of facts was expected, not {type(rows).__name__}")
+    return rows
+
+
+def _json_in(answer: bytes | None) -> object:
+    try:
+        return decoded(answer or b"")
+    except ValueError as error:
+        raise FactsMisread(f"what came is not JSON: {error}") from error
 
 
 def _missing_meters(catalog: Catalog, there: dict[str, Any]) -> Iterator[str]:

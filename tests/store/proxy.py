@@ -26,7 +26,7 @@ class Proxy:
 
     While *silent*, what is sent is taken and goes nowhere; *mute*: all but logins goes nowhere, as with a
     pooler before a dead server; *trickle_s* is the pause after each byte of the server's, *lag_s* before all
-    that it sends at once.
+    that it sends at once, *slow_s* before each 64 KiB of the client's. `silence` is for one connection alone.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,8 +35,10 @@ class Proxy:
         self.mute = False
         self.trickle_s = 0.0
         self.lag_s = 0.0
+        self.slow_s = 0.0
         self.accepted = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._silenced: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         user, password = self._target.get("user", "postgres"), self._target.get("password", "")
@@ -80,6 +82,10 @@ class Proxy:
                     end.shutdown(socket.SHUT_RDWR)
                 end.close()
 
+    def silence(self, number: int) -> None:
+        """What is sent on the connection of this number, from 0, goes nowhere from now on."""
+        self._silenced |= set(self._pairs[number])
+
     def _serve(self) -> None:
         threading.Thread(target=self._accepting, args=(self._listener,), daemon=True).start()
 
@@ -104,11 +110,12 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while chunk := source.recv(65_536):
-                if not self.silent:
+                if not self.silent and source not in self._silenced:
                     pump(sink, chunk)
             sink.shutdown(socket.SHUT_RDWR)
 
     def _ask(self, server: socket.socket, chunk: bytes) -> None:
+        sleep(self.slow_s)
         if not (self.mute and chunk[:1] in _QUERIES):
             server.sendall(chunk)
 

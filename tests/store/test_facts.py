@@ -355,7 +355,7 @@ def test_the_database_counts_members_itself(postgres, database_url):
     assert facts(postgres, "zoe", "zoe").usage["members"].used == 2
 
 
-def test_a_thousand_questions_are_one_round_trip(database_url):
+def test_a_thousand_questions_are_few_round_trips(database_url):
     trips = []
     store = PostgresFacts(
         database_url, catalog=the_catalog(), pool_size=1, observe=lambda *seconds: trips.append(seconds)
@@ -367,7 +367,7 @@ def test_a_thousand_questions_are_one_round_trip(database_url):
     store.close()
 
     assert [each is not None for each in found] == [True, False] * 500
-    assert len(trips) == 1
+    assert len(trips) == 4
     assert all(waited >= 0 and took > 0 for waited, took in trips)
 
 

@@ -186,6 +186,19 @@ def test_what_is_locked_for_many_holds_up_nobody_else(database_url):
     assert [answer.outage for answer in others] == [""] * len(others)
 
 
+def test_a_connection_is_made_for_each_who_waits_not_only_for_the_first_two(database_url):
+    with a_pool(database_url, size=SIZE) as pool, a_lock(database_url, 1):
+        of_locked = {"query": LOCKED, "value": b"1", "within_s": 3}
+        locked = [threading.Thread(target=ask, args=(pool,), kwargs=of_locked) for _ in range(SIZE - 1)]
+        for each in locked:
+            each.start()
+        answer = ask(pool, within_s=2)
+        for each in locked:
+            each.join()
+
+    assert answer.ok
+
+
 def test_while_nobody_new_is_let_in_all_share_the_connections_that_there_are(folder):
     """A postmaster that hangs, or a name server that is dead: the sessions that are there go on."""
     with EmbeddedPostgres(folder) as server, a_pool(server.url, size=8) as pool:
