@@ -33,6 +33,7 @@ from sidecar.serving.application import Application
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
+from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
@@ -61,6 +62,7 @@ _LEARNT_WITHIN_S = 30.0
 _ANSWERED_WITHIN_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
+_LEDGER_CONNECTIONS = 4  # one for groups of consumes, the others may wait for a lock
 _ANY = "of this server"  # whichever engine it is: all workers of a server have the same
 
 
@@ -98,6 +100,13 @@ class Parts:
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
         )
+        self._for_ledger = Connections(
+            settings.database_url,
+            size=_LEDGER_CONNECTIONS,
+            statement_timeout_s=1.0,
+            lock_timeout_s=settings.deadline_s / 2,
+            observe=self._metrics.observe_pool,
+        )
         self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url)
         self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
@@ -115,8 +124,8 @@ class Parts:
             policy=self._memo,
             facts=MeasuredFacts(self._store, metrics=self._metrics),
         )
-        ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
-        spending = Spending(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog)
+        spending = Spending(authorizer, ledger=MeasuredLedger(self._ledger, metrics=self._metrics))
         domain: Domain = Workspaces(authorizer, metrics=self._metrics)
         self._rules: Rules | None = None
         if loaded.authzen is not None:
@@ -169,6 +178,7 @@ class Parts:
         """After the fork: connections and threads do not survive one."""
         self._log.start()
         self._store.open()
+        self._for_ledger.open()
         self._workspaces.open()
 
     def start(self) -> None:
@@ -197,6 +207,8 @@ class Parts:
         self._stopping.set()
         self._probe.stop()
         self._store.close()
+        self._ledger.close()
+        self._for_ledger.close()
         self._workspaces.close()
         self._log.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Take:
 
     __slots__ = (
         "alone",
+        "began",
         "charge",
         "deadline",
         "done",
@@ -56,6 +58,7 @@ class Take:
         self.done = done
         self.charge = charge
         self.row = row
+        self.began = monotonic()
         self.gives_up_at = inf  # waiting for locks
         self.resent = False
         self.waits = True

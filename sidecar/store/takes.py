@@ -162,6 +162,7 @@ class Takes:
             params,
             deadline=max(take.deadline for take in takes),
             done=lambda value, error: self._came(call, value, error),
+            since=takes[0].began,
         )
         return call
 
