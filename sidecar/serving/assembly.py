@@ -33,6 +33,7 @@ from sidecar.serving.application import Application
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
+from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
@@ -62,6 +63,7 @@ _LEARNT_WITHIN_S = 30.0
 _ANSWERED_WITHIN_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
+_LEDGER_CONNECTIONS = 4  # one for groups of consumes, the others may wait for a lock
 _ANY = "of this server"  # whichever engine it is: all workers of a server have the same
 
 
@@ -99,11 +101,16 @@ class Parts:
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
         )
+        self._for_ledger = Connections(
+            settings.database_url,
+            size=_LEDGER_CONNECTIONS,
+            statement_timeout_s=1.0,
+            lock_timeout_s=settings.deadline_s / 2,
+            observe=self._metrics.observe_pool,
+        )
         self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url)
         self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
-        # Calls that the loop can make without a thread, each with how.
-        self.starts: dict[Callable[..., object], Callable[..., None]] = {}
         self._warm = Event()
         self._stopping = Event()
         self._why_cold: SidecarError | None = None
@@ -120,9 +127,15 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
         )
-        self.starts[facts.facts] = timed(self._store.ask, self._metrics.observe_facts)
-        ledger = PostgresLedger(self._store.connections, catalog=compiled.catalog)
-        spending = Spending(authorizer, ledger=MeasuredLedger(ledger, metrics=self._metrics))
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog)
+        ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
+        spending = Spending(authorizer, ledger=ledger)
+        # What the loop can call without a thread, each with how.
+        self.starts: dict[Callable[..., object], Callable[..., None]] = {
+            facts.facts: timed(self._store.ask, self._metrics.observe_facts),
+            ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
+            ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
+        }
         domain: Domain = Workspaces(authorizer, metrics=self._metrics)
         self._rules: Rules | None = None
         if loaded.authzen is not None:
@@ -175,6 +188,7 @@ class Parts:
         """After the fork: connections and threads do not survive one. *loop* drives the connections."""
         self._log.start()
         self._store.open(loop)
+        self._for_ledger.open(loop)
         self._workspaces.open(loop)
 
     def start(self) -> None:
@@ -205,6 +219,8 @@ class Parts:
         self._stopping.set()
         self._probe.stop()
         self._store.close()
+        self._ledger.close()
+        self._for_ledger.close()
         self._workspaces.close()
         self._log.stop()
         self.publish()

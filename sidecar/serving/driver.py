@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.decisions.steps import Pause
+from sidecar.errors import SidecarError
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ T = TypeVar("T")
 class Driver:
     """*starts* has the calls that need no thread; every other call is made on one of *threads*.
 
-    A start takes what its call takes, and *done*, which gets the result or the error, once and on the loop.
+    A start takes what its call takes, and *done*, which gets the result or the error, once and on the loop,
+    unless the start itself raises a SidecarError.
     """
 
     def __init__(
@@ -61,7 +63,10 @@ class Driver:
         go_on = partial(self._go_on, steps, finished)
         start = self._starts.get(wait.call)
         if start is not None:
-            start(*wait.args, deadline=wait.deadline, done=go_on)
+            try:
+                start(*wait.args, deadline=wait.deadline, done=go_on)
+            except SidecarError as refused:
+                go_on(None, refused)
         elif isinstance(wait, Pause):
             self._loop.call_soon(go_on, None, None)
         else:

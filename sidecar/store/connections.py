@@ -59,6 +59,7 @@ class Connections:
             url, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
         )
         self.size = size
+        self.lock_timeout_s = lock_timeout_s
         self.loop = Loop()
         self._dialer = Dialer(conninfo)
         self._pooler = pooler

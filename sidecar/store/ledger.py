@@ -3,160 +3,87 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sidecar.decisions.model import Quota, Reservation
+from sidecar.decisions.model import Reservation
 from sidecar.errors import (
     BadQuestion,
     CommitExceedsReservation,
-    FactsMisread,
-    FactsUnavailable,
     FieldFault,
-    IdempotencyKeyReused,
     RefundExceedsUse,
     ReservationSettled,
     UnknownIdempotencyKey,
     UnknownReservation,
     UnknownWorkspace,
-    UsageContended,
 )
-from sidecar.quota.model import (
-    AlreadyExists,
-    Charged,
-    Conflict,
-    Consume,
-    Expired,
-    GivenBack,
-    Hold,
-    NoCapacity,
-    Replayed,
-    Settlement,
-    UsageNow,
+from sidecar.quota.model import Expired, GivenBack, Settlement
+from sidecar.store.charges import (
+    encode_params,
+    misread,
+    outcome_in,
+    replay_in,
+    row_of,
+    take_of,
+    usage_now_in,
 )
-from sidecar.store.connections import Query, Refused, array
-from sidecar.store.facts_token import token_in
-from sidecar.store.postgres import facts_in, usage_in
-from sidecar.text.encoding import decoded, encoded
+from sidecar.store.connections import Query, array
+from sidecar.store.take import Take
+from sidecar.store.takes import Takes
+from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.quota.model import Charge, Counter
+    from sidecar.quota.model import AlreadyExists, Charge, Replayed
+    from sidecar.store.charges import Outcome
     from sidecar.store.connections import Connections
+    from sidecar.store.take import Done, Params
 
-TAKE = Query(
-    name=b"take",
-    sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-    repeatable=False,
-)
-CONSUME = Query(
-    name=b"consume",
-    sql=b"SELECT authz.consume($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-    repeatable=False,
-)
-# With a key the query is idempotent: the second call is a replay.
-TAKE_BY_KEY = Query(name=TAKE.name, sql=TAKE.sql)
-CONSUME_BY_KEY = Query(name=CONSUME.name, sql=CONSUME.sql)
 REPEATED = Query(name=b"repeated", sql=b"SELECT authz.repeated($1, $2, $3, $4, $5)")
 COMMIT = Query(name=b"commit", sql=b"SELECT authz.commit_reservation($1, $2)")
 RELEASE = Query(name=b"release", sql=b"SELECT authz.release_reservation($1)")
 REFUND = Query(name=b"refund", sql=b"SELECT authz.refund($1, $2, $3)")
 RELEASE_RESOURCE = Query(name=b"release_resource", sql=b"SELECT authz.release_resource($1, $2, $3)")
 
-# lock_not_available, deadlock_detected, query_canceled (our own statement_timeout), serialization_failure
-_CONTENDED = frozenset({"55P03", "40P01", "57014", "40001"})
-
 
 class PostgresLedger:
-    """A Ledger on the *connections* of a store of facts: a question needs one of them at a time.
+    """A Ledger on *connections*, which are open and better its own: some of them may wait for locks.
 
-    They have a lock_timeout, so that a wait for a counter times out before the caller does.
+    At least two, so that a workspace that is locked holds up nobody else.
     """
 
     def __init__(self, connections: Connections, /, *, catalog: Catalog) -> None:
-        self._connections = connections
+        self._loop = connections.loop
+        self._takes = Takes(connections)
         self._meters = tuple(catalog.meters)
 
-    def charge(
-        self, charge: Charge, /, *, deadline: float
-    ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
-        if charge.counter is not None:
-            charged = self._consume(charge, charge.counter, deadline)
-            if charged is not None:
-                return charged
-        meters = sorted(charge.amounts)
-        params = (
-            str(charge.workspace_id),
-            str(token_in(charge.token).version),
-            charge.user,
-            charge.action,
-            array(meters),
-            array([str(charge.amounts[meter]) for meter in meters]),
-            array([_text(charge.limits[meter]) for meter in meters]),
-            charge.resource,
-            charge.key,
-            charge.fingerprint,
-            _text(charge.purpose.ttl_s if isinstance(charge.purpose, Hold) else None),
-            None if isinstance(charge.purpose, Consume) else charge.purpose.id,
-            charge.decision_id,
-            charge.revision,
-            _stored_answer(charge),
-        )
-        query = TAKE_BY_KEY if charge.key else TAKE
-        found = self._found(query, params, deadline)
-        try:
-            outcome = found["outcome"]
-            if outcome == "taken":
-                return Charged(
-                    quota=_quota_in(found["quota"]),
-                    reservation=_reservation_in(found["reservation"]),
-                    at=datetime.fromisoformat(found["at"]),
-                )
-            if outcome == "refused":
-                return NoCapacity(facts=facts_in(found["facts"], meters=self._meters))
-            if outcome in {"stale", "settled"}:
-                return Conflict(outcome)
-            return _replay_in(found)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _misread(found, error) from error
+    def close(self) -> None:
+        """Before the connections, from any thread; whoever waits is told."""
+        self._loop.run(self._takes.end)
 
-    def _consume(self, charge: Charge, counter: Counter, deadline: float) -> Charged | None:
-        """None where the fast update does not apply: nothing was charged."""
-        [(meter, amount)] = charge.amounts.items()
-        token = token_in(charge.token)
-        since = token.periods.get(meter)
-        if since is None:
-            return None
-        params = (
-            str(charge.workspace_id),
-            str(token.version),
-            _text(counter.limit),
-            since,
-            counter.resets_at.isoformat() if counter.resets_at else None,
-            token.until,
-            charge.user,
-            charge.action,
-            meter,
-            str(amount),
-            charge.resource,
-            charge.key,
-            charge.fingerprint,
-            charge.decision_id,
-            _stored_answer(charge),
-        )
-        found = self._found(CONSUME_BY_KEY if charge.key else CONSUME, params, deadline)
-        if found is None:
-            return None
-        try:
-            at, used = found
-            quota = Quota(limit=counter.limit, used=used, reserved=0, resets_at=counter.resets_at)
-            return Charged(quota={meter: quota}, reservation=None, at=datetime.fromisoformat(at))
-        except (TypeError, ValueError) as error:
-            raise _misread(found, error) from error
+    def ask(self, charge: Charge, /, *, deadline: float, done: Done) -> None:
+        """As `charge`, on the loop of the connections: *done* gets the outcome or the error, once and later.
 
-    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
+        BadQuestion at once for text that cannot be stored.
+        """
+        row = row_of(charge)
+        self._takes.ask(
+            Take(
+                charge.workspace_id,
+                partial(take_of, charge) if row else _known(take_of(charge)),
+                partial(outcome_in, meters=self._meters),
+                deadline=deadline,
+                done=done,
+                charge=charge,
+                row=row,
+            )
+        )
+
+    def ask_replay(self, charge: Charge, /, *, deadline: float, done: Done) -> None:
+        """As `find_replay`, as `ask`."""
         params = (
             str(charge.workspace_id),
             array(sorted(charge.amounts)),
@@ -164,11 +91,18 @@ class PostgresLedger:
             charge.key,
             charge.fingerprint,
         )
-        found = self._found(REPEATED, params, deadline)
-        try:
-            return None if found is None else _replay_in(found)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _misread(found, error) from error
+        asked = _known((REPEATED, encode_params(params)))
+        self._takes.ask(Take(charge.workspace_id, asked, replay_in, deadline=deadline, done=done))
+
+    def charge(self, charge: Charge, /, *, deadline: float) -> Outcome:
+        return self._loop.answer(
+            lambda done: self.ask(charge, deadline=deadline, done=done), deadline=deadline
+        )
+
+    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
+        return self._loop.answer(
+            lambda done: self.ask_replay(charge, deadline=deadline, done=done), deadline=deadline
+        )
 
     def commit(
         self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
@@ -217,53 +151,13 @@ class PostgresLedger:
         )
 
     def _found(self, query: Query, params: Sequence[str | bytes | None], deadline: float) -> Any:  # noqa: ANN401 - JSON
-        try:
-            answer = self._connections.answer(query, _encoded(params), deadline=deadline)
-        except UnicodeError as error:
-            raise BadQuestion("the request has text that no database can hold") from error
-        except Refused as refused:
-            if refused.sqlstate in _CONTENDED:
-                raise UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}") from refused
-            raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
-        try:
-            return None if answer is None else decoded(answer)
-        except ValueError as error:
-            raise FactsMisread(f"what came is not JSON: {error}") from error
+        asked = _known((query, encode_params(params)))
 
+        def ask(done: Done) -> None:
+            # By the reservation, or the workspace as it is called here: they may not know the other.
+            self._takes.ask(Take(params[0], asked, _as_it_is, deadline=deadline, done=done))
 
-def _stored_answer(charge: Charge) -> bytes:
-    return encoded(
-        {
-            "role": charge.role,
-            "plan": charge.plan,
-            "message": charge.message,
-            "revision": charge.revision,
-        }
-    )
-
-
-def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
-    if found["outcome"] == "key_reused":
-        raise IdempotencyKeyReused(
-            "under this key another request was answered: a new request needs a new key"
-        )
-    if found["outcome"] != "repeated":
-        raise ValueError(found["outcome"])
-    if "now" in found:
-        return AlreadyExists(
-            decision_id=found["decision_id"], revision=found["revision"], now=_usage_now_in(found["now"])
-        )
-    answer = found["answer"]
-    return Replayed(
-        decision_id=found["decision_id"],
-        revision=answer["revision"],
-        role=answer["role"],
-        plan=answer["plan"],
-        message=answer["message"],
-        quota=_quota_in(found["quota"]),
-        reservation=_reservation_in(found["reservation"]),
-        at=datetime.fromisoformat(found["at"]),
-    )
+        return self._loop.answer(ask, deadline=deadline)
 
 
 def _settlement_in(found: Any) -> Settlement:  # noqa: ANN401 - JSON
@@ -280,11 +174,11 @@ def _settlement_in(found: Any) -> Settlement:  # noqa: ANN401 - JSON
             ),
             state=found["state"],
             committed=found["committed"],
-            now=_usage_now_in(found["now"]),
+            now=usage_now_in(found["now"]),
             replayed=found["replayed"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _misread(found, error) from error
+        raise misread(found, error) from error
 
 
 def _given_back_in(found: Any, workspace: str) -> GivenBack:  # noqa: ANN401 - JSON
@@ -292,36 +186,10 @@ def _given_back_in(found: Any, workspace: str) -> GivenBack:  # noqa: ANN401 - J
         raise UnknownWorkspace(f'workspace "{workspace}" does not exist')
     try:
         return GivenBack(
-            released=found["released"], now=_usage_now_in(found["now"]), replayed=found["replayed"]
+            released=found["released"], now=usage_now_in(found["now"]), replayed=found["replayed"]
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _misread(found, error) from error
-
-
-def _usage_now_in(now: Any) -> UsageNow:  # noqa: ANN401 - JSON
-    return UsageNow(
-        plan=now["plan"],
-        limit_overrides=now["limits"],
-        usage={meter: usage_in(*usage) for meter, usage in now["usage"].items()},
-    )
-
-
-def _quota_in(quota: Mapping[str, Any]) -> dict[str, Quota]:
-    found = {}
-    for meter, (limit, *usage) in sorted(quota.items()):
-        of_meter = usage_in(*usage)
-        found[meter] = Quota(
-            limit=limit, used=of_meter.used, reserved=of_meter.reserved, resets_at=of_meter.resets_at
-        )
-    return found
-
-
-def _reservation_in(told: Any) -> Reservation | None:  # noqa: ANN401 - JSON
-    if told is None:
-        return None
-    return Reservation(
-        id=told["id"], expires_at=datetime.fromisoformat(told["expires_at"]), amounts=told["amounts"]
-    )
+        raise misread(found, error) from error
 
 
 def _why_not_more(found: Any) -> str:  # noqa: ANN401 - JSON
@@ -340,21 +208,13 @@ def _in_words(amounts: Mapping[str, int]) -> str:
     return ", ".join(f"{amount} {meter}" for meter, amount in sorted(amounts.items())) or "none"
 
 
-def _misread(found: object, error: Exception) -> FactsMisread:
-    return FactsMisread(f"the ledger outside its contract: {error!r} in {found}")
-
-
-def _encoded(params: Sequence[str | bytes | None]) -> list[bytes | None]:
-    """UnicodeError for a NUL, where libpq would cut the text off, so that it could name something else."""
-    encoded = [each.encode() if isinstance(each, str) else each for each in params]
-    if b"\0" in b"".join(filter(None, encoded)):
-        raise UnicodeError("NUL")
-    return encoded
-
-
-def _text(number: int | None) -> str | None:
-    return None if number is None else str(number)
-
-
 def _json(amounts: Mapping[str, int] | None) -> bytes | None:
     return None if amounts is None else encoded(dict(amounts))
+
+
+def _known(asked: tuple[Query, Params]) -> Callable[[], tuple[Query, Params]]:
+    return lambda: asked
+
+
+def _as_it_is(found: Any) -> Any:  # noqa: ANN401 - JSON
+    return found

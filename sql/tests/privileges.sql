@@ -23,6 +23,7 @@ BEGIN
         'authz.commit_reservation(text,jsonb)',
         'authz.consume(uuid,bigint,bigint,timestamp with time zone,timestamp with time zone,timestamp with time zone,'
             'text,text,text,bigint,text,text,text,text,json)',
+        'authz.consume_many(json,boolean)',
         'authz.create_workspace(uuid,text,text)',
         'authz.delete_workspace(uuid,bigint)',
         'authz.facts(text[],text[])',

@@ -1,7 +1,7 @@
 """Workers that are killed: `python -m tests.quota.killed URL WORKSPACE`.
 
-Each takes quota under a key of its own and is ended by kill -9 at some moment of that; whoever asked it then
-asks again with the same key. Prints how many had taken it before they died, and how many had not.
+Each takes quota under a few keys of its own at once and is ended by kill -9 at some moment of that; whoever
+asked it then asks again with the same keys. Prints how many had been taken before, and how many had not.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ import os
 import random
 import signal
 import sys
+from functools import partial
 from time import sleep
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 from sidecar.rego.load import catalog_at
 from tests.api.stage import PolicyInPython
-from tests.quota.place import PLANS, Place, Rules
+from tests.quota.place import PLANS, Place, Rules, together
 
 if TYPE_CHECKING:
     from tests.quota.place import Workspace
 
 ROUNDS = 100
+AT_ONCE = 4
 SHORTEST_S = 0.000_2
 
 
@@ -38,10 +40,11 @@ def main(url: str, slug: str) -> None:
         begins, tells = os.pipe()
         worker = os.fork()
         if not worker:
-            place = Place(url, rules, connections=1)
+            place = Place(url, rules, connections=2)
             place.ask("look", at, "check")
             os.write(tells, b"!")
-            place.ask("record", at, idempotency_key=f"k{number}")
+            keys = [f"k{number}-{n}" for n in range(AT_ONCE)]
+            together(*[partial(place.ask, "record", at, idempotency_key=key) for key in keys])
             sleep(60)
         os.read(begins, 1)
         sleep(SHORTEST_S * 2 ** chance.uniform(0, 7))
@@ -49,8 +52,9 @@ def main(url: str, slug: str) -> None:
         os.waitpid(worker, 0)
         os.close(begins)
         os.close(tells)
-        taken += own.ask("record", at, idempotency_key=f"k{number}").replayed
-    print(json.dumps({"taken": taken, "not_taken": ROUNDS - taken}))  # noqa: T201 - for who has started us
+        for n in range(AT_ONCE):
+            taken += own.ask("record", at, idempotency_key=f"k{number}-{n}").replayed
+    print(json.dumps({"taken": taken, "not_taken": ROUNDS * AT_ONCE - taken}))  # noqa: T201 - for who has started us
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.model import Question
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
+from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.ports import PolicyEngine
 
 PLANS = Path(__file__).with_name("plans.yaml")
+LEDGER_CONNECTIONS = 4
 PATIENCE_S = 60  # of a busy machine
 ALL_MISCOUNTS = "SELECT w.slug, m.* FROM authz.workspaces AS w CROSS JOIN LATERAL authz.miscounts(w.id) AS m"
 _numbers = itertools.count(1)
@@ -58,7 +60,14 @@ class Place:
         )
         self.facts.open()
         self._as_superuser = psycopg.connect(url, autocommit=True)
-        self.ledger = PostgresLedger(self.facts.connections, catalog=rules.catalog)
+        self.for_ledger = Connections(
+            url,
+            size=min(connections, LEDGER_CONNECTIONS),
+            statement_timeout_s=60,
+            lock_timeout_s=lock_timeout_s,
+        )
+        self.for_ledger.open()
+        self.ledger = PostgresLedger(self.for_ledger, catalog=rules.catalog)
         self.authorizer = Authorizer(
             catalog=rules.catalog,
             context_fields=frozenset(),
@@ -70,6 +79,8 @@ class Place:
 
     def close(self) -> None:
         self.facts.close()
+        self.ledger.close()
+        self.for_ledger.close()
         self._as_superuser.close()
 
     def sql(self, query: str, *params: object) -> list[tuple[Any, ...]]:

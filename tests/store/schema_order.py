@@ -97,6 +97,7 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "usage_locked",
             "move_usage",
             "consume",
+            "consume_many",
             "repeat_of",
             "repeated",
             "take",

@@ -1,0 +1,290 @@
+"""The calls of a ledger on their way to PostgreSQL: plain consumes in groups, all others in lanes.
+
+It happens on one event loop, without a lock of ours. docs/decisions/0038 says why, and what it costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import count
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from sidecar.errors import FactsUnavailable, SidecarError, UsageContended
+from sidecar.store.charges import (
+    CONSUME,
+    CONSUME_MANY,
+    charged_in,
+    consume_many_of,
+    consume_of,
+    misread,
+)
+from sidecar.store.connections import Query, Refused
+from sidecar.store.loop import closed
+from sidecar.store.ticks import Ticks
+from sidecar.text.encoding import decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sidecar.store.connections import Connections
+    from sidecar.store.take import Take
+
+MOST_IN_GROUP = 256
+MOST_IN_LINE = 4096  # and as many again in all lanes
+LANE_WAIT_S = 0.05  # how long a call of a lane waits for a lock before other lanes have their turn
+ALONE_WAIT_S = 0.005  # as authz.consume_many waits, where a group is of one
+SLOW_S = 0.05  # a group that takes longer does not keep the next one waiting
+
+_LOCKED = "55P03"  # lock_not_available
+_TOO_SLOW = frozenset({"40P01", "57014"})  # deadlock_detected, query_canceled (our own statement_timeout)
+_CONTENDED = _TOO_SLOW | {_LOCKED, "40001"}  # serialization_failure
+
+
+class _Call:
+    """One query on its way; *lane* is None for a group."""
+
+    __slots__ = ("began", "lane", "query", "takes")
+
+    def __init__(self, query: Query, takes: list[Take], *, lane: object) -> None:
+        self.query = query
+        self.takes = takes
+        self.lane = lane
+        self.began = monotonic()
+
+
+class Takes:
+    """Sends each `Take` that it gets, on the loop of *connections*.
+
+    Plain consumes that arrive while no group is on its way go together at the end of the loop's round; the
+    others gather for the next group. A group passes over what is locked; that goes on in the lane of its
+    workspace. Whatever is not plain begins there. A lane has one call on its way, which may wait for a lock,
+    and lanes never take the last connection: so a workspace that is locked holds up nobody else.
+    """
+
+    def __init__(self, connections: Connections, /) -> None:
+        self._connections = connections
+        self._most_lanes = max(1, connections.size - 1)
+        self._lock_timeout_s = connections.lock_timeout_s or inf
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduled = False
+        self._gathering: deque[Take] = deque()
+        self._group: _Call | None = None  # the last one
+        self._lanes: dict[object, deque[Take]] = {}
+        self._ready: deque[object] = deque()  # the lanes that have no call on its way
+        self._in_lanes = 0
+        self._calls: set[_Call] = set()
+        self._queries: dict[tuple[Query, float], Query] = {}
+
+    def ask(self, take: Take) -> None:
+        """It is told later, never from here: UsageContended if too many wait."""
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop = loop
+            self._ticks = Ticks(loop, self._look)
+        if take.row is None or take.where in self._lanes:
+            self._put_into_lane(take)
+        elif len(self._gathering) < MOST_IN_LINE:
+            self._gathering.append(take)
+        else:
+            take.fail(UsageContended("too many consumes wait for PostgreSQL"))
+        self._go_on_soon()
+
+    def end(self) -> None:
+        for takes in (self._gathering, *self._lanes.values(), *(call.takes for call in self._calls)):
+            _fail(takes, closed())
+            takes.clear()
+        self._in_lanes = 0
+
+    def _put_into_lane(self, take: Take) -> None:
+        if self._in_lanes >= MOST_IN_LINE:
+            take.fail(UsageContended("too many wait for workspaces that are locked"))
+            return
+        if take.gives_up_at == inf:
+            take.gives_up_at = min(take.deadline, monotonic() + self._lock_timeout_s)
+        lane = self._lanes.get(take.where)
+        if lane is None:
+            self._lanes[take.where] = lane = deque()
+            self._ready.append(take.where)
+        lane.append(take)
+        self._in_lanes += 1
+
+    def _go_on_soon(self) -> None:
+        self._ticks.go_on()
+        if not self._scheduled and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._scheduled = False
+        in_lanes = sum(call.lane is not None for call in self._calls)
+        while self._ready and in_lanes < self._most_lanes and len(self._calls) < self._connections.size:
+            in_lanes += self._begin_lane(self._ready.popleft())
+        if self._gathering and len(self._calls) < self._connections.size and not self._group_is_young():
+            takes = [self._gathering.popleft() for _ in range(min(MOST_IN_GROUP, len(self._gathering)))]
+            self._group = self._send(takes, lane=None)
+
+    def _group_is_young(self) -> bool:
+        group = self._group
+        return group is not None and group in self._calls and monotonic() - group.began < SLOW_S
+
+    def _begin_lane(self, where: object) -> bool:
+        """False if nobody is in it any more."""
+        lane = self._lanes[where]
+        if not lane:
+            del self._lanes[where]
+            return False
+        takes = [lane.popleft()]
+        if takes[0].row is not None:
+            others: deque[Take] = deque()
+            for take in lane:
+                (takes if take.row is not None and len(takes) < MOST_IN_GROUP else others).append(take)
+            self._lanes[where] = others
+        self._in_lanes -= len(takes)
+        self._send(takes, lane=where)
+        return True
+
+    def _send(self, takes: list[Take], *, lane: object) -> _Call:
+        rows = [take.row for take in takes if take.row is not None]
+        if not rows:
+            query, params = takes[0].alone()
+        elif len(rows) == 1:
+            query, params = CONSUME, consume_of(rows[0])  # costs less than a group of one
+        else:
+            query, params = CONSUME_MANY, consume_many_of(rows, waits=lane is not None)
+        call = _Call(query, takes, lane=lane)
+        if lane is not None or query is CONSUME:
+            query = self._impatient(query, LANE_WAIT_S if lane is not None else ALONE_WAIT_S)
+        self._calls.add(call)
+        self._connections.ask(
+            query,
+            params,
+            deadline=max(take.deadline for take in takes),
+            done=lambda value, error: self._came(call, value, error),
+            since=takes[0].began,
+        )
+        return call
+
+    def _impatient(self, query: Query, wait_s: float) -> Query:
+        """*query*, whose wait for a lock ends after *wait_s*."""
+        found = self._queries.get((query, wait_s))
+        if found is None:
+            wait = b"%dms" % max(1, 1000 * min(wait_s, self._lock_timeout_s))
+            found = self._queries[query, wait_s] = Query(
+                name=query.name + b"_" + wait,
+                sql=query.sql + b" FROM set_config('lock_timeout', '" + wait + b"', true)",
+                repeatable=query.repeatable,
+            )
+        return found
+
+    def _came(self, call: _Call, value: bytes | None, error: Exception | None) -> None:
+        self._calls.discard(call)
+        if call.lane is not None:
+            self._ready.append(call.lane)
+        waiting = [take for take in call.takes if take.waits]
+        if not waiting:
+            pass  # all were told at their deadlines
+        elif isinstance(error, Refused):
+            self._refused(call, waiting, error)
+        elif error is not None:
+            self._unknown(waiting, error)
+        else:
+            try:
+                self._answered(call, None if value is None else decoded(value))
+            except SidecarError as refusal:
+                _fail(waiting, refusal)
+            except (KeyError, TypeError, ValueError, AttributeError) as wrong:
+                _fail(waiting, misread(value, wrong))
+        self._go_on_soon()
+
+    def _answered(self, call: _Call, found: Any) -> None:  # noqa: ANN401 - JSON
+        """Raises what is wrong with the answer; those who were told are not told again."""
+        if call.query is CONSUME_MANY:
+            locked = set(found["locked"])
+            for take, used, number in zip(call.takes, found["used"], count(1), strict=False):
+                if number in locked:
+                    self._again(take)
+                else:
+                    self._done(take, found["at"], used)
+        elif call.query is CONSUME:
+            at, used = found or (None, None)
+            self._done(call.takes[0], at, used)
+        else:
+            take = call.takes[0]
+            take.tell(take.read(found))
+
+    def _done(self, take: Take, at: str | None, used: int | None) -> None:
+        if used is None or take.charge is None:
+            self._alone(take)
+        else:
+            take.tell(charged_in(take.charge, at, used))
+
+    def _alone(self, take: Take) -> None:
+        """Nothing was done: authz.take knows what to do."""
+        take.row = None
+        self._again(take)
+
+    def _again(self, take: Take) -> None:
+        if take.waits:
+            self._put_into_lane(take)
+
+    def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
+        """Nothing was done."""
+        plain = call.query in {CONSUME, CONSUME_MANY}
+        error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
+        if refused.sqlstate in _CONTENDED:
+            error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
+        if refused.sqlstate == _LOCKED and (call.lane is not None or call.query is CONSUME):
+            now = monotonic()
+            for take in waiting:
+                if now < take.gives_up_at:
+                    self._again(take)
+                else:
+                    take.fail(error)
+        elif plain and refused.sqlstate not in _TOO_SLOW:
+            for take in waiting:  # one of them may be what is wrong with a group
+                self._alone(take)
+        else:
+            _fail(waiting, error)
+
+    def _unknown(self, waiting: list[Take], error: Exception) -> None:
+        """It may have been done: what has a key is sent once more, and then is a replay."""
+        now, silent = monotonic(), self._connections.silent
+        for take in waiting:
+            if take.row is None or not take.has_key or take.resent or silent or take.deadline <= now:
+                take.fail(error)
+            else:
+                take.resent = True
+                self.ask(take)
+
+    def _look(self) -> bool:
+        """At each tick: who is late."""
+        now = monotonic()
+        for call in self._calls:
+            _fail([take for take in call.takes if take.deadline <= now], _late("still waiting"))
+        if any(take.deadline <= now for take in self._gathering):
+            _fail(
+                [take for take in self._gathering if take.deadline <= now], _late("all connections were busy")
+            )
+            self._gathering = deque(take for take in self._gathering if take.waits)
+        for where, lane in self._lanes.items():
+            if any(take.gives_up_at <= now for take in lane):
+                _fail([take for take in lane if take.gives_up_at <= now], _locked_too_long())
+                self._lanes[where] = deque(take for take in lane if take.waits)
+                self._in_lanes -= len(lane) - len(self._lanes[where])
+        self._go_on()
+        return bool(self._calls or self._gathering or self._lanes)
+
+
+def _fail(takes: Iterable[Take], error: Exception) -> None:
+    for take in takes:
+        take.fail(error)
+
+
+def _late(doing: str) -> FactsUnavailable:
+    return FactsUnavailable(f"PostgreSQL did not answer in time: {doing}")
+
+
+def _locked_too_long() -> UsageContended:
+    return UsageContended("others waited for the same workspace before it, for too long")
