@@ -410,3 +410,15 @@ def test_whoever_waits_when_it_is_closed_is_told(place, begin, rules):
         with pytest.raises(FactsUnavailable):
             closing.ledger.charge(charge, deadline=monotonic() + 1)
     assert max(asked.after_s) < 5
+
+
+def test_a_database_without_groups_takes_one_by_one(place, begin):
+    """One that is still to be migrated."""
+    at = begin()
+    place.sql("ALTER FUNCTION authz.consume_many RENAME TO consume_many_not")
+    try:
+        answers = ask_together(place, [a_charge(place, at)] * 3)
+    finally:
+        place.sql("ALTER FUNCTION authz.consume_many_not RENAME TO consume_many")
+
+    assert [each.quota["minutes"].used for each in answers] == [2, 3, 4]
