@@ -22,6 +22,7 @@ from sidecar.store.charges import (
     misread,
 )
 from sidecar.store.connections import Query, Refused
+from sidecar.store.lanes import Lanes
 from sidecar.store.loop import closed
 from sidecar.store.ticks import Ticks
 from sidecar.text.encoding import decoded
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sidecar.store.take import Take
 
 MOST_IN_GROUP = 256
-MOST_IN_LINE = 4096  # and as many again in all lanes
+MOST_IN_LINE = 4096
 LANE_WAIT_S = 0.05  # how long a call of a lane waits for a lock before other lanes have their turn
 ALONE_WAIT_S = 0.005  # as authz.consume_many waits, where a group is of one
 SLOW_S = 0.05  # a group that takes longer does not keep the next one waiting
@@ -72,9 +73,7 @@ class Takes:
         self._scheduled = False
         self._gathering: deque[Take] = deque()
         self._group: _Call | None = None  # the last one
-        self._lanes: dict[object, deque[Take]] = {}
-        self._ready: deque[object] = deque()  # the lanes that have no call on its way
-        self._in_lanes = 0
+        self._lanes = Lanes(lock_timeout_s=self._lock_timeout_s)
         self._calls: set[_Call] = set()
         self._queries: dict[tuple[Query, float], Query] = {}
 
@@ -84,7 +83,7 @@ class Takes:
             self._loop = loop
             self._ticks = Ticks(loop, self._look)
         if take.row is None or take.where in self._lanes:
-            self._put_into_lane(take)
+            self._lanes.put(take)
         elif len(self._gathering) < MOST_IN_LINE:
             self._gathering.append(take)
         else:
@@ -92,23 +91,10 @@ class Takes:
         self._go_on_soon()
 
     def end(self) -> None:
-        for takes in (self._gathering, *self._lanes.values(), *(call.takes for call in self._calls)):
-            _fail(takes, closed())
-            takes.clear()
-        self._in_lanes = 0
-
-    def _put_into_lane(self, take: Take) -> None:
-        if self._in_lanes >= MOST_IN_LINE:
-            take.fail(UsageContended("too many wait for workspaces that are locked"))
-            return
-        if take.gives_up_at == inf:
-            take.gives_up_at = min(take.deadline, monotonic() + self._lock_timeout_s)
-        lane = self._lanes.get(take.where)
-        if lane is None:
-            self._lanes[take.where] = lane = deque()
-            self._ready.append(take.where)
-        lane.append(take)
-        self._in_lanes += 1
+        calls = [take for call in self._calls for take in call.takes]
+        _fail([*self._gathering, *self._lanes, *calls], closed())
+        self._gathering.clear()
+        self._lanes = Lanes(lock_timeout_s=self._lock_timeout_s)
 
     def _go_on_soon(self) -> None:
         self._ticks.go_on()
@@ -119,31 +105,19 @@ class Takes:
     def _go_on(self) -> None:
         self._scheduled = False
         in_lanes = sum(call.lane is not None for call in self._calls)
-        while self._ready and in_lanes < self._most_lanes and len(self._calls) < self._connections.size:
-            in_lanes += self._begin_lane(self._ready.popleft())
-        if self._gathering and len(self._calls) < self._connections.size and not self._group_is_young():
+        while in_lanes < self._most_lanes and self._may_send() and (takes := self._lanes.send()):
+            self._send(takes, lane=takes[0].where)
+            in_lanes += 1
+        if self._gathering and self._may_send() and not self._group_is_young():
             takes = [self._gathering.popleft() for _ in range(min(MOST_IN_GROUP, len(self._gathering)))]
             self._group = self._send(takes, lane=None)
+
+    def _may_send(self) -> bool:
+        return len(self._calls) < self._connections.size
 
     def _group_is_young(self) -> bool:
         group = self._group
         return group is not None and group in self._calls and monotonic() - group.began < SLOW_S
-
-    def _begin_lane(self, where: object) -> bool:
-        """False if nobody is in it any more."""
-        lane = self._lanes[where]
-        if not lane:
-            del self._lanes[where]
-            return False
-        takes = [lane.popleft()]
-        if takes[0].row is not None:
-            others: deque[Take] = deque()
-            for take in lane:
-                (takes if take.row is not None and len(takes) < MOST_IN_GROUP else others).append(take)
-            self._lanes[where] = others
-        self._in_lanes -= len(takes)
-        self._send(takes, lane=where)
-        return True
 
     def _send(self, takes: list[Take], *, lane: object) -> _Call:
         rows = [take.row for take in takes if take.row is not None]
@@ -180,8 +154,6 @@ class Takes:
 
     def _came(self, call: _Call, value: bytes | None, error: Exception | None) -> None:
         self._calls.discard(call)
-        if call.lane is not None:
-            self._ready.append(call.lane)
         waiting = [take for take in call.takes if take.waits]
         if not waiting:
             pass  # all were told at their deadlines
@@ -196,6 +168,8 @@ class Takes:
                 _fail(waiting, refusal)
             except (KeyError, TypeError, ValueError, AttributeError) as wrong:
                 _fail(waiting, misread(value, wrong))
+        if call.lane is not None:
+            self._lanes.ended(call.lane)
         self._go_on_soon()
 
     def _answered(self, call: _Call, found: Any) -> None:  # noqa: ANN401 - JSON
@@ -204,7 +178,7 @@ class Takes:
             locked = set(found["locked"])
             for take, used, number in zip(call.takes, found["used"], count(1), strict=False):
                 if number in locked:
-                    self._again(take)
+                    self._again(take, locked=True)
                 else:
                     self._done(take, found["at"], used)
         elif call.query is CONSUME:
@@ -225,9 +199,9 @@ class Takes:
         take.row = None
         self._again(take)
 
-    def _again(self, take: Take) -> None:
+    def _again(self, take: Take, *, locked: bool = False) -> None:
         if take.waits:
-            self._put_into_lane(take)
+            self._lanes.put(take, locked=locked)
 
     def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
         """Nothing was done."""
@@ -239,7 +213,7 @@ class Takes:
             now = monotonic()
             for take in waiting:
                 if now < take.gives_up_at:
-                    self._again(take)
+                    self._again(take, locked=True)
                 else:
                     take.fail(error)
         elif plain and refused.sqlstate not in _TOO_SLOW:
@@ -268,11 +242,7 @@ class Takes:
                 [take for take in self._gathering if take.deadline <= now], _late("all connections were busy")
             )
             self._gathering = deque(take for take in self._gathering if take.waits)
-        for where, lane in self._lanes.items():
-            if any(take.gives_up_at <= now for take in lane):
-                _fail([take for take in lane if take.gives_up_at <= now], _locked_too_long())
-                self._lanes[where] = deque(take for take in lane if take.waits)
-                self._in_lanes -= len(lane) - len(self._lanes[where])
+        self._lanes.expire(now)
         self._go_on()
         return bool(self._calls or self._gathering or self._lanes)
 
@@ -284,7 +254,3 @@ def _fail(takes: Iterable[Take], error: Exception) -> None:
 
 def _late(doing: str) -> FactsUnavailable:
     return FactsUnavailable(f"PostgreSQL did not answer in time: {doing}")
-
-
-def _locked_too_long() -> UsageContended:
-    return UsageContended("others waited for the same workspace before it, for too long")

@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.errors import BadQuestion, FactsUnavailable, UsageContended
 from sidecar.quota.model import Charge, Charged, Consume, Counter, NoCapacity, Replayed
-from sidecar.store import takes
+from sidecar.store import lanes, takes
 from tests.quota.place import Place, at_once, until
 from tests.quota.test_many import A_KEY, holding
 from tests.store.proxy import Proxy
@@ -259,6 +259,7 @@ def test_who_waits_too_long_behind_others_gives_up_as_they_do_and_nothing_was_ta
 def test_what_is_too_much_is_refused_at_once(place, begin, monkeypatch):
     locked, free = begin(), begin()
     monkeypatch.setattr(takes, "MOST_IN_LINE", 5)
+    monkeypatch.setattr(lanes, "MOST_IN_LANES", 5)
     charge, other = a_charge(place, locked), a_charge(place, free)
 
     assert [type(each) for each in ask_together(place, [other] * 7)] == [Charged] * 5 + [UsageContended] * 2
@@ -410,3 +411,15 @@ def test_whoever_waits_when_it_is_closed_is_told(place, begin, rules):
         with pytest.raises(FactsUnavailable):
             closing.ledger.charge(charge, deadline=monotonic() + 1)
     assert max(asked.after_s) < 5
+
+
+def test_a_database_without_groups_takes_one_by_one(place, begin):
+    """One that is still to be migrated."""
+    at = begin()
+    place.sql("ALTER FUNCTION authz.consume_many RENAME TO consume_many_not")
+    try:
+        answers = ask_together(place, [a_charge(place, at)] * 3)
+    finally:
+        place.sql("ALTER FUNCTION authz.consume_many_not RENAME TO consume_many")
+
+    assert [each.quota["minutes"].used for each in answers] == [2, 3, 4]
