@@ -6,9 +6,7 @@ a silent server, and cost more than the query. docs/decisions/0009 and 0037 have
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
-from itertools import islice
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from sidecar.store.asked import Asked, Query
 from sidecar.store.breaker import SHORTEST_SILENCE_S, Breaker
 from sidecar.store.connecting import Dialer
 from sidecar.store.connector import Connector
+from sidecar.store.line import Line
 from sidecar.store.loop import Loop, closed, late
 from sidecar.store.session import Late, Lost, Refused, Session, array
 from sidecar.store.stack import Stack
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from sidecar.store.asked import Done
 
 __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all that a store needs
-
-MOST_IN_LINE = 4096
 
 
 class Connections:
@@ -66,9 +63,8 @@ class Connections:
         self._observe = observe
         self._breaker = Breaker()
         self._stack = Stack(size)
-        self._line: deque[Asked] = deque()
+        self._line = Line()
         self._earliest = inf  # no deadline in the line or of a busy session is before
-        self._trial: Asked | None = None  # the one question that tries a silent server
         self._open = False
 
     def open(self, loop: AbstractEventLoop | None = None) -> AbstractEventLoop:
@@ -138,12 +134,12 @@ class Connections:
             self._fail(asked, late("the deadline had passed before it was asked"))
         elif self.silent:
             # Not limited by the size: all connections may be taken by questions that wait for the silence.
-            if self._trial is None:
-                self._trial = asked
+            if self._line.trial is None:
+                self._line.trial = asked
                 self._begin(asked)
             else:
                 self._fail(asked, _silent())
-        elif len(self._line) >= MOST_IN_LINE:
+        elif self._line.is_full:
             self._fail(asked, FactsUnavailable("too many questions wait for PostgreSQL"))
         else:
             self._begin(asked)
@@ -174,19 +170,17 @@ class Connections:
             session.used = True
             session.asked = None
             self._stack.busy.discard(session)
-            self._end_trial(asked)
+            self._line.end_trial(asked)
             self._free(session)
             self._tell(asked, value, error)
 
     def _free(self, session: Session) -> None:
         """Give *session* to the first in the line that may use it, or keep it."""
-        has_room = self._stack.room > 0
-        for asked in self._line:
-            if session.heard >= asked.heard_since and (has_room or asked is self._trial):
-                self._line.remove(asked)
-                self._send(session, asked)
-                return
-        self._stack.keep(session)
+        asked = self._line.take(session, has_room=self._stack.room > 0)
+        if asked is None:
+            self._stack.keep(session)
+        else:
+            self._send(session, asked)
 
     def _lost(self, session: Session, lost: Lost) -> None:
         """A connection that broke while idle: a restart must not cost one 503 for each of them."""
@@ -194,27 +188,18 @@ class Connections:
         if asked is not None and asked.query.repeatable and session.used and not asked.heard_since:
             asked.waits()
             asked.heard_since = asked.since
-            self._line.appendleft(asked)
+            self._line.put_first(asked)
         elif asked is not None:
             self._fail(asked, lost)
         self._connect()
 
     def _connect(self) -> None:
         """Begin to connect for those who wait for it."""
-        if wanted := len(self._waiting_for_a_new_one()):
+        if wanted := len(self._line.for_new_sessions(self._stack)):
             try:
                 self._connector.start_up_to(wanted)
             except Lost as lost:
                 self._fail_line(lost, began=inf)
-
-    def _waiting_for_a_new_one(self) -> list[Asked]:
-        """The first of the line, as far as there is room; the others wait for the sessions that are busy."""
-        if not self._stack.busy:
-            return list(self._line)
-        first = list(islice(self._line, max(0, self._stack.room)))
-        if self._trial is not None and not self._trial.sent and self._trial not in first:
-            first.append(self._trial)
-        return first
 
     def _connected(self, made: Session | Lost | Late, began: float) -> None:
         """A connect that *began* then has ended."""
@@ -229,33 +214,29 @@ class Connections:
 
     def _fail_line(self, failure: Lost | Late, *, began: float) -> None:
         """Those who wait for a new connection share the failure of a connect that *began* after they did."""
-        for asked in self._waiting_for_a_new_one():
+        for asked in self._line.for_new_sessions(self._stack):
             if asked.since <= began:
                 self._line.remove(asked)
                 self._fail(asked, type(failure)(str(failure)))
 
     def _look(self) -> bool:
         """At each tick: who is late, and whether the server is found to be silent."""
-        if self._line and self.silent:
-            for asked in [each for each in self._line if each is not self._trial]:
-                self._line.remove(asked)
-                self._fail(asked, _silent())
+        if len(self._line) and self.silent:
+            for asked in self._line:
+                if asked is not self._line.trial:
+                    self._line.remove(asked)
+                    self._fail(asked, _silent())
         now = monotonic()
         if now >= self._earliest:
             for session in tuple(self._stack.busy):
                 if (on_it := session.asked) is not None and on_it.deadline <= now:
                     self._look_again(session, on_it)
-            for asked in [each for each in self._line if each.deadline <= now]:
-                self._line.remove(asked)
-                self._fail(asked, self._why_late())
-            self._earliest = min(
-                (
-                    asked.deadline
-                    for asked in (*self._line, *(session.asked for session in self._stack.busy))
-                    if asked is not None
-                ),
-                default=inf,
-            )
+            for asked in self._line:
+                if asked.deadline <= now:
+                    self._line.remove(asked)
+                    self._fail(asked, self._why_late())
+            there = (*self._line, *(session.asked for session in self._stack.busy))
+            self._earliest = min((asked.deadline for asked in there if asked is not None), default=inf)
             self._connect()
         return bool(self._stack.busy or self._line)
 
@@ -279,17 +260,13 @@ class Connections:
             failure = late(str(failure))
         elif isinstance(failure, Lost):
             failure = FactsUnavailable(f"PostgreSQL cannot be reached: {failure}")
-        self._end_trial(asked)
+        self._line.end_trial(asked)
         self._schedule(self._tell, asked, None, failure)
 
     def _tell(self, asked: Asked, value: bytes | None, error: Exception | None) -> None:
         if self._observe:
             self._observe(*asked.seconds())
         asked.done(value, error)
-
-    def _end_trial(self, asked: Asked) -> None:
-        if asked is self._trial:
-            self._trial = None
 
     def _went_late(self, asked: Asked) -> None:
         if monotonic() - asked.since < SHORTEST_SILENCE_S:
@@ -303,9 +280,10 @@ class Connections:
     def _end(self) -> None:
         self._ticks.stop()
         self._stack.drop_idle(heard_before=inf)
-        waiting = [*self._line, *map(self._stack.drop, tuple(self._stack.busy))]
-        self._line.clear()
-        for asked in filter(None, waiting):
+        for asked in self._line:
+            self._line.remove(asked)
+            self._fail(asked, closed())
+        for asked in filter(None, map(self._stack.drop, tuple(self._stack.busy))):
             self._fail(asked, closed())
 
 

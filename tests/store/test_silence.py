@@ -401,7 +401,7 @@ def test_two_hundred_failed_connects_leave_nothing_behind(proxy):
         assert until(lambda: threads_in_pool() == 0)
 
         assert not any(answer.ok for answer in answers)
-        assert most_threads <= 2
+        assert most_threads <= 2 + 2  # as many connect, and as many may just be ending
         assert until(lambda: open_files() <= files)
 
 
