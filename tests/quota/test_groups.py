@@ -423,3 +423,21 @@ def test_a_database_without_groups_takes_one_by_one(place, begin):
         place.sql("ALTER FUNCTION authz.consume_many_not RENAME TO consume_many")
 
     assert [each.quota["minutes"].used for each in answers] == [2, 3, 4]
+
+
+def test_of_one_workspace_only_one_waits_for_a_lock(place, begin):
+    """So the other connections of lanes are there for other workspaces."""
+    at = begin()
+    charge = a_charge(place, at)
+    waiting = """SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()"""
+
+    with holding(place, LOCKS["counter"][0], at.id):
+        asked = Asked(place, [charge, charge, *[replace(charge, counter=None)] * 6])
+        until(place.somebody_waits_for_a_lock)
+        most = 0
+        for _ in range(20):
+            most = max(most, place.sql(waiting)[0][0])
+            sleep(0.01)
+    assert most == 1
+    assert {type(each) for each in asked.wait()} == {Charged}
