@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # None of these can be in a real decision: no text has a NUL, and no clock says so.
 _MARK_OF_ID, _MARK_OF_MESSAGE = "\0id\0", "\0message\0"
-_MARK_OF_TIME = datetime(1, 2, 3, 4, 5, 6, 700_001, tzinfo=UTC)
+_MARK_OF_TIME = datetime.fromisoformat("0001-02-03T04:05:06.700001+00:00")
 _MARK_OF_QUOTA = {"\0": Quota(limit=1, used=2, reserved=3, resets_at=_MARK_OF_TIME)}
 _MARK_OF_WAIT = 7 * 10**14 + 1
 _QUOTA, _MESSAGE, _WAIT = b"%(quota)b", b"%(message)b", b"%(wait)b"

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _Count = Annotated[int, Meta(ge=0)]
-_Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class _Used(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     used: _Count
     reserved: _Count
-    resets_at: _Moment | None
+    resets_at: str | None
     starts: str
 
 
@@ -41,7 +40,7 @@ class _Row(Struct, array_like=True, gc=False):
     usage: dict[str, _Used]
     until: str | None
     version: int
-    at: _Moment
+    at: str
 
 
 _ALL = msgspec.json.Decoder(list[_Row | None])
@@ -83,14 +82,28 @@ def _one_by_one(raw: bytes) -> Iterator[_Row | FactsMisread | None]:
 
 
 def _facts(row: _Row, wanted: Sequence[str]) -> Facts | FactsMisread:
+    try:
+        return _facts_of(row, wanted)
+    except (KeyError, ValueError) as error:
+        return FactsMisread(f"facts outside their contract: {error!r} in workspace {row.slug}")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} without an offset")
+    return moment
+
+
+def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
+    """KeyError without one of its meters, ValueError for a time that is none."""
     found = row.usage
     usage: dict[str, Usage] = {}
     for meter in wanted:
-        if (of := found.get(meter)) is None:
-            return FactsMisread(
-                f'facts outside their contract: no usage of "{meter}" in workspace {row.slug}'
-            )
-        usage[meter] = Usage(used=of.used, reserved=of.reserved, resets_at=of.resets_at)
+        of = found[meter]
+        usage[meter] = Usage(
+            used=of.used, reserved=of.reserved, resets_at=_moment(of.resets_at) if of.resets_at else None
+        )
     return Facts(
         workspace_id=row.workspace_id,
         slug=row.slug,
@@ -101,7 +114,7 @@ def _facts(row: _Row, wanted: Sequence[str]) -> Facts | FactsMisread:
         feature_overrides=row.features,
         limit_overrides=row.limits,
         usage=usage,
-        at=row.at,
+        at=_moment(row.at),
         token=FactsToken(
             version=row.version,
             periods={meter: of.starts for meter, of in found.items()},
