@@ -525,4 +525,4 @@ def sockets():
     for each in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
             found.append(each.readlink())
-    return [each for each in found if str(each).startswith("socket:")]
+    return {each for each in found if str(each).startswith("socket:")}
