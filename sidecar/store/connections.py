@@ -176,6 +176,10 @@ class Connections:
 
     def _free(self, session: Session) -> None:
         """Give *session* to the first in the line that may use it, or keep it."""
+        if session.cut_off:
+            session.close()
+            self._connect()
+            return
         asked = self._line.take(session, has_room=self._stack.room > 0)
         if asked is None:
             self._stack.keep(session)

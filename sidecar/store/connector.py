@@ -6,9 +6,11 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
+from psycopg import Error
+
 from sidecar.store.asked import Asked, Query
 from sidecar.store.connecting import ADDRESS_TIMEOUT_S
-from sidecar.store.session import Late, Lost, Refused, Session
+from sidecar.store.session import Late, Lost, Refused, Session, one_line
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -84,7 +86,12 @@ class Connector:
         if isinstance(made, Exception):
             self._end(made, began)
             return
-        session = Session(made, prepare=self._prepare, loop=self._loop)
+        try:
+            session = Session(made, prepare=self._prepare, loop=self._loop)
+        except (OSError, Error) as error:  # no descriptor is left, for one
+            made.finish()
+            self._end(Lost(one_line(str(error))), began)
+            return
         if self._breaker.suspected is None:
             self._end(session, began)
         else:

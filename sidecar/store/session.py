@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from math import ceil
 from time import monotonic
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.store.asked import Asked
 
 LONGEST_WAIT_S = 3600.0
+_CUT_OFF = select.POLLHUP | select.POLLERR
 _GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 
@@ -42,8 +44,7 @@ class Session:
     """For one question at a time, on the event loop *loop*; *heard* is when its server last answered.
 
     *came*, to be set, is called on the loop with the answer, or with Lost or Refused; with Lost also when an
-    idle session has ended. After Lost close it at once: libpq may have closed its socket, which the loop
-    still watches.
+    idle session has ended. After Lost, and once *cut_off*, it must be closed.
     """
 
     def __init__(self, pg: PGconn, *, prepare: bool, loop: AbstractEventLoop) -> None:
@@ -51,8 +52,10 @@ class Session:
         self.asked: Asked | None = None
         self.heard = monotonic()
         self.used = False
+        self.cut_off = False
         self._pg = pg
-        self._socket = pg.socket  # libpq forgets it when the connection breaks, and the loop must not
+        # Our own: libpq closes its when the connection breaks, and no loop may watch what is closed.
+        self._socket = os.dup(pg.socket)
         self._prepare = prepare
         self._prepared: set[bytes] = set()
         self._preparing = False
@@ -69,6 +72,7 @@ class Session:
         # Never PQcancel: it connects anew, and blocks. statement_timeout ends abandoned queries.
         self._loop.remove_reader(self._socket)
         self._send_no_more()
+        os.close(self._socket)
         self._pg.finish()
 
     def has_ended(self) -> bool:
@@ -95,12 +99,18 @@ class Session:
             raise Lost(one_line(str(error))) from error
 
     def look(self) -> None:
-        """Read what has come, without waiting."""
+        """Read what has come, without waiting.
+
+        An answer may have come together with the end of the connection; of that uvloop does not tell again.
+        """
         if self.asked is None:
             self.came(self, None, Lost("the session has ended"))
             return
         try:
             came = self._read(self.asked)
+            self.cut_off = any(flags & _CUT_OFF for _, flags in self._poll.poll(0))
+            while came is None and self.cut_off:
+                came = self._read(self.asked)
         except Error as error:
             self.came(self, None, Lost(one_line(str(error))))
         except Lost as lost:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from time import monotonic, sleep
 
 import pytest
@@ -335,6 +335,25 @@ def test_a_group_whose_connection_broke_while_idle_is_asked_again(proxy):
     assert on_a_loop(asks, proxy.url) == [["admin"], ["member"]] * 10
 
 
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_ends_together_with_its_answer_is_used_no_more(proxy, factory):
+    async def asks(asking):
+        await asking.connect(1)
+        cut = Timer(0.1, proxy.cut)
+        cut.start()
+        first = asking.ask(ADAM)
+        asking.loop.call_soon(sleep, 0.2)  # so that the loop finds both at once
+        answered = (await first).outcome
+        cut.join()
+        return answered, await asking.ask(ADAM)
+
+    first, second = on_a_loop(asks, proxy.url, factory=factory)
+
+    assert first == ["admin"]
+    assert second.outcome == ["admin"]
+    assert second.took_s < 1
+
+
 def test_no_more_than_4096_pairs_wait(proxy):
     async def asks(asking):
         proxy.silent = True
@@ -506,4 +525,4 @@ def sockets():
     for each in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
             found.append(each.readlink())
-    return [each for each in found if str(each).startswith("socket:")]
+    return {each for each in found if str(each).startswith("socket:")}
