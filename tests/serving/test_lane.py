@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import socket
 from contextlib import ExitStack
 from threading import Thread
 from time import sleep
@@ -20,7 +19,7 @@ from sidecar.serving.http1 import Parser, _fields_of
 from tests.api.stage import a_stage
 from tests.serving.meanwhile import ASK, HEALTH, request
 from tests.serving.serving import serving
-from tests.serving.talk import talking
+from tests.serving.talk import read_by, talking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -321,19 +320,9 @@ def test_with_the_lane_and_without_the_answers_are_the_same(both, name):
     assert with_it == without
 
 
-def read_by(sidecar: Sidecar) -> dict[str, int]:
-    """How many requests the lane and gunicorn's protocol have read; this one included."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(sidecar.folder / "socket"))
-        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        text = connection.makefile("rb").read().decode()
-    found = re.findall(r'^sidecar_requests_total{read_by="([a-z]+)"} ([0-9]+)', text, re.MULTILINE)
-    return {reader: int(count) for reader, count in found}
-
-
 def test_a_connection_stays_in_the_lane_until_something_odd_comes(both):
     with_it, _ = both
-    before = read_by(with_it)
+    before = read_by(with_it.folder / "socket")
     with talking(with_it) as talk:
         for content in (ASK, REQUESTS["an evaluation"], REQUESTS["health"], REQUESTS["a batch"], ASK):
             talk.send(content)
@@ -342,7 +331,7 @@ def test_a_connection_stays_in_the_lane_until_something_odd_comes(both):
         assert talk.answer().status == 200
         talk.send(ASK)
         assert talk.answer().status == 200
-    after = read_by(with_it)
+    after = read_by(with_it.folder / "socket")
     assert (after["lane"] - before["lane"], after["gunicorn"] - before["gunicorn"]) == (
         5,
         3,
@@ -352,20 +341,20 @@ def test_a_connection_stays_in_the_lane_until_something_odd_comes(both):
 def test_without_the_lane_nothing_is_read_by_it(both):
     _, without = both
     answered(without, ASK)
-    assert read_by(without)["lane"] == 0
+    assert read_by(without.folder / "socket")["lane"] == 0
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_a_request_in_pieces_stays_in_the_lane(both, size):
     with_it, _ = both
-    before = read_by(with_it)
+    before = read_by(with_it.folder / "socket")
     with talking(with_it) as talk:
         for at in range(0, len(ASK), size):
             talk.send(ASK[at : at + size])
             if size > 1 or at % 16 == 0:
                 sleep(0.002)
         assert talk.answer().status == 200
-    assert read_by(with_it)["lane"] == before["lane"] + 1
+    assert read_by(with_it.folder / "socket")["lane"] == before["lane"] + 1
 
 
 def test_requests_that_come_together_are_answered_in_their_order(both):
