@@ -130,14 +130,14 @@ class Heads:
             if not colon:
                 return None
             names += f"{name}\n"
-            key, value = name.lower(), value.strip(" \t")
-            if key in fields:
-                if key in _ONCE:
-                    return None
-                value = f"{fields[key]},{value}"  # as gunicorn's protocol has them
-            fields[key] = value
+            fields[name.lower()] = value.strip(" \t")
         if not _NAMES.fullmatch(names):
             return None
+        if len(fields) != len(lines):
+            joined = _joined(lines)
+            if joined is None:
+                return None
+            fields = joined
         length = fields.get("content-length", "0")
         connection = fields.get("connection", "").lower()
         is_1_0 = minor == "0"
@@ -148,7 +148,7 @@ class Heads:
             or not _ODD.isdisjoint(fields)
             or (connection and connection not in _KEEPS)
             or not _LENGTH.fullmatch(length)
-            or (length.strip("0") and not _OF_A_BODY.isdisjoint(fields))
+            or (not _OF_A_BODY.isdisjoint(fields) and length.strip("0"))
         ):
             return None
         addressed = self._application.addressed(
@@ -164,3 +164,17 @@ class Heads:
             is_1_0=is_1_0,
             addressed=addressed,
         )
+
+
+def _joined(lines: list[str]) -> dict[str, str] | None:
+    """All values of each name, as gunicorn's protocol has them; None if one is repeated that may not be."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        key, value = name.lower(), value.strip(" \t")
+        if key in fields:
+            if key in _ONCE:
+                return None
+            value = f"{fields[key]},{value}"
+        fields[key] = value
+    return fields
