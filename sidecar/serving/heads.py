@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from sidecar.serving.application import Addressed, Application
 
 END = b"\r\n\r\n"
-LARGEST = 16_384  # bytes; a longer head is gunicorn's to read
+MOST_FIELDS = 1_000
+LARGEST = 64 * 1024  # bytes; a longer head is gunicorn's to read
 _LONGEST_LINE = 8_192
 _MOST_KEPT, _MOST_SEEN = 512, 4_096
 _LARGEST_KEPT = 1_024
-_FIRST_LINE = re.compile(r"([A-Z]{3,20}) (/[!-~]*) HTTP/1\.([01])", re.ASCII)
-_NAMES = re.compile(r"(?:[A-Za-z0-9-]+\n)*", re.ASCII)
+_FIRST_LINE = re.compile(r"([A-Z-]{3,20}) (/[!-~]*) HTTP/1\.([01])", re.ASCII)
+_NAMES = re.compile(r"(?:[!#$%&'*+.^`|~A-Za-z0-9-]+\n)*", re.ASCII)  # tokens, but for those with _
 _CONTROLS = bytes(octet for octet in (*range(32), 127) if octet not in b"\t\r\n")
 _LENGTH = re.compile(r"[0-9]{1,8}", re.ASCII)
 # What changes how a message is read or answered, beyond what is done about it here.
-_ODD = frozenset({"transfer-encoding", "expect", "upgrade", "content-encoding", "trailer", "te"})
+_ODD = frozenset({"transfer-encoding", "upgrade"})
+# About a body, and of no effect without one: gateways leave the client's body out and pass these on.
+_OF_A_BODY = frozenset({"expect", "content-encoding"})
+_ONCE = frozenset({"host", "content-length", "content-type", "connection"})
 _KEEPS = {"keep-alive": True, "close": False}
 
 
@@ -107,7 +111,9 @@ class Heads:
         first, *lines = raw[: -len(END)].decode("latin-1").split("\r\n")
         ends = len(lines) + 2
         if (
-            raw.count(b"\r") != ends
+            len(raw) > LARGEST
+            or len(lines) > MOST_FIELDS
+            or raw.count(b"\r") != ends
             or raw.count(b"\n") != ends
             or len(raw.translate(None, _CONTROLS)) != len(raw)
         ):
@@ -127,16 +133,22 @@ class Heads:
             fields[name.lower()] = value.strip(" \t")
         if not _NAMES.fullmatch(names):
             return None
+        if len(fields) != len(lines):
+            joined = _joined(lines)
+            if joined is None:
+                return None
+            fields = joined
         length = fields.get("content-length", "0")
         connection = fields.get("connection", "").lower()
         is_1_0 = minor == "0"
         keeps = _KEEPS.get(connection, not is_1_0)
         if (
-            len(fields) != len(lines)  # a name that is there twice
+            method == "CONNECT"  # after which gunicorn's protocol ends the connection
             or not fields.get("host")
             or not _ODD.isdisjoint(fields)
             or (connection and connection not in _KEEPS)
             or not _LENGTH.fullmatch(length)
+            or (not _OF_A_BODY.isdisjoint(fields) and length.strip("0"))
         ):
             return None
         addressed = self._application.addressed(
@@ -152,3 +164,17 @@ class Heads:
             is_1_0=is_1_0,
             addressed=addressed,
         )
+
+
+def _joined(lines: list[str]) -> dict[str, str] | None:
+    """All values of each name, as gunicorn's protocol has them; None if one is repeated that may not be."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        key, value = name.lower(), value.strip(" \t")
+        if key in fields:
+            if key in _ONCE:
+                return None
+            value = f"{fields[key]},{value}"
+        fields[key] = value
+    return fields

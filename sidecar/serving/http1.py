@@ -24,6 +24,7 @@ from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships no
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
 from sidecar.serving.application import announced_length, json_body
+from sidecar.serving.heads import MOST_FIELDS
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 KIB = 1024
 LARGEST_HEAD = 128 * KIB
-MOST_FIELDS = 1_000
 _MOST_PIECES = 4_096  # of a body: each chunk costs the loop some microseconds, however small it is
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_IN_A_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

@@ -51,6 +51,7 @@ class Lane:
         "_otherwise",
         "_remote",
         "_request",
+        "_searched",
         "_transport",
     )
 
@@ -71,6 +72,7 @@ class Lane:
         self._otherwise = otherwise
         self._is_stopping = is_stopping
         self._begun = bytearray()  # what has come and is not answered yet
+        self._searched = 0  # bytes of it, in which no head ends
         self._needed = 0  # bytes of the request that has begun, once its head is known
         self._head: Head | None = None
         self._request: Request | None = None
@@ -115,13 +117,15 @@ class Lane:
         """One request of *data*, or of what has begun (None)."""
         begun = self._begun if data is None else data
         if self._request is None:
-            end = begun.find(END)
+            end = begun.find(END, self._searched)
             if end < 0:
+                self._searched = max(0, len(begun) - len(END) + 1)
                 if self._heads.may_become_one(bytes(begun)):
                     self._wait_for_more(data)
                 else:
                     self._hand_over(bytes(begun))
                 return
+            self._searched = 0
             end += len(END)
             head = self._heads.head(bytes(begun[:end]))
             request = None if head is None else self._request_of(head)

@@ -116,8 +116,8 @@ def grpc_port() -> int:
 def sidecar(settings: dict[str, Any], grpc_port: int, tmp_path_factory) -> Iterator[Sidecar]:
     pytest.importorskip("grpc", reason="needs the extra `grpc`")
     port = free_port()
-    bind = f"127.0.0.1:{port},grpc://127.0.0.1:{grpc_port}"
     folder: Path = tmp_path_factory.mktemp("sidecar")
+    bind = f"127.0.0.1:{port},grpc://127.0.0.1:{grpc_port},unix:{folder}/socket"
     with serving(folder, port=port, **{**settings, "bind": bind}) as sidecar:
         assert sidecar.until(sidecar.is_ready), sidecar.said
         yield sidecar

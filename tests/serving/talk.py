@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tests.serving.meanwhile import QUESTION, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.serving.serving import Sidecar
 
@@ -118,6 +120,21 @@ def talking(sidecar: Sidecar) -> Iterator[Talk]:
         talk = Talk(connection)
         with closing(talk.stream):
             yield talk
+
+
+def read_by(place: Path) -> dict[str, int]:
+    """How many requests the lane and gunicorn's protocol have read: of one worker, by its Unix socket.
+
+    This one is included, and goes to gunicorn.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_WITHIN_S)
+        connection.connect(str(place))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as stream:
+            text = stream.read().decode()
+    found = re.findall(r'^sidecar_requests_total{read_by="([a-z]+)"} ([0-9]+)', text, re.MULTILINE)
+    return {reader: int(count) for reader, count in found}
 
 
 def a_question(*lines: str, body: bytes = QUESTION, **more: str) -> tuple[str, bytes]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import random
 import re
-import socket
 from contextlib import ExitStack
 from threading import Thread
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gunicorn.asgi.parser import CallbackRequest  # type: ignore[import-untyped] # it ships none
 
 from sidecar.serving.application import Application
-from sidecar.serving.heads import END, Heads
-from sidecar.serving.http1 import Parser
+from sidecar.serving.heads import END, MOST_FIELDS, Heads
+from sidecar.serving.http1 import Parser, _fields_of
 from tests.api.stage import a_stage
 from tests.serving.meanwhile import ASK, HEALTH, request
 from tests.serving.serving import serving
-from tests.serving.talk import talking
+from tests.serving.talk import read_by, talking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,14 +46,18 @@ ODD_LINES = [
     b"Upgrade: h2c", b"Connection: close", b"Connection: Keep-Alive", b"Connection: upgrade, close",
     b"Connection: close, keep-alive", b"TE: trailers", b"Trailer: X", b"X-A: \xe9\x80", b"X-A:\tb\t",
     b"X-A: a\tb",
-    b"X-A: \x00", b"X-A: a\rb", b"X-A", b": b", b"X A: b", b" folded", b"X-A: ", b"X-\xe9: b", b"X!: b",
+    b"X-A: \x00", b"X-A: a\rb", b"X-A", b": b", b"X A: b", b" folded", b"X-A: ", b"X-\xe9: b",
+    b"X!#$%&'*+.^`|~: b", b"X_A: b", b"X-A: b", b"x-a:c, d", b"accept: ", b"Cookie: a=1",
+    b"Content-Type: text/plain", b"Content-Encoding: gzip", b"Content-Length: 0",
 ]  # fmt: skip
 FIRST_LINES = [
     b"POST /v1/authorize HTTP/1.0", b"POST /v1/authorize HTTP/1.2", b"POST /v1/authorize HTTP/2.0",
     b"POST  /v1/authorize HTTP/1.1", b"post /v1/authorize HTTP/1.1", b"POST /v1/authorize?a=b HTTP/1.1",
     b"POST /v1/authorize#a HTTP/1.1", b"POST http://x/v1/authorize HTTP/1.1", b"POST /v1/authorize",
     b"POST /v1/%61uthorize HTTP/1.1", b"POST /v1/authorize\xe9 HTTP/1.1", b"PO\x00ST /v1/authorize HTTP/1.1",
-    b"POST /v1/authorize HTTP/1.1 ", b"\r\nPOST /v1/authorize HTTP/1.1",
+    b"CONNECT /gw/ext-authz/a HTTP/1.1", b"M-SEARCH /gw/ext-authz/a HTTP/1.1",
+    b"GE7 /gw/ext-authz/a HTTP/1.1", b"POST /v1/authorize HTTP/1.1 ",
+    b"\r\nPOST /v1/authorize HTTP/1.1",
 ]  # fmt: skip
 
 
@@ -61,6 +65,7 @@ def a_head(chance: random.Random) -> bytes:
     first = PLAIN[0] if chance.random() < 0.7 else chance.choice(FIRST_LINES)
     lines = chance.sample(PLAIN[1:], chance.randrange(len(PLAIN)))
     lines += chance.sample(ODD_LINES, chance.choice((0, 0, 0, 1, 1, 2)))
+    lines += chance.choices(lines, k=chance.choice((0, 0, 0, 0, 1))) if lines else []
     chance.shuffle(lines)
     head = bytearray(b"\r\n".join([first, *lines]) + END)
     if chance.random() < 0.2:  # any octet anywhere
@@ -71,34 +76,58 @@ def a_head(chance: random.Random) -> bytes:
 
 
 def test_every_head_that_the_lane_takes_gunicorn_reads_as_the_same():
-    chance, heads, taken = random.Random(7), Heads(Application(a_stage().service), by_socket=False), 0  # noqa: S311 - no secret
+    chance, heads = random.Random(7), Heads(Application(a_stage().service), by_socket=False)  # noqa: S311 - no secret
+    taken = repeated = 0
     for _ in range(30_000):
-        raw = a_head(chance)
-        head = heads.head(raw)
+        begun, ended, _ = a_head(chance).partition(END)
+        raw = begun + ended
+        head = heads.head(raw) if ended else None
         if head is None:
             continue
         taken += 1
-        parser = Parser(limit_request_line=131_072, limit_request_field_size=131_072)
+        repeated += len(head.fields) < raw.count(b"\n") - 2
+        parser = Parser(
+            limit_request_line=131_072, limit_request_field_size=131_072, limit_request_fields=MOST_FIELDS
+        )
         parser.feed(raw)  # raises for what is no head
-        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in parser.headers}
+        read = CallbackRequest.from_parser(parser)
         assert parser.left_over == 0
-        assert (parser.method, parser.path) == (head.method.encode(), head.target.encode()) or (
-            parser.method,
-            parser.path,
-        ) == (head.method, head.target)
-        assert fields == head.fields
-        assert len(fields) == len(parser.headers)
-        assert (parser.content_length or 0) == head.length
-        assert not parser.is_chunked
-        assert parser.should_keep_alive == head.keeps
-        assert (parser.http_version == (1, 0)) == head.is_1_0
+        assert (read.method, read.uri) == (head.method, head.target)
+        assert _fields_of(read.headers_bytes) == head.fields
+        assert read.content_length == head.length
+        assert not read.chunked
+        assert not (head.length and read._expect_100_continue)  # noqa: SLF001 - what its protocol looks at
+        assert read.should_close() != head.keeps
+        assert (read.version == (1, 0)) == head.is_1_0
     assert taken > 3_000
+    assert repeated > 300
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"X-%d: a" % number for number in range(1_000)],
+        [b"X: a"] * 1_000,
+        [b"X-%d: %b" % (number, b"a" * 7_000) for number in range(10)],
+    ],
+)
+def test_what_is_too_much_for_the_lane_goes_to_gunicorn(lines):
+    heads = Heads(Application(a_stage().service), by_socket=False)
+    few = len(lines) // 2
+    assert heads.head(b"\r\n".join([*PLAIN, *lines[:few]]) + END)
+    assert heads.head(b"\r\n".join([*PLAIN, *lines]) + END) is None
 
 
 def test_what_a_plain_client_sends_is_taken_and_most_of_what_is_odd_is_not():
     heads = Heads(Application(a_stage().service), by_socket=False)
     assert heads.head(b"\r\n".join(PLAIN) + END)
-    harmless = {b"X-A: \xe9\x80", b"X-A:\tb\t", b"X-A: a\tb", b"X-A: "}
+    harmless = {
+        line
+        for line in ODD_LINES
+        if line.lower().startswith((b"x-a:", b"x!", b"te:", b"trailer", b"accept", b"cookie"))
+        and not re.search(rb"[\x00\r]", line)
+    }
+    assert len(harmless) > 8
     for line in ODD_LINES:
         head = heads.head(b"\r\n".join([*PLAIN, line]) + END)
         assert (head is not None) == (line in harmless), line
@@ -225,6 +254,40 @@ REQUESTS = {
     "envoy, HEAD": gateway(b"/gw/ext-authz/a", method=b"HEAD"),
     "a gateway with a body": gateway(b"/gw/haproxy", b"Content-Length: 3", method=b"POST") + b"abc",
     "apisix": request("POST", "/v1/data/apisix", b'{"input":{}}'),
+    "headers that are repeated": gateway(
+        b"/gw/nginx",
+        b"X-Original-Method: GET",
+        b"X-Original-URI: /a",
+        b"Cookie: a",
+        b"cookie: b",
+        b"TE: trailers",
+    ),
+    "two tokens": gateway(
+        b"/gw/nginx",
+        b"X-Original-Method: GET",
+        b"X-Original-URI: /a",
+        b"Authorization: Bearer a.b.c",
+        b"Authorization: Bearer d.e.f",
+    ),
+    "a path that is repeated": gateway(
+        b"/gw/nginx", b"X-Original-Method: GET", b"X-Original-URI: /a", b"X-Original-URI: /b"
+    ),
+    "request ids": ASK.replace(b"Host:", b"X-Request-ID: mine-1\r\nX-Request-ID: mine-2\r\nHost:"),
+    "two types": ASK.replace(b"Host:", b"Content-Type: application/json\r\nHost:"),
+    "what belongs to a body, without one": gateway(
+        b"/gw/haproxy", b"Expect: 100-continue", b"Content-Encoding: gzip", b"Trailer: X"
+    ),
+    "a compressed question": ASK.replace(b"Host:", b"Content-Encoding: gzip\r\nHost:"),
+    "a compressed question of no length": request("POST", "/v1/authorize").replace(
+        b"Host:",
+        b"Content-Encoding: gzip\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nHost:",
+    ),
+    "CONNECT": gateway(b"/gw/ext-authz/a", method=b"CONNECT"),
+    "M-SEARCH": gateway(b"/gw/ext-authz/a", method=b"M-SEARCH"),
+    "many headers": gateway(b"/healthz", *(b"X-%d: a" % number for number in range(1_001))),
+    "a head of 60 KB": gateway(b"/healthz", *(b"X-%d: %b" % (number, b"a" * 6_000) for number in range(10))),
+    "a head of 120 KB": gateway(b"/healthz", *(b"X-%d: %b" % (number, b"a" * 6_000) for number in range(20))),
+    "a head of 180 KB": gateway(b"/healthz", *(b"X-%d: %b" % (number, b"a" * 6_000) for number in range(30))),
     "health": gateway(b"/healthz"),
     "health, HEAD": gateway(b"/healthz", method=b"HEAD"),
     "nothing there": gateway(b"/nothing"),
@@ -257,19 +320,9 @@ def test_with_the_lane_and_without_the_answers_are_the_same(both, name):
     assert with_it == without
 
 
-def read_by(sidecar: Sidecar) -> dict[str, int]:
-    """How many requests the lane and gunicorn's protocol have read; this one included."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(sidecar.folder / "socket"))
-        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        text = connection.makefile("rb").read().decode()
-    found = re.findall(r'^sidecar_requests_total{read_by="([a-z]+)"} ([0-9]+)', text, re.MULTILINE)
-    return {reader: int(count) for reader, count in found}
-
-
 def test_a_connection_stays_in_the_lane_until_something_odd_comes(both):
     with_it, _ = both
-    before = read_by(with_it)
+    before = read_by(with_it.folder / "socket")
     with talking(with_it) as talk:
         for content in (ASK, REQUESTS["an evaluation"], REQUESTS["health"], REQUESTS["a batch"], ASK):
             talk.send(content)
@@ -278,7 +331,7 @@ def test_a_connection_stays_in_the_lane_until_something_odd_comes(both):
         assert talk.answer().status == 200
         talk.send(ASK)
         assert talk.answer().status == 200
-    after = read_by(with_it)
+    after = read_by(with_it.folder / "socket")
     assert (after["lane"] - before["lane"], after["gunicorn"] - before["gunicorn"]) == (
         5,
         3,
@@ -288,20 +341,20 @@ def test_a_connection_stays_in_the_lane_until_something_odd_comes(both):
 def test_without_the_lane_nothing_is_read_by_it(both):
     _, without = both
     answered(without, ASK)
-    assert read_by(without)["lane"] == 0
+    assert read_by(without.folder / "socket")["lane"] == 0
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_a_request_in_pieces_stays_in_the_lane(both, size):
     with_it, _ = both
-    before = read_by(with_it)
+    before = read_by(with_it.folder / "socket")
     with talking(with_it) as talk:
         for at in range(0, len(ASK), size):
             talk.send(ASK[at : at + size])
             if size > 1 or at % 16 == 0:
                 sleep(0.002)
         assert talk.answer().status == 200
-    assert read_by(with_it)["lane"] == before["lane"] + 1
+    assert read_by(with_it.folder / "socket")["lane"] == before["lane"] + 1
 
 
 def test_requests_that_come_together_are_answered_in_their_order(both):
