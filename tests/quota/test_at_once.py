@@ -328,7 +328,8 @@ def test_the_ledger_asks_again_where_it_was_not_to_be_at_once(place, begun):
     with told_otherwise(place, **of_no_period_there_is) as seen:
         taken = place.ask("record", begun)
 
-    assert [(charge.token, charge.counter) for charge in seen] == [(facts.token, counter)]
+    own = replace(facts.token, periods={"minutes": facts.token.periods["minutes"]})
+    assert [(charge.token, charge.counter) for charge in seen] == [(own, counter)]
     assert (taken.allowed, taken.quota["minutes"].used) == (True, 2)
 
 
