@@ -24,7 +24,7 @@ _MARK_OF_ID, _MARK_OF_MESSAGE = "\0id\0", "\0message\0"
 _MARK_OF_TIME = datetime.fromisoformat("0001-02-03T04:05:06.700001+00:00")
 _MARK_OF_QUOTA = {"\0": Quota(limit=1, used=2, reserved=3, resets_at=_MARK_OF_TIME)}
 _MARK_OF_WAIT = 7 * 10**14 + 1
-_QUOTA, _MESSAGE, _WAIT = b"%(quota)b", b"%(message)b", b"%(wait)b"
+_WITH_FIGURES = "quota_exceeded"  # the reason whose message and whose wait are another each time
 
 
 def native(decision: Decision) -> bytes:
@@ -81,12 +81,12 @@ def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], M
     template = texts.get(form)
     if template is None:
         template = texts[form] = _template(decision, document_of)
-    fills = {b"id": decision.decision_id.encode(), b"at": encoded(decision.at.astimezone(UTC))}
-    if decision.quota is not None and _QUOTA in template:
+    at = decision.at if decision.at.tzinfo is UTC else decision.at.astimezone(UTC)
+    fills = {b"id": decision.decision_id.encode(), b"at": encoded(at)}
+    if decision.quota is not None:
         fills[b"quota"] = encoded(wire.quotas_document(decision.quota))
-    if _MESSAGE in template:
+    if decision.verdict.reason == _WITH_FIGURES:
         fills[b"message"] = encoded(decision.message)
-    if _WAIT in template:
         fills[b"wait"] = b"%d" % (decision.retry_after_s or 0)
     return template % fills
 
@@ -95,7 +95,7 @@ def _template(decision: Decision, document_of: Callable[[Decision], Mapping[str,
     marked = replace(
         decision,
         decision_id=_MARK_OF_ID,
-        message=_MARK_OF_MESSAGE if decision.verdict.reason == "quota_exceeded" else decision.message,
+        message=_MARK_OF_MESSAGE if decision.verdict.reason == _WITH_FIGURES else decision.message,
         at=_MARK_OF_TIME,
         quota=None if decision.quota is None else _MARK_OF_QUOTA,
         retry_after_s=None if decision.retry_after_s is None else _MARK_OF_WAIT,
@@ -103,10 +103,10 @@ def _template(decision: Decision, document_of: Callable[[Decision], Mapping[str,
     text = encoded(document_of(marked)).replace(b"%", b"%%")
     for mark, place in (
         (encoded(_MARK_OF_ID), b'"%(id)b"'),
-        (encoded(wire.quotas_document(_MARK_OF_QUOTA)), _QUOTA),
+        (encoded(wire.quotas_document(_MARK_OF_QUOTA)), b"%(quota)b"),
         (encoded(_MARK_OF_TIME), b"%(at)b"),
-        (encoded(_MARK_OF_MESSAGE), _MESSAGE),
-        (b"%d" % _MARK_OF_WAIT, _WAIT),
+        (encoded(_MARK_OF_MESSAGE), b"%(message)b"),
+        (b"%d" % _MARK_OF_WAIT, b"%(wait)b"),
     ):
         text = text.replace(mark, place)
     return text

@@ -211,22 +211,26 @@ def _refuse_effects(fields: _Fields, at: str) -> None:
 
 def _question(fields: _Fields, defaults: _Fields) -> Question:
     """*fields*, where they are set, over *defaults*; the required ones stand in one of them."""
-
-    def either(own: Any, default: Any, otherwise: Any = None) -> Any:  # noqa: ANN401 - of any field
-        value = default if own is UNSET else own
-        return otherwise if value is UNSET else value
-
+    if defaults is not _NONE:
+        fields = _over(fields, defaults)
+    context = fields.context
     return Question(
-        user=either(fields.user, defaults.user),
-        workspace=workspace_from(either(fields.workspace, defaults.workspace)),
-        action=either(fields.action, defaults.action),
-        mode=either(fields.mode, defaults.mode, "check"),
-        amounts=either(fields.amounts, defaults.amounts),
-        idempotency_key=either(fields.idempotency_key, defaults.idempotency_key),
-        resource=either(fields.resource, defaults.resource),
-        ttl_s=either(fields.ttl_seconds, defaults.ttl_seconds, 60),
-        context=either(fields.context, defaults.context, {}),
+        user=fields.user or "",
+        workspace=workspace_from(fields.workspace or ""),
+        action=fields.action or "",
+        mode=fields.mode or "check",
+        amounts=None if fields.amounts is UNSET else fields.amounts,
+        idempotency_key=fields.idempotency_key or None,
+        resource=fields.resource or None,
+        ttl_s=fields.ttl_seconds or 60,
+        context={} if context is UNSET else context,
     )
+
+
+def _over(fields: _Fields, defaults: _Fields) -> _Fields:
+    names = fields.__struct_fields__
+    own = {name: value for name in names if (value := getattr(fields, name)) is not UNSET}
+    return _Fields(**({name: getattr(defaults, name) for name in names} | own))
 
 
 def _plain(raw: bytes, *, names: int) -> bool:

@@ -28,6 +28,7 @@ from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFI
 from sidecar.api.gateways.opa import LIKE_OPA
 from sidecar.api.operation import HEALTHZ, READYZ
 from sidecar.api.people.users import STEPS
+from sidecar.api.reply import JSON
 from sidecar.api.request import Request, request_id
 from sidecar.api.service import Service, deadline_of
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
@@ -69,6 +70,7 @@ _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 _EXT_AUTHZ = f"{EXT_AUTHZ_PREFIX}/"
 _NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NO_PATH = "/%2F"
+_OF_JSON, _NOT_STORED = [JSON], ("Cache-Control", "no-store")
 _REQUEST, _REPLY = "sidecar.request", "sidecar.reply"
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
@@ -168,7 +170,7 @@ class Application:
             return None
         return _BY_NAME[name]
 
-    def largest_body(self, request: Request, endpoint: Endpoint | None) -> int:
+    def largest_body(self, request: Request | Addressed, endpoint: Endpoint | None) -> int:
         """How many bytes of a body are worth waiting for; 0 where the endpoint takes none.
 
         Who is not known as a caller gets no room for a batch: it would not be looked at.
@@ -301,10 +303,13 @@ def _finish(reply: Reply, request: Request) -> Reply:
     if status != HTTPStatus.NO_CONTENT:  # which has no body by its nature
         finished.append(("Content-Length", str(len(body))))
     finished.append(("X-Request-ID", request.id))
+    if headers == _OF_JSON:  # as mostly
+        finished.append(_NOT_STORED)
+        return status, finished, body
     if not any(name == "Cache-Control" for name, _ in headers):
-        finished.append(("Cache-Control", "no-store"))
-    if _NOT_IN_A_HEADER.search("".join([value for _, value in finished])):
-        raise ValueError(f"a response header with a character that no header may have: {finished}")
+        finished.append(_NOT_STORED)
+    if _NOT_IN_A_HEADER.search("".join([value for _, value in headers])):
+        raise ValueError(f"a response header with a character that no header may have: {headers}")
     return status, finished, body
 
 
@@ -335,17 +340,23 @@ def _largest_body(path: str) -> int:
 
 def json_body(request: Request, body: bytes, *, largest: int) -> bytes:
     """*body*, as it is. BadQuestion if it is larger than *largest* bytes, or is not said to be JSON."""
-    media_type = request.header("Content-Type") or ""
-    if media_type != "application/json" and not _JSON_TYPE.fullmatch(media_type):
-        raise BadQuestion(
-            f"expected application/json, got {media_type[:64] or 'no Content-Type'}",
-            code="unsupported_media_type",
-        )
-    if (request.header("Content-Encoding") or "identity") != "identity":
-        raise BadQuestion("a compressed body is not taken", code="unsupported_media_type")
+    if not is_json(request.header):
+        media_type = request.header("Content-Type") or ""
+        said = f"expected application/json, got {media_type[:64] or 'no Content-Type'}"
+        if _JSON_TYPE.fullmatch(media_type):
+            said = "a compressed body is not taken"
+        raise BadQuestion(said, code="unsupported_media_type")
     if len(body) > largest or announced_length(request) > largest:
         raise BadQuestion(f"at most {largest} bytes are taken", code="body_too_large")
     return body
+
+
+def is_json(header: Callable[[str], str | None]) -> bool:
+    """Whether a body with these header fields is JSON, as it is."""
+    return (
+        _JSON_TYPE.fullmatch(header("Content-Type") or "") is not None
+        and (header("Content-Encoding") or "identity") == "identity"
+    )
 
 
 def announced_length(request: Request) -> int:

@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def finish_sending(self, *, more: bool) -> None:
         """The reply is with the kernel; *more*: what has been read holds more than that request."""
-        if self.state != "sending":
+        if self.state not in {"answering", "sending"}:
             return
         self._whole = False
         if more:

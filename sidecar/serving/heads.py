@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from sidecar.serving.application import is_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,29 +36,32 @@ _KEEPS = {"keep-alive": True, "close": False}
 
 
 class Head:
-    """*fields* have names in lower case; *length* is of the body, in bytes; *keeps*: the connection stays."""
+    """*fields* have names in lower case; *length* is of the body, in bytes; *keeps*: the connection stays.
 
-    __slots__ = ("addressed", "endpoint", "fields", "is_1_0", "keeps", "length", "method", "target")
+    Its endpoint takes a body as long as that. *is_json*: the body is said to be JSON.
+    """
+
+    __slots__ = ("addressed", "endpoint", "fields", "is_1_0", "is_json", "keeps", "length", "method")
 
     def __init__(
         self,
         *,
         method: str,
-        target: str,
         fields: Mapping[str, str],
         endpoint: Endpoint,
         length: int,
         keeps: bool,
         is_1_0: bool,
+        is_json: bool,
         addressed: Addressed,
     ) -> None:
         self.method = method
-        self.target = target
         self.fields = fields
         self.endpoint = endpoint
         self.length = length
         self.keeps = keeps
         self.is_1_0 = is_1_0
+        self.is_json = is_json
         self.addressed = addressed
 
     def header(self, name: str) -> str | None:
@@ -154,14 +159,16 @@ class Heads:
         addressed = self._application.addressed(
             target, header=lambda name: fields.get(name.lower()), by_socket=self._by_socket
         )
+        if int(length) > self._application.largest_body(addressed, endpoint):
+            return None
         return Head(
             method=method,
-            target=target,
             fields=fields,
             endpoint=endpoint,
             length=int(length),
             keeps=keeps,
             is_1_0=is_1_0,
+            is_json=is_json(lambda name: fields.get(name.lower())),
             addressed=addressed,
         )
 

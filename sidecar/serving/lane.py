@@ -10,7 +10,7 @@ from __future__ import annotations
 from email.utils import formatdate
 from functools import partial
 from socket import AF_UNIX
-from time import monotonic, time
+from time import time
 from typing import TYPE_CHECKING
 
 from sidecar.serving.application import STATUS_LINES, json_body
@@ -116,7 +116,7 @@ class Lane:
     def _read(self, data: bytes | None) -> None:
         """One request of *data*, or of what has begun (None)."""
         begun = self._begun if data is None else data
-        if self._request is None:
+        if self._head is None:
             end = begun.find(END, self._searched)
             if end < 0:
                 self._searched = max(0, len(begun) - len(END) + 1)
@@ -128,11 +128,10 @@ class Lane:
             self._searched = 0
             end += len(END)
             head = self._heads.head(bytes(begun[:end]))
-            request = None if head is None else self._request_of(head)
-            if head is None or request is None:
+            if head is None:
                 self._hand_over(bytes(begun))
                 return
-            self._head, self._request, self._needed = head, request, end + head.length
+            self._head, self._needed = head, end + head.length
         if len(begun) < self._needed:
             self._wait_for_more(data)
             self._connection.begin_body()
@@ -144,16 +143,6 @@ class Lane:
             self._begun += data
         self._connection.begin_head()
         self._connection.wants_more()
-
-    def _request_of(self, head: Head) -> Request | None:
-        """None if it has a body that its endpoint does not take, or not so much of it."""
-        application = self._application
-        request = head.addressed.request(
-            head.method, header=head.header, by_socket=self._by_socket, remote=self._remote
-        )
-        if head.length and head.length > application.largest_body(request, head.endpoint):
-            return None
-        return request
 
     def _hand_over(self, begun: bytes) -> None:
         connection = self._connection
@@ -167,15 +156,20 @@ class Lane:
     # Answering.
 
     def _answer(self, begun: bytes | bytearray) -> None:
-        head, request = self._head, self._request
-        assert head is not None and request is not None  # noqa: S101, PT018 - for the type checker
+        head = self._head
+        assert head is not None  # noqa: S101 - for the type checker
         body = bytes(begun[self._needed - head.length : self._needed]) if head.length else b""
         if begun is self._begun:
             del self._begun[: self._needed]
         elif len(begun) > self._needed:
             self._begun += begun[self._needed :]
-        request.body = partial(json_body, request, body, largest=head.length)
-        request.began = monotonic()
+        self._request = request = head.addressed.request(
+            head.method, header=head.header, by_socket=self._by_socket, remote=self._remote
+        )
+        if head.is_json:
+            request.body = partial(bytes, body)
+        else:
+            request.body = partial(json_body, request, body, largest=head.length)
         self._connection.begin_answer()
         self._application.service.metrics.count_request("lane")
         self._driver.drive(self._application.answering(request, head.endpoint), self._reply)
@@ -190,8 +184,9 @@ class Lane:
         if connection.state != "answering":  # they have gone, or the worker has ended them
             return
         keeps = head.keeps and not self._is_stopping()
-        connection.begin_sending()
         self._transport.write(_response(reply, head, keeps=keeps))
+        if self._is_blocked or not keeps:
+            connection.begin_sending()
         if not keeps:
             connection.end()
         elif not self._is_blocked:
@@ -204,7 +199,7 @@ class Lane:
             self._driver.soon(self._read_next)  # not at once: thousands of requests may have come together
 
     def _read_next(self) -> None:
-        if self._connection.state == "head" and self._request is None and self._begun:
+        if self._connection.state == "head" and self._head is None and self._begun:
             self._read(None)
 
 

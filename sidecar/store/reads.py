@@ -67,20 +67,19 @@ _Part: TypeAlias = tuple[_Read, int, int]  # the pairs of a question from start 
 
 
 class _Group:
-    """Parts that are one query, which ends by the latest deadline of theirs."""
+    """Parts that are one query, which ends by the latest deadline of theirs; *members* are all of them."""
 
-    __slots__ = ("deadline", "pairs", "parts")
+    __slots__ = ("deadline", "members", "meters", "parts")
 
     def __init__(self, parts: list[_Part]) -> None:
         self.parts = parts
-        self.pairs = sum(stop - start for _, start, stop in parts)
-        self.deadline = max(read.deadline for read, _, _ in parts)
-
-    def members(self) -> list[tuple[str, str]]:
-        return [pair for read, start, stop in self.parts for pair in read.members[start:stop]]
-
-    def meters(self) -> list[tuple[str, ...]]:
-        return [needed for read, start, stop in self.parts for needed in read.meters[start:stop]]
+        self.members: list[tuple[str, str]] = []
+        self.meters: list[tuple[str, ...]] = []
+        self.deadline = 0.0
+        for read, start, stop in parts:
+            self.members += read.members[start:stop]
+            self.meters += read.meters[start:stop]
+            self.deadline = max(self.deadline, read.deadline)
 
 
 class Reads:
@@ -126,11 +125,15 @@ class Reads:
             too_many = FactsUnavailable("too many questions wait for PostgreSQL")
             self._loop.call_soon(self._tell, read, None, too_many)
             return
-        for start in range(0, pairs, MOST_PAIRS):
-            self._waiting.append((read, start, min(start + MOST_PAIRS, pairs)))
+        if pairs <= MOST_PAIRS:
+            self._waiting.append((read, 0, pairs))
+        else:
+            for start in range(0, pairs, MOST_PAIRS):
+                self._waiting.append((read, start, min(start + MOST_PAIRS, pairs)))
         self._pairs += pairs
-        self._earliest = min(self._earliest, deadline)
-        self._ticks.go_on()
+        if deadline < self._earliest:
+            self._earliest = deadline
+            self._ticks.go_on()
         if not self._is_due and len(self._asked) < self._most_at_once:
             self._is_due = True
             self._loop.call_soon(self._send)
@@ -142,7 +145,7 @@ class Reads:
             self._asked.add(group)
             self._connections.ask(
                 self._reading.query,
-                self._reading.params(group.members(), group.meters()),
+                self._reading.params(group.members, group.meters),
                 deadline=group.deadline,
                 done=partial(self._came, group),
                 since=parts[0][0].since,
@@ -152,8 +155,13 @@ class Reads:
         """Those that go together. Only one tries a silent server: others would wait with it."""
         if self._alone:
             return [self._alone.popleft()]
-        most = 1 if self._connections.silent else MOST_PAIRS
         parts: list[_Part] = []
+        if self._pairs <= MOST_PAIRS and not self._connections.silent:
+            parts = [part for part in self._waiting if not part[0].ended]
+            self._waiting.clear()
+            self._pairs = 0
+            return parts
+        most = 1 if self._connections.silent else MOST_PAIRS
         pairs = 0
         while self._waiting and pairs < most:
             read, start, stop = part = self._waiting[0]
@@ -175,7 +183,7 @@ class Reads:
         self._send()  # first, so that the server has work while we read
         if error is None:
             try:
-                rows = self._reading.rows(answer, group.meters())
+                rows = self._reading.rows(answer, group.meters)
             except FactsMisread as misread:
                 error = misread
             else:
@@ -187,6 +195,10 @@ class Reads:
     def _hand_out(self, group: _Group, rows: list[Facts | FactsMisread | None]) -> None:
         at = 0
         for read, start, stop in group.parts:
+            if len(read.members) == 1 and not isinstance(row := rows[at], FactsMisread):  # as mostly
+                self._tell(read, [row], None)
+                at += 1
+                continue
             facts: list[Facts | None] = []
             for row in rows[at : at + stop - start]:
                 if isinstance(row, FactsMisread):
@@ -233,4 +245,7 @@ class Reads:
             in_groups = (part for group in self._asked for part in group.parts)
             there = (*self._alone, *self._waiting, *in_groups)
             self._earliest = min((read.deadline for read, _, _ in there if not read.ended), default=inf)
-        return bool(self._asked or self._waiting or self._alone)
+        if self._asked or self._waiting or self._alone:
+            return True
+        self._earliest = inf
+        return False
