@@ -6,6 +6,7 @@ import json
 from asyncio import sleep as nap
 from contextlib import ExitStack, contextmanager
 from time import sleep
+from typing import Any
 
 import psycopg
 import pytest
@@ -246,7 +247,7 @@ def locked(database, workspace):
 
 def lines_about(sidecar, keys):
     """Of each key, as an id of requests: the lines of the decision log, in order."""
-    found = {key: [] for key in keys}
+    found: dict[str, list[Any]] = {key: [] for key in keys}
     for line in (sidecar.folder / "stdout").read_text().splitlines(keepends=True):
         if '"gone-' in line and line.endswith("\n"):
             read = json.loads(line)
