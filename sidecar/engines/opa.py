@@ -116,9 +116,9 @@ class OpaEngine:
     @contextmanager
     def _asking(self, deadline: float) -> Iterator[_Client]:
         """The client; its errors are raised as our own."""
-        self._refuse_if_late(deadline)
-        client = self._client()
-        client.timeout = urllib3.Timeout(total=min(deadline - monotonic(), _LONGEST_WAIT_S))
+        client = self._client()  # first: to make one takes its time
+        left_s = self._time_left(deadline)
+        client.timeout = urllib3.Timeout(total=min(left_s, _LONGEST_WAIT_S))
         try:
             yield client
         except (
@@ -131,7 +131,7 @@ class OpaEngine:
             raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: {error}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise EngineUnavailable(f"OPA at {self._url} did not answer: {_first_cause(error)}") from error
-        self._refuse_if_late(deadline)
+        self._time_left(deadline)
 
     def _client(self) -> _Client:
         try:
@@ -140,9 +140,12 @@ class OpaEngine:
             client = self._of_this_thread.client = _Client(self._addresses)
         return client
 
-    def _refuse_if_late(self, deadline: float) -> None:
-        if monotonic() >= deadline:
+    def _time_left(self, deadline: float) -> float:
+        """In seconds, more than 0; EngineUnavailable if there is none."""
+        left_s = deadline - monotonic()
+        if left_s <= 0:
             raise EngineUnavailable(f"no time was left for OPA at {self._url} to answer")
+        return left_s
 
 
 class _Client(OpaClient):  # type: ignore[misc] # opa_client has no types

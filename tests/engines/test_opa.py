@@ -315,6 +315,23 @@ def test_bytes_that_have_arrived_are_not_read_after_the_deadline():
             timed.recv_into(bytearray(4))
 
 
+def test_a_deadline_that_passes_while_a_thread_makes_its_client_asks_nothing(monkeypatch):
+    made = requests.Session.__init__
+
+    def slowly(session):
+        time.sleep(0.05)
+        made(session)
+
+    monkeypatch.setattr(requests.Session, "__init__", slowly)
+    with (
+        server(saying(response({"result": a_grant()}))) as heard,
+        pytest.raises(EngineUnavailable, match="no time was left"),
+    ):
+        OpaEngine(heard.url, revision=REVISION).verdict(NOBODY, deadline=monotonic() + 0.02)
+
+    assert heard.connections == 0
+
+
 def test_a_deadline_that_is_over_asks_nothing():
     with server(saying(response({"result": a_grant()}))) as heard, pytest.raises(EngineUnavailable):
         OpaEngine(heard.url, revision=REVISION).verdict(NOBODY, deadline=monotonic())
