@@ -52,11 +52,13 @@ SUMS = """
     FROM authz.workspaces AS w WHERE w.slug = %s
 """
 TAKEN = """
-    SELECT k.key, k.decision_id, (
-        SELECT array_agg(l.amount) FROM authz.usage_ledger AS l
-        WHERE l.workspace_id = k.workspace_id AND l.decision_id = k.decision_id
+    WITH l AS MATERIALIZED (
+        SELECT decision_id, array_agg(amount) AS amounts FROM authz.usage_ledger
+        WHERE workspace_id = (SELECT id FROM authz.workspaces WHERE slug = %s) GROUP BY decision_id
     )
-    FROM authz.usage_keys AS k JOIN authz.workspaces AS w ON w.id = k.workspace_id WHERE w.slug = %s
+    SELECT k.key, k.decision_id, l.amounts FROM authz.usage_keys AS k
+    JOIN authz.workspaces AS w ON w.id = k.workspace_id LEFT JOIN l ON l.decision_id = k.decision_id
+    WHERE w.slug = %s
 """
 # Of the sidecar: everybody else on this database but ourselves.
 TERMINATE = """
@@ -149,7 +151,7 @@ def _wrong_at(place: str, limit: int, database_url: str, heard: list[dict[str, A
         for key, (decision_id, amount) in each["granted"].items():
             if granted.setdefault(key, (decision_id, amount)) != (decision_id, amount):
                 wrong.append(f"{place}: {key} was granted by {decision_id} and by {granted[key][0]}")
-    taken = {key: (decision, amounts) for key, decision, amounts in rows(database_url, TAKEN, place)}
+    taken = {key: (decision, amounts) for key, decision, amounts in rows(database_url, TAKEN, place, place)}
     if taken != {key: (decision, [amount]) for key, (decision, amount) in granted.items()}:
         odd = [key for key in taken.keys() | granted.keys() if taken.get(key) is None or key not in granted]
         wrong.append(f"{place}: taken and granted are not the same: {odd[:5]}")
