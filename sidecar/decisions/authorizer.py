@@ -149,19 +149,21 @@ class Authorizer:
         *timings* are of all of them together; each decision has its own, with the read that all waited for.
         """
         timings = timings or Timings()
-        meters: dict[tuple[str, str], set[str]] = {}
+        meters: dict[tuple[str, str], tuple[str, ...]] = {}
         wanted: list[Mapping[str, int] | BadQuestion] = []
         for question in questions:
-            needed = meters.setdefault((question.user, question.workspace), set())
+            member = question.user, question.workspace
             try:
                 amounts = amounts_of(question, catalog=self.catalog)
             except BadQuestion as bad:
                 wanted.append(bad)
+                meters.setdefault(member, ())
             else:
                 wanted.append(amounts)
-                needed.update(amounts)
+                needed = (*meters.get(member, ()), *amounts)
+                meters[member] = tuple(dict.fromkeys(needed)) if needed else ()
         found = yield from self._facts_of(
-            list(meters), [tuple(each) for each in meters.values()], deadline=deadline, timings=timings
+            list(meters), list(meters.values()), deadline=deadline, timings=timings
         )
         facts_of = dict(zip(meters, found, strict=True))
         answers: list[Decision | BadQuestion] = []
@@ -173,13 +175,15 @@ class Authorizer:
                 continue
             facts = facts_of[question.user, question.workspace]
             own = Timings(facts_s=timings.facts_s)
-            try:
-                decision = yield from self.deciding_from(
-                    question, takes, facts, deadline=deadline, timings=own
-                )
-                answers.append(decision)
-            finally:
-                timings.policy_s += own.policy_s
+            decision = self.decide_at_once(question, takes, facts, timings=own)
+            if decision is None:
+                try:
+                    decision = yield from self.deciding_from(
+                        question, takes, facts, deadline=deadline, timings=own
+                    )
+                finally:
+                    timings.policy_s += own.policy_s
+            answers.append(decision)
         return answers
 
     def entitlements(self, user: str, workspace: str, *, deadline: float) -> Entitlements:
