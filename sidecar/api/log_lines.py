@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.timings import Timings
 
 _MS = 1_000
-_TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
+TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
 
 
 def note_decision(
@@ -83,7 +83,7 @@ def note_outcome(
         head += b",%b" % encoded(also)[1:-1]
     total_s = monotonic() - request.began
     if timings is not None:
-        took = _TOOK % (timings.facts_s * _MS, timings.policy_s * _MS, timings.ledger_s * _MS, total_s * _MS)
+        took = TOOK % (timings.facts_s * _MS, timings.policy_s * _MS, timings.ledger_s * _MS, total_s * _MS)
     else:
         waited = {name: round(s * _MS, 3) for name, s in _parts(request.timings).items() if s}
         took = encoded({**waited, "total": round(total_s * _MS, 3)})

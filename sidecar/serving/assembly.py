@@ -31,6 +31,7 @@ from sidecar.quota.spending import Spending
 from sidecar.rego.authzen import DECISION
 from sidecar.serving.application import Application
 from sidecar.serving.fit import CatalogFit
+from sidecar.serving.lane import FactsStart
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
 from sidecar.store.connections import Connections
@@ -131,8 +132,9 @@ class Parts:
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
+        self.facts = FactsStart(facts.facts, timed(self._store.ask, self._metrics.observe_facts))
         self.starts: dict[Callable[..., object], Callable[..., None]] = {
-            facts.facts: timed(self._store.ask, self._metrics.observe_facts),
+            self.facts.call: self.facts.start,
             ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
             ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
         }

@@ -44,6 +44,25 @@ class Driver:
         """
         self._go_on(steps, finished, None, None)
 
+    def drive_from(
+        self,
+        steps: Steps[T],
+        finished: Callable[[T | None], None],
+        call: Callable[..., Any],
+        found: object,
+        error: BaseException | None,
+    ) -> None:
+        """As `drive`. If *steps* wait for *call* first, it has given *found* or the *error* already."""
+        try:
+            wait = next(steps)
+        except StopIteration as stop:
+            finished(stop.value)
+            return
+        if wait.call == call:
+            self._go_on(steps, finished, found, error)
+        else:
+            self._wait_for(wait, steps, finished)
+
     def soon(self, call: Callable[[], None]) -> None:
         """Call it in the loop's next round."""
         self._loop.call_soon(call)
@@ -59,7 +78,10 @@ class Driver:
             wait = steps.send(found) if error is None else steps.throw(error)
         except StopIteration as stop:
             finished(stop.value)
-            return
+        else:
+            self._wait_for(wait, steps, finished)
+
+    def _wait_for(self, wait: Wait, steps: Steps[T], finished: Callable[[T | None], None]) -> None:
         go_on = partial(self._go_on, steps, finished)
         start = self._starts.get(wait.call)
         if start is not None:

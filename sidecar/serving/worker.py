@@ -104,6 +104,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             driver=Driver(loop=self.loop, threads=self.threads, starts=self.app.worker.starts),
             heads={kind: Heads(self.application, by_socket=kind) for kind in (False, True)},
             otherwise=http1,
+            facts=self.app.worker.facts,
             is_stopping=lambda: not self.alive,
         )
 
