@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8080
 DATA ?= .sidecar/dev
 BIN := .venv/bin
+TESTS ?= # all of them
 JOBS ?= 3 # test files at a time, on two cores: many of them wait; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
@@ -16,11 +17,12 @@ example: .venv/run.stamp
 	@exec $(BIN)/python -m examples.roleplay --sidecar http://127.0.0.1:$(PORT) --data-dir $(DATA)
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest -n $(strip $(JOBS)) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(strip $(JOBS)) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: .venv/test.stamp
-	STRANGERS=$(or $(REQUESTS),1000000) STOPS_AND_RELOADS=50 \
-		$(BIN)/python -m pytest tests/serving/test_memory.py tests/serving/test_stop_and_reload.py
+	STRANGERS=$(or $(REQUESTS),1000000) RACING=$(or $(REQUESTS),1000000) STRICT_TRIES=$(or $(TRIES),100000) \
+		STOPS_AND_RELOADS=50 $(BIN)/python -m pytest -rP tests/serving/test_strict.py \
+		tests/serving/test_race.py tests/serving/test_memory.py tests/serving/test_stop_and_reload.py
 
 venv: .venv/test.stamp
 

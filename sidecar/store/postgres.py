@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.store.reads import Found, Members, Meters
+    from sidecar.store.groups import Found, Members, Meters
 
 FACTS = Query(name=b"facts_for", sql=b"SELECT authz.facts_for($1, $2, $3)")
 WORKSPACES_OF = Query(

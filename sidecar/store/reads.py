@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
-from sidecar.decisions.model import Facts
 from sidecar.errors import FactsMisread, FactsUnavailable
+from sidecar.store.groups import Group, Read
 from sidecar.store.loop import closed, late
 from sidecar.store.session import Refused
 from sidecar.store.ticks import Ticks
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Sequence
 
+    from sidecar.decisions.model import Facts
     from sidecar.store.asked import Query
     from sidecar.store.connections import Connections
+    from sidecar.store.groups import Found, Members, Meters, Part
 
 MOST_PAIRS = 256  # in one query
 MOST_WAITING = 4096  # pairs
 MOST_AT_ONCE = 2  # queries: one whose connection is silent leaves the other
-
-Members: TypeAlias = Sequence[tuple[str, str]]
-Meters: TypeAlias = Sequence[tuple[str, ...]]
-Found: TypeAlias = Callable[[list[Facts | None] | None, Exception | None], None]
+MOST_SUSPECTS = 64
 
 
 class Reading(Protocol):
@@ -47,58 +46,28 @@ class Reading(Protocol):
         ...
 
 
-class _Read:
-    """One question; *missing* is how many of its facts are still to come."""
-
-    __slots__ = ("deadline", "done", "ended", "found", "members", "meters", "missing", "since")
-
-    def __init__(self, members: Members, meters: Meters, deadline: float, done: Found) -> None:
-        self.members = members
-        self.meters = meters
-        self.deadline = deadline
-        self.done = done
-        self.since = monotonic()
-        self.ended = False
-        self.missing = len(members)
-        self.found: list[Facts | None] = []  # filled only where the facts come in parts
-
-
-_Part: TypeAlias = tuple[_Read, int, int]  # the pairs of a question from start to stop: mostly all
-
-
-class _Group:
-    """Parts that are one query, which ends by the latest deadline of theirs; *members* are all of them."""
-
-    __slots__ = ("deadline", "members", "meters", "parts")
-
-    def __init__(self, parts: list[_Part]) -> None:
-        self.parts = parts
-        self.members: list[tuple[str, str]] = []
-        self.meters: list[tuple[str, ...]] = []
-        self.deadline = 0.0
-        for read, start, stop in parts:
-            self.members += read.members[start:stop]
-            self.meters += read.meters[start:stop]
-            self.deadline = max(self.deadline, read.deadline)
-
-
 class Reads:
     """A question goes out at the end of the loop's turn if a query is free, else with all others once one is.
 
     So nobody waits for company, and no answer is from a query that was sent before its question came. A row
-    that cannot be read, or a question that PostgreSQL refuses, fails that question alone.
+    that cannot be read, or a question that PostgreSQL refuses, fails that question alone: a group that is
+    refused is asked once more in halves, and who was found to be the reason goes alone from then on.
     """
 
     def __init__(self, connections: Connections, reading: Reading) -> None:
         self._connections = connections
         self._reading = reading
         self._most_at_once = min(MOST_AT_ONCE, connections.size)
-        self._waiting: deque[_Part] = deque()
+        self._waiting: deque[Part] = deque()
         self._pairs = 0  # of those that wait
-        self._alone: deque[_Part] = deque()  # once refused together with others
-        self._asked: set[_Group] = set()
+        self._halves: deque[list[Part]] = deque()  # of groups that were refused
+        self._suspects: set[tuple[str, str]] = set()  # of whom the last answer was a refusal
+        self._alone: deque[Part] = deque()  # about suspects
+        self._last_alone: Group | None = None
+        self._asked: set[Group] = set()
         self._earliest = inf  # no deadline of a question is before
         self._is_due = False
+        self._others_turn = False
 
     def open(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
@@ -107,7 +76,8 @@ class Reads:
     def end(self) -> None:
         """On the loop: those that wait are told that it is closed; the others are told by the connections."""
         self._ticks.stop()
-        waiting = [*self._alone, *self._waiting]
+        waiting = self._all_waiting()
+        self._halves.clear()
         self._alone.clear()
         self._waiting.clear()
         self._pairs = 0
@@ -116,21 +86,22 @@ class Reads:
 
     def ask(self, members: Members, meters: Meters, *, deadline: float, done: Found) -> None:
         """On the loop: *done* gets the facts of each, or the error; once, and never from here."""
-        read = _Read(members, meters, deadline, done)
+        read = Read(members, meters, deadline, done)
         pairs = len(members)
         if not pairs:
             self._loop.call_soon(self._tell, read, [], None)
             return
-        if self._pairs and self._pairs + pairs > MOST_WAITING:
+        waiting = self._pairs + len(self._alone)
+        if waiting and waiting + pairs > MOST_WAITING:
             too_many = FactsUnavailable("too many questions wait for PostgreSQL")
             self._loop.call_soon(self._tell, read, None, too_many)
             return
-        if pairs <= MOST_PAIRS:
-            self._waiting.append((read, 0, pairs))
+        if self._suspects and pairs == 1 and members[0] in self._suspects:
+            self._alone.append((read, 0, pairs))
         else:
             for start in range(0, pairs, MOST_PAIRS):
                 self._waiting.append((read, start, min(start + MOST_PAIRS, pairs)))
-        self._pairs += pairs
+            self._pairs += pairs
         if deadline < self._earliest:
             self._earliest = deadline
             self._ticks.go_on()
@@ -140,22 +111,38 @@ class Reads:
 
     def _send(self) -> None:
         self._is_due = False
-        while len(self._asked) < self._most_at_once and (parts := self._next_parts()):
-            group = _Group(parts)
+        while len(self._asked) < self._most_at_once and (group := self._next_group()):
             self._asked.add(group)
             self._connections.ask(
                 self._reading.query,
                 self._reading.params(group.members, group.meters),
                 deadline=group.deadline,
                 done=partial(self._came, group),
-                since=parts[0][0].since,
+                since=group.parts[0][0].since,
             )
 
-    def _next_parts(self) -> list[_Part]:
+    def _next_group(self) -> Group | None:
+        """Suspects have at most one query at a time, and never two turns together while others wait."""
+        parts = self._next_half()
+        if not parts and self._others_turn:
+            parts = self._next_parts()
+        self._others_turn = False
+        if not parts and self._alone and self._last_alone not in self._asked:
+            self._others_turn = True
+            self._last_alone = group = Group([self._alone.popleft()])
+            return group
+        parts = parts or self._next_parts()
+        return Group(parts) if parts else None
+
+    def _next_half(self) -> list[Part]:
+        while self._halves:
+            if parts := [part for part in self._halves.popleft() if not part[0].ended]:
+                return parts
+        return []
+
+    def _next_parts(self) -> list[Part]:
         """Those that go together. Only one tries a silent server: others would wait with it."""
-        if self._alone:
-            return [self._alone.popleft()]
-        parts: list[_Part] = []
+        parts: list[Part] = []
         if self._pairs <= MOST_PAIRS and not self._connections.silent:
             parts = [part for part in self._waiting if not part[0].ended]
             self._waiting.clear()
@@ -174,12 +161,15 @@ class Reads:
                 pairs += stop - start
         return parts
 
-    def _came(self, group: _Group, answer: bytes | None, error: Exception | None) -> None:
+    def _came(self, group: Group, answer: bytes | None, error: Exception | None) -> None:
         self._asked.remove(group)
         if isinstance(error, Refused) and len(group.parts) > 1:
-            self._alone.extend(part for part in group.parts if not part[0].ended)
+            half = len(group.parts) // 2
+            self._halves += group.parts[:half], group.parts[half:]
             self._send()
             return
+        if len(group.members) == 1:
+            self._suspect(group.members[0], error)
         self._send()  # first, so that the server has work while we read
         if error is None:
             try:
@@ -192,7 +182,15 @@ class Reads:
         for read, _, _ in group.parts:
             self._tell(read, None, self._reading.meaning(error))
 
-    def _hand_out(self, group: _Group, rows: list[Facts | FactsMisread | None]) -> None:
+    def _suspect(self, member: tuple[str, str], error: Exception | None) -> None:
+        if isinstance(error, Refused):
+            if len(self._suspects) >= MOST_SUSPECTS:
+                self._suspects.clear()
+            self._suspects.add(member)
+        elif error is None and self._suspects:
+            self._suspects.discard(member)
+
+    def _hand_out(self, group: Group, rows: list[Facts | FactsMisread | None]) -> None:
         at = 0
         for read, start, stop in group.parts:
             if len(read.members) == 1 and not isinstance(row := rows[at], FactsMisread):  # as mostly
@@ -209,7 +207,7 @@ class Reads:
                 self._take(read, start, facts)
             at += stop - start
 
-    def _take(self, read: _Read, start: int, facts: list[Facts | None]) -> None:
+    def _take(self, read: Read, start: int, facts: list[Facts | None]) -> None:
         read.missing -= len(facts)
         if len(facts) < len(read.members):
             read.found = read.found or [None] * len(read.members)
@@ -218,7 +216,7 @@ class Reads:
         if not read.missing:
             self._tell(read, facts, None)
 
-    def _tell(self, read: _Read, facts: list[Facts | None] | None, error: Exception | None) -> None:
+    def _tell(self, read: Read, facts: list[Facts | None] | None, error: Exception | None) -> None:
         if read.ended:
             return
         read.ended = True
@@ -236,16 +234,19 @@ class Reads:
                 for read, _, _ in group.parts:
                     if read.deadline <= now and read.deadline < group.deadline:
                         self._tell(read, None, late("still waiting"))
-            for read, _, _ in (*self._alone, *self._waiting):
+            for read, _, _ in self._all_waiting():
                 if read.deadline <= now:
                     self._tell(read, None, late(f"all {self._most_at_once} connections were busy"))
             self._waiting = deque(part for part in self._waiting if not part[0].ended)
             self._pairs = sum(stop - start for _, start, stop in self._waiting)
             self._alone = deque(part for part in self._alone if not part[0].ended)
             in_groups = (part for group in self._asked for part in group.parts)
-            there = (*self._alone, *self._waiting, *in_groups)
+            there = (*self._all_waiting(), *in_groups)
             self._earliest = min((read.deadline for read, _, _ in there if not read.ended), default=inf)
-        if self._asked or self._waiting or self._alone:
+        if self._asked or self._waiting or self._alone or self._halves:
             return True
         self._earliest = inf
         return False
+
+    def _all_waiting(self) -> list[Part]:
+        return [*(part for half in self._halves for part in half), *self._alone, *self._waiting]

@@ -324,6 +324,53 @@ def test_a_question_that_postgresql_refuses_fails_alone_and_the_others_are_asked
     assert queries == 1 + 4
 
 
+def test_who_was_refused_is_asked_about_alone_and_costs_others_nothing_until_it_is_well(fresh_database_url):
+    async def asks(asking):
+        await asking.connect()
+        told = []
+        for _ in range(3):
+            asked = [asking.ask(each) for each in [ADAM] * 30 + [("zero", "acme")] + [MIA] * 33]
+            outcomes = [(await each).outcome for each in asked]
+            told.append((outcomes.count(["admin"]), outcomes.count(["member"]), asking.queries))
+            asking.queries = 0
+        run(
+            fresh_database_url,
+            "DROP FUNCTION authz.facts_for(text[], text[], text[])",
+            "ALTER FUNCTION authz.real_facts(text[], text[], text[]) RENAME TO facts_for",
+        )
+        well = []
+        for _ in range(2):
+            asked = [asking.ask(each) for each in (ADAM, ("zero", "acme"), MIA)]
+            outcomes = [(await each).outcome for each in asked]
+            well.append((outcomes, asking.queries))
+            asking.queries = 0
+        return told, well
+
+    with facts_where(fresh_database_url, "users[i] = 'zero'", "to_json(1 / (i - i))"):
+        told, well = on_a_loop(asks, fresh_database_url)
+
+    by_halves = 1 + 2 * 6  # of 64
+    assert told == [(30, 33, by_halves), (30, 33, 2), (30, 33, 2)]
+    assert well == [([["admin"], [None], ["member"]], 2), ([["admin"], [None], ["member"]], 1)]
+
+
+def test_nobody_is_kept_waiting_by_many_who_are_refused(fresh_database_url):
+    async def asks(asking):
+        await asking.ask(("zero", "acme"))
+        asking.queries = 0
+        bad = [asking.ask(("zero", "acme")) for _ in range(200)]
+        good = [asking.ask(ADAM) for _ in range(5)]
+        for each in good:
+            assert (await each).outcome == ["admin"]
+        queries = asking.queries
+        assert {type((await each).outcome) for each in bad} == {FactsUnavailable}
+        return queries
+
+    with facts_where(fresh_database_url, "users[i] = 'zero'", "to_json(1 / (i - i))"):
+        for connections in (2, 1):
+            assert on_a_loop(asks, fresh_database_url, pool_size=connections) < 50
+
+
 def test_a_group_whose_connection_broke_while_idle_is_asked_again(proxy):
     async def asks(asking):
         await asking.connect()
