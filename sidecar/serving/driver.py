@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.decisions.steps import Pause
-from sidecar.errors import SidecarError
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class Driver:
     """*starts* has the calls that need no thread; every other call is made on one of *threads*.
 
     A start takes what its call takes, and *done*, which gets the result or the error, once and on the loop,
-    unless the start itself raises a SidecarError.
+    unless the start itself raises.
     """
 
     def __init__(
@@ -87,8 +86,8 @@ class Driver:
         if start is not None:
             try:
                 start(*wait.args, deadline=wait.deadline, done=go_on)
-            except SidecarError as refused:
-                go_on(None, refused)
+            except Exception as raised:  # noqa: BLE001 - not dealt with here: raised where it was waited for
+                go_on(None, raised)
         elif isinstance(wait, Pause):
             self._loop.call_soon(go_on, None, None)
         else:
