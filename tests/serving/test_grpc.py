@@ -318,7 +318,7 @@ def until(condition):
         sleep(0.01)
 
 
-def test_a_call_whose_client_is_gone_goes_on_to_its_line_in_the_log(stage, held):
+def test_a_call_whose_client_is_gone_goes_on_to_its_line_in_the_log(stage, held, caplog):
     with a_channel(held.service) as channel:
         call = begin(channel, PLAIN)
         assert held.begun.wait(WITHIN_S)
@@ -329,6 +329,7 @@ def test_a_call_whose_client_is_gone_goes_on_to_its_line_in_the_log(stage, held)
         until(lambda: len(stage.lines) > before)
 
     assert stage.lines[-1]["user"] == "adam"
+    assert "Exception" not in caplog.text
 
 
 def test_who_finds_no_thread_until_the_deadline_is_denied_as_in_an_outage(stage):
