@@ -11,6 +11,8 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from tests.serving.peers import RESETS
@@ -89,15 +91,21 @@ class Quick(asyncio.Protocol):
 
 def in_processes(module: str, orders: Sequence[dict[str, Any]], *, within_s: float) -> list[dict[str, Any]]:
     """What `python -m MODULE ORDER` prints for each of *orders*, as JSON, when all have run at once."""
-    processes = [
-        subprocess.Popen([sys.executable, "-m", module, json.dumps(order)], stdout=subprocess.PIPE)
-        for order in orders
-    ]
-    try:
-        said = [process.communicate(timeout=within_s)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0] * len(processes)
-    return [json.loads(each) for each in said]
+    with ExitStack() as stack:
+        # Files: what is said may be more than a pipe holds, and uvloop leaves pipes non-blocking.
+        said = [stack.enter_context(TemporaryFile()) for _ in orders]
+        processes = [
+            subprocess.Popen([sys.executable, "-m", module, json.dumps(order)], stdout=stdout)
+            for order, stdout in zip(orders, said, strict=True)
+        ]
+        try:
+            for process in processes:
+                process.wait(within_s)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        assert [process.returncode for process in processes] == [0] * len(processes)
+        for stdout in said:
+            stdout.seek(0)
+        return [json.load(stdout) for stdout in said]

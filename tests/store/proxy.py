@@ -26,7 +26,8 @@ class Proxy:
 
     While *silent*, what is sent is taken and goes nowhere; *mute*: all but logins goes nowhere, as with a
     pooler before a dead server; *trickle_s* is the pause after each byte of the server's, *lag_s* before all
-    that it sends at once, *slow_s* before each 64 KiB of the client's. `silence` is for one connection alone.
+    that it sends at once, *slow_s* before each 64 KiB of the client's. `silence` is for one connection
+    alone.
     """
 
     def __init__(self, url: str) -> None:
@@ -39,6 +40,7 @@ class Proxy:
         self.accepted = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._silenced: set[socket.socket] = set()
+        self._last: socket.socket | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         user, password = self._target.get("user", "postgres"), self._target.get("password", "")
@@ -86,6 +88,10 @@ class Proxy:
         """What is sent on the connection of this number, from 0, goes nowhere from now on."""
         self._silenced |= set(self._pairs[number])
 
+    def silence_last(self) -> None:
+        """As `silence`, of the connection on which something was asked last."""
+        self._silenced |= {end for pair in self._pairs if self._last in pair for end in pair}
+
     def _serve(self) -> None:
         threading.Thread(target=self._accepting, args=(self._listener,), daemon=True).start()
 
@@ -116,6 +122,7 @@ class Proxy:
 
     def _ask(self, server: socket.socket, chunk: bytes) -> None:
         sleep(self.slow_s)
+        self._last = server
         if not (self.mute and chunk[:1] in _QUERIES):
             server.sendall(chunk)
 
