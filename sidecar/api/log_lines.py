@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.timings import Timings
 
 _MS = 1_000
-_TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
+TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
 
 
 def note_decision(
@@ -62,30 +62,32 @@ def note_outcome(
     also: Mapping[str, Any] | None = None,
 ) -> None:
     """As `note`. *outcome* is a JSON object with at least one field; *timings* are a decision's own."""
-    entry: dict[str, Any] = {
-        "at": datetime.now(UTC),
-        "request_id": request.id,
-        "caller": request.caller.name if request.caller else None,
-        "endpoint": endpoint,
-    }
+    caller = encoded(request.caller.name) if request.caller else b"null"
+    head = b'{"at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"' % (
+        encoded(datetime.now(UTC)),
+        encoded(request.id),
+        caller,
+        endpoint.encode(),
+    )
     if request.user is not None:
-        entry["end_user"] = request.user.id
+        head += b',"end_user":%b' % encoded(request.user.id)
     if question is not None:
-        entry["user"] = question.user
-        entry["workspace"] = question.workspace
-        entry["action"] = question.action
-        entry["mode"] = question.mode
-        entry["amounts"] = question.amounts
+        head += b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b' % (
+            encoded(question.user),
+            encoded(question.workspace),
+            encoded(question.action),
+            question.mode.encode(),
+            b"null" if question.amounts is None else encoded(question.amounts),
+        )
     if also:
-        entry.update(also)
+        head += b",%b" % encoded(also)[1:-1]
     total_s = monotonic() - request.began
     if timings is not None:
-        took = _TOOK % (timings.facts_s * _MS, timings.policy_s * _MS, timings.ledger_s * _MS, total_s * _MS)
+        took = TOOK % (timings.facts_s * _MS, timings.policy_s * _MS, timings.ledger_s * _MS, total_s * _MS)
     else:
         waited = {name: round(s * _MS, 3) for name, s in _parts(request.timings).items() if s}
         took = encoded({**waited, "total": round(total_s * _MS, 3)})
-    # Two objects become one: the outcome is text already.
-    service.log.note(b'%b,%b,"ms":%b}' % (encoded(entry)[:-1], outcome[1:-1], took))
+    service.log.note(b'%b,%b,"ms":%b}' % (head, outcome[1:-1], took))
 
 
 def _parts(timings: Timings) -> dict[str, float]:

@@ -112,6 +112,13 @@ class _Batch(Struct, forbid_unknown_fields=True):
     defaults: _Fields | UnsetType = UNSET
 
 
+class _PlainQuestion(Struct, forbid_unknown_fields=True, gc=False):
+    user: _Text
+    workspace: _Text
+    action: _Text
+
+
+_PLAIN = msgspec.json.Decoder(_PlainQuestion)
 _ONE = msgspec.json.Decoder(_Fields)
 _MANY = msgspec.json.Decoder(_Batch)
 _NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -134,6 +141,17 @@ def question_from(raw: bytes) -> Question:
     ):
         return _question_by_shape(raw)
     return _question(fields, _NONE)
+
+
+def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
+    """User, workspace and action of a question that says nothing else; None for any other body."""
+    try:
+        question = _PLAIN.decode(raw)
+    except _NOT_TYPED:
+        return None
+    if not _plain(raw, names=3):
+        return None
+    return question.user, workspace_from(question.workspace), question.action
 
 
 def questions_from(raw: bytes) -> list[Question | BadQuestion]:

@@ -63,8 +63,11 @@ class MembersPage:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Cell:
-    """What all decisions about one situation have in common; *message* is None where it has figures."""
+class Cell:
+    """What all decisions about one situation have in common; *message* is None where it has figures.
+
+    *texts* are theirs: see `Decision`.
+    """
 
     situation: bytes
     verdict: Verdict
@@ -91,7 +94,7 @@ class Authorizer:
         self.catalog = catalog
         self.policy = policy
         self._recall = recall
-        self._cells: dict[Hashable, _Cell] = {}
+        self._cells: dict[Hashable, Cell] = {}
         self._context_fields = context_fields
         self._facts = facts
         self._upgrades = {
@@ -149,19 +152,21 @@ class Authorizer:
         *timings* are of all of them together; each decision has its own, with the read that all waited for.
         """
         timings = timings or Timings()
-        meters: dict[tuple[str, str], set[str]] = {}
+        meters: dict[tuple[str, str], tuple[str, ...]] = {}
         wanted: list[Mapping[str, int] | BadQuestion] = []
         for question in questions:
-            needed = meters.setdefault((question.user, question.workspace), set())
+            member = question.user, question.workspace
             try:
                 amounts = amounts_of(question, catalog=self.catalog)
             except BadQuestion as bad:
                 wanted.append(bad)
+                meters.setdefault(member, ())
             else:
                 wanted.append(amounts)
-                needed.update(amounts)
+                needed = (*meters.get(member, ()), *amounts)
+                meters[member] = tuple(dict.fromkeys(needed)) if needed else ()
         found = yield from self._facts_of(
-            list(meters), [tuple(each) for each in meters.values()], deadline=deadline, timings=timings
+            list(meters), list(meters.values()), deadline=deadline, timings=timings
         )
         facts_of = dict(zip(meters, found, strict=True))
         answers: list[Decision | BadQuestion] = []
@@ -173,13 +178,15 @@ class Authorizer:
                 continue
             facts = facts_of[question.user, question.workspace]
             own = Timings(facts_s=timings.facts_s)
-            try:
-                decision = yield from self.deciding_from(
-                    question, takes, facts, deadline=deadline, timings=own
-                )
-                answers.append(decision)
-            finally:
-                timings.policy_s += own.policy_s
+            decision = self.decide_at_once(question, takes, facts, timings=own)
+            if decision is None:
+                try:
+                    decision = yield from self.deciding_from(
+                        question, takes, facts, deadline=deadline, timings=own
+                    )
+                finally:
+                    timings.policy_s += own.policy_s
+            answers.append(decision)
         return answers
 
     def entitlements(self, user: str, workspace: str, *, deadline: float) -> Entitlements:
@@ -333,6 +340,13 @@ class Authorizer:
             decision = yield Wait(decide, question, amounts, facts, deadline=deadline)
         return decision
 
+    def known_cell(self, action: str, facts: Facts | None) -> Cell | None:
+        """The cell of a question that takes nothing and has no context; None where it is not kept."""
+        cell = self._cells.get(self._key_of(action, facts, takes=False))
+        if cell is None or self._recall(cell.situation) is not cell.verdict:
+            return None
+        return cell
+
     def decide_at_once(
         self,
         question: Question,
@@ -372,7 +386,7 @@ class Authorizer:
         finally:
             timings.policy_s += monotonic() - began
         upgrade = self._upgrade(verdict)  # before it is put in words: it may be no verdict of this catalog
-        cell = _Cell(situation=situation, verdict=verdict, upgrade=upgrade, message=None)
+        cell = Cell(situation=situation, verdict=verdict, upgrade=upgrade, message=None)
         decision = self._decision(cell, question, amounts, facts, exceeded, timings)
         key = self._key(question, amounts, facts, exceeded)
         if recalled is None or key is None:
@@ -395,25 +409,29 @@ class Authorizer:
         """
         if question.context and not self._context_fields.isdisjoint(question.context):
             return None
+        key = self._key_of(question.action, facts, takes=bool(amounts))
+        return (key, tuple(exceeded.items())) if exceeded and key is not None else key
+
+    def _key_of(self, action: str, facts: Facts | None, *, takes: bool) -> Hashable:
         catalog = self.catalog
-        action = catalog.actions.get(question.action)
+        declared = catalog.actions.get(action)
         if facts is None:
-            return None if action is None else action.name, bool(amounts)
-        if action is None or facts.role not in catalog.roles or facts.plan not in catalog.plans:
+            return None if declared is None else declared.name, takes
+        if declared is None or facts.role not in catalog.roles or facts.plan not in catalog.plans:
             return None
+        feature = declared.feature
         return (
-            action.name,
+            declared.name,
             facts.role,
             facts.plan,
             facts.status,
-            facts.feature_overrides.get(action.feature) if action.feature else None,
-            bool(amounts),
-            tuple(exceeded.items()) if exceeded else (),
+            facts.feature_overrides.get(feature) if feature else None,
+            takes,
         )
 
     def _decision(
         self,
-        cell: _Cell,
+        cell: Cell,
         question: Question,
         amounts: Mapping[str, int],
         facts: Facts | None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from sidecar.text.value import value
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -18,7 +20,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 Mode = Literal["check", "consume", "reserve"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Question:
     """*workspace* is a UUID's canonical text or a slug; *amounts* None means what the action takes."""
 
@@ -33,7 +35,7 @@ class Question:
     context: Mapping[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Usage:
     """What one workspace has used of one meter in the period that *at* of its Facts falls in."""
 
@@ -42,7 +44,7 @@ class Usage:
     resets_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Facts:
     """What the database says of a member in their workspace; of anybody else it says None, not Facts.
 
@@ -112,7 +114,7 @@ class Verdict:
         return self.allow
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Quota:
     """One meter as a caller sees it; None of *limit* and *remaining* is unlimited."""
 
@@ -146,7 +148,7 @@ class Upgrade:
     price: Price
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decision:
     """The answer to one question: the verdict, in words, with the facts that led to it.
 

@@ -31,6 +31,7 @@ from sidecar.api.people.users import STEPS
 from sidecar.api.reply import JSON
 from sidecar.api.request import Request, request_id
 from sidecar.api.service import Service, deadline_of
+from sidecar.api.v1.plain import PlainChecks
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
 from sidecar.decisions.steps import run
 from sidecar.errors import BadQuestion, UnknownCaller
@@ -89,6 +90,15 @@ class Addressed:
     caller: Caller | None
     refused: SidecarError | None
 
+    def may_authorize(self, endpoint: Endpoint) -> bool:
+        """Whether this is a plain request for `authorize` by somebody whose token is for it."""
+        return (
+            endpoint is AUTHORIZE
+            and not self.query
+            and self.caller is not None
+            and "authorize" in self.caller.scopes
+        )
+
     def request(
         self, method: str, *, header: Callable[[str], str | None], by_socket: bool, remote: str
     ) -> Request:
@@ -110,6 +120,7 @@ class Addressed:
 class Application:
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.plain = PlainChecks(service)
         self._flask = _flask(service)
         self._routes: MapAdapter = self._flask.url_map.bind("sidecar")
 

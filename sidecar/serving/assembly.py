@@ -30,9 +30,12 @@ from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.rego.authzen import DECISION
 from sidecar.serving.application import Application
+from sidecar.serving.driver import Driver
 from sidecar.serving.fit import CatalogFit
+from sidecar.serving.lane import FactsStart
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
+from sidecar.serving.threads import Threads
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
@@ -46,7 +49,7 @@ from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -118,7 +121,7 @@ class Parts:
         self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
         self._settings = settings
         self._grpc: EnvoyServer | None = None
-        self._grpc_ended: Event | None = None
+        self._grpc_ended: Task[None] | None = None
         facts = MeasuredFacts(self._store, metrics=self._metrics)
         authorizer = Authorizer(
             catalog=compiled.catalog,
@@ -131,8 +134,9 @@ class Parts:
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
-        self.starts: dict[Callable[..., object], Callable[..., None]] = {
-            facts.facts: timed(self._store.ask, self._metrics.observe_facts),
+        self.facts = FactsStart(facts.facts, timed(self._store.ask, self._metrics.observe_facts))
+        self._starts: dict[Callable[..., object], Callable[..., None]] = {
+            self.facts.call: self.facts.start,
             ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
             ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
         }
@@ -186,6 +190,9 @@ class Parts:
 
     def open(self, loop: AbstractEventLoop) -> None:
         """After the fork: connections and threads do not survive one. *loop* drives the connections."""
+        self._loop = loop
+        self.threads = Threads(self._settings.threads, loop=loop)
+        self.driver = Driver(loop=loop, threads=self.threads, starts=self._starts)
         self._log.start()
         self._store.open(loop)
         self._for_ledger.open(loop)
@@ -197,25 +204,28 @@ class Parts:
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         self._probe.start()
 
-    def listen(self) -> None:
-        """Where the sidecar speaks gRPC; what speaks HTTP is gunicorn's."""
+    async def listen(self) -> None:
+        """Where the sidecar speaks gRPC; what speaks HTTP is gunicorn's. On the loop, while it runs."""
         if self._settings.grpc_bind:
-            server: EnvoyServer = import_module(GRPC).EnvoyServer(
-                self.application.service, self._settings.grpc_bind, threads=self._settings.threads
+            self._grpc = import_module(GRPC).EnvoyServer(
+                self.application.service, self._settings.grpc_bind, driver=self.driver
             )
-            server.start()
-            self._grpc = server
+            await self._grpc.start()
 
     def listen_no_more(self) -> None:
         if self._grpc is not None and self._grpc_ended is None:
-            self._grpc_ended = self._grpc.end(grace_s=self._settings.grace_s)
+            self._grpc_ended = self._loop.create_task(self._grpc.end(grace_s=self._settings.grace_s))
 
     def has_ended(self) -> bool:
         """Whether all that was asked by gRPC is answered."""
-        return self._grpc_ended is None or self._grpc_ended.is_set()
+        return self._grpc_ended is None or self._grpc_ended.done()
+
+    async def cut_off(self) -> None:
+        """End what was asked by gRPC and is not answered yet: the grace is over."""
+        if self._grpc is not None:
+            await self._grpc.end(grace_s=0)
 
     def stop(self) -> None:
-        self.listen_no_more()
         self._stopping.set()
         self._probe.stop()
         self._store.close()

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.decisions.steps import Pause
-from sidecar.errors import SidecarError
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class Driver:
     """*starts* has the calls that need no thread; every other call is made on one of *threads*.
 
     A start takes what its call takes, and *done*, which gets the result or the error, once and on the loop,
-    unless the start itself raises a SidecarError.
+    unless the start itself raises.
     """
 
     def __init__(
@@ -44,6 +43,25 @@ class Driver:
         """
         self._go_on(steps, finished, None, None)
 
+    def drive_from(
+        self,
+        steps: Steps[T],
+        finished: Callable[[T | None], None],
+        call: Callable[..., Any],
+        found: object,
+        error: BaseException | None,
+    ) -> None:
+        """As `drive`. If *steps* wait for *call* first, it has given *found* or the *error* already."""
+        try:
+            wait = next(steps)
+        except StopIteration as stop:
+            finished(stop.value)
+            return
+        if wait.call == call:
+            self._go_on(steps, finished, found, error)
+        else:
+            self._wait_for(wait, steps, finished)
+
     def soon(self, call: Callable[[], None]) -> None:
         """Call it in the loop's next round."""
         self._loop.call_soon(call)
@@ -59,14 +77,17 @@ class Driver:
             wait = steps.send(found) if error is None else steps.throw(error)
         except StopIteration as stop:
             finished(stop.value)
-            return
+        else:
+            self._wait_for(wait, steps, finished)
+
+    def _wait_for(self, wait: Wait, steps: Steps[T], finished: Callable[[T | None], None]) -> None:
         go_on = partial(self._go_on, steps, finished)
         start = self._starts.get(wait.call)
         if start is not None:
             try:
                 start(*wait.args, deadline=wait.deadline, done=go_on)
-            except SidecarError as refused:
-                go_on(None, refused)
+            except Exception as raised:  # noqa: BLE001 - not dealt with here: raised where it was waited for
+                go_on(None, raised)
         elif isinstance(wait, Pause):
             self._loop.call_soon(go_on, None, None)
         else:

@@ -1,39 +1,40 @@
 """Envoy's ext_authz over gRPC: `envoy.service.auth.v3.Authorization/Check`, and the health service beside it.
 
-A server of each worker's own: all of them listen on one port, between which the kernel divides connections.
+A server of each worker's own, on its loop: all of them listen on one port, between which the kernel divides
+connections.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import grpc
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
-from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
-from google.protobuf.wrappers_pb2 import BoolValue
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from envoy.service.auth.v3 import external_auth_pb2
+from grpc_health.v1 import health_pb2
 
-from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway
+from sidecar.api import problems
+from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway, refuse
 from sidecar.api.request import Request, request_id
-from sidecar.decisions.steps import run
 from sidecar.errors import Unroutable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from threading import Event
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from sidecar.api.gateways.decision import Asked, GatewayDecision
     from sidecar.api.service import Service
+    from sidecar.decisions.steps import Steps
+    from sidecar.serving.driver import Driver
 
 NAME = "gateway_envoy_grpc"
 TOKEN_KEY = "x-sidecar-token"  # noqa: S105 - the name of a field of the metadata
-CHECKED_SERVICES = ("", "envoy.service.auth.v3.Authorization")
-_MOST_WAITING = 512  # calls; beyond that the next is refused at once, for it would be too late anyway
+AUTHORIZATION, HEALTH = "envoy.service.auth.v3.Authorization", "grpc.health.v1.Health"
+CHECKED_SERVICES = ("", AUTHORIZATION)
+_MOST_IN_PROGRESS = 512  # calls; beyond that the next is refused at once, for it would be too late anyway
 _CONNECTION_AGE_MS = 30_000
 _LARGEST = 1024 * 1024
 _GRPC_STATUS: dict[int, Any] = {
@@ -41,16 +42,20 @@ _GRPC_STATUS: dict[int, Any] = {
     HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
+_YES = external_auth_pb2.CheckResponse(
+    status={"code": grpc.StatusCode.OK.value[0]},
+    ok_response={"headers_to_remove": [name.lower() for name in REMOVED]},
+)
+_NOT_STORED = ("Cache-Control", "no-store")
 
 _log = logging.getLogger("sidecar")
 
 
 class EnvoyServer:
-    """Made and started after the fork: gRPC's threads do not survive one."""
+    """Made, started and ended on *driver*'s loop, after the fork: gRPC's threads do not survive one."""
 
-    def __init__(self, service: Service, addresses: Sequence[str], *, threads: int) -> None:
-        self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+    def __init__(self, service: Service, addresses: Sequence[str], *, driver: Driver) -> None:
+        self._server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", _LARGEST),
@@ -58,42 +63,98 @@ class EnvoyServer:
                 ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
                 ("grpc.max_connection_age_grace_ms", _CONNECTION_AGE_MS),
             ),
-            maximum_concurrent_rpcs=_MOST_WAITING,
+            maximum_concurrent_rpcs=_MOST_IN_PROGRESS,
         )
-        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(_Authorization(service), self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(_Health(service), self._server)
+        checks = _Checks(service, driver)
+        self._server.add_generic_rpc_handlers(
+            (
+                _only_check(AUTHORIZATION, checks.check, external_auth_pb2.CheckRequest),
+                _only_check(HEALTH, partial(_health, service), health_pb2.HealthCheckRequest),
+            )
+        )
         for address in addresses:
             self._server.add_insecure_port(address)
 
-    def start(self) -> None:
-        self._server.start()
+    async def start(self) -> None:
+        await self._server.start()
 
-    def end(self, *, grace_s: float) -> Event:
-        """Take nothing new; the event is set when what has begun is finished, or after *grace_s*."""
-        ended: Event = self._server.stop(grace_s)
-        return ended
+    async def end(self, *, grace_s: float) -> None:
+        """Take nothing new; until what has begun is finished, or is cut off after *grace_s*."""
+        await self._server.stop(grace_s)
 
 
-class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc] # generated, without types
-    def __init__(self, service: Service) -> None:
+def _only_check(service: str, check: Callable[[Any, Any], Awaitable[Any]], message: Any) -> Any:  # noqa: ANN401 - gRPC has no types
+    """A service with one method. gRPC waits for each method of a generated one separately."""
+    method = grpc.unary_unary_rpc_method_handler(
+        check,
+        request_deserializer=message.FromString,
+        response_serializer=_serialized,
+    )
+    return grpc.method_handlers_generic_handler(service, {"Check": method})
+
+
+def _serialized(message: Any) -> bytes:  # noqa: ANN401 - a message, without types
+    serialized: bytes = message.SerializeToString()
+    return serialized
+
+
+class _Checks:
+    """Of one worker. A call whose client is gone goes on: it may have an effect, which belongs in the log."""
+
+    def __init__(self, service: Service, driver: Driver) -> None:
         self._service = service
+        self._driver = driver
+        self._loop = asyncio.get_running_loop()
+        self._in_progress = 0  # those whose client is gone included, which gRPC does not count
 
-    def Check(self, message: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
+    async def check(self, message: Any, context: Any) -> Any:  # noqa: ANN401 - as gRPC has it
+        if self._in_progress >= _MOST_IN_PROGRESS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are in progress")
         http = message.attributes.request.http
         headers = _headers_in(http)
-        remaining_s = context.time_remaining()
         request = Request(
             id=request_id(headers.get("x-request-id", [http.id])[0]),
             method=http.method,
             remote=remote_of(context.peer()),
         )
+        remaining_s = context.time_remaining()
         if remaining_s is not None:
             request.patience_s = remaining_s
         token = dict(context.invocation_metadata()).get(TOKEN_KEY)
-        decision = run(
-            decide_for_gateway(self._service, request, NAME, partial(_read, http, headers), token=token)
+        answered: asyncio.Future[Any] = self._loop.create_future()
+        self._in_progress += 1
+        self._driver.drive(
+            self._answering(request, partial(_read, http, headers), token=token),
+            partial(self._settle, request, answered),
         )
-        return _response(decision)
+        answer = await answered
+        if answer is grpc.StatusCode.INTERNAL:
+            await context.abort(answer, "the sidecar has a defect")
+        return answer
+
+    def _answering(self, request: Request, read: Callable[[], Asked], *, token: str | None) -> Steps[Any]:
+        """A response; or INTERNAL, for nothing that was not foreseen may be a yes."""
+        try:
+            return _response((yield from decide_for_gateway(self._service, request, NAME, read, token=token)))
+        except Exception as error:  # noqa: BLE001 - the border of the server
+            _log.error("request %s met a defect", request.id, exc_info=error)
+            self._service.metrics.count_problem("internal_error")
+            return grpc.StatusCode.INTERNAL
+
+    def _settle(self, request: Request, answered: asyncio.Future[Any], answer: Any) -> None:  # noqa: ANN401 - as above
+        self._in_progress -= 1
+        if answer is None:  # no thread was free in time
+            answer = _response(refuse(self._service, request, NAME, problems.problem("overloaded"), {}))
+        if not answered.done():
+            answered.set_result(answer)
+
+
+async def _health(service: Service, message: Any, context: Any) -> Any:  # noqa: ANN401 - as above
+    if message.service not in CHECKED_SERVICES:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
+    status = health_pb2.HealthCheckResponse
+    ready = service.readiness().ready
+    return status(status=status.SERVING if ready else status.NOT_SERVING)
 
 
 def remote_of(peer: str) -> str:
@@ -130,40 +191,26 @@ def _read(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN401
 
 def _response(decision: GatewayDecision) -> Any:  # noqa: ANN401 - ditto
     """Never without its part: an empty response is a yes to Envoy."""
+    response = external_auth_pb2.CheckResponse()
     if decision.passes:
-        return external_auth_pb2.CheckResponse(
-            status={"code": grpc.StatusCode.OK.value[0]},
-            ok_response={
-                "headers": _options(decision.identity.items()),
-                "headers_to_remove": [name.lower() for name in REMOVED],
-                "response_headers_to_add": _options(decision.headers),
-            },
-        )
-    return external_auth_pb2.CheckResponse(
-        status={"code": _GRPC_STATUS.get(decision.status, grpc.StatusCode.PERMISSION_DENIED).value[0]},
-        denied_response={
-            "status": {"code": decision.status},
-            "headers": _options((*decision.headers, ("Cache-Control", "no-store"))),
-            "body": decision.body.decode(),
-        },
-    )
+        response.CopyFrom(_YES)
+        passing = response.ok_response
+        _set(passing.headers, decision.identity.items())
+        _set(passing.response_headers_to_add, decision.headers)
+        return response
+    status = decision.status
+    response.status.code = _GRPC_STATUS.get(status, grpc.StatusCode.PERMISSION_DENIED).value[0]
+    denied = response.denied_response
+    denied.status.code = status
+    _set(denied.headers, (*decision.headers, _NOT_STORED))
+    denied.body = decision.body.decode()
+    return response
 
 
-def _options(headers: Iterable[tuple[str, str]]) -> list[Any]:
+def _set(options: Any, headers: Iterable[tuple[str, str]]) -> None:  # noqa: ANN401 - ditto
     """Each in place of what the client sent under that name."""
-    return [
-        HeaderValueOption(header=HeaderValue(key=name, value=value), append=BoolValue(value=False))
-        for name, value in headers
-    ]
-
-
-class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # generated, without types
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def Check(self, message: Any, context: Any) -> Any:  # noqa: ANN401, N802 - as the protocol has it
-        if message.service not in CHECKED_SERVICES:
-            context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
-        status = health_pb2.HealthCheckResponse
-        ready = self._service.readiness().ready
-        return status(status=status.SERVING if ready else status.NOT_SERVING)
+    for name, value in headers:
+        option = options.add()
+        option.append.SetInParent()  # false, and not merely not said
+        header = option.header
+        header.key, header.value = name, value

@@ -38,10 +38,21 @@ _KEEPS = {"keep-alive": True, "close": False}
 class Head:
     """*fields* have names in lower case; *length* is of the body, in bytes; *keeps*: the connection stays.
 
-    Its endpoint takes a body as long as that. *is_json*: the body is said to be JSON.
+    Its endpoint takes a body as long as that. *is_json*: the body is said to be JSON. *is_plain*: it is for
+    `authorize`, by somebody who may ask there, and goes on as most requests do.
     """
 
-    __slots__ = ("addressed", "endpoint", "fields", "is_1_0", "is_json", "keeps", "length", "method")
+    __slots__ = (
+        "addressed",
+        "endpoint",
+        "fields",
+        "is_1_0",
+        "is_json",
+        "is_plain",
+        "keeps",
+        "length",
+        "method",
+    )
 
     def __init__(
         self,
@@ -62,6 +73,7 @@ class Head:
         self.keeps = keeps
         self.is_1_0 = is_1_0
         self.is_json = is_json
+        self.is_plain = is_json and keeps and not is_1_0 and addressed.may_authorize(endpoint)
         self.addressed = addressed
 
     def header(self, name: str) -> str | None:

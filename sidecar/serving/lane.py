@@ -7,12 +7,14 @@ answer it. So SIDECAR_LANE=off changes nothing but speed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 from socket import AF_UNIX
-from time import time
-from typing import TYPE_CHECKING
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
+from sidecar.api.request import request_id
 from sidecar.serving.application import STATUS_LINES, json_body
 from sidecar.serving.heads import END
 
@@ -22,12 +24,28 @@ if TYPE_CHECKING:
 
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
+    from sidecar.decisions.model import Facts
     from sidecar.serving.application import Application
     from sidecar.serving.connections import Connection, Reader
     from sidecar.serving.driver import Driver
     from sidecar.serving.heads import Head, Heads
 
 SERVER = "gunicorn/asgi"  # as gunicorn's protocol says: who asks cannot tell who has read it
+
+
+_NO_METERS = [()]
+_PLAINLY = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n"
+    b"Cache-Control: no-store\r\n%b%b\r\n%b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FactsStart:
+    """How facts are read: by a *call* that blocks, and by a *start* that does not."""
+
+    call: Callable[..., Any]
+    start: Callable[..., None]
 
 
 class Lane:
@@ -42,6 +60,7 @@ class Lane:
         "_by_socket",
         "_connection",
         "_driver",
+        "_facts",
         "_head",
         "_heads",
         "_heads_of",
@@ -63,6 +82,7 @@ class Lane:
         driver: Driver,
         heads: Mapping[bool, Heads],
         otherwise: Callable[[Connection], Reader],
+        facts: FactsStart,
         is_stopping: Callable[[], bool],
     ) -> None:
         self._connection = connection
@@ -70,6 +90,7 @@ class Lane:
         self._driver = driver
         self._heads_of = heads
         self._otherwise = otherwise
+        self._facts = facts
         self._is_stopping = is_stopping
         self._begun = bytearray()  # what has come and is not answered yet
         self._searched = 0  # bytes of it, in which no head ends
@@ -163,6 +184,49 @@ class Lane:
             del self._begun[: self._needed]
         elif len(begun) > self._needed:
             self._begun += begun[self._needed :]
+        self._connection.begin_answer()
+        self._application.service.metrics.count_request("lane")
+        service = self._application.service
+        question = self._application.plain.question_in(body) if head.is_plain and service.serving() else None
+        if question is None:
+            steps = self._application.answering(self._request_of(head, body), head.endpoint)
+            self._driver.drive(steps, self._reply)
+            return
+        began = monotonic()
+        self._facts.start(
+            [question[:2]],
+            _NO_METERS,
+            deadline=began + service.deadline_s,
+            done=partial(self._answer_plainly, head, question, body, began),
+        )
+
+    def _answer_plainly(
+        self,
+        head: Head,
+        question: tuple[str, str, str],
+        body: bytes,
+        began: float,
+        found: list[Facts | None] | None,
+        error: Exception | None,
+    ) -> None:
+        id_ = request_id(head.header("X-Request-ID") or "")
+        text = None
+        if found is not None:
+            text = self._application.plain.answer(
+                question, found[0], caller=head.addressed.caller, request_id=id_, began=began
+            )
+        if text is None:  # the usual way, from here on
+            request = self._request_of(head, body)
+            request.id, request.began = id_, began
+            steps = self._application.answering(request, head.endpoint)
+            self._driver.drive_from(steps, self._reply, self._facts.call, found, error)
+            return
+        closes = b"" if not self._is_stopping() else b"Connection: close\r\n"
+        self._write(
+            _PLAINLY % (len(text), id_.encode(), closes, _standing().encode(), text), keeps=not closes
+        )
+
+    def _request_of(self, head: Head, body: bytes) -> Request:
         self._request = request = head.addressed.request(
             head.method, header=head.header, by_socket=self._by_socket, remote=self._remote
         )
@@ -170,21 +234,22 @@ class Lane:
             request.body = partial(bytes, body)
         else:
             request.body = partial(json_body, request, body, largest=head.length)
-        self._connection.begin_answer()
-        self._application.service.metrics.count_request("lane")
-        self._driver.drive(self._application.answering(request, head.endpoint), self._reply)
+        return request
 
     def _reply(self, reply: Reply | None) -> None:
         head, request = self._head, self._request
         assert head is not None and request is not None  # noqa: S101, PT018 - for the type checker
         if reply is None:
             reply = self._application.overloaded(request, head.endpoint)
+        keeps = head.keeps and not self._is_stopping()
+        self._write(_response(reply, head, keeps=keeps), keeps=keeps)
+
+    def _write(self, response: bytes, *, keeps: bool) -> None:
         self._head = self._request = None
         connection = self._connection
         if connection.state != "answering":  # they have gone, or the worker has ended them
             return
-        keeps = head.keeps and not self._is_stopping()
-        self._transport.write(_response(reply, head, keeps=keeps))
+        self._transport.write(response)
         if self._is_blocked or not keeps:
             connection.begin_sending()
         if not keeps:

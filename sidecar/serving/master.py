@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import tempfile
+from asyncio import run_coroutine_threadsafe
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_AT_START_S = 2.0  # then a worker accepts, if only to say that it is not ready
 _PATIENCE_AT_RELOAD_S = 60.0  # the old generation serves meanwhile
+_LISTENS_WITHIN_S = 10.0
 _BACKLOG = 2_048
 _TICK_S = 0.1
 _SO_ATTACH_FILTER, _BPF_RETURN = 26, 0x06  # Linux, which Python does not name
@@ -347,7 +349,8 @@ def _begin_while_the_loop_runs(worker: Worker, server: _Server) -> None:
     ending = monotonic() + server.patience_s
     while worker.alive and monotonic() < ending and not server.worker.wait_until_warm(_TICK_S):
         worker.notify()
-    server.worker.listen()  # first: then the generation before may end
+    listening = run_coroutine_threadsafe(server.worker.listen(), worker.loop)
+    listening.result(_LISTENS_WITHIN_S)  # first: then the generation before may end
     if server.ready_pipe is not None and server.worker.wait_until_warm(0):
         os.write(server.ready_pipe[1], _READY)
 

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gasgi import ASGIWorker  # type: ignore[import-untyped] # it ships none
 
 from sidecar.serving.connections import Connections
-from sidecar.serving.driver import Driver
 from sidecar.serving.heads import Heads
 from sidecar.serving.http1 import Http1, refusal
 from sidecar.serving.lane import Lane
-from sidecar.serving.threads import Threads
 
 if TYPE_CHECKING:
     import socket
@@ -25,10 +23,12 @@ if TYPE_CHECKING:
 
     from sidecar.serving.application import Application
     from sidecar.serving.connections import Connection, Reader
+    from sidecar.serving.threads import Threads
 
 _SWEEP_S = 1.0
 _SWEEP_WHILE_STOPPING_S = 0.05
 _RESERVE_S = 0.5  # of the grace, for what is closed at its end
+_CUT_OFF_WITHIN_S = 0.2
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 0.1
 _SILENCE_S = 10.0
@@ -68,8 +68,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     async def _serve(self) -> None:
         super().init_signals()
-        settings = self.app.settings
-        self.threads = Threads(settings.threads, loop=self.loop)
+        self.threads = self.app.worker.threads
         self._connections = Connections(self.app.most_connections, reader=self._reader())
         self._opening: set[asyncio.Task[Any]] = set()
         self._silent_until = 0.0
@@ -101,9 +100,10 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         return partial(
             Lane,
             application=self.application,
-            driver=Driver(loop=self.loop, threads=self.threads, starts=self.app.worker.starts),
+            driver=self.app.worker.driver,
             heads={kind: Heads(self.application, by_socket=kind) for kind in (False, True)},
             otherwise=http1,
+            facts=self.app.worker.facts,
             is_stopping=lambda: not self.alive,
         )
 
@@ -129,6 +129,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             await asyncio.sleep(_SWEEP_WHILE_STOPPING_S)
         self._connections.abort()
         await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(parts.cut_off(), _CUT_OFF_WITHIN_S)
 
     def _accept(self, listener: socket.socket) -> bool:
         """One connection, so that workers share them evenly; False where there was none."""

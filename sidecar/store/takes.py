@@ -1,4 +1,4 @@
-"""The calls of a ledger on their way to PostgreSQL: plain consumes in groups, all others in lanes.
+"""The calls of a ledger on their way to PostgreSQL: plain consumes in groups, all others in queues.
 
 It happens on one event loop, without a lock of ours. docs/decisions/0038 says why, and what it costs.
 """
@@ -22,8 +22,8 @@ from sidecar.store.charges import (
     misread,
 )
 from sidecar.store.connections import Query, Refused
-from sidecar.store.lanes import Lanes
 from sidecar.store.loop import closed
+from sidecar.store.queues import Queues
 from sidecar.store.ticks import Ticks
 from sidecar.text.encoding import decoded
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MOST_IN_GROUP = 256
 MOST_IN_LINE = 4096
-LANE_WAIT_S = 0.05  # how long a call of a lane waits for a lock before other lanes have their turn
+QUEUE_WAIT_S = 0.05  # how long a call of a queue waits for a lock before other queues have their turn
 ALONE_WAIT_S = 0.005  # as authz.consume_many waits, where a group is of one
 SLOW_S = 0.05  # a group that takes longer does not keep the next one waiting
 
@@ -45,14 +45,14 @@ _CONTENDED = _TOO_SLOW | {_LOCKED, "40001"}  # serialization_failure
 
 
 class _Call:
-    """One query on its way; *lane* is None for a group."""
+    """One query on its way; *queue* is None for a group."""
 
-    __slots__ = ("began", "lane", "query", "takes")
+    __slots__ = ("began", "query", "queue", "takes")
 
-    def __init__(self, query: Query, takes: list[Take], *, lane: object) -> None:
+    def __init__(self, query: Query, takes: list[Take], *, queue: object) -> None:
         self.query = query
         self.takes = takes
-        self.lane = lane
+        self.queue = queue
         self.began = monotonic()
 
 
@@ -60,20 +60,20 @@ class Takes:
     """Sends each `Take` that it gets, on the loop of *connections*.
 
     Plain consumes that arrive while no group is on its way go together at the end of the loop's round; the
-    others gather for the next group. A group passes over what is locked; that goes on in the lane of its
-    workspace. Whatever is not plain begins there. A lane has one call on its way, which may wait for a lock,
-    and lanes never take the last connection: so a workspace that is locked holds up nobody else.
+    others gather for the next group. A group passes over what is locked; that goes on in the queue of its
+    workspace. Whatever is not plain begins there. A queue has one call on its way, which may wait for a lock,
+    and queues never take the last connection: so a workspace that is locked holds up nobody else.
     """
 
     def __init__(self, connections: Connections, /) -> None:
         self._connections = connections
-        self._most_lanes = max(1, connections.size - 1)
+        self._most_queues = max(1, connections.size - 1)
         self._lock_timeout_s = connections.lock_timeout_s or inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
         self._gathering: deque[Take] = deque()
         self._group: _Call | None = None  # the last one
-        self._lanes = Lanes(lock_timeout_s=self._lock_timeout_s)
+        self._queues = Queues(lock_timeout_s=self._lock_timeout_s)
         self._calls: set[_Call] = set()
         self._queries: dict[tuple[Query, float], Query] = {}
 
@@ -82,8 +82,8 @@ class Takes:
         if self._loop is not (loop := asyncio.get_running_loop()):
             self._loop = loop
             self._ticks = Ticks(loop, self._look)
-        if take.row is None or take.where in self._lanes:
-            self._lanes.put(take)
+        if take.row is None or take.where in self._queues:
+            self._queues.put(take)
         elif len(self._gathering) < MOST_IN_LINE:
             self._gathering.append(take)
         else:
@@ -92,9 +92,9 @@ class Takes:
 
     def end(self) -> None:
         calls = [take for call in self._calls for take in call.takes]
-        _fail([*self._gathering, *self._lanes, *calls], closed())
+        _fail([*self._gathering, *self._queues, *calls], closed())
         self._gathering.clear()
-        self._lanes = Lanes(lock_timeout_s=self._lock_timeout_s)
+        self._queues = Queues(lock_timeout_s=self._lock_timeout_s)
 
     def _go_on_soon(self) -> None:
         self._ticks.go_on()
@@ -104,13 +104,13 @@ class Takes:
 
     def _go_on(self) -> None:
         self._scheduled = False
-        in_lanes = sum(call.lane is not None for call in self._calls)
-        while in_lanes < self._most_lanes and self._may_send() and (takes := self._lanes.send()):
-            self._send(takes, lane=takes[0].where)
-            in_lanes += 1
+        in_queues = sum(call.queue is not None for call in self._calls)
+        while in_queues < self._most_queues and self._may_send() and (takes := self._queues.send()):
+            self._send(takes, queue=takes[0].where)
+            in_queues += 1
         if self._gathering and self._may_send() and not self._group_is_young():
             takes = [self._gathering.popleft() for _ in range(min(MOST_IN_GROUP, len(self._gathering)))]
-            self._group = self._send(takes, lane=None)
+            self._group = self._send(takes, queue=None)
 
     def _may_send(self) -> bool:
         return len(self._calls) < self._connections.size
@@ -119,17 +119,17 @@ class Takes:
         group = self._group
         return group is not None and group in self._calls and monotonic() - group.began < SLOW_S
 
-    def _send(self, takes: list[Take], *, lane: object) -> _Call:
+    def _send(self, takes: list[Take], *, queue: object) -> _Call:
         rows = [take.row for take in takes if take.row is not None]
         if not rows:
             query, params = takes[0].alone()
         elif len(rows) == 1:
             query, params = CONSUME, consume_of(rows[0])  # costs less than a group of one
         else:
-            query, params = CONSUME_MANY, consume_many_of(rows, waits=lane is not None)
-        call = _Call(query, takes, lane=lane)
-        if lane is not None or query is CONSUME:
-            query = self._impatient(query, LANE_WAIT_S if lane is not None else ALONE_WAIT_S)
+            query, params = CONSUME_MANY, consume_many_of(rows, waits=queue is not None)
+        call = _Call(query, takes, queue=queue)
+        if queue is not None or query is CONSUME:
+            query = self._impatient(query, QUEUE_WAIT_S if queue is not None else ALONE_WAIT_S)
         self._calls.add(call)
         self._connections.ask(
             query,
@@ -168,8 +168,8 @@ class Takes:
                 _fail(waiting, refusal)
             except (KeyError, TypeError, ValueError, AttributeError) as wrong:
                 _fail(waiting, misread(value, wrong))
-        if call.lane is not None:
-            self._lanes.ended(call.lane)
+        if call.queue is not None:
+            self._queues.ended(call.queue)
         self._go_on_soon()
 
     def _answered(self, call: _Call, found: Any) -> None:  # noqa: ANN401 - JSON
@@ -201,7 +201,7 @@ class Takes:
 
     def _again(self, take: Take, *, locked: bool = False) -> None:
         if take.waits:
-            self._lanes.put(take, locked=locked)
+            self._queues.put(take, locked=locked)
 
     def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
         """Nothing was done."""
@@ -209,7 +209,7 @@ class Takes:
         error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
         if refused.sqlstate in _CONTENDED:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
-        if refused.sqlstate == _LOCKED and (call.lane is not None or call.query is CONSUME):
+        if refused.sqlstate == _LOCKED and (call.queue is not None or call.query is CONSUME):
             now = monotonic()
             for take in waiting:
                 if now < take.gives_up_at:
@@ -242,9 +242,9 @@ class Takes:
                 [take for take in self._gathering if take.deadline <= now], _late("all connections were busy")
             )
             self._gathering = deque(take for take in self._gathering if take.waits)
-        self._lanes.expire(now)
+        self._queues.expire(now)
         self._go_on()
-        return bool(self._calls or self._gathering or self._lanes)
+        return bool(self._calls or self._gathering or self._queues)
 
 
 def _fail(takes: Iterable[Take], error: Exception) -> None:

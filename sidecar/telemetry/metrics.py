@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decisions.model import Decision
+    from sidecar.decisions.model import Decision, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
@@ -140,6 +140,10 @@ class Metrics:
         verdict, plan = decision.verdict, decision.plan
         if plan is not None and plan not in catalog.plans:
             self._counted.append(self._undeclared)
+        self.count_verdict(verdict)
+
+    def count_verdict(self, verdict: Verdict) -> None:
+        """A decision about a workspace whose plan is declared."""
         self._count(self._decisions[verdict.reason, verdict.status])
 
     def count_evaluation(self, *, decision: bool) -> None:

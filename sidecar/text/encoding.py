@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 from math import isfinite
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
 from sidecar.errors import BadQuestion
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _SHOWN = 40
-_ENCODER = msgspec.json.Encoder()
+# The JSON of a document; a time in UTC ends in Z.
+encoded: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
 class Duplicated(dict[str, Any]):
     """A JSON object in which *names* stand more than once; the last of each is its value."""
 
     names: frozenset[str] = frozenset()
-
-
-def encoded(document: object) -> bytes:
-    """JSON; a time in UTC ends in Z."""
-    return _ENCODER.encode(document)
 
 
 def embedded(raw: bytes) -> object:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 
 from sidecar.api import problems, rendered, wire
+from sidecar.api.log_lines import note_decision
+from sidecar.api.request import Request
+from sidecar.api.v1.plain import PlainChecks
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.cells import cells
 from sidecar.decisions.model import Question, Reservation, Usage
 from sidecar.decisions.situation import situation_bytes
 from sidecar.decisions.timings import Timings
 from sidecar.engines.memo import MemoisedEngine
+from sidecar.identity.callers import Caller
+from sidecar.quota.decider import Decider
 from sidecar.text.encoding import encoded
-from tests.api.stage import PolicyInPython
+from tests.api.stage import PolicyInPython, a_stage
 from tests.fakes import FactsInMemory
 from tests.values import FAR_AWAY, some_facts, the_catalog
 
@@ -170,3 +178,78 @@ def test_nothing_is_kept_of_a_verdict_that_is_not_known_for_good():
     facts = some_facts()
     authorizer.decide_from(question, {}, facts, deadline=FAR_AWAY, timings=Timings())
     assert authorizer.decide_at_once(question, {}, facts, timings=Timings()) is None
+
+
+def test_a_plain_check_is_answered_with_the_same_bytes_as_any_other_and_logged_alike():
+    """Once its cell has been rendered; before that, and for whatever is not plain, it is not answered."""
+    stage = a_stage({}, tokens={})
+    lines: list[bytes] = []
+    service = replace(
+        stage.service,
+        authorizer=AUTHORIZER,
+        decider=Decider(AUTHORIZER, stage.service.spending),
+        log=SimpleNamespace(note=lines.append),
+    )
+    plain, chance, answered = PlainChecks(service), random.Random(5), 0  # noqa: S311 - no secret
+    caller = Caller(name='back"end', scopes=frozenset({"authorize"}))
+    for role, plan, status, action in product(
+        [*CATALOG.roles, "janitor"], [*CATALOG.plans, "gold"], ("active", "suspended"), CATALOG.actions
+    ):
+        facts = chance.choice((facts_of(chance, role, plan, status, action),) * 9 + (None,))
+        raw = encoded({"user": "u%é", "workspace": "w", "action": action})
+        asked = plain.question_in(raw)
+        assert (asked is None) == bool(CATALOG.actions[action].takes)
+        if asked is None:
+            continue
+        question = wire.question_from(raw)
+        assert asked == (question.user, question.workspace, question.action)
+        decision = AUTHORIZER.decide_from(question, {}, facts, deadline=FAR_AWAY, timings=Timings())
+        expected = rendered.native(decision), rendered.outcome(decision)
+        lines.clear()
+        text = plain.answer(asked, facts, caller=caller, request_id="r-1", began=monotonic())
+        if decision.texts is None:
+            assert (text, lines) == (None, [])
+            continue
+        answered += 1
+        own, theirs = json.loads(text or b""), json.loads(expected[0])
+        for document in (own, theirs):
+            del document["decision_id"]
+            if facts is None:  # a stranger learns the time of the answer
+                del document["facts"]["at"]
+        assert own == theirs
+        assert len(text or b"") == len(expected[0])
+        [line] = lines
+        request = Request(id="r-1", caller=caller)
+        note_decision(service, request, "authorize", question, decision)
+        assert without_times(line) == without_times(lines[1])
+    assert answered > 100
+
+
+def without_times(line: bytes) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in json.loads(line).items()
+        if name not in {"at", "facts_at", "decision_id", "ms"}
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"user":"u","workspace":"w"}',
+        b'{"user":"u","workspace":"w","action":"platform.use","mode":"check"}',
+        b'{"user":"u","workspace":"w","action":"platform.use","context":{}}',
+        b'{"user":"u","user":"v","workspace":"w","action":"platform.use"}',
+        b'{"user":"","workspace":"w","action":"platform.use"}',
+        b'{"user":"\\u0000","workspace":"w","action":"platform.use"}',
+        b'{"user":"\\ud800","workspace":"w","action":"platform.use"}',
+        b'{"user":"u","workspace":"w","action":"nothing.declared"}',
+        b'{"user":7,"workspace":"w","action":"platform.use"}',
+        b'{"user":"%b","workspace":"w","action":"platform.use"}' % (b"u" * 257),
+    ],
+)
+def test_what_is_not_plain_is_left_to_authorize(body):
+    assert PlainChecks(a_stage({}).service).question_in(body) is None

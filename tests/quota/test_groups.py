@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.errors import BadQuestion, FactsUnavailable, UsageContended
 from sidecar.quota.model import Charge, Charged, Consume, Counter, NoCapacity, Replayed
-from sidecar.store import lanes, takes
+from sidecar.store import queues, takes
 from tests.quota.place import Place, at_once, until
 from tests.quota.test_many import A_KEY, holding
 from tests.store.proxy import Proxy
@@ -259,7 +259,7 @@ def test_who_waits_too_long_behind_others_gives_up_as_they_do_and_nothing_was_ta
 def test_what_is_too_much_is_refused_at_once(place, begin, monkeypatch):
     locked, free = begin(), begin()
     monkeypatch.setattr(takes, "MOST_IN_LINE", 5)
-    monkeypatch.setattr(lanes, "MOST_IN_LANES", 5)
+    monkeypatch.setattr(queues, "MOST_IN_QUEUES", 5)
     charge, other = a_charge(place, locked), a_charge(place, free)
 
     assert [type(each) for each in ask_together(place, [other] * 7)] == [Charged] * 5 + [UsageContended] * 2
@@ -426,7 +426,7 @@ def test_a_database_without_groups_takes_one_by_one(place, begin):
 
 
 def test_of_one_workspace_only_one_waits_for_a_lock(place, begin):
-    """So the other connections of lanes are there for other workspaces."""
+    """So the other connections of queues are there for other workspaces."""
     at = begin()
     charge = a_charge(place, at)
     waiting = """SELECT count(*) FROM pg_stat_activity

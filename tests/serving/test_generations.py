@@ -146,6 +146,7 @@ def test_a_cold_start_before_migrate_is_not_ready_and_says_why_once(
         for _ in range(6):
             assert sidecar.until(lambda: database_part(sidecar) == (503, expected))
         assert sidecar.request("GET", "/healthz")[0] == 200
+        assert sidecar.until(lambda: len(lines_with(sidecar, NOT_MIGRATED)) >= sidecar.workers)
         lines = lines_with(sidecar, NOT_MIGRATED)
         assert len(lines) == sidecar.workers
         assert all(line.endswith(f"not ready: {why} {NOT_MIGRATED}") for line in lines)

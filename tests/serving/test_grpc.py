@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from contextlib import contextmanager
-from time import monotonic
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+from time import monotonic, sleep
 
 import pytest
 
 from sidecar.api.gateways.decision import IDENTITY, REMOVED
 from sidecar.api.service import Readiness
 from sidecar.catalog.routes import Routes
+from sidecar.decisions.steps import Wait
 from sidecar.errors import FactsUnavailable
 from tests.api.stage import AUDITOR, BACKEND, a_stage
 from tests.api.test_gateways import LIMITED, MEMBERS, ROUTES, Everybody, with_service
@@ -21,22 +24,63 @@ grpc = pytest.importorskip("grpc", reason="needs the extra `grpc`")
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc  # noqa: E402 - once it is there
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402 - ditto
 
+from sidecar.serving.driver import Driver  # noqa: E402 - ditto
 from sidecar.serving.grpc import EnvoyServer, remote_of  # noqa: E402 - ditto
+from sidecar.serving.threads import Threads  # noqa: E402 - ditto
 
 ANALYTICS = "/workspaces/acme/analytics"
 WITHIN_S = 20
 
 
 @contextmanager
-def a_channel(service, *, host="127.0.0.1"):
-    port = free_port()
-    server = EnvoyServer(service, [f"{host}:{port}"], threads=2)
-    server.start()
+def a_loop():
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
+        yield loop
     finally:
-        server.end(grace_s=0).wait()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(WITHIN_S)
+        loop.close()
+
+
+class Served:
+    """A server on a loop of its own. *starts* are of its driver; every other call is made on its threads."""
+
+    def __init__(self, service, loop, *, threads, starts):
+        self.address = f"127.0.0.1:{free_port()}"
+        self._service, self._loop, self._threads, self._starts = service, loop, threads, starts
+        self._server = self._on_loop(self._start())
+
+    async def _start(self):
+        threads = Threads(self._threads, loop=self._loop)
+        driver = Driver(loop=self._loop, threads=threads, starts=self._starts)
+        server = EnvoyServer(self._service, [self.address], driver=driver)
+        await server.start()
+        return server
+
+    def end(self, *, grace_s):
+        self._on_loop(self._server.end(grace_s=grace_s))
+
+    def _on_loop(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WITHIN_S)
+
+
+@contextmanager
+def served(service, *, threads=2, starts=None):
+    with a_loop() as loop:
+        server = Served(service, loop, threads=threads, starts=starts or {})
+        try:
+            yield server
+        finally:
+            server.end(grace_s=0)
+
+
+@contextmanager
+def a_channel(service, **options):
+    with served(service, **options) as server, grpc.insecure_channel(server.address) as channel:
+        yield channel
 
 
 @pytest.fixture
@@ -60,9 +104,14 @@ def check(channel, path=ANALYTICS, method="GET", *, user="adam", metadata=(), ho
 
 
 def check_raw(channel, http, *, metadata=(), timeout=WITHIN_S):
+    return begin(channel, http, metadata=metadata, timeout=timeout).result()
+
+
+def begin(channel, http, *, metadata=(), timeout=WITHIN_S):
+    """A call that is not waited for."""
     request = external_auth_pb2.CheckRequest(attributes={"request": {"http": http}})
     stub = external_auth_pb2_grpc.AuthorizationStub(channel)
-    return stub.Check(request, timeout=timeout, metadata=metadata)
+    return stub.Check.future(request, timeout=timeout, metadata=metadata)
 
 
 def headers_of(options):
@@ -212,13 +261,140 @@ def test_the_deadline_is_the_shorter_of_envoys_and_ours(stage, envoys_s, own_s):
     assert deadlines.given[0] - began == pytest.approx(100, abs=WITHIN_S)
 
 
-def test_a_defect_is_no_yes(stage, monkeypatch):
+def test_a_defect_is_no_yes_and_tells_the_log_alone(stage, monkeypatch, caplog):
     monkeypatch.setattr(stage.service.routes, "match", None)
 
     with a_channel(stage.service) as channel, pytest.raises(grpc.RpcError) as failed:
-        check(channel)
+        check(channel, x_request_id="abc-2")
 
-    assert failed.value.code() is grpc.StatusCode.UNKNOWN
+    assert failed.value.code() is grpc.StatusCode.INTERNAL
+    assert "NoneType" not in failed.value.details()
+    assert "request abc-2 met a defect" in caplog.text
+    assert "NoneType" in caplog.text
+
+
+PLAIN = {"method": "GET", "path": ANALYTICS, "host": "a", "headers": {"authorization": "Bearer adam"}}
+
+
+class Held:
+    """Steps of the decider that wait on a thread until they are let go on."""
+
+    def __init__(self, stage, **settings):
+        self.begun, self.go_on = Event(), Event()
+        self._decider = stage.service.decider
+        self.service = with_service(stage, decider=self, **settings).service
+
+    def deciding(self, question, *, deadline, timings):
+        yield Wait(self.wait, deadline=deadline)
+        return (yield from self._decider.deciding(question, deadline=deadline, timings=timings))
+
+    def wait(self, *, deadline):
+        self.begun.set()
+        assert self.go_on.wait(WITHIN_S)
+
+
+@pytest.fixture
+def held(stage):
+    held = Held(stage, deadline_s=WITHIN_S)
+    yield held
+    held.go_on.set()
+
+
+def test_a_defect_of_what_is_called_on_the_loop_is_no_yes(held):
+    def defective(**_):
+        raise KeyError("unforeseen")
+
+    starts = {held.wait: defective}
+    with a_channel(held.service, starts=starts) as channel, pytest.raises(grpc.RpcError) as failed:
+        check_raw(channel, PLAIN)
+
+    assert failed.value.code() is grpc.StatusCode.INTERNAL
+
+
+def until(condition):
+    ending = monotonic() + WITHIN_S
+    while not condition():
+        assert monotonic() < ending
+        sleep(0.01)
+
+
+def test_a_call_whose_client_is_gone_goes_on_to_its_line_in_the_log(stage, held, caplog):
+    with a_channel(held.service) as channel:
+        call = begin(channel, PLAIN)
+        assert held.begun.wait(WITHIN_S)
+        call.cancel()
+        before = len(stage.lines)
+        held.go_on.set()
+
+        until(lambda: len(stage.lines) > before)
+
+    assert stage.lines[-1]["user"] == "adam"
+    assert "Exception" not in caplog.text
+
+
+def test_who_finds_no_thread_until_the_deadline_is_denied_as_in_an_outage(stage):
+    held = Held(stage, deadline_s=0.1)
+    with a_channel(held.service, threads=1) as channel:
+        first = begin(channel, PLAIN)
+        assert held.begun.wait(WITHIN_S)
+        second = check_raw(channel, PLAIN)
+        held.go_on.set()
+        first.result()
+
+    assert (second.status.code, second.denied_response.status.code) == (14, 503)
+    assert reason_of(second) == "overloaded"
+    assert "overloaded" in [line.get("code") for line in stage.lines]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_calls_in_progress_are_bounded_also_those_whose_client_is_gone(held, monkeypatch, is_gone):
+    monkeypatch.setattr("sidecar.serving.grpc._MOST_IN_PROGRESS", 1)
+    with a_channel(held.service) as channel:
+        first = begin(channel, PLAIN)
+        assert held.begun.wait(WITHIN_S)
+        if is_gone:
+            first.cancel()
+
+        with pytest.raises(grpc.RpcError) as failed:
+            check_raw(channel, PLAIN)
+        held.go_on.set()
+
+        until(lambda: _passes(channel))
+
+    assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def _passes(channel):
+    with suppress(grpc.RpcError):
+        return check_raw(channel, PLAIN).status.code == 0
+    return False
+
+
+def test_an_end_waits_for_what_has_begun(held):
+    with served(held.service) as server, grpc.insecure_channel(server.address) as channel:
+        call = begin(channel, PLAIN)
+        assert held.begun.wait(WITHIN_S)
+        ending = Thread(target=server.end, kwargs={"grace_s": WITHIN_S})
+        ending.start()
+        ending.join(0.2)
+        assert ending.is_alive()
+        held.go_on.set()
+
+        assert call.result().status.code == 0
+        ending.join(WITHIN_S)
+        assert not ending.is_alive()
+
+
+def test_an_end_cuts_off_what_is_not_answered_when_the_grace_is_over(held):
+    with served(held.service) as server, grpc.insecure_channel(server.address) as channel:
+        call = begin(channel, PLAIN)
+        assert held.begun.wait(WITHIN_S)
+
+        server.end(grace_s=0.1)
+
+        with pytest.raises(grpc.RpcError):
+            call.result()
+        held.go_on.set()
 
 
 def test_the_log_has_a_line_with_envoys_request_id(channel, stage):

@@ -135,7 +135,7 @@ def decide_for_gateway(
         found = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
         said["request"] = f"{asked.method} {found.route.path}"
         if not service.serving():
-            return _refuse(service, request, endpoint, problems.problem("starting"), said)
+            return refuse(service, request, endpoint, problems.problem("starting"), said)
         question = yield from _question(service, request, asked, found)
         request.question = question
         decision = yield from service.decider.deciding(
@@ -144,7 +144,7 @@ def decide_for_gateway(
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
-        return _refuse(service, request, endpoint, problems.problem_of(error), said)
+        return refuse(service, request, endpoint, problems.problem_of(error), said)
     note_decision(service, request, endpoint, question, decision, also=said)
     return _gateway_decision(decision, question.user, shows_limits=found.route.ratelimit)
 
@@ -240,13 +240,14 @@ def _header_safe(value: object) -> str:
     return text if _PLAIN.fullmatch(text) else quote(text, safe="@:|+=")
 
 
-def _refuse(
+def refuse(
     service: Service,
     request: Request,
     endpoint: str,
     problem: Mapping[str, Any],
     said: Mapping[str, Any],
 ) -> GatewayDecision:
+    """The denial with *problem*, counted and noted; *said* goes into the log's line."""
     service.metrics.count_problem(problem["code"])
     note(
         service,
