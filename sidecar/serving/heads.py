@@ -140,21 +140,9 @@ class Heads:
         if found is None or endpoint is None:
             return None
         method, target, minor = found.groups()
-        fields: dict[str, str] = {}
-        names = ""
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not colon:
-                return None
-            names += f"{name}\n"
-            fields[name.lower()] = value.strip(" \t")
-        if not _NAMES.fullmatch(names):
+        fields = _fields_in(lines)
+        if fields is None:
             return None
-        if len(fields) != len(lines):
-            joined = _joined(lines)
-            if joined is None:
-                return None
-            fields = joined
         length = fields.get("content-length", "0")
         connection = fields.get("connection", "").lower()
         is_1_0 = minor == "0"
@@ -168,9 +156,11 @@ class Heads:
             or (not _OF_A_BODY.isdisjoint(fields) and length.strip("0"))
         ):
             return None
-        addressed = self._application.addressed(
-            target, header=lambda name: fields.get(name.lower()), by_socket=self._by_socket
-        )
+
+        def header(name: str) -> str | None:
+            return fields.get(name.lower())
+
+        addressed = self._application.addressed(target, header=header, by_socket=self._by_socket)
         if int(length) > self._application.largest_body(addressed, endpoint):
             return None
         return Head(
@@ -180,20 +170,29 @@ class Heads:
             length=int(length),
             keeps=keeps,
             is_1_0=is_1_0,
-            is_json=is_json(lambda name: fields.get(name.lower())),
+            is_json=is_json(header),
             addressed=addressed,
         )
 
 
-def _joined(lines: list[str]) -> dict[str, str] | None:
-    """All values of each name, as gunicorn's protocol has them; None if one is repeated that may not be."""
+def _fields_in(lines: list[str]) -> dict[str, str] | None:
+    """By name, in lower case; all values of one together, as gunicorn's protocol has them.
+
+    None if a line is none that the lane knows, or one is repeated that may not be.
+    """
     fields: dict[str, str] = {}
+    names = ""
     for line in lines:
-        name, _, value = line.partition(":")
+        name, colon, value = line.partition(":")
+        if not colon:
+            return None
+        names += f"{name}\n"
         key, value = name.lower(), value.strip(" \t")
         if key in fields:
             if key in _ONCE:
                 return None
             value = f"{fields[key]},{value}"
         fields[key] = value
+    if not _NAMES.fullmatch(names):
+        return None
     return fields
