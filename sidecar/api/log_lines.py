@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from sidecar.api.service import Service
     from sidecar.decisions.model import Decision, Question
     from sidecar.decisions.timings import Timings
+    from sidecar.identity.callers import Caller
 
 _MS = 1_000
-TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
+_TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
 
 
 def note_decision(
@@ -62,32 +63,54 @@ def note_outcome(
     also: Mapping[str, Any] | None = None,
 ) -> None:
     """As `note`. *outcome* is a JSON object with at least one field; *timings* are a decision's own."""
-    caller = encoded(request.caller.name) if request.caller else b"null"
-    head = b'{"at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"' % (
-        encoded(datetime.now(UTC)),
-        encoded(request.id),
-        caller,
-        endpoint.encode(),
-    )
+    head = head_of(request.id, request.caller, endpoint)
     if request.user is not None:
         head += b',"end_user":%b' % encoded(request.user.id)
     if question is not None:
-        head += b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b' % (
-            encoded(question.user),
-            encoded(question.workspace),
-            encoded(question.action),
-            question.mode.encode(),
-            b"null" if question.amounts is None else encoded(question.amounts),
+        head += asked_of(
+            question.user, question.workspace, question.action, mode=question.mode, amounts=question.amounts
         )
     if also:
         head += b",%b" % encoded(also)[1:-1]
     total_s = monotonic() - request.began
     if timings is not None:
-        took = TOOK % (timings.facts_s * _MS, timings.policy_s * _MS, timings.ledger_s * _MS, total_s * _MS)
+        took = took_of(timings, total_s)
     else:
         waited = {name: round(s * _MS, 3) for name, s in _parts(request.timings).items() if s}
         took = encoded({**waited, "total": round(total_s * _MS, 3)})
-    service.log.note(b'%b,%b,"ms":%b}' % (head, outcome[1:-1], took))
+    service.log.note(whole(head, outcome, took))
+
+
+def head_of(request_id: str, caller: Caller | None, endpoint: str) -> bytes:
+    """How a line begins, with the time of now."""
+    return b'{"at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"' % (
+        encoded(datetime.now(UTC)),
+        encoded(request_id),
+        encoded(caller.name) if caller else b"null",
+        endpoint.encode(),
+    )
+
+
+def asked_of(
+    user: str, workspace: str, action: str, *, mode: str = "check", amounts: Mapping[str, int] | None = None
+) -> bytes:
+    """What was asked, to follow the head."""
+    return b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b' % (
+        encoded(user),
+        encoded(workspace),
+        encoded(action),
+        mode.encode(),
+        b"null" if amounts is None else encoded(amounts),
+    )
+
+
+def took_of(timings: Timings, total_s: float) -> bytes:
+    return _TOOK % (timings.facts_s * _MS, timings.policy_s * _MS, timings.ledger_s * _MS, total_s * _MS)
+
+
+def whole(head: bytes, outcome: bytes, took: bytes) -> bytes:
+    """The line: *head* is open, *outcome* a JSON object that becomes part of it."""
+    return b'%b,%b,"ms":%b}' % (head, outcome[1:-1], took)
 
 
 def _parts(timings: Timings) -> dict[str, float]:

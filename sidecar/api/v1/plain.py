@@ -11,7 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.api import wire
-from sidecar.api.log_lines import TOOK
+from sidecar.api.log_lines import asked_of, head_of, took_of, whole
+from sidecar.decisions.timings import Timings
 from sidecar.text.encoding import encoded
 from sidecar.text.ids import fresh_id
 
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from sidecar.api.service import Service
     from sidecar.decisions.model import Facts
     from sidecar.identity.callers import Caller
-
-_MS = 1_000
-_LINE = (
-    b'{"at":%b,"request_id":"%b","caller":%b,"endpoint":"authorize","user":%b,"workspace":%b,"action":%b,'
-    b'"mode":"check","amounts":null,%b,"ms":%b}'
-)
 
 
 class PlainChecks:
@@ -60,22 +55,11 @@ class PlainChecks:
         native, outcome = cell.texts.get("native"), cell.texts.get("outcome")
         if native is None or outcome is None:
             return None
-        now = datetime.now(UTC)
         is_member = facts is not None and cell.verdict.reason != "not_a_member"
-        fills = {b"id": fresh_id().encode(), b"at": encoded(facts.at if facts and is_member else now)}
+        at = facts.at if facts and is_member else datetime.now(UTC)
+        fills = {b"id": fresh_id().encode(), b"at": encoded(at)}
         self._service.metrics.count_verdict(cell.verdict)
+        head = head_of(request_id, caller, "authorize") + asked_of(user, workspace, action)
         took_s = monotonic() - began
-        self._service.log.note(
-            _LINE
-            % (
-                encoded(now),
-                request_id.encode(),
-                encoded(caller.name) if caller else b"null",
-                encoded(user),
-                encoded(workspace),
-                encoded(action),
-                (outcome % fills)[1:-1],
-                TOOK % (took_s * _MS, 0, 0, took_s * _MS),
-            )
-        )
+        self._service.log.note(whole(head, outcome % fills, took_of(Timings(facts_s=took_s), took_s)))
         return native % fills
