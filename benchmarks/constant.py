@@ -21,7 +21,7 @@ from sidecar.serving.application import Application
 from sidecar.serving.connections import Connections
 from sidecar.serving.driver import Driver
 from sidecar.serving.heads import Heads
-from sidecar.serving.lane import FactsStart, Lane
+from sidecar.serving.lane import Lane
 from sidecar.serving.threads import Threads
 from tests.api.stage import a_stage
 
@@ -53,7 +53,7 @@ async def _serve(listener: socket.socket, body: bytes) -> None:
         driver=Driver(loop=loop, threads=Threads(1, loop=loop), starts={}),
         heads={kind: Heads(application, by_socket=kind) for kind in (False, True)},
         otherwise=lambda connection: sys.exit(f"not for the lane: {connection}"),
-        facts=FactsStart(sys.exit, lambda *_, done, **__: done([None], None)),
+        read_facts=sys.exit,
         is_stopping=lambda: False,
     )
     connections = Connections(MOST, reader=reader)

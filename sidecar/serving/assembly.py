@@ -32,7 +32,6 @@ from sidecar.rego.authzen import DECISION
 from sidecar.serving.application import Application
 from sidecar.serving.driver import Driver
 from sidecar.serving.fit import CatalogFit
-from sidecar.serving.lane import FactsStart
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
 from sidecar.serving.threads import Threads
@@ -134,9 +133,9 @@ class Parts:
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
-        self.facts = FactsStart(facts.facts, timed(self._store.ask, self._metrics.observe_facts))
+        self.read_facts = facts.facts
         self._starts: dict[Callable[..., object], Callable[..., None]] = {
-            self.facts.call: self.facts.start,
+            self.read_facts: timed(self._store.ask, self._metrics.observe_facts),
             ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
             ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
         }

@@ -7,7 +7,6 @@ answer it. So SIDECAR_LANE=off changes nothing but speed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 from socket import AF_UNIX
@@ -40,18 +39,10 @@ _PLAINLY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FactsStart:
-    """How facts are read: by a *call* that blocks, and by a *start* that does not."""
-
-    call: Callable[..., Any]
-    start: Callable[..., None]
-
-
 class Lane:
     """One connection, behind its guard. *heads* are by whether they come by a Unix socket.
 
-    *otherwise* makes the protocol that takes over.
+    *otherwise* makes the protocol that takes over; *read_facts* is the call by which a decision reads them.
     """
 
     __slots__ = (
@@ -60,7 +51,6 @@ class Lane:
         "_by_socket",
         "_connection",
         "_driver",
-        "_facts",
         "_head",
         "_heads",
         "_heads_of",
@@ -68,6 +58,7 @@ class Lane:
         "_is_stopping",
         "_needed",
         "_otherwise",
+        "_read_facts",
         "_remote",
         "_request",
         "_searched",
@@ -82,7 +73,7 @@ class Lane:
         driver: Driver,
         heads: Mapping[bool, Heads],
         otherwise: Callable[[Connection], Reader],
-        facts: FactsStart,
+        read_facts: Callable[..., Any],
         is_stopping: Callable[[], bool],
     ) -> None:
         self._connection = connection
@@ -90,7 +81,7 @@ class Lane:
         self._driver = driver
         self._heads_of = heads
         self._otherwise = otherwise
-        self._facts = facts
+        self._read_facts = read_facts
         self._is_stopping = is_stopping
         self._begun = bytearray()  # what has come and is not answered yet
         self._searched = 0  # bytes of it, in which no head ends
@@ -185,15 +176,16 @@ class Lane:
         elif len(begun) > self._needed:
             self._begun += begun[self._needed :]
         self._connection.begin_answer()
-        self._application.service.metrics.count_request("lane")
         service = self._application.service
+        service.metrics.count_request("lane")
         question = self._application.plain.question_in(body) if head.is_plain and service.serving() else None
         if question is None:
             steps = self._application.answering(self._request_of(head, body), head.endpoint)
             self._driver.drive(steps, self._reply)
             return
         began = monotonic()
-        self._facts.start(
+        self._driver.start(
+            self._read_facts,
             [question[:2]],
             _NO_METERS,
             deadline=began + service.deadline_s,
@@ -219,7 +211,7 @@ class Lane:
             request = self._request_of(head, body)
             request.id, request.began = id_, began
             steps = self._application.answering(request, head.endpoint)
-            self._driver.drive_from(steps, self._reply, self._facts.call, found, error)
+            self._driver.drive_from(steps, self._reply, self._read_facts, found, error)
             return
         closes = b"" if not self._is_stopping() else b"Connection: close\r\n"
         self._write(

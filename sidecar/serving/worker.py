@@ -103,7 +103,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             driver=self.app.worker.driver,
             heads={kind: Heads(self.application, by_socket=kind) for kind in (False, True)},
             otherwise=http1,
-            facts=self.app.worker.facts,
+            read_facts=self.app.worker.read_facts,
             is_stopping=lambda: not self.alive,
         )
 
