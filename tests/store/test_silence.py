@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -58,19 +58,17 @@ def paused(server):
     """The server and all that it runs, as by SIGSTOP; goes on at the end."""
     pids = [server.process_id, *(pid for (pid,) in rows(server.url, "SELECT pid FROM pg_stat_activity"))]
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        tell(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         for pid in pids:
-            go_on(pid)
+            tell(pid, signal.SIGCONT)
 
 
-def go_on(pid):
-    try:
-        os.kill(pid, signal.SIGCONT)
-    except ProcessLookupError:  # the session of the query above
-        return
+def tell(pid, what):
+    with suppress(ProcessLookupError):  # the session of the query above
+        os.kill(pid, what)
 
 
 @contextmanager
@@ -119,7 +117,7 @@ def test_a_paused_server_makes_a_handful_wait_and_the_first_answer_ends_it(folde
 
     assert len(during) > 500
     assert not any(answer.ok for answer in during)
-    waited = [answer for answer in during if answer.took_s > DEADLINE_S / 2]
+    waited = [answer for answer in during if "silent" not in answer.outage]
     assert 1 <= len(waited) <= 5 + 2  # one at a time, each for its deadline
     at_once = sorted(answer.took_s for answer in during if "silent" in answer.outage)
     assert len(at_once) > 0.9 * len(during)
