@@ -25,6 +25,7 @@ SidecarError
 ├── UseTransfer                 nobody is made owner by a change of role
 ├── NotServed                   what is asked for is not offered here
 ├── Interrupted                 a command could not go on: one line says why
+├── NotAsked                    a command could not ask a database, an engine or a log: that is no finding
 └── DependencyError             something we need failed: never a decision
     ├── EngineUnavailable       the policy engine did not answer in time
     ├── EngineMisbehaved        the policy engine answered, but not a verdict
@@ -204,6 +205,10 @@ class NotServed(SidecarError):
 
 class Interrupted(SidecarError):
     code = "interrupted"
+
+
+class NotAsked(SidecarError):
+    code = "not_asked"
 
 
 class DependencyError(SidecarError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import Finding
 from sidecar.catalog.read import Fields, Items, Text, Truth, document_in
-from sidecar.errors import Interrupted
+from sidecar.errors import NotAsked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -120,7 +120,7 @@ def problems_by_opa(
     try:
         errors = json.loads(run.stderr or run.stdout)["errors"]
     except (ValueError, KeyError):
-        raise Interrupted(f"{opa} check: {(run.stderr or run.stdout).strip()}") from None
+        raise NotAsked(f"{opa} check: {(run.stderr or run.stdout).strip()}") from None
     return [_finding_of_opa(error, folder=folder) for error in errors]
 
 
@@ -130,9 +130,9 @@ def _output_of(command: list[str]) -> subprocess.CompletedProcess[str]:
             command, capture_output=True, text=True, check=False, timeout=_OPA_TIMEOUT_S
         )
     except OSError as error:
-        raise Interrupted(f"{command[0]} does not run: {error.strerror}") from error
+        raise NotAsked(f"{command[0]} does not run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise Interrupted(f"{command[0]} {command[1]} did not end within {_OPA_TIMEOUT_S} s") from error
+        raise NotAsked(f"{command[0]} {command[1]} did not end within {_OPA_TIMEOUT_S} s") from error
 
 
 def _finding_of_opa(error: dict[str, object], *, folder: Path) -> Finding:

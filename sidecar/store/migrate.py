@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from sidecar.errors import ConfigError, Interrupted
+from sidecar.errors import ConfigError, Interrupted, NotAsked
 from sidecar.settings import shipped
 from sidecar.store.connections import parameters_of
 
@@ -138,13 +138,18 @@ def migrate(url: str, /, *, catalog: Catalog, revision: str, migrations: Path | 
 
 @contextmanager
 def owner_connection(url: str, /) -> Iterator[psycopg.Connection]:
-    """A connection as the schema's owner, in autocommit; any database error is Interrupted."""
+    """A connection as the schema's owner, in autocommit; other errors are Interrupted.
+
+    NotAsked where the server is not reached, ends the session, or makes it wait too long.
+    """
     parameters_of(url)
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=10, client_encoding="UTF8") as connection:
             yield connection
     except psycopg.errors.LockNotAvailable as error:
-        raise Interrupted("another session holds a lock that is needed: try again when it is done") from error
+        raise NotAsked("another session holds a lock that is needed: try again when it is done") from error
+    except psycopg.OperationalError as error:
+        raise NotAsked(f"PostgreSQL: {' '.join(str(error).split())}") from error
     except psycopg.Error as error:
         raise Interrupted(f"PostgreSQL: {' '.join(str(error).split())}") from error
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from sidecar.errors import Interrupted
+from sidecar.errors import NotAsked
 from sidecar.rego.lint import (
     ALLOWED_BUILTINS,
     INPUT_FIELDS,
@@ -316,14 +316,14 @@ def test_where_there_is_no_policy_opa_is_not_asked(tmp_path):
 
 
 def test_an_opa_that_does_not_run_is_told(tmp_path):
-    with pytest.raises(Interrupted, match=r"does not run: Permission denied"):
+    with pytest.raises(NotAsked, match=r"does not run: Permission denied"):
         problems_by_opa(tmp_path, {"x.rego": ""}, opa=tmp_path)
 
 
 def test_an_opa_that_hangs_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("sidecar.rego.lint._OPA_TIMEOUT_S", 0.05)
 
-    with pytest.raises(Interrupted, match=r"opa capabilities did not end within 0\.05 s"):
+    with pytest.raises(NotAsked, match=r"opa capabilities did not end within 0\.05 s"):
         problems_by_opa(tmp_path, {"x.rego": ""}, opa=script(tmp_path / "opa", "exec sleep 5"))
 
 
@@ -332,7 +332,7 @@ def test_an_opa_that_fails_without_a_list_is_told(tmp_path):
         'if [ "$1" = capabilities ]; then echo \'{"builtins": []}\'; else echo "disk full" >&2; exit 2; fi'
     )
 
-    with pytest.raises(Interrupted, match="opa check: disk full"):
+    with pytest.raises(NotAsked, match="opa check: disk full"):
         problems_by_opa(tmp_path, {"x.rego": ""}, opa=script(tmp_path / "opa", answer))
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli.load import command
-from sidecar.errors import ConfigError, Interrupted
+from sidecar.errors import ConfigError, NotAsked
 from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.world import Loaded, load
@@ -279,7 +279,7 @@ def test_a_file_that_is_not_there(database_url, tmp_path):
 
 
 def test_nobody_there_is_one_line():
-    with pytest.raises(Interrupted, match="Connection refused"):
+    with pytest.raises(NotAsked, match="Connection refused"):
         load("postgresql://postgres@127.0.0.1:1/x", DEMO_WORLD)
 
 
