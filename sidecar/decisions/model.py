@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 Mode = Literal["check", "consume", "reserve"]
+ReservationState = Literal["held", "committed", "released", "expired"]
 
 
 @value
@@ -139,6 +140,7 @@ class Reservation:
     id: str
     expires_at: datetime
     amounts: Mapping[str, int]
+    state: ReservationState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,9 +47,12 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
+    """*state* is ``held``, ``committed``, ``released`` or ``expired``."""
+
     id: str
     expires_at: datetime
     amounts: Mapping[str, int]
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +227,7 @@ def _reservation_from(value: dict[str, Any] | None) -> Reservation | None:
         id=reservation.of("id", str),
         expires_at=reservation.moment("expires_at"),
         amounts=_map_of(int, reservation.of("amounts", dict), "reservation.amounts"),
+        state=reservation.of("state", str, absent="held"),  # an older sidecar does not say it
     )
 
 

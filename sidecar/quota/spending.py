@@ -183,8 +183,10 @@ class Spending:
         late: str | None,
     ) -> Steps[Decision | None]:
         """None: the facts have changed since, and the question must be decided again."""
+        # A late commit needs room for what it takes, and may say 0 of some meters.
+        needs = {meter: amount for meter, amount in amounts.items() if amount} if late else amounts
         decision = yield from self._authorizer.deciding_from(
-            question, amounts, facts, deadline=deadline, timings=timings
+            question, needs, facts, deadline=deadline, timings=timings
         )
         if facts is None or decision.verdict.reason == "not_a_member":
             return decision
@@ -207,7 +209,7 @@ class Spending:
                 return self._replay(decision, known)
             case NoCapacity(facts=fresh):
                 denial = yield from self._authorizer.deciding_from(
-                    question, amounts, fresh, deadline=deadline, timings=timings
+                    question, needs, fresh, deadline=deadline, timings=timings
                 )
                 return None if denial.allowed else denial
             case Conflict.STALE:
@@ -291,7 +293,7 @@ class Spending:
                 role=known.role,
                 plan=known.plan,
                 upgrade=(),
-                quota=known.quota or None,
+                quota=(self.quotas(known.now) if known.now else known.quota) or None,
                 retry_after_s=None,
                 decision_id=known.decision_id,
                 at=known.at,

@@ -98,6 +98,8 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "move_usage",
             "consume",
             "consume_many",
+            "key_stands",
+            "key_taken_anew",
             "repeat_of",
             "repeated",
             "take",
