@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from sidecar.decisions.model import Facts, Quota
+    from sidecar.decisions.model import Quota
     from sidecar.quota.model import Charged, Replayed
 
 _LARGEST = 10**15 - 1  # a whole number in a structured field
@@ -37,16 +37,19 @@ def limit_fields(quotas: Mapping[str, Quota], *, at: datetime) -> list[tuple[str
     return [("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(limits))]
 
 
-def with_ends(charged: Charged | Replayed, before: Facts | None) -> Mapping[str, Quota]:
-    """The quotas after a charge, with when the first reservation ends: the new one, or one *before* it."""
+def with_ends(charged: Charged | Replayed, frees_at: Mapping[str, datetime]) -> Mapping[str, Quota]:
+    """The quotas after a charge, with when the first reservation ends: the new one, or one before it.
+
+    *frees_at* is when the first one ended before the charge, by meter.
+    """
     if not any(quota.reserved for quota in charged.quota.values()):
         return charged.quota
     made = charged.reservation
     quotas = {}
     for meter, quota in charged.quota.items():
         ends = []
-        if before is not None and (frees_at := before.usage[meter].frees_at) and frees_at > charged.at:
-            ends.append(frees_at)
+        if meter in frees_at and frees_at[meter] > charged.at:
+            ends.append(frees_at[meter])
         if made is not None and made.amounts.get(meter):
             ends.append(made.expires_at)
         quotas[meter] = replace(quota, frees_at=min(ends, default=None) if quota.reserved else None)

@@ -204,7 +204,7 @@ class Spending:
             case Charged() as charged:
                 return replace(
                     decision,
-                    quota=with_ends(charged, facts) if amounts else None,
+                    quota=with_ends(charged, charge.frees_at) if amounts else None,
                     reservation=charged.reservation,
                     at=charged.at,
                 )
@@ -272,6 +272,9 @@ class Spending:
             role=facts.role,
             plan=facts.plan,
             message=decision.message,
+            frees_at={
+                meter: frees_at for meter in amounts if (frees_at := facts.usage[meter].frees_at) is not None
+            },
             counter=self._counter(question, facts, charges) if at_once else None,
         )
 
@@ -296,7 +299,7 @@ class Spending:
                 role=known.role,
                 plan=known.plan,
                 upgrade=(),
-                quota=with_ends(known, None) or None,
+                quota=with_ends(known, known.frees_at) or None,
                 retry_after_s=None,
                 decision_id=known.decision_id,
                 at=known.at,

@@ -6,6 +6,7 @@ The database's own functions say what is granted at a later second: here their c
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -263,6 +264,18 @@ def test_an_allowed_answer_says_when_more_will_be_left(place, mode):
     assert allowed.allowed
     ends_in_s = 30 if mode == "reserve" else 60
     assert f";t={ends_in_s}" in dict(limit_fields(allowed.quota, at=allowed.at))["RateLimit"]
+
+
+@pytest.mark.parametrize("mode", ["consume", "reserve"])
+def test_a_replay_says_the_same(place, mode):
+    acme = place.workspace("only")
+    place.ask("record", acme, "reserve", amounts={"minutes": 4}, ttl_s=20)
+
+    first, again = (place.ask("record", acme, mode, idempotency_key="k") for _ in range(2))
+
+    assert again.replayed
+    assert again.quota == first.quota
+    assert again.quota["minutes"].grows_at - again.at <= timedelta(seconds=20)
 
 
 def test_only_denials_that_need_it_read_once_more(place, monkeypatch):
