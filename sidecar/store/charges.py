@@ -202,13 +202,16 @@ def encode_params(params: Sequence[str | bytes | None]) -> list[bytes | None]:
     return encoded_params
 
 
-def _stored_answer(charge: Charge) -> dict[str, str]:
-    return {
+def _stored_answer(charge: Charge) -> dict[str, object]:
+    answer: dict[str, object] = {
         "role": charge.role,
         "plan": charge.plan,
         "message": charge.message,
         "revision": charge.revision,
     }
+    if charge.frees_at:
+        answer["frees_at"] = {meter: moment.isoformat() for meter, moment in charge.frees_at.items()}
+    return answer
 
 
 def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
@@ -232,6 +235,7 @@ def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
         quota=_quota_in(found["quota"]),
         reservation=_reservation_in(found["reservation"]),
         at=datetime.fromisoformat(found["at"]),
+        frees_at={meter: datetime.fromisoformat(text) for meter, text in answer.get("frees_at", {}).items()},
     )
 
 
