@@ -129,6 +129,7 @@ class LedgerInMemory:
                 quota=quota,
                 reservation=reservation,
                 at=facts.at,
+                frees_at=charge.frees_at,
             )
             self._keys[charge.workspace_id, charge.key] = _Key(
                 fingerprint=charge.fingerprint,

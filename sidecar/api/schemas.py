@@ -109,8 +109,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "remaining": _or_null(_COUNT),
             "resets_at": _or_null(_MOMENT),
             "over_by": _COUNT,
+            "grows_at": _MOMENT,
         },
-        optional=("over_by",),
+        optional=("over_by", "grows_at"),
     ),
     "Decision": _object(
         {

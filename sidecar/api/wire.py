@@ -363,6 +363,8 @@ def _quota_document(quota: Quota) -> dict[str, Any]:
     }
     if quota.over_by:
         document["over_by"] = quota.over_by
+    if (grows_at := quota.grows_at) != quota.resets_at and grows_at is not None:
+        document["grows_at"] = grows_at.astimezone(UTC)
     return document
 
 

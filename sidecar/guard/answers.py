@@ -19,7 +19,10 @@ class Misread(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """One meter; *limit* and *remaining* are None when unlimited, *resets_at* when nothing resets."""
+    """One meter; *limit* and *remaining* are None when unlimited, *resets_at* when nothing resets.
+
+    *grows_at* is when a reservation ends and *remaining* grows; None if none ends before the reset.
+    """
 
     limit: int | None
     used: int
@@ -27,6 +30,7 @@ class Quota:
     remaining: int | None
     resets_at: datetime | None
     over_by: int
+    grows_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +260,7 @@ def _quota_from(meter: str, value: object) -> Quota:
         remaining=quota.of("remaining", int, null=True),
         resets_at=None if quota.of("resets_at", str, null=True) is None else quota.moment("resets_at"),
         over_by=quota.of("over_by", int, absent=0),
+        grows_at=None if quota.of("grows_at", str, absent=None) is None else quota.moment("grows_at"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,9 @@ class Charge:
     """What the ledger is to charge, and what for.
 
     *limits* are the verdict's, of the meters of *amounts*; *token* is that of the facts the verdict was made
-    from. *role*, *plan* and *message* are stored, for a duplicate is answered with them. With a *counter* the
-    ledger may try one fast update first; it applies only if the counter is still as described.
+    from. *frees_at* is when the first reservation of a meter ends, of meters that have one. It is stored, as
+    *role*, *plan* and *message* are, for a duplicate is answered with them. With a *counter* the ledger may
+    try one fast update first; it applies only if the counter is still as described.
     """
 
     workspace_id: UUID
@@ -69,6 +70,7 @@ class Charge:
     role: str
     plan: str
     message: str
+    frees_at: Mapping[str, datetime] = field(default_factory=dict)
     counter: Counter | None = None
 
 
@@ -94,6 +96,7 @@ class Replayed:
     quota: Mapping[str, Quota]
     reservation: Reservation | None
     at: datetime
+    frees_at: Mapping[str, datetime] = field(default_factory=dict)
     now: UsageNow | None = None
 
 

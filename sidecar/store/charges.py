@@ -203,13 +203,16 @@ def encode_params(params: Sequence[str | bytes | None]) -> list[bytes | None]:
     return encoded_params
 
 
-def _stored_answer(charge: Charge) -> dict[str, str]:
-    return {
+def _stored_answer(charge: Charge) -> dict[str, object]:
+    answer: dict[str, object] = {
         "role": charge.role,
         "plan": charge.plan,
         "message": charge.message,
         "revision": charge.revision,
     }
+    if charge.frees_at:
+        answer["frees_at"] = {meter: moment.isoformat() for meter, moment in charge.frees_at.items()}
+    return answer
 
 
 def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
@@ -233,6 +236,7 @@ def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
         quota=_quota_in(found["quota"]),
         reservation=_reservation_in(found["reservation"], state=found["state"]),
         at=datetime.fromisoformat(now["at"] if now else found["at"]),
+        frees_at={meter: datetime.fromisoformat(text) for meter, text in answer.get("frees_at", {}).items()},
         now=usage_now_in(now) if now else None,
     )
 

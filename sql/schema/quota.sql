@@ -302,6 +302,37 @@ Returns: the sum, in units of the meter; 0 if there are none.
 Called by: view authz.member_facts, authz.quota_now and authz.take.';
 REVOKE ALL ON FUNCTION authz.reserved_of FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION authz.frees_at(
+    workspace_id uuid,
+    meter text,
+    since timestamp with time zone,
+    moment timestamp with time zone
+)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT min(h.expires_at)
+        FROM authz.usage_holds AS h
+        WHERE h.workspace_id = frees_at.workspace_id
+          AND h.meter = frees_at.meter
+          AND h.period_start >= since
+          AND h.expires_at > moment
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.frees_at IS 'When the first of the open reservations ends that hold something of a meter.
+- workspace_id: the workspace.
+- meter: the meter.
+- since: when the current period began; holds of older periods are not counted.
+- moment: at which time; a hold that ends at it is not counted.
+Returns: the time; NULL if nothing is reserved.
+Called by: authz.facts_for.';
+REVOKE ALL ON FUNCTION authz.frees_at FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION authz.quota_now(workspace_id uuid, meters text[])
  RETURNS json
  LANGUAGE plpgsql

@@ -77,7 +77,8 @@ def test_a_reservation_has_an_id_an_end_and_its_amounts(stage):
     assert len(bytes.fromhex(reservation["id"])) == 16
     assert (reservation["expires_at"], reservation["amounts"]) == ("2026-11-24T12:01:30Z", {"minutes": 5})
     assert reservation["state"] == "held"
-    assert answer.json["quota"] == {"minutes": {**MINUTES, "reserved": 5, "remaining": 985}}
+    ends = {"grows_at": reservation["expires_at"]}
+    assert answer.json["quota"] == {"minutes": {**MINUTES, "reserved": 5, "remaining": 985, **ends}}
 
 
 def test_a_reservation_holds_for_a_minute_if_nothing_is_said(stage):
