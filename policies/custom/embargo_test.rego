@@ -6,7 +6,7 @@ _recording := {
 	"plan": "team",
 	"status": "active",
 	"overrides": {"features": {}},
-	"exceeded": {},
+	"room": {"fits_in": ["pro", "starter", "team"], "waiting_helps": false},
 }
 
 _cases := {
@@ -23,7 +23,7 @@ _cases := {
 		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},
 	},
 	"anything but a recording is not, wherever it comes from": {
-		"input": object.union(_recording, {"action": "roleplay.start", "context": {"country": "XA"}}),
+		"input": object.union(_recording, {"action": "roleplay.start", "room": null, "context": {"country": "XA"}}),
 		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},
 	},
 	"without context the rule has nothing to say": {

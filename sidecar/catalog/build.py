@@ -94,6 +94,7 @@ def _plans(file: _File, *, currency: str) -> dict[str, Plan]:
             price=Price(amount=plan["price"], currency=currency),
             features=features(name),
             limits=limits(name),
+            sold=plan.get("sold", True),
         )
         for name, plan in file.items()
     ]

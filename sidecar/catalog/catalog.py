@@ -48,13 +48,17 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """*features* and *limits* include the inherited ones. A limit of None is unlimited."""
+    """*features* and *limits* include the inherited ones. A limit of None is unlimited.
+
+    A plan that is not *sold* is held by workspaces and never offered.
+    """
 
     name: str
     title: str
     price: Price
     features: frozenset[str]
     limits: Mapping[str, int | None]
+    sold: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ _PLAN = Record(
             says="A month, in the currency.",
             required=True,
         ),
+        "sold": Field(shape=Flag(), says="false: workspaces that have it keep it, and nobody is offered it."),
         "features": Field(
             shape=ListOf(item=Reference(kind="feature", verb="has the feature"), says="a list of features"),
             says="What this plan has beyond what it extends.",

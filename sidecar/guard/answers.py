@@ -75,8 +75,8 @@ class Settled:
 class Decision:
     """Whether the user may. *role* and *plan* are None for a stranger.
 
-    *retry_after* (seconds) comes with 429 alone. *idempotency_key* is the key for a refund; None when
-    nothing was taken.
+    *retry_after* (seconds) is there where waiting helps: with 429, and with some 402. *idempotency_key* is
+    the key for a refund; None when nothing was taken.
     """
 
     allowed: bool
@@ -167,7 +167,7 @@ def _check(decision: Decision) -> None:
         )
     if (decision.status == 402) != bool(decision.upgrade):  # noqa: PLR2004 - payment required
         raise Misread(f"status {decision.status} with {len(decision.upgrade)} plans to upgrade to")
-    if (decision.status == 429) != (decision.retry_after is not None):  # noqa: PLR2004 - too many requests
+    if decision.status not in ((200, 402, 403) if decision.retry_after is None else (402, 429)):
         raise Misread(f"status {decision.status} with retry_after {decision.retry_after}")
     if decision.allowed and (decision.role is None or decision.plan is None):
         raise Misread("it allows somebody without a role or a plan")

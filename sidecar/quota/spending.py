@@ -345,6 +345,7 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
         reason="granted",
         status=200,
         upgrade=(),
+        waiting_helps=False,
         needs_roles=(),
         needs_feature=None,
         detail=None,
