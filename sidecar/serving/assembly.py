@@ -180,6 +180,7 @@ class Parts:
                     url=settings.authzen_url,
                     anybody=ANYBODY if settings.authzen_anonymous else None,
                 ),
+                own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
                 bundle=self._bundle,
                 readiness=lambda: self._probe.found,
