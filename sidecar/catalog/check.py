@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.build import built
-from sidecar.catalog.check_routes import check_routes
+from sidecar.catalog.check_routes import check_routes, warnings_about_routes
 from sidecar.catalog.finding import Finding, nearest
 from sidecar.catalog.node import fields_at, node_at, text_at
 from sidecar.catalog.read import Broken, Fields, Items, Text, document_in, plain
@@ -55,6 +55,7 @@ def check_plans(raw: bytes, *, source: str) -> Checked:
     warnings = warnings_about(
         catalog, {name: each.keys for name, each in _sections(root).items()}, source=source
     )
+    warnings += warnings_about_routes(root, source=source)
     return Checked(
         catalog=catalog, problems=(), warnings=tuple(sorted(warnings, key=lambda each: each.order))
     )

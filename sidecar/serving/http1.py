@@ -84,6 +84,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         self._connection = connection
         self._fed = 0  # bytes, since the request began
         self._pieces = 0
+        self._is_last = False  # the request that is being answered: what still comes is the rest of its body
         self._whole_at = 0.0
         self._family: AddressFamily | None = None
 
@@ -100,6 +101,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         )
 
     def _feed_callback_parser(self, data: bytes) -> bool:
+        if self._is_last:
+            return False
         if self._callback_parser.is_complete:
             self._callback_parser.feed(data)  # the next request: there it waits until this one is answered
             return True
@@ -192,7 +195,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
                 return False
             body = collected
         request.body = partial(json_body, request, body, largest=largest)
-        request.began = self._whole_at if receiver._complete else monotonic()  # noqa: SLF001 - as gunicorn's own loop
+        self._is_last = not receiver._complete  # noqa: SLF001 - as gunicorn's own loop
+        request.began = monotonic() if self._is_last else self._whole_at
         self._connection.begin_answer()
         reply = await self._answer(request, endpoint)
         if self._closed:
@@ -243,7 +247,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     async def _send_reply(self, reply: Reply, parsed: Any) -> bool:  # noqa: ANN401 - gunicorn's
         status, headers, body = reply
         # What is left of a body that nobody reads would be taken for the next request.
-        close = self._will_close(parsed, False) or not self._body_receiver._complete  # noqa: FBT003, SLF001 - gunicorn's
+        close = self._is_last or self._will_close(parsed, False)  # noqa: FBT003 - gunicorn's
         if not close and parsed.version < (1, 1):
             headers = [*headers, ("Connection", "keep-alive")]
         self._connection.begin_sending()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIDECAR_CLOSES_AFTER_S = 75
 SETTING = {
     "nginx": ("nginx.conf", r"upstream sidecar \{[^}]*\bkeepalive_timeout (\d+)s;"),
-    "caddy": ("Caddyfile", r"forward_auth [^}]*\btransport http \{[^}]*\bkeepalive (\d+)s\b"),
+    "caddy": ("Caddyfile", r"forward_auth (?s:.*?)\btransport http \{[^}]*\bkeepalive (\d+)s\b"),
 }
 HAVE_NONE = ("traefik", "haproxy")
 KEEP_NONE = ("ingress-nginx",)  # each question is on a connection of its own

@@ -232,6 +232,18 @@ def test_what_the_server_refuses_by_itself_is_counted(sidecar, content, code):
     assert sidecar.until(lambda: refusals(sidecar, code) == before + 1, within_s=5)
 
 
+def test_a_head_that_is_too_large_is_logged(sidecar):
+    answer = answered(sidecar, head_of(129 * KIB, nginx()))
+
+    def logged():
+        return [line for line in sidecar.lines if line.get("request_id") == answer.header("x-request-id")]
+
+    assert sidecar.until(logged, within_s=5)
+    assert [(line["endpoint"], line["code"], line["status"]) for line in logged()] == [
+        ("server", "head_too_large", 431)
+    ]
+
+
 REPEATED = {
     "nginx's path": nginx(f"X-Original-URI: {TARGET}"),
     "nginx's path in other letters": nginx(f"x-original-uri: {TARGET}"),

@@ -14,6 +14,7 @@ from sidecar.api.gateways.decision import (
     REMOVED,
     asked_of,
     decide_for_gateway,
+    for_grpc,
     host_and_port,
     unreadable,
 )
@@ -55,15 +56,20 @@ def _answer(
     read: Callable[[Request], Asked],
     passes_on: frozenset[HTTPStatus] | None = None,
     on_pass: tuple[tuple[str, str], ...] = (),
+    translates: bool = False,
 ) -> Steps[Reply]:
-    """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one."""
+    """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one.
+
+    *translates*: the gateway tells a gRPC client a status of gRPC's.
+    """
     decision = yield from decide_for_gateway(
         service, request, name, partial(read, request), token=request.header(TOKEN_HEADER)
     )
     if decision.passes:
         return HTTPStatus.OK, [*decision.identity.items(), *decision.headers, *on_pass], b""
     status = decision.status if passes_on is None or decision.status in passes_on else HTTPStatus.FORBIDDEN
-    return status, list(decision.headers), decision.body
+    translated = for_grpc(decision, request.header("Content-Type")) if translates else ()
+    return status, [*decision.headers, *translated], decision.body
 
 
 def _original(request: Request) -> Asked:
@@ -162,6 +168,7 @@ EXT_AUTHZ = _endpoint(
         name="gateway_ext_authz",
         read=_as_it_is,
         on_pass=(("X-Envoy-Auth-Headers-To-Remove", ",".join(REMOVED)),),
+        translates=True,
     ),
     says="Envoy's ext_authz over HTTP: may this very request pass?",
 )

@@ -47,6 +47,15 @@ REMOVED = ("X-Sidecar-Token", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Meth
 LONGEST_REQUEST_KEY = 128
 # What a gateway may pass on as it is: the rest is trouble of ours or a mistake of the gateway's, and refused.
 _FOR_CLIENTS = frozenset({401, 402, 403, 429, 503})
+_GRPC = "application/grpc"  # the type of a request's body begins so
+# What a gRPC client is told in place of the status. By Envoy's own table 429 is an outage, to be retried.
+GRPC_STATUS: Mapping[int, int] = {
+    HTTPStatus.UNAUTHORIZED: 16,  # UNAUTHENTICATED
+    HTTPStatus.PAYMENT_REQUIRED: 7,  # PERMISSION_DENIED
+    HTTPStatus.FORBIDDEN: 7,
+    HTTPStatus.TOO_MANY_REQUESTS: 8,  # RESOURCE_EXHAUSTED
+    HTTPStatus.SERVICE_UNAVAILABLE: 14,  # UNAVAILABLE
+}
 _REQUEST_KEY = re.compile(rf"[!-~]{{1,{LONGEST_REQUEST_KEY}}}", re.ASCII)
 _LONGEST_HOST = 260  # characters, its port included
 # Neither a dot at the end nor two in a row: some servers strip them.
@@ -94,6 +103,13 @@ class GatewayDecision:
     def __bool__(self) -> bool:
         # As in Verdict: a dataclass is truthy.
         return self.passes
+
+
+def for_grpc(decision: GatewayDecision, content_type: str | None) -> tuple[tuple[str, str], ...]:
+    """What the headers of a denial say besides, where *content_type* is that of a gRPC client's request."""
+    if decision.passes or not (content_type or "").lower().startswith(_GRPC):
+        return ()
+    return (("grpc-status", str(GRPC_STATUS[decision.status])),)
 
 
 def asked_of(
