@@ -16,12 +16,14 @@ class Role:
     name: str
     title: str
     includes: frozenset[str]
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     name: str
     title: str
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Meter:
     kind: Literal["counter", "level", "members"]
     per: Literal["month", "day", "ever"] | None = None
     anchor: Literal["calendar", "subscription"] = "calendar"
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class Plan:
     price: Price
     features: frozenset[str]
     limits: Mapping[str, int | None]
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ class Action:
     feature: str | None
     takes: Mapping[str, int]
     while_suspended: bool
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +123,8 @@ class Invariant:
 class Catalog:
     """*roles* are least first, *plans* cheapest first; *actions* include those made for features and roles.
 
-    *declared_actions* are the names of the actions in the file.
+    *declared_actions* are the names of the actions in the file. *renamed_from* of anything is the name that
+    rows of a database may have it under, from a revision before.
     """
 
     currency: str
