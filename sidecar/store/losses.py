@@ -82,9 +82,9 @@ _DELETED = _COUNTED.format("""
 """)
 
 _NO_PLAN = (
-    'a plan that is no longer in the catalog is still held: "{name}" by {workspaces} ({slug}{more}). Move them'
-    " to another plan first (PUT /v1/workspaces/{{id}}/plan), say renamed_from: {name} where it has another name"
-    " now, or keep the plan in the catalog"
+    'a plan that is no longer in the catalog is still held: "{name}" by {workspaces} ({slug}{more}).'
+    " Move them to another plan first (PUT /v1/workspaces/{{id}}/plan), say renamed_from: {name} where it has"
+    " another name now, or keep the plan in the catalog"
 )
 _GONE = (
     '{kind} "{name}" is gone; {what}; say renamed_from: {name} where it has another name now, or keep it in'
