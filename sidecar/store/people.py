@@ -41,8 +41,8 @@ DELETE = Query(
     sql=b"SELECT authz.delete_workspace($1, $2) FROM authz.acting_as($3, 'user'), authz.change_as($4)",
     repeatable=False,
 )
-PEOPLE_OF = Query(name=b"people_of", sql=b"SELECT authz.people_of($1, $2, $3) FROM authz.read_as($4)")
-MEMBER_OF = Query(name=b"member_of", sql=b"SELECT authz.member_of($1, $2) FROM authz.read_as($3)")
+PEOPLE_OF = Query(name=b"people_of", sql=b"SELECT authz.people_of($1, $2, $3) WHERE authz.read_as($4)")
+MEMBER_OF = Query(name=b"member_of", sql=b"SELECT authz.member_of($1, $2) WHERE authz.read_as($3)")
 CHANGE_ROLE = Query(
     name=b"change_role",
     sql=b"SELECT authz.change_role($1, $2, $3, $4) FROM authz.acting_as($5, 'user'), authz.change_as($6)",
@@ -63,9 +63,9 @@ INVITE = Query(
     sql=b"SELECT authz.invite($1, $2, $3, $4, $5, $6, $7, $8, $9)"
     b" FROM authz.acting_as($4, 'user'), authz.change_as($10)",
 )
-IS_INVITED = Query(name=b"is_invited", sql=b"SELECT authz.is_invited($1, $2) FROM authz.read_as($3)")
+IS_INVITED = Query(name=b"is_invited", sql=b"SELECT authz.is_invited($1, $2) WHERE authz.read_as($3)")
 INVITATIONS_OF = Query(
-    name=b"invitations_of", sql=b"SELECT authz.invitations_of($1, $2, $3) FROM authz.read_as($4)"
+    name=b"invitations_of", sql=b"SELECT authz.invitations_of($1, $2, $3) WHERE authz.read_as($4)"
 )
 REVOKE = Query(
     name=b"revoke_invitation",
@@ -74,7 +74,7 @@ REVOKE = Query(
 )
 OFFER = Query(
     name=b"invitation_by_token",
-    sql=b"SELECT authz.invitation_by_token($1) FROM authz.read_as($2)",
+    sql=b"SELECT authz.invitation_by_token($1) WHERE authz.read_as($2)",
 )
 ACCEPT = Query(
     name=b"accept_invitation",

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.store.groups import Found, Members, Meters
 
-FACTS = Query(name=b"facts_for", sql=b"SELECT authz.facts_for($1, $2, $3) FROM authz.read_as($4)")
+FACTS = Query(name=b"facts_for", sql=b"SELECT authz.facts_for($1, $2, $3) WHERE authz.read_as($4)")
 WORKSPACES_OF = Query(
     name=b"workspaces_of",
-    sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2) FROM authz.read_as($3)",
+    sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2) WHERE authz.read_as($3)",
 )
 MEMBERS_OF = Query(
     name=b"members_of",
-    sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2) FROM authz.read_as($3)",
+    sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2) WHERE authz.read_as($3)",
 )
 CATALOG_REVISION = Query(name=b"catalog_revision", sql=b"SELECT authz.catalog_revision()")
-CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use() FROM authz.read_as($1)")
+CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use() WHERE authz.read_as($1)")
 
 _STATUSES = frozenset({"active", "suspended"})
 _UNDEFINED = frozenset({"3F000", "42883"})  # the schema, a function

@@ -44,20 +44,21 @@ REVOKE ALL ON FUNCTION authz.names_for FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.names_for TO authz_sidecar;
 
 CREATE FUNCTION authz.read_as(generation bigint)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF generation <> COALESCE((SELECT c.names_generation FROM authz.catalog AS c), 0) THEN
         RAISE EXCEPTION 'names have changed since generation %', generation USING ERRCODE = 'AZ011';
     END IF;
+    RETURN true;
 END;
 $$;
 COMMENT ON FUNCTION authz.read_as IS
-    'Refuses a query that uses names of another generation. Written in FROM, beside a STABLE function: both see one
-snapshot.
+    'Refuses a query that uses names of another generation. Written in WHERE, beside a STABLE function: both see
+one snapshot.
 - generation: that of the names that the query uses, as authz.names_for says it; NULL: names as they are stored.
-Returns: nothing.
+Returns: true.
 Raises: AZ011 if the names are of another generation by now.
 Called by: authz_sidecar, in each statement that reads names.';
 REVOKE ALL ON FUNCTION authz.read_as FROM PUBLIC;

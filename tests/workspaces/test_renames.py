@@ -45,7 +45,7 @@ def the_renamed_catalog():
         name: replace(
             action,
             roles=tuple(ROLES[role] for role in action.roles),
-            feature=FEATURES.get(action.feature, action.feature),
+            feature=action.feature and FEATURES.get(action.feature, action.feature),
             takes={METERS[meter]: amount for meter, amount in action.takes.items()},
         )
         for name, action in catalog.actions.items()
@@ -204,7 +204,8 @@ def test_nothing_is_taken_twice_or_lost_while_the_rows_are_renamed(stage):
 
     assert rows(
         stage.url,
-        "SELECT u.meter, u.used FROM authz.workspace_usage AS u JOIN authz.workspaces AS w ON w.id = u.workspace_id"
+        "SELECT u.meter, u.used FROM authz.workspace_usage AS u"
+        " JOIN authz.workspaces AS w ON w.id = u.workspace_id"
         " WHERE w.slug = %s",
         workspace,
     ) == [("talk", allowed)]
