@@ -16,12 +16,14 @@ class Role:
     name: str
     title: str
     includes: frozenset[str]
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     name: str
     title: str
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Meter:
     kind: Literal["counter", "level", "members"]
     per: Literal["month", "day", "ever"] | None = None
     anchor: Literal["calendar", "subscription"] = "calendar"
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,7 @@ class Plan:
     features: frozenset[str]
     limits: Mapping[str, int | None]
     sold: bool = True
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,7 @@ class Action:
     feature: str | None
     takes: Mapping[str, int]
     while_suspended: bool
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +127,8 @@ class Invariant:
 class Catalog:
     """*roles* are least first, *plans* cheapest first; *actions* include those made for features and roles.
 
-    *declared_actions* are the names of the actions in the file.
+    *declared_actions* are the names of the actions in the file. *renamed_from* of anything is the name that
+    rows of a database may have it under, from a revision before.
     """
 
     currency: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.build import built
+from sidecar.catalog.check_renames import check_renames
 from sidecar.catalog.check_routes import check_routes, warnings_about_routes
 from sidecar.catalog.finding import Finding, nearest
 from sidecar.catalog.node import fields_at, node_at, text_at
@@ -49,6 +50,7 @@ def check_plans(raw: bytes, *, source: str) -> Checked:
         _check_meters(fields_at(root, "meters"), walk)
         _check_plans(root, walk)
         check_routes(root, walk)
+        check_renames(_sections(root), walk)
     if walk.findings or root is None:
         return Checked(catalog=None, problems=tuple(sorted(set(walk.findings), key=lambda each: each.order)))
     catalog = built(plain(root))

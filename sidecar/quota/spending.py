@@ -267,7 +267,7 @@ class Spending:
             limits=charges,
             resource=question.resource,
             key=question.idempotency_key,
-            fingerprint=_fingerprint(question),
+            fingerprint=_fingerprint(question, self._catalog),
             purpose=purpose,
             decision_id=decision.decision_id,
             revision=decision.verdict.revision,
@@ -353,13 +353,22 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
     )
 
 
-def _fingerprint(question: Question) -> str:
-    """Of what makes a request another one under the same key. As it was asked: a default may change."""
+def _fingerprint(question: Question, catalog: Catalog) -> str:
+    """Of what makes a request another one under the same key. As it was asked: a default may change.
+
+    In former names, so that a repeat after a rename is still one.
+    """
+    action = catalog.actions.get(question.action)
     asked = [
         question.user,
-        question.action,
+        (action.renamed_from if action else None) or question.action,
         question.mode,
-        None if question.amounts is None else dict(question.amounts),
+        None
+        if question.amounts is None
+        else {
+            (catalog.meters[meter].renamed_from if meter in catalog.meters else None) or meter: amount
+            for meter, amount in question.amounts.items()
+        },
         question.resource,
     ]
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -37,6 +37,7 @@ from sidecar.serving.readiness import Probe
 from sidecar.serving.threads import Threads
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
+from sidecar.store.names import Names
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
@@ -96,12 +97,14 @@ class Parts:
             observe=self._metrics.observe_memo,
         )
         self._shared = shared
+        names = Names(compiled.revision)
         self._store = PostgresFacts(
             settings.database_url,
             catalog=compiled.catalog,
             pool_size=settings.threads,
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
+            names=names,
         )
         self._for_ledger = Connections(
             settings.database_url,
@@ -111,7 +114,7 @@ class Parts:
             observe=self._metrics.observe_pool,
         )
         self._fit = CatalogFit(self._store, compiled.catalog)
-        self._workspaces = WorkspaceStore(settings.database_url)
+        self._workspaces = WorkspaceStore(settings.database_url, names=names)
         self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
         self._warm = Event()
         self._stopping = Event()
@@ -129,7 +132,7 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
         )
-        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog)
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
@@ -162,7 +165,9 @@ class Parts:
                 rules.revision,
             )
         self._probe = Probe(self._of_itself, parts)
-        people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
+        people = PostgresPeople(
+            reads=self._store.connections, changes=self._workspaces.connections, names=names
+        )
         self.application = Application(
             Service(
                 authorizer=authorizer,

@@ -1956,3 +1956,120 @@ reservations, keys and resources.
 Returns: nothing.
 Called by: the owner, by hand and in sidecar load.';
 REVOKE ALL ON FUNCTION authz.set_usage FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.renamed(document jsonb, names jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (SELECT COALESCE(jsonb_object_agg(COALESCE((renamed.names ->> d.key), d.key), d.value), renamed.document) AS "coalesce" FROM jsonb_each(renamed.document) d(key, value));
+COMMENT ON FUNCTION authz.renamed IS 'An object with other names of its fields.
+- document: the object.
+- names: {name: new name}; a field that is not named keeps its name.
+Returns: the object; NULL for NULL.
+Called by: authz.store_names.';
+REVOKE ALL ON FUNCTION authz.renamed FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.store_names(kind text, names jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    former CONSTANT text[] := ARRAY(SELECT jsonb_object_keys(names));
+BEGIN
+    PERFORM pg_advisory_xact_lock(7022038);
+    -- A name that changes is no change of a workspace: nothing is recorded, and no invitation becomes void.
+    CASE kind
+        WHEN 'feature' THEN
+            IF EXISTS (
+                SELECT FROM authz.workspace_features AS f WHERE f.kind = 'feature' AND f.name = ANY (former)
+            ) THEN
+                ALTER TABLE authz.workspace_features DISABLE TRIGGER record_override;
+                UPDATE authz.workspace_features AS f SET name = names ->> f.name
+                WHERE f.kind = 'feature' AND f.name = ANY (former);
+                ALTER TABLE authz.workspace_features ENABLE TRIGGER record_override;
+            END IF;
+        WHEN 'meter' THEN
+            UPDATE authz.meters AS t SET name = names ->> t.name WHERE t.name = ANY (former);
+            IF EXISTS (
+                SELECT FROM authz.workspace_features AS f WHERE f.kind = 'limit' AND f.name = ANY (former)
+            ) THEN
+                ALTER TABLE authz.workspace_features DISABLE TRIGGER record_override;
+                UPDATE authz.workspace_features AS f SET name = names ->> f.name
+                WHERE f.kind = 'limit' AND f.name = ANY (former);
+                ALTER TABLE authz.workspace_features ENABLE TRIGGER record_override;
+            END IF;
+            UPDATE authz.workspace_usage AS u SET meter = names ->> u.meter WHERE u.meter = ANY (former);
+            UPDATE authz.usage_holds AS h SET meter = names ->> h.meter WHERE h.meter = ANY (former);
+            UPDATE authz.usage_resources AS r SET meter = names ->> r.meter WHERE r.meter = ANY (former);
+            UPDATE authz.usage_reservations AS r
+            SET amounts = authz.renamed(r.amounts, names), committed = authz.renamed(r.committed, names)
+            WHERE r.amounts ?| former;
+            UPDATE authz.usage_keys AS k
+            SET meters = ARRAY(
+                    SELECT COALESCE(names ->> m.meter, m.meter)
+                    FROM unnest(k.meters) WITH ORDINALITY AS m (meter, number)
+                    ORDER BY m.number
+                ),
+                quota = authz.renamed(k.quota, names),
+                given_back = authz.renamed(k.given_back, names),
+                held = (k.held::jsonb || jsonb_build_object(
+                    'amounts', authz.renamed(k.held::jsonb -> 'amounts', names)
+                ))::json,
+                answer = CASE
+                    WHEN k.answer -> 'frees_at' IS NULL THEN k.answer
+                    ELSE (k.answer::jsonb || jsonb_build_object(
+                        'frees_at', authz.renamed(k.answer::jsonb -> 'frees_at', names)
+                    ))::json
+                END
+            WHERE k.meters && former;
+            UPDATE authz.usage_ledger AS l SET meter = names ->> l.meter WHERE l.meter = ANY (former);
+        WHEN 'plan' THEN
+            IF EXISTS (SELECT FROM authz.workspaces AS w WHERE w.plan_tier = ANY (former)) THEN
+                ALTER TABLE authz.workspaces DISABLE TRIGGER record_workspace_updated;
+                UPDATE authz.workspaces AS w SET plan_tier = names ->> w.plan_tier WHERE w.plan_tier = ANY (former);
+                ALTER TABLE authz.workspaces ENABLE TRIGGER record_workspace_updated;
+            END IF;
+            UPDATE authz.usage_keys AS k
+            SET answer = (k.answer::jsonb || jsonb_build_object('plan', names -> (k.answer ->> 'plan')))::json
+            WHERE k.answer ->> 'plan' = ANY (former);
+        WHEN 'role' THEN
+            IF EXISTS (SELECT FROM authz.workspace_memberships AS m WHERE m.role = ANY (former)) THEN
+                ALTER TABLE authz.workspace_memberships DISABLE TRIGGER record_members_updated;
+                ALTER TABLE authz.workspace_memberships DISABLE TRIGGER void_invitations_updated;
+                UPDATE authz.workspace_memberships AS m SET role = names ->> m.role WHERE m.role = ANY (former);
+                ALTER TABLE authz.workspace_memberships ENABLE TRIGGER void_invitations_updated;
+                ALTER TABLE authz.workspace_memberships ENABLE TRIGGER record_members_updated;
+            END IF;
+            UPDATE authz.workspace_invitations AS i SET role = names ->> i.role WHERE i.role = ANY (former);
+            UPDATE authz.workspaces AS w
+            SET members_before = (
+                SELECT jsonb_agg(
+                    m.member || jsonb_build_object(
+                        'role', COALESCE(names ->> (m.member ->> 'role'), m.member ->> 'role')
+                    )
+                    ORDER BY m.number
+                )
+                FROM jsonb_array_elements(w.members_before) WITH ORDINALITY AS m (member, number)
+            )
+            WHERE EXISTS (
+                SELECT FROM jsonb_to_recordset(w.members_before) AS m (role text) WHERE m.role = ANY (former)
+            );
+            UPDATE authz.usage_keys AS k
+            SET answer = (k.answer::jsonb || jsonb_build_object('role', names -> (k.answer ->> 'role')))::json
+            WHERE k.answer ->> 'role' = ANY (former);
+        WHEN 'action' THEN
+            UPDATE authz.usage_reservations AS r SET action = names ->> r.action WHERE r.action = ANY (former);
+            UPDATE authz.usage_ledger AS l SET action = names ->> l.action WHERE l.action = ANY (former);
+    END CASE;
+END;
+$function$;
+COMMENT ON FUNCTION authz.store_names IS
+    'Stores names of one kind otherwise, in all rows that refer to them. Idempotency keys keep answering what they
+answered, by the new names. The outbox tells what happened in the names of then, and is left as it is.
+- kind: role, feature, meter, plan or action.
+- names: {name: new name}; no new name is one of those that are changed.
+Returns: nothing.
+Raises: 23503 if workspaces have a plan whose new name is not in authz.plans; 20000 for another kind.
+Called by: the owner, in sidecar migrate.';
+REVOKE ALL ON FUNCTION authz.store_names FROM PUBLIC;

@@ -19,6 +19,7 @@ BEGIN
         'authz.acting_as(text,text)',
         'authz.catalog_in_use()',
         'authz.catalog_revision()',
+        'authz.change_as(bigint)',
         'authz.change_role(uuid,bigint,text,text)',
         'authz.commit_reservation(text,jsonb)',
         'authz.consume(uuid,bigint,bigint,timestamp with time zone,timestamp with time zone,timestamp with time zone,'
@@ -38,7 +39,9 @@ BEGIN
         'authz.is_workspace_member(text,uuid)',
         'authz.member_of(uuid,text)',
         'authz.members_of(text,text,integer)',
+        'authz.names_for(text)',
         'authz.people_of(uuid,text,integer)',
+        'authz.read_as(bigint)',
         'authz.refund(text,text,jsonb)',
         'authz.release_reservation(text)',
         'authz.release_resource(text,text,text)',

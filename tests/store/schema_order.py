@@ -21,6 +21,10 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "plan_limits",
             "catalog",
             "catalog_revision",
+            "revisions",
+            "names_for",
+            "read_as",
+            "change_as",
         ),
     ),
     "workspaces": (
@@ -117,6 +121,8 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "recount",
             "tidy",
             "set_usage",
+            "renamed",
+            "store_names",
         ),
     ),
     "facts": (
