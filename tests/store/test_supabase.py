@@ -119,10 +119,15 @@ def signed_up(url, email="zoe@example.com"):
     return user
 
 
+def slug_of(url, user):
+    [(slug,)] = rows(url, "SELECT slug FROM authz.get_user_workspaces(%s)", str(user))
+    return slug
+
+
 def test_a_signup_makes_a_workspace_in_its_transaction(url):
     user = signed_up(url)
 
-    assert rows(url, "SELECT slug, plan_tier, role FROM authz.get_user_workspaces(%s)", str(user)) == [
+    assert rows(url, "SELECT name, plan_tier, role FROM authz.get_user_workspaces(%s)", str(user)) == [
         ("zoe", "starter", "owner")
     ]
     with as_role(url, "supabase_auth_admin") as connection:
@@ -140,7 +145,7 @@ def test_a_signup_outlives_our_trouble_and_those_from_before_are_made_up_for(url
 
     rows(url, "SELECT authz.create_default_workspace(u.id::text, u.email) FROM auth.users AS u")
 
-    assert [row[:1] for row in rows(url, "SELECT slug FROM authz.get_user_workspaces(%s)", str(user))] == [
+    assert [row[:1] for row in rows(url, "SELECT name FROM authz.get_user_workspaces(%s)", str(user))] == [
         ("zoe",)
     ]
 
@@ -150,12 +155,12 @@ def test_deleting_a_user_hands_over_what_they_owned_or_removes_it(url):
     rows(
         url,
         """INSERT INTO authz.workspace_memberships
-        SELECT id, %s, 'member' FROM authz.workspaces WHERE slug = 'ann'""",
+        SELECT id, %s, 'member' FROM authz.workspaces WHERE name = 'ann'""",
         str(bob),
     )
     with as_role(url, "supabase_auth_admin") as connection:
         connection.execute("DELETE FROM auth.users WHERE id = %s", (ann,))
-    assert rows(url, "SELECT slug, role FROM authz.get_user_workspaces(%s)", str(bob)) == [
+    assert rows(url, "SELECT name, role FROM authz.get_user_workspaces(%s)", str(bob)) == [
         ("ann", "owner"),
         ("bob", "owner"),
     ]
@@ -212,7 +217,8 @@ def test_through_the_api_a_user_is_in_the_workspace_that_they_name_and_is_a_memb
     with as_role(url, OWNER) as connection:
         connection.execute(PRE_REQUEST.encode())
     ann, bob = signed_up(url, "ann@example.com"), signed_up(url, "bob@example.com")
-    for user, workspace in ((ann, "ann"), (bob, "bob")):
+    of_ann, of_bob = slug_of(url, ann), slug_of(url, bob)
+    for user, workspace in ((ann, of_ann), (bob, of_bob)):
         with as_role(url, "authenticated", user=user, workspace=workspace) as connection:
             connection.execute("SELECT public.enter_workspace()")
             connection.execute(
@@ -222,7 +228,7 @@ def test_through_the_api_a_user_is_in_the_workspace_that_they_name_and_is_a_memb
 
     for role, user in (("authenticated", ann), ("anon", None)):
         with (
-            as_role(url, role, user=user, workspace="bob") as connection,
+            as_role(url, role, user=user, workspace=of_bob) as connection,
             pytest.raises(errors.InsufficientPrivilege, match="not a member of this workspace"),
         ):
             connection.execute("SELECT public.enter_workspace()")
@@ -231,10 +237,10 @@ def test_through_the_api_a_user_is_in_the_workspace_that_they_name_and_is_a_memb
         with pytest.raises(errors.ObjectNotInPrerequisiteState):
             connection.execute(SELECT_VALUES)
     with (
-        as_role(url, "authenticated", user=ann, workspace="ann") as connection,
+        as_role(url, "authenticated", user=ann, workspace=of_ann) as connection,
         pytest.raises(errors.InsufficientPrivilege),
     ):
-        connection.execute("SELECT authz.enter(%s, 'bob')", (str(bob),))
+        connection.execute("SELECT authz.enter(%s, %s)", (str(bob), of_bob))
 
 
 def test_the_service_role_bypasses_all_of_it(url):
