@@ -12,9 +12,11 @@ from psycopg import errors
 from psycopg.types.json import Json
 
 from sidecar.store.migrate import migrate
+from tests.identity.provider import a_token
 from tests.postgres_server import rows, run
 from tests.store.conftest import SELECT_VALUES
 from tests.values import the_catalog
+from tests.workspaces.stage import a_people_stage
 
 pytestmark = pytest.mark.postgres
 
@@ -168,6 +170,61 @@ def test_deleting_a_user_hands_over_what_they_owned_or_removes_it(url):
     with as_role(url, "supabase_auth_admin") as connection:
         connection.execute("DELETE FROM auth.users")
     assert rows(url, "SELECT FROM authz.workspaces") == []
+
+
+def at_gateway(stage, user, workspace):
+    headers = {
+        "Authorization": f"Bearer {a_token(sub=str(user), iss=None)}",
+        "X-Original-Method": "GET",
+        "X-Original-URI": f"/workspaces/{workspace}/analytics",
+    }
+    answer = stage.client.get("/gw/haproxy", headers=headers, environ_base={"REMOTE_ADDR": "127.0.0.1"})
+    return answer.status_code, answer.json["code"]
+
+
+def test_whoever_is_not_in_auth_users_is_nobody_though_they_have_a_token_and_a_membership(url):
+    ann, nobody = signed_up(url, "ann@example.com"), uuid4()
+    shop = slug_of(url, ann)
+    for user in (str(nobody), "max"):
+        rows(
+            url,
+            """INSERT INTO authz.workspace_memberships
+            SELECT id, %s, 'admin' FROM authz.workspaces WHERE slug = %s""",
+            user,
+            shop,
+        )
+
+    with a_people_stage(url) as stage:
+        assert stage.get(str(ann), f"/workspaces/{shop}").status_code == 200
+        assert at_gateway(stage, ann, shop) == (402, "feature_not_in_plan")
+        for user in (str(nobody), "max", str(uuid4())):
+            assert stage.get(user, "/workspaces").status_code == 401
+            assert stage.get(user, f"/workspaces/{shop}").status_code == 401
+            assert at_gateway(stage, user, shop) == (401, "user_unauthenticated")
+        assert rows(url, "SELECT id FROM authz.users") == [(str(ann),)]
+
+        with as_role(url, "supabase_auth_admin") as connection:
+            connection.execute("DELETE FROM auth.users WHERE id = %s", (ann,))
+        assert stage.get(str(ann), "/workspaces").status_code == 401
+        assert at_gateway(stage, ann, shop) == (401, "user_unauthenticated")
+        rows(url, "INSERT INTO authz.users (id) VALUES (%s)", str(ann))  # who exists, auth.users alone says
+        assert stage.get(str(ann), "/workspaces").status_code == 401
+
+
+def test_a_user_who_is_deleted_softly_is_nobody(empty_database_url):
+    run(
+        empty_database_url,
+        "CREATE SCHEMA auth",
+        "CREATE TABLE auth.users (id uuid PRIMARY KEY, email text, deleted_at timestamptz)",
+    )
+    migrate(empty_database_url, catalog=the_catalog(), revision="dev")
+    user = uuid4()
+    rows(empty_database_url, "INSERT INTO auth.users (id) VALUES (%s)", user)
+    assert rows(empty_database_url, "SELECT authz.standing_of(%s)", str(user)) == [("member",)]
+
+    rows(empty_database_url, "UPDATE auth.users SET deleted_at = now()")
+
+    assert rows(empty_database_url, "SELECT authz.standing_of(%s)", str(user)) == [("nobody",)]
 
 
 @pytest.mark.parametrize("role", API_ROLES)
