@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from sidecar.decisions.cells import cells
+from sidecar.decisions.model import Question
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.memo import MemoisedEngine
 from sidecar.rego.compile import compiled
@@ -113,6 +114,25 @@ def test_the_meter_shows_the_same_in_every_workspace(stage):
         user, action="workspaces.create", after=None, limit=9, deadline=FAR_AWAY
     )
     assert {str(facts.workspace_id) for facts in listed.workspaces} == {first, second}
+
+
+def test_who_may_is_found_by_what_each_of_them_owns(stage):
+    """The first of a roster says nothing of the others."""
+    user, first = somebody(), f"a-{somebody()}"
+    [workspace] = own(stage, user)
+    stage.plan(workspace, "pro")
+    stage.rows("INSERT INTO authz.workspace_memberships VALUES (%s, %s, 'admin')", workspace, first)
+    stage.workspace("pro", owner=first)
+    stage.workspace("pro", owner=first)
+    question = Question(user=user, workspace=workspace, action="workspaces.create")
+
+    def who():
+        page = stage.service.authorizer.members_who_may(question, after=None, limit=9, deadline=FAR_AWAY)
+        return page.users
+
+    assert who() == (user,)
+    assert create(stage, user).status_code == 201
+    assert who() == ()
 
 
 def test_who_owns_none_is_asked_as_owner_on_the_default_plan(stage):

@@ -175,10 +175,10 @@ def test_an_address_is_shown_as_typed_and_pages_go_on_behind_it(stage, shop):
         assert stage.invited("nora", shop, email)["email"] == email
 
     found, after = [], ""
-    while after is not None:
+    for _ in typed:
         page = stage.get("nora", f"/workspaces/{shop}/invitations?limit=1{after}").json
         found += [row["email"] for row in page["invitations"]]
-        after = f"&after={quote(page['next'])}" if "next" in page else None
+        after = f"&after={quote(page.get('next', ''))}"
 
     assert found == typed
 
