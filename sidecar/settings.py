@@ -167,6 +167,9 @@ class Settings:
     )
     jwt_issuer: str | None = _setting(str, "the issuer (`iss`) that an end user's token must have")
     jwt_audience: str | None = _setting(str, "the audience (`aud`) that an end user's token must have")
+    jwt_email_claim: str | None = _setting(
+        str, "a claim that is true when the token's e-mail is verified, beside `email_verified`"
+    )
     engine: Literal["opa", "embedded"] = _setting(
         _engine, "what evaluates the policies: an OPA server, or the engine inside each worker", default="opa"
     )

@@ -72,11 +72,10 @@ def _roles(file: _File) -> dict[str, Role]:
 
 
 def _meter(name: str, file: _File) -> Meter:
-    counts_members = "counts" in file
     return Meter(
         name=name,
         title=_title(name, file),
-        kind="members" if counts_members else file["kind"],
+        kind=file["counts"] if "counts" in file else file["kind"],
         per=file.get("per"),
         anchor=file.get("anchor", "calendar"),
         renamed_from=_former(file),

@@ -28,7 +28,9 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meter:
-    """A *counter* is used up and resets *per* period; a *level* is given back; *members* are counted.
+    """A *counter* is used up and resets *per* period; a *level* is given back.
+
+    The database counts *members*, and the workspaces that the asking user owns: *owned*.
 
     *per* is None unless it is a counter. *anchor* says where a month starts: in the UTC calendar, or on
     the day of the workspace's subscription.
@@ -36,10 +38,15 @@ class Meter:
 
     name: str
     title: str
-    kind: Literal["counter", "level", "members"]
+    kind: Literal["counter", "level", "members", "owned"]
     per: Literal["month", "day", "ever"] | None = None
     anchor: Literal["calendar", "subscription"] = "calendar"
     renamed_from: str | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """By the database itself: nobody takes it, or gives it back."""
+        return self.kind in {"members", "owned"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,8 +63,9 @@ _METER = Record(
             says="Where a counter's month begins: on the 1st in UTC, or on the workspace's own billing day.",
         ),
         "counts": Field(
-            shape=Words(words=("members",)),
-            says="members: the database counts memberships and open invitations itself.",
+            shape=Words(words=("members", "owned")),
+            says="What the database counts itself. members: memberships and open invitations. owned: the"
+            " workspaces that the asking user owns.",
         ),
     },
     says="a mapping with kind",

@@ -277,17 +277,26 @@ class Authorizer:
     ) -> MembersPage:
         """Who may do in a workspace what *question* asks, whoever asks it, from one read of its members.
 
-        They differ by their role alone, so one verdict for each role decides. At most MAX_ROWS_SCANNED of
-        them are looked at for one page: it may be short and yet not the last.
+        They differ by their role alone, so one verdict for each role decides; unless it takes a meter of what
+        each of them owns: then the facts of each are read too. At most MAX_ROWS_SCANNED of them are looked at
+        for one page: it may be short and yet not the last.
         """
-        amounts_of(question, catalog=self.catalog)  # is it a question at all?
+        amounts = amounts_of(question, catalog=self.catalog)  # is it a question at all?
         roster = self._facts.members_of(
             question.workspace, after=after, limit=MAX_ROWS_SCANNED + 1, deadline=deadline
         )
+        members = roster.members[:MAX_ROWS_SCANNED]
+        own: dict[str, Facts | None] = {}
+        if any(self.catalog.meters[meter].kind == "owned" for meter in amounts):
+            asked = [(user, question.workspace) for user, _ in members]
+            facts_of = self._facts.facts(asked, [tuple(amounts)] * len(asked), deadline=deadline)
+            own = {user: facts for (user, _), facts in zip(asked, facts_of, strict=True)}
         may: dict[str, bool] = {}
         found: list[str] = []
-        for user, role in roster.members[:MAX_ROWS_SCANNED]:
-            if role not in may and roster.facts is not None:
+        for user, role in members:
+            if own:
+                may[role] = self._may(question, own[user], deadline=deadline)
+            elif role not in may and roster.facts is not None:
                 may[role] = self._may(question, replace(roster.facts, role=role), deadline=deadline)
             if may[role]:
                 if len(found) == limit:

@@ -118,7 +118,7 @@ def _joined(ones: Iterable[_Way], others: Sequence[_Way]) -> Iterator[_Way]:
 def _ways(meter: str, plan: Plan | None, catalog: Catalog) -> Iterator[_Way]:
     """What sidecar.decisions.room can find of one meter."""
     every, nowhere = frozenset(catalog.plans), frozenset[str]()
-    later = (False,) if catalog.meters[meter].kind == "members" else (False, True)  # no members are on hold
+    later = (False,) if catalog.meters[meter].is_counted else (False, True)  # nothing of these is on hold
     # A limit of the workspace's own is the same in all plans.
     yield every, True
     for waits in later:

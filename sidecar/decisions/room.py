@@ -68,7 +68,7 @@ class Rooms:
             name: (
                 *_steps_of(name, self._all, catalog),
                 meter.per in {"month", "day"},
-                meter.kind == "members",
+                meter.is_counted,
             )
             for name, meter in catalog.meters.items()
         }
@@ -80,7 +80,7 @@ class Rooms:
         waiting_helps = plan is not None
         for meter, amount in amounts.items():
             usage = facts.usage[meter]
-            steps, fitting, resets, counts_members = self._meters[meter]
+            steps, fitting, resets, is_counted = self._meters[meter]
             taken = usage.used + usage.reserved + amount
             if meter in facts.limit_overrides:
                 limit = facts.limit_overrides[meter]
@@ -92,7 +92,7 @@ class Rooms:
                 fits_in = here if fits_in is self._all else tuple(name for name in fits_in if name in here)
             if waiting_helps and limit is not None:
                 stays = 0 if resets else usage.used
-                if counts_members:
+                if is_counted:
                     stays = usage.used + usage.reserved  # an open invitation is no hold
                 waiting_helps = stays + amount <= limit
         return Room(fits_in=fits_in, waiting_helps=waiting_helps and facts.plan not in fits_in)

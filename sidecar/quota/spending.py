@@ -168,7 +168,7 @@ class Spending:
         if known is None or known.kind != "level":
             what = "is not in the catalog" if known is None else "is not a level"
             fault = FieldFault(field=("meter",), detail=f'"{meter}" {what}')
-            if known is not None and known.kind == "members":
+            if known is not None and known.is_counted:
                 raise _not_consumable(fault)
             raise BadQuestion("only a level is given back by the name of a resource", faults=(fault,))
         with _time_ledger(timings):
@@ -376,14 +376,14 @@ def _fingerprint(question: Question, catalog: Catalog) -> str:
 
 def _refuse_counted(amounts: Mapping[str, int], catalog: Catalog) -> None:
     for meter in amounts:
-        if catalog.meters[meter].kind == "members":
+        if catalog.meters[meter].is_counted:
             raise _not_consumable(
                 FieldFault(
                     field=("mode",),
-                    detail=f'must be check: "{meter}" is counted by the database, as people join and leave',
+                    detail=f'must be check: "{meter}" is counted by the database',
                 )
             )
 
 
 def _not_consumable(fault: FieldFault) -> BadQuestion:
-    return BadQuestion("members are counted, never taken", code="meter_not_consumable", faults=(fault,))
+    return BadQuestion("the meter is counted, never taken", code="meter_not_consumable", faults=(fault,))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
-from sidecar.errors import FactsMisread, FactsUnavailable, WorkspaceContended
+from sidecar.errors import FactsMisread, FactsUnavailable, UnknownUser, WorkspaceContended
 from sidecar.store.connections import Query, Refused, array
 from sidecar.store.facts_token import token_in
 from sidecar.store.names import ManyNames, Name, Names, params_in
@@ -32,6 +32,13 @@ CREATE = Query(
     name=b"create_workspace",
     sql=b"SELECT authz.create_workspace($1, $2, $3) FROM authz.acting_as($2, 'user'), authz.change_as($4)",
 )
+CREATE_DECIDED = Query(
+    name=b"found_workspace",
+    sql=b"SELECT authz.found_workspace($1, $2, $3, $4, $5, $6)"
+    b" FROM authz.acting_as($2, 'user'), authz.change_as($7)",
+)
+STANDING_OF = Query(name=b"standing_of", sql=b"SELECT authz.standing_of($1) WHERE authz.read_as($2)")
+OLDEST_OWNED = Query(name=b"oldest_owned", sql=b"SELECT authz.oldest_owned($1) WHERE authz.read_as($2)")
 RENAME = Query(
     name=b"rename_workspace",
     sql=b"SELECT authz.rename_workspace($1, $2, $3) FROM authz.acting_as($4, 'user'), authz.change_as($5)",
@@ -67,6 +74,7 @@ IS_INVITED = Query(name=b"is_invited", sql=b"SELECT authz.is_invited($1, $2) WHE
 INVITATIONS_OF = Query(
     name=b"invitations_of", sql=b"SELECT authz.invitations_of($1, $2, $3) WHERE authz.read_as($4)"
 )
+HAS_MEMBER = Query(name=b"has_member", sql=b"SELECT authz.has_member($1, $2) WHERE authz.read_as($3)")
 REVOKE = Query(
     name=b"revoke_invitation",
     sql=b"SELECT authz.revoke_invitation($1, $2, $3) FROM authz.acting_as($4, 'user'), authz.change_as($5)",
@@ -83,8 +91,11 @@ ACCEPT = Query(
     repeatable=False,
 )
 
-_READS = frozenset({PEOPLE_OF, MEMBER_OF, IS_INVITED, INVITATIONS_OF, OFFER})
+_READS = frozenset(
+    {PEOPLE_OF, MEMBER_OF, HAS_MEMBER, IS_INVITED, INVITATIONS_OF, OFFER, STANDING_OF, OLDEST_OWNED}
+)
 _CHANGED_SINCE = "AZ010"
+_WAS_DELETED = "AZ020"
 # lock_not_available, deadlock_detected, query_canceled (our own statement_timeout), serialization_failure
 _CONTENDED = frozenset({_CHANGED_SINCE, "55P03", "40P01", "57014", "40001"})
 
@@ -102,6 +113,44 @@ class PostgresPeople:
 
     def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
         return self._read(CREATE, (str(id_), user, name), deadline, _summary_in)
+
+    def standing(self, user: str, /, *, deadline: float) -> Literal["nobody", "homeless", "member"]:
+        match self._answer(STANDING_OF, (user,), deadline):
+            case b"nobody":
+                return "nobody"
+            case b"homeless":
+                return "homeless"
+            case b"member":
+                return "member"
+            case other:
+                raise FactsMisread(f"the standing of a user outside of its contract: {other!r}")
+
+    def oldest_owned(self, user: str, /, *, deadline: float) -> UUID | None:
+        found = self._answer(OLDEST_OWNED, (user,), deadline)
+        try:
+            return None if found is None else UUID(found.decode())
+        except ValueError as error:
+            raise FactsMisread(f"the id of a workspace outside of its contract: {found!r}") from error
+
+    def create_decided(
+        self,
+        id_: UUID,
+        user: str,
+        name: str,
+        /,
+        *,
+        seen: Facts | None,
+        owned_at_most: int | None,
+        deadline: float,
+    ) -> WorkspaceSummary | None:
+        decided_by = (None, None) if seen is None else _by(seen)
+        most = None if owned_at_most is None else str(owned_at_most)
+        return self._read(
+            CREATE_DECIDED,
+            (str(id_), user, name, *decided_by, most),
+            deadline,
+            lambda row: None if row is None else _summary_in(row),
+        )
 
     def rename(self, seen: Facts, name: str, /, *, actor: str, deadline: float) -> None:
         self._answer(RENAME, (*_by(seen), name, actor), deadline)
@@ -151,6 +200,9 @@ class PostgresPeople:
         params = (*_by(seen), str(id_), actor, email, Name("role", role), token_hash, *_arrays(seats))
         return self._read(INVITE, params, deadline, lambda row: None if row is None else _invitation_in(row))
 
+    def has_member(self, workspace_id: UUID, email: str, /, *, deadline: float) -> bool:
+        return self._answer(HAS_MEMBER, (str(workspace_id), email), deadline) == b"t"
+
     def is_invited(self, workspace_id: UUID, email: str, /, *, deadline: float) -> bool:
         return self._answer(IS_INVITED, (str(workspace_id), email), deadline) == b"t"
 
@@ -168,7 +220,7 @@ class PostgresPeople:
 
     def accept(
         self, seen: Facts, token_hash: str, user: str, email: str, /, *, seats: Seats, deadline: float
-    ) -> Literal["joined", "full", "invalid"]:
+    ) -> Literal["joined", "full", "invalid", "member"]:
         params = (*_by(seen), token_hash, user, email, *_arrays(seats))
         match self._answer(ACCEPT, params, deadline):
             case b"joined":
@@ -177,6 +229,8 @@ class PostgresPeople:
                 return "full"
             case b"invalid":
                 return "invalid"
+            case b"member":
+                return "member"
             case other:
                 raise FactsMisread(f"an invitation was accepted outside of its contract: {other!r}")
 
@@ -202,6 +256,8 @@ class PostgresPeople:
         try:
             return self._names.answer(query, partial(params_in, params), connections, deadline=deadline)
         except Refused as refused:
+            if refused.sqlstate == _WAS_DELETED:
+                raise UnknownUser from refused
             if refused.sqlstate in _CONTENDED:
                 raise WorkspaceContended(f"{refused} ({refused.sqlstate})") from refused
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused

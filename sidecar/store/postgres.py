@@ -270,8 +270,9 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             plan=row["plan"],
             status=row["status"],
             feature_overrides=row["features"],
-            limit_overrides=row["limits"],
-            usage={meter: usage_in(*usage[meter]) for meter in meters},
+            limit_overrides=row["limits"]
+            | {meter: usage[meter][4][0] for meter in meters if usage[meter][4:]},
+            usage={meter: usage_in(*usage[meter][:3]) for meter in meters},
             at=datetime.fromisoformat(row["at"]),
             token=token,
         )

@@ -26,6 +26,7 @@ class _Used(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     reserved: _Count
     resets_at: str | None
     starts: str
+    limit: list[_Count | None] = []
 
 
 class _Row(Struct, array_like=True, gc=False):
@@ -159,6 +160,9 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
             resets_at=_moment(of.resets_at) if of.resets_at else None,
             frees_at=_moment(ends) if frees and (ends := frees.get(meter)) else None,
         )
+    limits = row.limits
+    if elsewhere := {meter: of.limit[0] for meter, of in found.items() if of.limit}:
+        limits = limits | elsewhere
     return Facts(
         workspace_id=row.workspace_id,
         slug=row.slug,
@@ -167,7 +171,7 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
         plan=row.plan,
         status=row.status,
         feature_overrides=row.features,
-        limit_overrides=row.limits,
+        limit_overrides=limits,
         usage=usage,
         at=_moment(row.at),
         token=FactsToken(

@@ -65,7 +65,7 @@ CREATE TABLE authz.meters (
     per text,
     anchor text NOT NULL,
     CONSTRAINT meters_anchor_check CHECK ((anchor = ANY (ARRAY['calendar'::text, 'subscription'::text]))),
-    CONSTRAINT meters_kind_check CHECK ((kind = ANY (ARRAY['counter'::text, 'level'::text, 'members'::text]))),
+    CONSTRAINT meters_kind_check CHECK ((kind = ANY (ARRAY['counter'::text, 'level'::text, 'members'::text, 'owned'::text]))),
     CONSTRAINT meters_kind_per_check CHECK (((kind = 'counter'::text) = (per IS NOT NULL))),
     CONSTRAINT meters_per_check CHECK ((per = ANY (ARRAY['month'::text, 'day'::text, 'ever'::text]))),
     CONSTRAINT meters_pkey PRIMARY KEY (name)
@@ -75,8 +75,8 @@ COMMENT ON TABLE authz.meters IS
 catalog before ask for it.';
 COMMENT ON COLUMN authz.meters.name IS 'The meter, for example minutes.';
 COMMENT ON COLUMN authz.meters.kind IS
-    'counter: use within a period, which restarts at 0. level: things that exist and can be deleted. members:
-memberships and open invitations, which the database counts itself.';
+    'counter: use within a period, which restarts at 0. level: things that exist and can be deleted. The database itself
+counts members (memberships and open invitations) and owned (the workspaces that a user owns).';
 COMMENT ON COLUMN authz.meters.per IS
     'How long a period of a counter is: month, day (both of UTC), or ever (it never restarts). NULL for the other kinds.';
 COMMENT ON COLUMN authz.meters.anchor IS

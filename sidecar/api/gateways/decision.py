@@ -174,6 +174,8 @@ def decide_for_gateway(
         decision = yield from service.decider.deciding(
             question, deadline=deadline_of(service, request), timings=request.timings
         )
+        if decision.role is None and (yield from _is_nobody(service, request, question)):
+            raise UnknownUser
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
@@ -236,6 +238,13 @@ def _end_user(service: Service, request: Request, asked: Asked) -> Steps[EndUser
         deadline = deadline_of(service, request)
         user = yield Wait(service.identities.user, asked.authorization, deadline=deadline)
     return user
+
+
+def _is_nobody(service: Service, request: Request, question: Question) -> Steps[bool]:
+    """Whether a stranger was deleted. A second read, of strangers alone: a member is somebody."""
+    deadline = deadline_of(service, request)
+    is_nobody: bool = yield Wait(service.people.is_nobody, question.user, deadline=deadline)
+    return is_nobody
 
 
 def _request_key(asked: Asked, header: str | None, user: str) -> str | None:
