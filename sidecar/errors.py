@@ -21,6 +21,7 @@ SidecarError
 ├── UnknownMember               a member named somebody who is not in their workspace
 ├── UnknownInvitation           a member named an invitation that is not open
 ├── InvitationInvalid           whoever accepts has none that is good
+├── AlreadyAMember              who is invited, or accepts, is in the workspace already
 ├── OwnerMustTransfer           the one owner cannot go or become less
 ├── UseTransfer                 nobody is made owner by a change of role
 ├── NotServed                   what is asked for is not offered here
@@ -189,6 +190,10 @@ class UnknownInvitation(SidecarError):
 
 class InvitationInvalid(SidecarError):
     code = "invitation_invalid"
+
+
+class AlreadyAMember(SidecarError):
+    code = "already_a_member"
 
 
 class OwnerMustTransfer(SidecarError):

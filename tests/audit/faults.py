@@ -25,6 +25,8 @@ _TURNED = (  # what stands in the text, what is put in its place, and what that 
     (re.compile(r" <= "), " < ", "moved"),
     (re.compile(r" > 0"), " == 0", "turned"),
     (re.compile(r" > 0"), " > 1", "moved"),
+    (re.compile(r" > (?!0)"), " < ", "turned"),
+    (re.compile(r" > (?!0)"), " >= ", "moved"),
     (re.compile(r" == 0"), " > 0", "turned"),
     (re.compile(r" == 0"), " == 1", "moved"),
     (_MEMBER, r"count({1 | \1 in \2}) == 0", "turned"),
@@ -147,6 +149,11 @@ def _other_values(
             yield "lifted", None
         case ("plans", _, "features"):
             yield from ((f"has {each}", [*old, each]) for each in plans["features"] if each not in old)
+        case ("plans", _, "sold"):
+            yield "flipped", not old
+        case ("plans", _, "price"):
+            yield "free", 0
+            yield "the dearest", 10**12
         case ("by_price",):
             for at in range(len(old) - 1):
                 yield f"swapped at {at}", [*old[:at], old[at + 1], old[at], *old[at + 2 :]]

@@ -86,7 +86,7 @@ NOT_BARE = [
     "a if not true",
     "a if not every x in [1] { x == 1 }",
 ]
-INPUT = ["action", "role", "plan", "status", "overrides.features.sso", "exceeded.minutes", "context.country"]
+INPUT = ["action", "role", "plan", "status", "overrides.features.sso", "room.fits_in", "context.country"]
 
 
 @pytest.mark.parametrize("rule", ALLOWED)
@@ -166,10 +166,25 @@ def test_text_with_values_in_it_hides_no_builtin():
     ]
 
 
-def test_only_tests_may_replace_what_is_known():
-    (line,) = lines_about(custom="a if count([1]) == 1 with count as time.now_ns")
+@pytest.mark.parametrize("folder", ["authz", "custom"])
+@pytest.mark.parametrize(
+    "what",
+    ["count as time.now_ns", "input as {}", "data.custom.denials as {1}", "data.authz.plans as {}"],
+)
+def test_only_tests_may_replace_what_is_known(folder, what):
+    (line,) = lines_about(**{folder: f"a if count([1]) == 1 with {what}"})
 
-    assert line.endswith("only tests may do that (with_in_policy)")
+    assert line.endswith("(with_in_policy)")
+
+
+def test_what_decides_may_ask_itself_about_another_situation_and_nothing_else_may():
+    asks = "a if _b with input.plan as 1 with input.room as _c\n\n_b if input.plan == 1\n\n_c := 1"
+
+    assert lines_about(authz=asks) == []
+    assert [line.rpartition(" ")[2] for line in lines_about(custom=asks)] == ["(with_in_policy)"] * 2
+    assert [line.rpartition(" ")[2] for line in lines_about(authz="a if _b with input.user as 1")] == [
+        "(unknown_input)"
+    ]
 
 
 def test_a_function_is_known_in_its_own_package_alone():

@@ -131,17 +131,6 @@ def test_a_meter_that_is_gone_stays_for_workers_of_the_revision_before(fresh_dat
         run(fresh_database_url, """SELECT authz.set_overrides('acme', '{}', '{"scenarios": 1}')""")
 
 
-def test_a_role_that_is_gone_is_warned_of(fresh_database_url):
-    catalog = the_catalog()
-    roles = {name: role for name, role in catalog.roles.items() if name != "admin"}
-
-    result = migrated(fresh_database_url, catalog=replace(catalog, roles=roles))
-
-    assert result.warnings == (
-        '1 memberships hold the role "admin", which the catalog does not declare: they are no members',
-    )
-
-
 def test_many_at_once_are_one(empty_database_url):
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: migrated(empty_database_url), range(4)))
