@@ -1,8 +1,8 @@
 """Question cells: what is asked of policies by names, so that two catalogs can be asked the same.
 
-A situation is closed over its catalog: what a catalog does not declare is null, and what fits is said in its own
-plans. So reports that compare or list rights walk questions, and each catalog turns them into situations by the
-code that serves.
+A situation is closed over its catalog: what a catalog does not declare is null, and what fits is said in its
+own plans. So reports that compare or list rights walk questions, and each catalog turns them into situations
+by the code that serves.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Situations:
         return self._situation(cell, action, facts, context)
 
     def when_full(self, cell: QuestionCell, *, context: Mapping[str, Json] = _NO_CONTEXT) -> Situation | None:
-        """With each taken meter used up to its limit, and the least amount asked; None if nothing is taken."""
+        """With each taken meter used up to its limit; None if nothing is taken."""
         action = self._catalog.actions.get(cell.action)
         plan = self._catalog.plans.get(cell.plan)
         if action is None or not action.takes:
