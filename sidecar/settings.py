@@ -220,6 +220,17 @@ class Settings:
         return [address.removeprefix(GRPC) for address in self.bind if address.startswith(GRPC)]
 
     @property
+    def own_hosts(self) -> frozenset[tuple[str, int]]:
+        """The host and port that HTTP clients write when they ask the sidecar at its own address."""
+        named = [address.rpartition(":") for address in (*self.http_bind, *self.grpc_bind)]
+        return frozenset(
+            (host.lower(), int(port))
+            for bound, _, port in named
+            if port.isdecimal()  # not a Unix socket
+            for host in (bound, "localhost", "127.0.0.1", "[::1]")
+        )
+
+    @property
     def deadline_s(self) -> float:
         return self.deadline_ms / 1000
 

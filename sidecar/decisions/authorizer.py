@@ -10,16 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from sidecar.decisions.foresight import Foresight
 from sidecar.decisions.messages import message_about
 from sidecar.decisions.model import Decision, Question, Upgrade
 from sidecar.decisions.room import Rooms, amounts_of, meters_without_room, quotas_of
 from sidecar.decisions.situation import situation_bytes, situation_of
 from sidecar.decisions.steps import Pause, Wait, run
 from sidecar.decisions.timings import Timings
+from sidecar.decisions.waiting import foreseen, seconds_until_room
 from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
 from sidecar.text.ids import fresh_id
 
@@ -96,6 +97,7 @@ class Authorizer:
         self._cells: dict[Hashable, Cell] = {}
         self._context_fields = context_fields
         self._facts = facts
+        self.foresight = Foresight(catalog, facts)
         self._upgrades = {
             plan.name: Upgrade(plan=plan.name, title=plan.title, price=plan.price)
             for plan in catalog.plans.values()
@@ -120,6 +122,8 @@ class Authorizer:
         amounts = amounts_of(question, catalog=self.catalog)
         facts = yield from self.reading(question, amounts, deadline=deadline, timings=timings)
         decision = yield from self.deciding_from(question, amounts, facts, deadline=deadline, timings=timings)
+        if not decision.allowed:
+            decision = yield from self.foresight.completing(decision, amounts, deadline=deadline)
         return decision
 
     def facts_about(self, question: Question, *, deadline: float, timings: Timings) -> Facts | None:
@@ -188,6 +192,25 @@ class Authorizer:
                 finally:
                     timings.policy_s += own.policy_s
             answers.append(decision)
+        answers = yield from self._completing_many(answers, wanted, deadline=deadline)
+        return answers
+
+    def _completing_many(
+        self,
+        answers: list[Decision | BadQuestion],
+        wanted: Sequence[Mapping[str, int] | BadQuestion],
+        *,
+        deadline: float,
+    ) -> Steps[list[Decision | BadQuestion]]:
+        denied = {
+            place: (answer, takes)
+            for place, (answer, takes) in enumerate(zip(answers, wanted, strict=True))
+            if isinstance(answer, Decision) and not isinstance(takes, BadQuestion) and not answer.allowed
+        }
+        if denied:
+            complete = yield from self.foresight.completing_all([*denied.values()], deadline=deadline)
+            for place, decision in zip(denied, complete, strict=True):
+                answers[place] = decision
         return answers
 
     def entitlements(self, user: str, workspace: str, *, deadline: float) -> Entitlements:
@@ -468,9 +491,7 @@ class Authorizer:
             workspace_id=member.workspace_id if member else None,
             upgrade=cell.upgrade,
             quota=quotas if quotas and verdict.reason in {"granted", "quota_exceeded"} else None,
-            retry_after_s=_wait_s([quotas[meter] for meter in lacking], at)
-            if verdict.waiting_helps
-            else None,
+            retry_after_s=_wait_s(amounts, quotas, at) if verdict.waiting_helps else None,
             decision_id=fresh_id(),
             at=at,
             timings=timings,
@@ -478,7 +499,7 @@ class Authorizer:
         )
 
 
-def _wait_s(lacking: Sequence[Quota], at: datetime) -> int:
-    """Whole seconds, at least 1, until the last of the *lacking* meters is back."""
-    waits = [(quota.resets_at - at).total_seconds() for quota in lacking if quota.resets_at]
-    return max(1, ceil(max(waits, default=1)))
+def _wait_s(amounts: Mapping[str, int], quotas: Mapping[str, Quota], at: datetime) -> int:
+    """Whole seconds, at least 1, until there is room, as far as *quotas* tell: see `Foresight`."""
+    limits = {meter: quota.limit for meter, quota in quotas.items()}
+    return seconds_until_room(amounts, limits, foreseen(quotas, at=at)) or 1

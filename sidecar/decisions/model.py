@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 Mode = Literal["check", "consume", "reserve"]
+ReservationState = Literal["held", "committed", "released", "expired"]
 
 
 @value
@@ -37,11 +38,15 @@ class Question:
 
 @value
 class Usage:
-    """What one workspace has used of one meter in the period that *at* of its Facts falls in."""
+    """What one workspace has used of one meter in the period that *at* of its Facts falls in.
+
+    *frees_at* is when the first of what is reserved ends; None if nothing is, or it was not asked for.
+    """
 
     used: int
     reserved: int
     resets_at: datetime | None
+    frees_at: datetime | None = None
 
 
 @value
@@ -72,6 +77,27 @@ class Roster:
 
     facts: Facts | None
     members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """An overridden limit, None for unlimited; *ends_in_s* is None if it does not end."""
+
+    limit: int | None
+    ends_in_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToCome:
+    """What of one meter ends by itself; times are in whole seconds from now, rounded up.
+
+    *held* is what is reserved: pairs of the seconds to its end and the amount, ordered by time.
+    """
+
+    used: int
+    resets_in_s: int | None
+    held: tuple[tuple[int, int], ...] = ()
+    override: Override | None = None
 
 
 @value
@@ -128,12 +154,23 @@ class Verdict:
 
 @value
 class Quota:
-    """One meter as a caller sees it; None of *limit* and *remaining* is unlimited."""
+    """One meter as a caller sees it; None of *limit* and *remaining* is unlimited.
+
+    *frees_at* is when a reservation ends and *remaining* grows; None if none does, or it is not known.
+    """
 
     limit: int | None
     used: int
     reserved: int
     resets_at: datetime | None
+    frees_at: datetime | None = None
+
+    @property
+    def grows_at(self) -> datetime | None:
+        """When *remaining* grows next, as far as is known; None if nothing restarts or ends."""
+        if self.frees_at is None or self.resets_at is None:
+            return self.frees_at or self.resets_at
+        return min(self.frees_at, self.resets_at)
 
     @property
     def remaining(self) -> int | None:
@@ -151,6 +188,7 @@ class Reservation:
     id: str
     expires_at: datetime
     amounts: Mapping[str, int]
+    state: ReservationState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,15 +112,19 @@ def quotas_of(meters: Iterable[str], counted: Counted, *, catalog: Catalog) -> d
     """Each meter as a caller sees it; where a plan is not declared the limit is 0, not unlimited."""
     plan = catalog.plans.get(counted.plan)
     limits = {**(plan.limits if plan else {}), **counted.limit_overrides}
-    return {
-        meter: Quota(
-            limit=limits.get(meter, 0),
-            used=counted.usage[meter].used,
-            reserved=counted.usage[meter].reserved,
-            resets_at=counted.usage[meter].resets_at,
-        )
-        for meter in meters
-    }
+    return {meter: _quota(limits.get(meter, 0), counted.usage[meter]) for meter in meters}
+
+
+def _quota(limit: int | None, usage: Usage) -> Quota:
+    """Above the limit the first end of a reservation may not suffice: it is not known what does."""
+    is_over = usage.reserved and limit is not None and usage.used + usage.reserved > limit
+    return Quota(
+        limit=limit,
+        used=usage.used,
+        reserved=usage.reserved,
+        resets_at=usage.resets_at,
+        frees_at=None if is_over else usage.frees_at,
+    )
 
 
 def _steps_of(

@@ -32,6 +32,7 @@ from sidecar.quota.model import (
     NoCapacity,
     Replayed,
 )
+from sidecar.quota.ratelimit import with_ends
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class Spending:
             charged = yield from self._deciding_and_charging(
                 question, amounts, facts, deadline=deadline, timings=timings, late=late
             )
+            if charged is not None and not charged.allowed and late is None:
+                charged = yield from self._authorizer.foresight.completing(
+                    charged, amounts, deadline=deadline
+                )
             if charged is not None:
                 return charged
         raise UsageContended("the workspace has changed twice while one question was decided")
@@ -183,8 +188,10 @@ class Spending:
         late: str | None,
     ) -> Steps[Decision | None]:
         """None: the facts have changed since, and the question must be decided again."""
+        # A late commit needs room for what it takes, and may say 0 of some meters.
+        needs = {meter: amount for meter, amount in amounts.items() if amount} if late else amounts
         decision = yield from self._authorizer.deciding_from(
-            question, amounts, facts, deadline=deadline, timings=timings
+            question, needs, facts, deadline=deadline, timings=timings
         )
         if facts is None or decision.verdict.reason == "not_a_member":
             return decision
@@ -199,7 +206,7 @@ class Spending:
             case Charged() as charged:
                 return replace(
                     decision,
-                    quota=charged.quota if amounts else None,
+                    quota=with_ends(charged, charge.frees_at) if amounts else None,
                     reservation=charged.reservation,
                     at=charged.at,
                 )
@@ -207,7 +214,7 @@ class Spending:
                 return self._replay(decision, known)
             case NoCapacity(facts=fresh):
                 denial = yield from self._authorizer.deciding_from(
-                    question, amounts, fresh, deadline=deadline, timings=timings
+                    question, needs, fresh, deadline=deadline, timings=timings
                 )
                 return None if denial.allowed else denial
             case Conflict.STALE:
@@ -267,6 +274,9 @@ class Spending:
             role=facts.role,
             plan=facts.plan,
             message=decision.message,
+            frees_at={
+                meter: frees_at for meter in amounts if (frees_at := facts.usage[meter].frees_at) is not None
+            },
             counter=self._counter(question, facts, charges) if at_once else None,
         )
 
@@ -291,7 +301,7 @@ class Spending:
                 role=known.role,
                 plan=known.plan,
                 upgrade=(),
-                quota=known.quota or None,
+                quota=(self.quotas(known.now) if known.now else with_ends(known, known.frees_at)) or None,
                 retry_after_s=None,
                 decision_id=known.decision_id,
                 at=known.at,

@@ -136,6 +136,7 @@ class Parts:
         self.read_facts = facts.facts
         self._starts: dict[Callable[..., object], Callable[..., None]] = {
             self.read_facts: timed(self._store.ask, self._metrics.observe_facts),
+            facts.to_come: timed(self._store.ask_to_come, self._metrics.observe_facts),
             ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
             ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
         }
@@ -180,6 +181,7 @@ class Parts:
                     url=settings.authzen_url,
                     anybody=ANYBODY if settings.authzen_anonymous else None,
                 ),
+                own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
                 bundle=self._bundle,
                 readiness=lambda: self._probe.found,

@@ -120,7 +120,9 @@ class _Checks:
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             request.patience_s = remaining_s
-        token = dict(context.invocation_metadata()).get(TOKEN_KEY)
+        # Two are none of the tokens there are.
+        shown = [value for key, value in context.invocation_metadata() if key == TOKEN_KEY]
+        token = ",".join(shown) if shown else None
         answered: asyncio.Future[Any] = self._loop.create_future()
         self._in_progress += 1
         self._driver.drive(
@@ -163,12 +165,15 @@ def remote_of(peer: str) -> str:
 
 
 def _headers_in(http: Any) -> Mapping[str, list[str]]:  # noqa: ANN401 - a message, without types
-    """All values by name. Envoy sends them one way or the other, as `encode_raw_headers` says."""
+    """All values by name, what is no UTF-8 with halves of surrogate pairs.
+
+    Envoy sends them one way or the other, as `encode_raw_headers` says.
+    """
     found: dict[str, list[str]] = {}
     for name, value in http.headers.items():
         found.setdefault(name.lower(), []).append(value)
     for each in http.header_map.headers:
-        value = each.value or each.raw_value.decode("utf-8", errors="replace")
+        value = each.value or each.raw_value.decode("utf-8", errors="surrogateescape")
         found.setdefault(each.key.lower(), []).append(value)
     return found
 
@@ -176,16 +181,17 @@ def _headers_in(http: Any) -> Mapping[str, list[str]]:  # noqa: ANN401 - a messa
 def _read(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN401 - ditto
     def header(name: str) -> str | None:
         values = headers.get(name.lower(), [])
-        if len(values) > 1 or any("," in value for value in values):
-            raise Unroutable(f"{name} is there twice, or holds a comma", code="gateway_unreadable")
+        if len(values) > 1:
+            raise Unroutable(f"{name} is there twice", code="gateway_unreadable")
         return values[0] if values else None
 
+    shown = headers.get("authorization", [])
     return asked_of(
         method=http.method,
         host=http.host,
         target=http.path,
         header=header,
-        authorization=",".join(headers.get("authorization", [])),  # two are none
+        authorization=shown[0] if len(shown) == 1 else None,  # of two nobody knows which one is meant
     )
 
 

@@ -24,7 +24,7 @@ from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships no
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
 from sidecar.serving.application import announced_length, json_body
-from sidecar.serving.heads import MOST_FIELDS
+from sidecar.serving.heads import MOST_FIELDS, Fields
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
@@ -202,10 +202,12 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     def _request_of(self, parsed: Any, peername: object) -> tuple[Request, Endpoint | None]:  # noqa: ANN401 - gunicorn's
         if self._family is None:
             self._family = self.transport.get_extra_info("socket").family
+        fields = _fields_of(parsed.headers_bytes)
         request = self.worker.application.request(
             parsed.method,
             parsed.uri,
-            header=partial(_header, _fields_of(parsed.headers_bytes)),
+            header=partial(_header, fields.by_name),
+            repeated=fields.repeated,
             by_socket=self._family == AF_UNIX,
             remote=peername[0] if isinstance(peername, tuple) else "",
         )
@@ -262,13 +264,16 @@ def refusal(application: Application, code: str) -> bytes:
     return head.encode("latin-1") + body
 
 
-def _fields_of(lines: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The value of each header by its name; several of one name are joined by commas."""
+def _fields_of(lines: Sequence[tuple[bytes, bytes]]) -> Fields:
     fields: dict[str, str] = {}
+    repeated: set[str] = set()
     for name, value in lines:
         key, text = name.decode("latin-1"), value.decode("latin-1")
-        fields[key] = f"{fields[key]},{text}" if key in fields else text
-    return fields
+        if key in fields:
+            repeated.add(key)
+            text = f"{fields[key]},{text}"
+        fields[key] = text
+    return Fields(fields, frozenset(repeated))
 
 
 def _header(fields: Mapping[str, str], name: str) -> str | None:

@@ -26,6 +26,7 @@ from sidecar.text.encoding import encoded
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sidecar.decisions.model import ReservationState
     from sidecar.quota.model import Charge
 
 Outcome = Charged | Replayed | AlreadyExists | NoCapacity | Conflict
@@ -159,7 +160,7 @@ def outcome_in(found: Any, *, meters: Sequence[str]) -> Outcome:  # noqa: ANN401
         if outcome == "taken":
             return Charged(
                 quota=_quota_in(found["quota"]),
-                reservation=_reservation_in(found["reservation"]),
+                reservation=_reservation_in(found["reservation"], state="held"),
                 at=datetime.fromisoformat(found["at"]),
             )
         if outcome == "refused":
@@ -202,13 +203,16 @@ def encode_params(params: Sequence[str | bytes | None]) -> list[bytes | None]:
     return encoded_params
 
 
-def _stored_answer(charge: Charge) -> dict[str, str]:
-    return {
+def _stored_answer(charge: Charge) -> dict[str, object]:
+    answer: dict[str, object] = {
         "role": charge.role,
         "plan": charge.plan,
         "message": charge.message,
         "revision": charge.revision,
     }
+    if charge.frees_at:
+        answer["frees_at"] = {meter: moment.isoformat() for meter, moment in charge.frees_at.items()}
+    return answer
 
 
 def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
@@ -222,7 +226,7 @@ def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
         return AlreadyExists(
             decision_id=found["decision_id"], revision=found["revision"], now=usage_now_in(found["now"])
         )
-    answer = found["answer"]
+    answer, now = found["answer"], found["usage_now"]
     return Replayed(
         decision_id=found["decision_id"],
         revision=answer["revision"],
@@ -230,8 +234,10 @@ def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
         plan=answer["plan"],
         message=answer["message"],
         quota=_quota_in(found["quota"]),
-        reservation=_reservation_in(found["reservation"]),
-        at=datetime.fromisoformat(found["at"]),
+        reservation=_reservation_in(found["reservation"], state=found["state"]),
+        at=datetime.fromisoformat(now["at"] if now else found["at"]),
+        frees_at={meter: datetime.fromisoformat(text) for meter, text in answer.get("frees_at", {}).items()},
+        now=usage_now_in(now) if now else None,
     )
 
 
@@ -245,11 +251,14 @@ def _quota_in(quota: Mapping[str, Any]) -> dict[str, Quota]:
     return found
 
 
-def _reservation_in(told: Any) -> Reservation | None:  # noqa: ANN401 - JSON
+def _reservation_in(told: Any, *, state: ReservationState) -> Reservation | None:  # noqa: ANN401 - JSON
     if told is None:
         return None
     return Reservation(
-        id=told["id"], expires_at=datetime.fromisoformat(told["expires_at"]), amounts=told["amounts"]
+        id=told["id"],
+        expires_at=datetime.fromisoformat(told["expires_at"]),
+        amounts=told["amounts"],
+        state=state,
     )
 
 

@@ -13,6 +13,7 @@ from sidecar.errors import (
     CommitExceedsReservation,
     FieldFault,
     RefundExceedsUse,
+    ReservationExpired,
     ReservationSettled,
     UnknownIdempotencyKey,
     UnknownReservation,
@@ -117,6 +118,13 @@ class PostgresLedger:
                 resource=found["resource"],
                 amounts=found["amounts"],
             )
+        if outcome == "taken_anew":
+            raise ReservationExpired("another request has taken its idempotency key since")
+        if outcome == "nothing":
+            raise BadQuestion(
+                "to take nothing of a reservation, release it",
+                faults=_of_amounts(sorted(amounts or {}), "is 0, as all the others are: release it instead"),
+            )
         if outcome == "exceeds":
             held = _in_words(found["amounts"])
             raise CommitExceedsReservation(
@@ -171,8 +179,8 @@ def _settlement_in(found: Any) -> Settlement:  # noqa: ANN401 - JSON
                 id=found["id"],
                 expires_at=datetime.fromisoformat(found["expires_at"]),
                 amounts=found["amounts"],
+                state=found["state"],
             ),
-            state=found["state"],
             committed=found["committed"],
             now=usage_now_in(found["now"]),
             replayed=found["replayed"],

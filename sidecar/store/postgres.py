@@ -12,17 +12,19 @@ from sidecar.store.addresses import ROLE
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.reads import Reads
-from sidecar.store.rows import rows_in
+from sidecar.store.rows import rows_in, to_come_in
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.model import ToCome
     from sidecar.store.groups import Found, Members, Meters
 
 FACTS = Query(name=b"facts_for", sql=b"SELECT authz.facts_for($1, $2, $3)")
+TO_COME = Query(name=b"to_come", sql=b"SELECT authz.to_come($1, $2)")
 WORKSPACES_OF = Query(
     name=b"workspaces_of", sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2)"
 )
@@ -87,6 +89,38 @@ class PostgresFacts:
             self.ask(members, meters, deadline=deadline, done=done)
 
         return self.connections.loop.answer(ask, deadline=deadline)
+
+    def ask_to_come(
+        self,
+        meters: Mapping[UUID, Sequence[str]],
+        /,
+        *,
+        deadline: float,
+        done: Callable[[dict[UUID, Mapping[str, ToCome]] | None, Exception | None], None],
+    ) -> None:
+        """As `to_come`, on the loop: *done* is called once, later, with what it answers or the error."""
+
+        def came(answer: bytes | None, error: Exception | None) -> None:
+            found: dict[UUID, Mapping[str, ToCome]] | None = None
+            if error is None:
+                try:
+                    found = to_come_in(answer or b"", workspaces=meters)
+                except FactsMisread as misread:
+                    error = misread
+            done(found, None if error is None else _meaning(error))
+
+        params = (
+            array([str(workspace) for workspace in meters]),
+            array([",".join(wanted) for wanted in meters.values()]),
+        )
+        self.connections.ask(TO_COME, params, deadline=deadline, done=came)
+
+    def to_come(
+        self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
+    ) -> dict[UUID, Mapping[str, ToCome]]:
+        return self.connections.loop.answer(
+            lambda done: self.ask_to_come(meters, deadline=deadline, done=done), deadline=deadline
+        )
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
         rows = _rows_in(self._answer(WORKSPACES_OF, (array([user, after]), b"%d" % limit), deadline))

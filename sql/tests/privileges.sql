@@ -51,6 +51,7 @@ BEGIN
         'authz.set_plan(text,text,timestamp with time zone)',
         'authz.set_status(text,text,text)',
         'authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,json)',
+        'authz.to_come(uuid[],text[])',
         'authz.transfer_ownership(uuid,bigint,text,text)',
         'authz.workspaces_of(text,text,integer)'
     ], format('authz_sidecar may execute %s', found);

@@ -180,6 +180,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         metrics=metrics,
         log=lines,  # type: ignore[arg-type] # plays its part
         authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics)),
+        own_hosts=frozenset({("127.0.0.1", 8080), ("localhost", 8080)}),
         deadline_s=0.15,
         bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),
         readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),

@@ -572,6 +572,7 @@ def test_every_endpoint_wants_the_scope_that_the_design_says():
         "/v1/workspaces/{workspace}/overrides": "admin",
         "/v1/workspaces/{workspace}/status": "admin",
         "/gw/nginx": None,  # who may ask at a gateway is no matter of Authorization: test_gateways
+        "/gw/ingress-nginx": None,
         "/gw/forward-auth": None,
         "/gw/haproxy": None,
         "/gw/ext-authz/{target}": None,

@@ -160,6 +160,7 @@ def a_people_stage(
         metrics=metrics,
         log=lines,  # type: ignore[arg-type] # plays its part
         authzen=Authzen(domain=Workspaces(authorizer, metrics=metrics)),
+        own_hosts=frozenset(),
         deadline_s=PATIENT_S,
         bundle=lambda: (b"bundle", '"tag"'),
         readiness=lambda: Readiness(ready=True, parts={}),
