@@ -166,6 +166,10 @@ _answers := {
 		"custom": {"no_pages_today"},
 		"want": {"reason": "quota_exceeded", "status": 403, "upgrade": [], "waiting_helps": false},
 	},
+	"nor who takes nothing": {
+		"given": {"action": "bill.pay", "room": {"fits_in": [], "waiting_helps": true}},
+		"want": {"reason": "role_insufficient", "status": 403, "waiting_helps": false},
+	},
 	"nor who is denied for another reason": {
 		"given": {"action": "page.create", "room": {"fits_in": [], "waiting_helps": true}},
 		"want": {"reason": "role_insufficient", "status": 403, "waiting_helps": false},

@@ -50,6 +50,7 @@ def verdicts(compiled, database_url):
     store = PostgresFacts(database_url, catalog=compiled.catalog, pool_size=1)
     store.open()
 
+    actions = compiled.catalog.actions
     everywhere = Room(fits_in=tuple(sorted(compiled.catalog.plans)), waiting_helps=False)
 
     @cache
@@ -65,7 +66,7 @@ def verdicts(compiled, database_url):
                         a_question(action, user=user, workspace=workspace),
                         known,
                         catalog=compiled.catalog,
-                        room=everywhere if compiled.catalog.actions[action].takes else None,
+                        room=everywhere if action in actions and actions[action].takes else None,
                         context_fields=frozenset(),
                     )
                 )
