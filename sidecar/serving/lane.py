@@ -178,7 +178,11 @@ class Lane:
         self._connection.begin_answer()
         service = self._application.service
         service.metrics.count_request("lane")
-        question = self._application.plain.question_in(body) if head.is_plain and service.serving() else None
+        question = (
+            self._application.plain.question_in(body)
+            if head.is_plain and service.serving() and not service.log.waits
+            else None
+        )
         if question is None:
             steps = self._application.answering(self._request_of(head, body), head.endpoint)
             self._driver.drive(steps, self._reply)

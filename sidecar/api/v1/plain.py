@@ -7,12 +7,10 @@ filled in. Whatever is not a plain question about a cell with templates goes the
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.api import wire
-from sidecar.api.log_lines import asked_of, head_of, took_of, whole
-from sidecar.decisions.timings import Timings
+from sidecar.api.log_lines import head_of, note_plainly
 from sidecar.text.encoding import encoded
 from sidecar.text.ids import fresh_id
 
@@ -48,8 +46,7 @@ class PlainChecks:
 
         *request_id* is plain text; *began* is on the monotonic clock, when the request was whole.
         """
-        user, workspace, action = question
-        cell = self._authorizer.known_cell(action, facts)
+        cell = self._authorizer.known_cell(question[2], facts)
         if cell is None:
             return None
         native, outcome = cell.texts.get("native"), cell.texts.get("outcome")
@@ -59,7 +56,13 @@ class PlainChecks:
         at = facts.at if facts and is_member else datetime.now(UTC)
         fills = {b"id": fresh_id().encode(), b"at": encoded(at)}
         self._service.metrics.count_verdict(cell.verdict)
-        head = head_of(request_id, caller, "authorize") + asked_of(user, workspace, action)
-        took_s = monotonic() - began
-        self._service.log.note(whole(head, outcome % fills, took_of(Timings(facts_s=took_s), took_s)))
+        note_plainly(
+            self._service,
+            head_of(self._service, "decision", request_id, caller, "authorize"),
+            question,
+            outcome % fills,
+            facts=facts if is_member else None,
+            allows=cell.verdict.allow,
+            began=began,
+        )
         return native % fills
