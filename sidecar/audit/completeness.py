@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from sidecar.audit.findings import Finding
 from sidecar.audit.moments import moment_in, shown_moment
-from sidecar.audit.wholeness import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,9 +34,7 @@ class Gap:
 
     @property
     def document(self) -> dict[str, object]:
-        return {
-            name: getattr(self, name) for name in ("source", "writer", "decision_id", "id", "detail")
-        }
+        return {name: getattr(self, name) for name in ("source", "writer", "decision_id", "id", "detail")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +121,13 @@ class Completeness:
         if told.n > writer.last:
             writer.last, writer.last_at = told.n, at
         at = at[:-1]  # without its Z, so that 57 stands before 57.1
-        if at > self._last_at:
+        if at > self._last_at:  # noqa: PLR1730 - for each line: a call would double the time
             self._last_at = at
         if at < self._first_at or not self._first_at:
             self._first_at = at
-        if told.policy_revision is not None and told.policy_revision not in self.revisions:
-            self.revisions.add(told.policy_revision)
+        revision = told.policy_revision
+        if revision is not None and revision not in self.revisions and told.allow is not None:
+            self.revisions.add(revision)  # that of a decision by our policies, not of another domain's
         if kind in _OWN:
             self._own(writer, file, number, line, told)
         elif self._looks_up and told.decision_id is not None and kind in _ACTING:
@@ -187,7 +186,9 @@ class Completeness:
                 why = "names no decision"
             elif change.decision_id not in self._ids:
                 why = "has no line of its decision"
-            elif not any(f"{change.decision_id} {name}" in self._ids_of_users for name in self._as_told(change)):
+            elif not any(
+                f"{change.decision_id} {name}" in self._ids_of_users for name in self._as_told(change)
+            ):
                 why = "names a decision about another user"
             else:
                 continue

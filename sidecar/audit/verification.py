@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.audit.chain import head_in, shown
-from sidecar.audit.wholeness import Anchor
+from sidecar.audit.completeness import Told
+from sidecar.audit.findings import Anchor
+from sidecar.audit.wholeness import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from sidecar.audit.completeness import Completeness, Told
-    from sidecar.audit.wholeness import Sealed, Wholeness
+    from sidecar.audit.completeness import Completeness
+    from sidecar.audit.wholeness import Wholeness
 
 HEADS_BEGIN = "# heads of a policy-sidecar decision log: writer, number of its last line, its seal"
 _HEAD = re.compile(r"(\S+)\s+([0-9]{1,18})\s+(\S+)")
@@ -58,42 +60,45 @@ def read(
     whole: Wholeness,
     complete: Completeness,
 ) -> Read:
-    """Each line once, into *whole* and *complete*. *decode* raises ValueError or RecursionError for no line."""
+    """Each line once, into *whole* and *complete*.
+
+    *decode* raises ValueError or RecursionError for what is no line; longer than *longest* none is.
+    """
     count = lines = 0
     for file in files:
         count += 1
-        name = file.name
-        whole.enter(name, stem=file.stem, day=file.day)
-        number = 0
-        add, tell = whole.add, complete.add
-        for number, text in enumerate(file, 1):  # noqa: B007 - the last one is needed below
-            try:
-                if len(text) > longest:
-                    raise ValueError(f"it is longer than {longest:,} bytes")
-                line = decode(text)
-            except ValueError as error:
-                whole.not_a_line(number, _why(text, error))
-                continue
-            except RecursionError:
-                whole.not_a_line(number, "it is nested too deeply")
-                continue
-            if line.v == _VERSION and line.writer:
-                add(number, text, line)
-                tell(name, number, text, line)
-            elif line.v == 0 and not line.h:
-                whole.unsealed(number)
-            elif line.v not in {0, _VERSION}:
-                whole.not_a_line(number, f"it is of version {line.v}, which this release does not know")
-            else:
-                whole.not_a_line(number, "it does not say whose line it is")
-        lines += number
+        whole.enter(file.name, stem=file.stem, day=file.day)
+        lines += (number := _read_file(file, decode, longest, whole, complete))
         whose = whole.leave(lines=number, torn=file.torn is not None, damage=file.damage)
-        if whose is not None:
-            if file.torn is not None:
-                complete.torn(whose)
-            if file.is_open:
-                complete.open(whose)
+        if whose is not None and file.torn is not None:
+            complete.torn(whose)
+        if whose is not None and file.is_open:
+            complete.open(whose)
     return Read(files=count, lines=lines)
+
+
+def _read_file(
+    file: File, decode: Callable[[bytes], Line], longest: int, whole: Wholeness, complete: Completeness
+) -> int:
+    """How many lines it has."""
+    name, number = file.name, 0
+    add, tell = whole.add, complete.add
+    for number, text in enumerate(file, 1):
+        try:
+            line = decode(text)
+        except (ValueError, RecursionError) as error:
+            whole.not_a_line(number, _why(text, error, longest))
+            continue
+        if line.v == _VERSION and line.writer:
+            add(number, text, line)
+            tell(name, number, text, line)
+        elif line.v == 0 and not line.h:
+            whole.unsealed(number)
+        elif line.v not in {0, _VERSION}:
+            whole.not_a_line(number, f"it is of version {line.v}, which this release does not know")
+        else:
+            whole.not_a_line(number, "it does not say whose line it is")
+    return number
 
 
 def heads_text(heads: Mapping[str, tuple[int, bytes]]) -> str:
@@ -125,7 +130,9 @@ def merged(*known: Mapping[str, Iterable[Anchor]]) -> dict[str, list[Anchor]]:
     }
 
 
-def _why(text: bytes, error: ValueError) -> str:
+def _why(text: bytes, error: Exception, longest: int) -> str:
+    if len(text) > longest:
+        return f"it is longer than {longest:,} bytes"
     if text.startswith(b"\xef\xbb\xbf"):
         return "it begins with a byte order mark"
     if b"\0" in text:

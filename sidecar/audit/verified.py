@@ -14,19 +14,22 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sidecar.audit.completeness import Gap, Source
-    from sidecar.audit.wholeness import Finding
+    from sidecar.audit.findings import Finding
 
 _MOST_NAMED = 20
 _OF_ROWS = {
     "usage_ledger": ("effect has no line", "effects have no line"),
-    "outbox": ("change by a user has no line of its decision", "changes by users have no line of their decision"),
+    "outbox": (
+        "change by a user has no line of its decision",
+        "changes by users have no line of their decision",
+    ),
     "history": ("digest of the history has no line", "digests of the history have no line"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """*since* and *until* are what was looked at; *anchored_at* is the time of the last anchor, if any is known."""
+    """*since* and *until* are what was looked at, *anchored_at* is the time of the last anchor."""
 
     files: int
     writers: int
@@ -120,7 +123,7 @@ def _row_of(finding: Finding) -> tuple[str, ...]:
 
 def _rows_of(gaps: Sequence[Gap]) -> list[tuple[str, str]]:
     """A writer's gaps as they are; rows of a table of the database together."""
-    rows = []
+    rows: list[tuple[str, str]] = []
     for source in dict.fromkeys(gap.source for gap in gaps):
         of = [gap for gap in gaps if gap.source == source]
         if source in _OF_ROWS:

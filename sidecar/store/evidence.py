@@ -1,4 +1,4 @@
-"""What the database knows that a decision log must tell: heads of logs, effects, changes, what was published."""
+"""What the database knows that a decision log must tell: heads, effects, changes, what was published."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Evidence:
             yield from cursor
 
     def history(
-        self, since: datetime, until: datetime | None, kinds: list[str] | None = None
+        self, since: datetime | None, until: datetime | None, kinds: list[str] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Rows of the outbox by id: `id`, `at`, `workspace_id`, `kind`, `data`, `actor`, `actor_kind`, `decision_id`."""
+        """Rows of the outbox by id, with the columns of `HISTORY`."""
         after = 0
         while page := self._rows(HISTORY, since=since, until=until, kinds=kinds, after=after):
             yield from page

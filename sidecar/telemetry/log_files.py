@@ -1,4 +1,4 @@
-"""Decision logs as they lie in files: folders, .jsonl, .gz, standard input. They are read line by line, once."""
+"""Decision logs as they lie in files: folders, .jsonl, .gz, standard input, line by line."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class LogFile:
 
 
 def log_files(paths: Iterable[str]) -> list[LogFile]:
-    """Each file once, by day and name. ConfigError for what is not there, NotAsked for what may not be read."""
+    """Each file once, by day and name. ConfigError if it is not there, NotAsked if it may not be read."""
     found: dict[tuple[int, int], LogFile] = {}
     for text in paths:
         if text == STDIN:
@@ -93,9 +93,7 @@ def log_files(paths: Iterable[str]) -> list[LogFile]:
             for file in sorted(_in_folder(path)) if path.is_dir() else [path]:
                 about = file.stat()
                 day = file.parent.name if _DAY.fullmatch(file.parent.name) else ""
-                found.setdefault(
-                    (about.st_dev, about.st_ino), LogFile(name=str(file), path=file, day=day)
-                )
+                found.setdefault((about.st_dev, about.st_ino), LogFile(name=str(file), path=file, day=day))
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename} is not there") from error
         except OSError as error:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from sidecar.text.encoding import Raw, Record, decoded, decoder_of
 
-import msgspec
+_NOTHING = Raw()
+_TEXTS = (
+    "kind",
+    "at",
+    "decision_id",
+    "reason",
+    "detail",
+    "user",
+    "end_user",
+    "workspace",
+    "workspace_id",
+    "action",
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-VERSIONS = (0, 1)
-_NOTHING = msgspec.Raw()
-
-
-class SealedLine(msgspec.Struct, gc=False):
+class SealedLine(Record, gc=False):
     """What `verify-log` looks at. Version 0 has no seal."""
 
     v: int = 0
@@ -31,8 +37,8 @@ class SealedLine(msgspec.Struct, gc=False):
     policy_revision: str | None = None
 
 
-class AskedLine(msgspec.Struct, gc=False):
-    """What `replay` looks at. Fields that stand as JSON text are `msgspec.Raw`, empty where there is none."""
+class AskedLine(Record, gc=False):
+    """What `replay` looks at. Fields that stand as JSON text are `Raw`, empty where there is none."""
 
     v: int = 0
     kind: str = ""
@@ -45,14 +51,14 @@ class AskedLine(msgspec.Struct, gc=False):
     policy_revision: str | None = None
     situation_sha256: str | None = None
     replayed: bool = False
-    charges: msgspec.Raw = _NOTHING
-    upgrade: msgspec.Raw = _NOTHING
-    needs: msgspec.Raw = _NOTHING
+    charges: Raw = _NOTHING
+    upgrade: Raw = _NOTHING
+    needs: Raw = _NOTHING
     waiting_helps: bool | None = None
-    situation: msgspec.Raw = _NOTHING
+    situation: Raw = _NOTHING
 
 
-class FoundLine(msgspec.Struct, gc=False):
+class FoundLine(Record, gc=False):
     """What `decisions` looks for."""
 
     v: int = 0
@@ -61,17 +67,38 @@ class FoundLine(msgspec.Struct, gc=False):
     decision_id: str | None = None
     allow: bool | None = None
     reason: str | None = None
+    detail: str | None = None
     status: int | None = None
     user: str | None = None
     end_user: str | None = None
     workspace: str | None = None
     workspace_id: str | None = None
     action: str | None = None
-    upgrade: list[str] = msgspec.field(default_factory=list)
-    situation: msgspec.Raw = _NOTHING
-    limits: msgspec.Raw = _NOTHING
+    upgrade: list[str] = []  # noqa: RUF012 - each line gets a list of its own
+    situation: Raw = _NOTHING
+    limits: Raw = _NOTHING
 
 
-sealed_line: Callable[[bytes], SealedLine] = msgspec.json.Decoder(SealedLine).decode
-asked_line: Callable[[bytes], AskedLine] = msgspec.json.Decoder(AskedLine).decode
-found_line: Callable[[bytes], FoundLine] = msgspec.json.Decoder(FoundLine).decode
+# Each raises ValueError or RecursionError for what is no JSON object of such fields.
+sealed_line = decoder_of(SealedLine)
+asked_line = decoder_of(AskedLine)
+_found = decoder_of(FoundLine)
+
+
+def found_line(raw: bytes) -> FoundLine:
+    """Where a field is of another kind than a decision's, as an entity of AuthZEN is, it counts as absent."""
+    try:
+        return _found(raw)
+    except ValueError:
+        document = decoded(raw)
+        if not isinstance(document, dict):
+            raise
+        fields = {name: document.get(name) for name in _TEXTS}
+        texts = {name: text for name, text in fields.items() if isinstance(text, str)}
+        v, status, allow = document.get("v", 0), document.get("status"), document.get("allow")
+        return FoundLine(
+            v=v if isinstance(v, int) else -1,
+            status=status if isinstance(status, int) else None,
+            allow=allow if isinstance(allow, bool) else None,
+            **texts,
+        )

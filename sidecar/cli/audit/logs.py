@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sidecar.audit.findings import Anchor
 from sidecar.audit.masks import key_in, mac_of
-from sidecar.audit.wholeness import Anchor
 from sidecar.errors import ConfigError
 from sidecar.telemetry.log_files import log_files
 

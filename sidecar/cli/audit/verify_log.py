@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sidecar.audit.completeness import Gap
-    from sidecar.audit.wholeness import Anchor, Finding
+    from sidecar.audit.findings import Anchor, Finding
     from sidecar.store.evidence import Evidence
 
 _AROUND = timedelta(seconds=10)  # an anchor is a few seconds younger than its line
@@ -71,7 +71,7 @@ def command(  # noqa: PLR0913 - click gives each option
     masked: Callable[[str], str] | None,
     form: str,
     output: Path | None,
-) -> int:
+) -> None:
     """Verify decision logs: folders, .jsonl, .gz, or - for standard input.
 
     Whole: every seal fits, no line is missing, and every head that the database or --heads knows is there.
@@ -109,7 +109,8 @@ def command(  # noqa: PLR0913 - click gives each option
             not_looked_at=not_looked_at(database=asks and not whole_only),
             still_written=complete.still_written,
             anchored_at=max(
-                (a.at for name in whole.writers for a in known.get(name, ()) if a.at is not None), default=None
+                (a.at for name in whole.writers for a in known.get(name, ()) if a.at is not None),
+                default=None,
             ),
             has_heads=bool(heads),
             last_line_at=ends,
@@ -127,8 +128,8 @@ def command(  # noqa: PLR0913 - click gives each option
         say(json_text({"made": made.document, **verified.document}), output=output)
     else:
         say(verified.text, output=output)
-    is_fine = verified.is_whole and (whole_only or print_heads or verified.is_complete)
-    return 0 if is_fine else EXIT_FOUND
+    if not verified.is_whole or not (whole_only or print_heads or verified.is_complete):
+        sys.exit(EXIT_FOUND)
 
 
 def _print_heads(whole: Wholeness, verified: Verified, output: Path | None) -> None:
