@@ -28,10 +28,10 @@ from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFI
 from sidecar.api.gateways.opa import LIKE_OPA
 from sidecar.api.operation import HEALTHZ, READYZ
 from sidecar.api.people.users import STEPS
+from sidecar.api.plain import PlainChecks
 from sidecar.api.reply import JSON
 from sidecar.api.request import Request, request_id
 from sidecar.api.service import Service, deadline_of
-from sidecar.api.v1.plain import PlainChecks
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
 from sidecar.decisions.steps import run
 from sidecar.errors import BadQuestion, UnknownCaller
@@ -90,21 +90,15 @@ class Addressed:
     caller: Caller | None
     refused: SidecarError | None
 
-    def may_authorize(self, endpoint: Endpoint) -> bool:
-        """Whether this is a plain request for `authorize` by somebody whose token is for it."""
-        return (
-            endpoint is AUTHORIZE
-            and not self.query
-            and self.caller is not None
-            and "authorize" in self.caller.scopes
-        )
+    def id(self, sent: str) -> str:
+        """The request's id, of the one that was *sent*; else a new one."""
+        return sent if self.any_id and _ANY_ID.fullmatch(sent) else request_id(sent)
 
     def request(
         self, method: str, *, header: Callable[[str], str | None], by_socket: bool, remote: str
     ) -> Request:
-        sent_id = header("X-Request-ID") or ""
         return Request(
-            id=sent_id if self.any_id and _ANY_ID.fullmatch(sent_id) else request_id(sent_id),
+            id=self.id(header("X-Request-ID") or ""),
             method=method,
             caller=self.caller,
             target=self.target,
