@@ -7,6 +7,7 @@ itself, with the same answer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -24,8 +25,6 @@ from sidecar.text.encoding import encoded
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sidecar.api.endpoint import Endpoint
     from sidecar.api.gateways.by_header import Dialect
     from sidecar.api.request import Request
@@ -41,6 +40,9 @@ _IN_BODIES = {
     EVALUATION.name: (workspaces.plain_question_in, "authzen"),
 }
 
+_MOST_KEPT, _LONGEST_KEPT = 2_048, 2_048  # questions of one dialect, and characters that each is found by
+
+Header = Callable[[str], str | None]
 Fills = dict[bytes, bytes]
 Plainly = tuple[bytes, bytes]  # header lines of a reply's own and the body; its status is 200
 
@@ -80,11 +82,14 @@ class PlainChecks:
         self._nothing_taken = frozenset(
             name for name, action in service.authorizer.catalog.actions.items() if not action.takes
         )
+        self._gateways = {
+            name: _Gateway(service, dialect, self._nothing_taken) for name, dialect in DIALECTS.items()
+        }
 
-    def alike(self, endpoint: Endpoint, *, caller: Caller | None, query: str, is_json: bool) -> Alike | None:
+    def alike_in_bodies(
+        self, endpoint: Endpoint, *, caller: Caller | None, query: str, is_json: bool
+    ) -> Alike | None:
         """For requests with one head: its *caller* and *query*. None where none of them can be plain."""
-        if (dialect := DIALECTS.get(endpoint.name)) is not None:
-            return _AlikeFromGateway(self._service, endpoint.name, dialect, self._nothing_taken)
         read, form = _IN_BODIES.get(endpoint.name, (None, ""))
         if (
             read is None
@@ -96,6 +101,15 @@ class PlainChecks:
         ):
             return None
         return _AlikeInBodies(endpoint.name, caller, read, form, self._nothing_taken)
+
+    def alike_from_gateway(
+        self, endpoint: Endpoint, *, method: str, target: str, by_socket: bool, header: Header
+    ) -> Alike | None:
+        """As `alike_in_bodies`, for a head in which no field is repeated."""
+        gateway = self._gateways.get(endpoint.name)
+        if gateway is None:
+            return None
+        return _AlikeFromGateway(endpoint.name, gateway, header, (method, target, str(by_socket)))
 
     def answer(
         self, alike: Alike, asked: Asked, facts: Facts | None, *, request_id: str, began: float
@@ -152,38 +166,31 @@ class _AlikeInBodies:
         return None if template is None else (_JSON, template % fills)
 
 
-class _AlikeFromGateway:
-    """The question is in the head, and is found there once, but for whether the user's token still counts.
+class _Gateway:
+    """The plain questions that gateways of one *dialect* have asked, by all that was read to find them.
 
-    Only what may pass is answered.
+    *names* are of the header fields that were read of any request until now: requests with the same values of
+    these, and with all else alike, ask the same. So other fields may be new with each request.
     """
 
-    __slots__ = ("_dialect", "_found", "_nothing_taken", "_service", "name")
-
-    def __init__(self, service: Service, name: str, dialect: Dialect, nothing_taken: frozenset[str]) -> None:
-        self.name = name
-        self._service = service
-        self._dialect = dialect
+    def __init__(self, service: Service, dialect: Dialect, nothing_taken: frozenset[str]) -> None:
+        self.service = service
+        self.dialect = dialect
+        self.names: frozenset[str] = frozenset()
+        self.found: dict[tuple[str | None, ...], tuple[Asked, str | None]] = {}
         self._nothing_taken = nothing_taken
-        self._found: tuple[Asked, str | None, str] | None = None
 
-    def asked(self, _: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:
-        if self._found is not None:
-            asked, proof, of_remote = self._found
-            if remote == of_remote and (proof is None or self._recalls(proof)):
-                return asked
-        return self._find(request(), remote)
+    def find(self, request: Request, place: tuple[str, ...]) -> Asked | None:
+        """What is asked, by the code of the endpoint; *place* is all that counts beside the header fields."""
+        header, read = request.header, set[str]()
 
-    def _recalls(self, proof: str) -> bool:
-        identities = self._service.identities
-        return identities is not None and identities.recall(proof) is not None
+        def noted(name: str) -> str | None:
+            read.add(name)
+            return header(name)
 
-    def _find(self, request: Request, remote: str) -> Asked | None:
+        request.header = noted
         known = question_at_once(
-            self._service,
-            request,
-            partial(self._dialect.read, request),
-            token=request.header(TOKEN_HEADER),
+            self.service, request, partial(self.dialect.read, request), token=noted(TOKEN_HEADER)
         )
         if known is None:
             return None
@@ -195,12 +202,44 @@ class _AlikeFromGateway:
         ):
             return None
         asked = Asked(question.user, question.workspace, question.action, request.caller, also_of(said))
-        self._found = asked, proof, remote
+        if not read <= self.names:
+            self.names |= read
+            self.found.clear()
+        key = (*place, *map(header, self.names))
+        if sum(len(part) for part in key if part) <= _LONGEST_KEPT:
+            if len(self.found) >= _MOST_KEPT:
+                self.found.clear()
+            self.found[key] = asked, proof
         return asked
+
+    def counts(self, proof: str | None) -> bool:
+        """Whether the token that says who the user is still does."""
+        identities = self.service.identities
+        return proof is None or (identities is not None and identities.recall(proof) is not None)
+
+
+class _AlikeFromGateway:
+    """The question is in the head. Only a request that may pass is answered."""
+
+    __slots__ = ("_gateway", "_header", "_place", "name")
+
+    def __init__(self, name: str, gateway: _Gateway, header: Header, place: tuple[str, ...]) -> None:
+        self.name = name
+        self._gateway = gateway
+        self._header = header
+        self._place = place
+
+    def asked(self, _: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:
+        gateway = self._gateway
+        found = gateway.found.get((remote, *self._place, *map(self._header, gateway.names)))
+        if found is None:
+            return gateway.find(request(), (remote, *self._place))
+        asked, proof = found
+        return asked if gateway.counts(proof) else None
 
     def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:
         if facts is None or not cell.verdict.allow:
             return None
         identity = identity_of(asked.user, facts.workspace_id, facts.role, facts.plan, fills[b"id"].decode())
-        lines = [f"{name}: {value}\r\n" for name, value in (*identity.items(), *self._dialect.on_pass)]
-        return "".join(lines).encode(), b""
+        fields = (*identity.items(), *self._gateway.dialect.on_pass)
+        return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode(), b""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from sidecar.api.audience import Audience
 from sidecar.serving.application import is_json
 
 if TYPE_CHECKING:
@@ -176,10 +177,20 @@ class Heads:
             addressed=addressed,
         )
         if keeps and not is_1_0:
-            head.alike = self._application.plain.alike(
-                endpoint, caller=addressed.caller, query=addressed.query, is_json=of_json
-            )
+            head.alike = self._alike(head, target, is_repetitive=len(fields) < len(lines))
         return head
+
+    def _alike(self, head: Head, target: str, *, is_repetitive: bool) -> Alike | None:
+        addressed, plain = head.addressed, self._application.plain
+        if head.endpoint.audience is not Audience.GATEWAYS:
+            return plain.alike_in_bodies(
+                head.endpoint, caller=addressed.caller, query=addressed.query, is_json=head.is_json
+            )
+        if is_repetitive:
+            return None
+        return plain.alike_from_gateway(
+            head.endpoint, method=head.method, target=target, by_socket=self._by_socket, header=head.header
+        )
 
 
 def _fields_in(lines: list[str]) -> dict[str, str] | None:

@@ -12,13 +12,14 @@ from functools import partial
 from itertools import product
 from time import monotonic
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jwt
 import pytest
 
 from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.workspaces import Workspaces
+from sidecar.api.plain import PlainChecks
 from sidecar.catalog.catalog import Route, Source
 from sidecar.catalog.routes import Routes
 from sidecar.identity.users import FixedKeys, Identities, key_set_of_secret
@@ -29,9 +30,6 @@ from tests.api.known import AUTHORIZER, CATALOG, FACTS, facts_of
 from tests.api.stage import BACKEND, a_stage
 from tests.values import some_facts
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 SECRET = "a-secret-of-this-test-of-32-characters"  # noqa: S105 - of this test alone
 USER, AUDIENCE, ISSUER = "u%é", "app", "https://idp.example"
 KINDS = ("authorize", "evaluation", "nginx", "forward-auth", "haproxy", "ext-authz")
@@ -41,7 +39,7 @@ _VARIES = re.compile(rb"\b[0-9a-f]{32}\b")
 class Sent(NamedTuple):
     method: str
     target: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
@@ -152,7 +150,12 @@ class Asking:
         addressed = self.application.addressed(asked.target, header=asked.header, by_socket=False)
         endpoint = self.application.hot(asked.method, asked.target)
         assert endpoint is not None
-        return self.application.plain.alike(
+        plain = self.application.plain
+        if asked.target.startswith("/gw/"):
+            return plain.alike_from_gateway(
+                endpoint, method=asked.method, target=asked.target, by_socket=False, header=asked.header
+            )
+        return plain.alike_in_bodies(
             endpoint,
             caller=addressed.caller,
             query=addressed.query,
@@ -366,3 +369,66 @@ def test_a_gateways_question_is_plain_if_the_endpoint_would_ask_the_same(target,
             line["workspace"],
             line["action"],
         )
+
+
+FIELDS: dict[str, tuple[str | None, ...]] = {
+    "Authorization": (TOKEN, a_token("u"), a_token(team="v"), None, "Bearer a.b.c"),
+    "Host": ("x", "y", None),
+    "X-Original-Method": ("GET", "POST"),
+    "X-Original-URI": ("/by-claim", "/by-header", "/hosted", "/once", "/workspaces/w/platform.use", "/none"),
+    "X-Forwarded-Method": ("GET", None),
+    "X-Forwarded-Uri": ("/by-header", "/once"),
+    "X-Forwarded-Host": ("x", "y", None),
+    "X-Sidecar-Token": (None, BACKEND, "wrong"),
+    "X-User": ("u", "v", None),
+    "X-Workspace": ("w", "v", None),
+    "X-Request-Key": (None, "k"),
+    "X-Request-ID": ("1", "2", "3"),
+}
+
+
+def test_what_is_remembered_of_other_requests_changes_no_question():
+    """For any fields in any order of requests, it is what would be found if nothing was remembered."""
+    remembering, chance = Asking(), random.Random(3)  # noqa: S311 - no secret
+    tokens = [TOKEN, *FIELDS["Authorization"][1:3]]
+    remembering.verify(*tokens)
+    found = []
+    for _ in range(3_000):
+        chosen = {name: chance.choice(values) for name, values in FIELDS.items()}
+        headers = {name: value for name, value in chosen.items() if value is not None}
+        asked = Sent("GET", chance.choice(("/gw/nginx", "/gw/forward-auth", "/gw/ext-authz/once")), headers)
+        remote = chance.choice(("127.0.0.1", "10.0.0.7"))
+        fresh = PlainChecks(remembering.service)
+        question = remembering.question(remembering.alike(asked), asked, remote=remote)
+        remembering.application.plain, kept = fresh, remembering.application.plain
+        assert question == remembering.question(remembering.alike(asked), asked, remote=remote)
+        remembering.application.plain = kept
+        found.append(question)
+    assert len(set(found)) > 15
+    assert sum(question is not None for question in found) > 200
+
+
+def test_a_field_that_nobody_reads_may_be_new_each_time_and_little_is_remembered():
+    asking, made = Asking(), []
+    asking.verify()
+    for number in range(50):
+        asked = sent("nginx", "platform.use", **{"X-Request-ID": f"r-{number}"})
+
+        def request(asked=asked):
+            made.append(asked)
+            return asking.request(asked)
+
+        assert asking.alike(asked).asked(b"", remote="127.0.0.1", request=request) is not None
+    assert len(made) == 1
+    for number in range(5_000):
+        asked = sent("nginx", "platform.use")
+        asked.headers["X-Original-URI"] = f"/workspaces/w{number}/platform.use"
+        assert asking.question(asking.alike(asked), asked) is not None
+    assert len(asking.application.plain._gateways["gateway_nginx"].found) <= 2_048  # noqa: SLF001 - its bound
+    asked = sent("nginx", "platform.use", Host="h" * 4_000)
+    asked.headers["X-Original-URI"] += "x" * 4_000
+    asking.question(asking.alike(asked), asked)
+    assert all(
+        sum(map(len, filter(None, key))) <= 2_048
+        for key in asking.application.plain._gateways["gateway_nginx"].found  # noqa: SLF001 - ditto
+    )

@@ -143,6 +143,16 @@ def test_a_head_that_is_kept_is_the_head_of_those_very_bytes_and_few_are_kept():
     assert len(heads._kept) <= 2_048  # noqa: SLF001 - its bound
 
 
+def test_a_gateways_head_with_a_field_that_is_repeated_is_never_plain():
+    """What a gateway joins by a comma and what a client has written with one would be the same here."""
+    heads = Heads(Application(a_stage().service), by_socket=False)
+    lines = [b"GET /gw/nginx HTTP/1.1", b"Host: x", b"X-Original-URI: /a", b"Cookie: a"]
+    for repeated, is_plain in (((), True), ((b"X-Original-URI: /b",), False), ((b"cookie: b",), False)):
+        head = heads.head(b"\r\n".join([*lines, *repeated]) + END)
+        assert head is not None
+        assert (head.alike is not None) is is_plain
+
+
 @pytest.fixture(scope="module")
 def both(database, opa, tmp_path_factory) -> Iterator[tuple[Sidecar, Sidecar]]:
     """The same product twice, with the lane and without."""
