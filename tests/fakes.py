@@ -8,8 +8,9 @@ from sidecar.decisions.model import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
-    from sidecar.decisions.model import Facts
+    from sidecar.decisions.model import Facts, ToCome
     from sidecar.errors import DependencyError
 
 
@@ -19,6 +20,7 @@ class FactsInMemory:
     def __init__(self, members: Mapping[tuple[str, str], Facts]) -> None:
         self.members = dict(members)
         self.outage: DependencyError | None = None
+        self.coming: dict[UUID, Mapping[str, ToCome]] = {}
 
     def facts(
         self,
@@ -30,6 +32,13 @@ class FactsInMemory:
     ) -> list[Facts | None]:
         self._answers()
         return [self.members.get((user, self._slug(workspace))) for user, workspace in members]
+
+    def to_come(
+        self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
+    ) -> dict[UUID, Mapping[str, ToCome]]:
+        """What `coming` says; there is no clock."""
+        self._answers()
+        return {workspace: self.coming[workspace] for workspace in meters if workspace in self.coming}
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
         self._answers()
@@ -56,4 +65,7 @@ class FactsInMemory:
 
 
 class NoPeople:
-    """A store that nobody is expected to ask."""
+    """A store that nobody is expected to ask, but for whether a stranger was deleted: nobody was."""
+
+    def standing(self, user: str, /, *, deadline: float) -> str:
+        return "homeless"

@@ -109,8 +109,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "remaining": _or_null(_COUNT),
             "resets_at": _or_null(_MOMENT),
             "over_by": _COUNT,
+            "grows_at": _MOMENT,
         },
-        optional=("over_by",),
+        optional=("over_by", "grows_at"),
     ),
     "Decision": _object(
         {
@@ -129,7 +130,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         },
         optional=("role", "plan", *_HELP, "replayed"),
     ),
-    "Reservation": _object({"id": _TEXT, "expires_at": _MOMENT, "amounts": _map(_COUNT)}),
+    "Reservation": _object(
+        {
+            "id": _TEXT,
+            "expires_at": _MOMENT,
+            "amounts": _map(_COUNT),
+            "state": {"type": "string", "enum": ["held", "committed", "released", "expired"]},
+        }
+    ),
     "Settled": _object(
         {
             "reservation": _object(

@@ -10,10 +10,11 @@ from sidecar.decisions.model import Roster
 from sidecar.errors import BadQuestion, DependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     from sidecar.audit.cases import Case
-    from sidecar.decisions.model import Decision, Facts
+    from sidecar.decisions.model import Decision, Facts, ToCome
     from sidecar.decisions.ports import PolicyEngine
     from sidecar.rego.compile import Compiled
 
@@ -82,6 +83,15 @@ class _TheseFacts:
         deadline: float,  # noqa: ARG002
     ) -> list[Facts | None]:
         return [self._facts] * len(members)
+
+    def to_come(
+        self,
+        meters: Mapping[UUID, Sequence[str]],  # noqa: ARG002
+        /,
+        *,
+        deadline: float,  # noqa: ARG002
+    ) -> dict[UUID, Mapping[str, ToCome]]:
+        return {}  # a case says nothing of when
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:  # noqa: ARG002
         return [self._facts] if self._facts else []

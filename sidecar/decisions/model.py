@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 Mode = Literal["check", "consume", "reserve"]
+ReservationState = Literal["held", "committed", "released", "expired"]
 
 
 @value
@@ -37,11 +38,15 @@ class Question:
 
 @value
 class Usage:
-    """What one workspace has used of one meter in the period that *at* of its Facts falls in."""
+    """What one workspace has used of one meter in the period that *at* of its Facts falls in.
+
+    *frees_at* is when the first of what is reserved ends; None if nothing is, or it was not asked for.
+    """
 
     used: int
     reserved: int
     resets_at: datetime | None
+    frees_at: datetime | None = None
 
 
 @value
@@ -75,35 +80,68 @@ class Roster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exceeded:
-    """A meter without room: the plans in which this amount fits, and whether it does after the reset."""
+class Override:
+    """An overridden limit, None for unlimited; *ends_in_s* is None if it does not end."""
+
+    limit: int | None
+    ends_in_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToCome:
+    """What of one meter ends by itself; times are in whole seconds from now, rounded up.
+
+    *held* is what is reserved: pairs of the seconds to its end and the amount, ordered by time.
+    """
+
+    used: int
+    resets_in_s: int | None
+    held: tuple[tuple[int, int], ...] = ()
+    override: Override | None = None
+
+
+@value
+class Room:
+    """The plans in which every amount of a question fits now, by name; unsold ones too.
+
+    *waiting_helps* is whether it would fit into the present plan after resets and ends of reservations:
+    false where it fits now, and where the plan is not declared.
+    """
 
     fits_in: tuple[str, ...]
-    after_reset: bool
+    waiting_helps: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """All that a policy sees. None stands for what is not declared, or not a stranger's to know."""
+    """All that a policy sees. None stands for what is not declared, or not a stranger's to know.
+
+    *room* is None where the action takes nothing.
+    """
 
     action: str | None
     role: str | None
     plan: str | None
     status: str | None
     feature_overrides: Mapping[str, bool] = field(default_factory=dict)
-    exceeded: Mapping[str, Exceeded] = field(default_factory=dict)
+    room: Room | None = None
     context: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the policy answers about a situation; *charges* maps a meter to the plan's limit."""
+    """What the policy answers about a situation; *charges* maps a meter to the plan's limit.
+
+    *upgrade* are the plans in which it would be granted now. *waiting_helps*: in the present plan it would be
+    granted later.
+    """
 
     allow: bool
     reason: str
     status: int
     charges: Mapping[str, int | None]
     upgrade: tuple[str, ...]
+    waiting_helps: bool
     needs_roles: tuple[str, ...]
     needs_feature: str | None
     detail: str | None
@@ -116,12 +154,23 @@ class Verdict:
 
 @value
 class Quota:
-    """One meter as a caller sees it; None of *limit* and *remaining* is unlimited."""
+    """One meter as a caller sees it; None of *limit* and *remaining* is unlimited.
+
+    *frees_at* is when a reservation ends and *remaining* grows; None if none does, or it is not known.
+    """
 
     limit: int | None
     used: int
     reserved: int
     resets_at: datetime | None
+    frees_at: datetime | None = None
+
+    @property
+    def grows_at(self) -> datetime | None:
+        """When *remaining* grows next, as far as is known; None if nothing restarts or ends."""
+        if self.frees_at is None or self.resets_at is None:
+            return self.frees_at or self.resets_at
+        return min(self.frees_at, self.resets_at)
 
     @property
     def remaining(self) -> int | None:
@@ -139,6 +188,7 @@ class Reservation:
     id: str
     expires_at: datetime
     amounts: Mapping[str, int]
+    state: ReservationState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +203,8 @@ class Decision:
     """The answer to one question: the verdict, in words, with the facts that led to it.
 
     *role* and *plan* are None for a stranger; *quota* is None where the action takes nothing or the
-    reason has nothing to do with quota; *retry_after_s* comes with status 429 alone. *quota* is as it is
-    after the effect, if there was one; *replayed* says that there was none, since there had been before.
+    reason has nothing to do with quota; *retry_after_s* is there where waiting helps. *quota* is as it
+    is after the effect, if there was one; *replayed* says that there was none, since there had been before.
     *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own. *texts*
     is shared by all decisions that differ in figures, ids and times alone, for whoever renders them to keep
     what is the same; None where a decision is one of its own.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
-    from sidecar.decisions.model import Facts, Roster, Verdict
+    from sidecar.decisions.model import Facts, Roster, ToCome, Verdict
 
 
 class PolicyEngine(Protocol):
@@ -57,6 +58,15 @@ class FactStore(Protocol):
 
         An unknown user, an unknown workspace and a stranger are the same None. *meters* are those whose
         usage each of them needs; None: all meters of all of them.
+        """
+        ...
+
+    def to_come(
+        self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
+    ) -> dict[UUID, Mapping[str, ToCome]]:
+        """What will happen by itself to those meters of each workspace, in one round trip.
+
+        A workspace that is gone is missing.
         """
         ...
 

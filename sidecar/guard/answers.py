@@ -19,7 +19,10 @@ class Misread(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """One meter; *limit* and *remaining* are None when unlimited, *resets_at* when nothing resets."""
+    """One meter; *limit* and *remaining* are None when unlimited, *resets_at* when nothing resets.
+
+    *grows_at* is when a reservation ends and *remaining* grows; None if none ends before the reset.
+    """
 
     limit: int | None
     used: int
@@ -27,6 +30,7 @@ class Quota:
     remaining: int | None
     resets_at: datetime | None
     over_by: int
+    grows_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +51,12 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
+    """*state* is ``held``, ``committed``, ``released`` or ``expired``."""
+
     id: str
     expires_at: datetime
     amounts: Mapping[str, int]
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +75,8 @@ class Settled:
 class Decision:
     """Whether the user may. *role* and *plan* are None for a stranger.
 
-    *retry_after* (seconds) comes with 429 alone. *idempotency_key* is the key for a refund; None when
-    nothing was taken.
+    *retry_after* (seconds) is there where waiting helps: with 429, and with some 402. *idempotency_key* is
+    the key for a refund; None when nothing was taken.
     """
 
     allowed: bool
@@ -160,7 +167,7 @@ def _check(decision: Decision) -> None:
         )
     if (decision.status == 402) != bool(decision.upgrade):  # noqa: PLR2004 - payment required
         raise Misread(f"status {decision.status} with {len(decision.upgrade)} plans to upgrade to")
-    if (decision.status == 429) != (decision.retry_after is not None):  # noqa: PLR2004 - too many requests
+    if decision.status not in ((200, 402, 403) if decision.retry_after is None else (402, 429)):
         raise Misread(f"status {decision.status} with retry_after {decision.retry_after}")
     if decision.allowed and (decision.role is None or decision.plan is None):
         raise Misread("it allows somebody without a role or a plan")
@@ -224,6 +231,7 @@ def _reservation_from(value: dict[str, Any] | None) -> Reservation | None:
         id=reservation.of("id", str),
         expires_at=reservation.moment("expires_at"),
         amounts=_map_of(int, reservation.of("amounts", dict), "reservation.amounts"),
+        state=reservation.of("state", str, absent="held"),  # an older sidecar does not say it
     )
 
 
@@ -252,6 +260,7 @@ def _quota_from(meter: str, value: object) -> Quota:
         remaining=quota.of("remaining", int, null=True),
         resets_at=None if quota.of("resets_at", str, null=True) is None else quota.moment("resets_at"),
         over_by=quota.of("over_by", int, absent=0),
+        grows_at=None if quota.of("grows_at", str, absent=None) is None else quota.moment("grows_at"),
     )
 
 

@@ -16,9 +16,9 @@ _LARGEST = 10**15 - 1  # a whole number in a structured field
 def limit_fields(decisions: Iterable[Decision]) -> list[tuple[str, str]]:
     """RateLimit-Policy and RateLimit, with one item for each meter that has a limit; none, no fields.
 
-    If two of *decisions* have the same meter, the later one counts. There is no `w`: a month has no fixed
-    length, and what counts is when it ends, which is `t`. And no `pk`: the response is about the workspace
-    that the request names.
+    If two of *decisions* have the same meter, the later one counts. `t` is when `r` grows next: at the end of
+    the first reservation or of the period. There is no `w`: a month has no fixed length. And no
+    `pk`: the response is about the workspace that the request names.
     """
     policies, limits = {}, {}
     for decision in decisions:
@@ -27,8 +27,8 @@ def limit_fields(decisions: Iterable[Decision]) -> list[tuple[str, str]]:
                 continue
             policies[meter] = f'"{meter}";q={min(quota.limit, _LARGEST)}'
             limits[meter] = f'"{meter}";r={min(max(quota.remaining, 0), _LARGEST)}'
-            if quota.resets_at is not None:
-                wait_s = ceil((quota.resets_at - decision.facts_at).total_seconds())
+            if (grows_at := quota.grows_at or quota.resets_at) is not None:
+                wait_s = ceil((grows_at - decision.facts_at).total_seconds())
                 limits[meter] += f";t={max(wait_s, 0)}"
     if not limits:
         return []

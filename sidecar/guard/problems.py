@@ -106,8 +106,11 @@ def _denial(denied: Denied) -> dict[str, Any]:
 
 def _quota_document(quota: Quota) -> dict[str, Any]:
     document = asdict(quota)
-    if quota.resets_at is not None:
-        document["resets_at"] = quota.resets_at.isoformat().replace("+00:00", "Z")
+    for moment in ("resets_at", "grows_at"):
+        if document[moment] is not None:
+            document[moment] = document[moment].isoformat().replace("+00:00", "Z")
+    if quota.grows_at is None:
+        del document["grows_at"]
     if not quota.over_by:
         del document["over_by"]
     return document

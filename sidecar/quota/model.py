@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
-    from sidecar.decisions.model import Facts, Quota, Reservation, Usage
+    from sidecar.decisions.model import Facts, Quota, Reservation, ReservationState, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,9 @@ class Charge:
     """What the ledger is to charge, and what for.
 
     *limits* are the verdict's, of the meters of *amounts*; *token* is that of the facts the verdict was made
-    from. *role*, *plan* and *message* are stored, for a duplicate is answered with them. With a *counter* the
-    ledger may try one fast update first; it applies only if the counter is still as described.
+    from. *frees_at* is when the first reservation of a meter ends, of meters that have one. It is stored, as
+    *role*, *plan* and *message* are, for a duplicate is answered with them. With a *counter* the ledger may
+    try one fast update first; it applies only if the counter is still as described.
     """
 
     workspace_id: UUID
@@ -69,6 +70,7 @@ class Charge:
     role: str
     plan: str
     message: str
+    frees_at: Mapping[str, datetime] = field(default_factory=dict)
     counter: Counter | None = None
 
 
@@ -81,7 +83,10 @@ class Charged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """The same request was charged before, by the decision *decision_id*: the answer given then."""
+    """The same request was charged before, by the decision *decision_id*: the answer given then.
+
+    With *now* what was charged has changed since: it has the figures to tell, and *at* is their time.
+    """
 
     decision_id: str
     revision: str
@@ -91,6 +96,8 @@ class Replayed:
     quota: Mapping[str, Quota]
     reservation: Reservation | None
     at: datetime
+    frees_at: Mapping[str, datetime] = field(default_factory=dict)
+    now: UsageNow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +137,13 @@ class Settlement:
     """A reservation that was committed or released; *committed* is None if it was released."""
 
     reservation: Reservation
-    state: Literal["committed", "released"]
     committed: Mapping[str, int] | None
     now: UsageNow
     replayed: bool
+
+    @property
+    def state(self) -> ReservationState:
+        return self.reservation.state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

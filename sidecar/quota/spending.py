@@ -32,6 +32,7 @@ from sidecar.quota.model import (
     NoCapacity,
     Replayed,
 )
+from sidecar.quota.ratelimit import with_ends
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class Spending:
             charged = yield from self._deciding_and_charging(
                 question, amounts, facts, deadline=deadline, timings=timings, late=late
             )
+            if charged is not None and not charged.allowed and late is None:
+                charged = yield from self._authorizer.foresight.completing(
+                    charged, amounts, deadline=deadline
+                )
             if charged is not None:
                 return charged
         raise UsageContended("the workspace has changed twice while one question was decided")
@@ -163,7 +168,7 @@ class Spending:
         if known is None or known.kind != "level":
             what = "is not in the catalog" if known is None else "is not a level"
             fault = FieldFault(field=("meter",), detail=f'"{meter}" {what}')
-            if known is not None and known.kind == "members":
+            if known is not None and known.is_counted:
                 raise _not_consumable(fault)
             raise BadQuestion("only a level is given back by the name of a resource", faults=(fault,))
         with _time_ledger(timings):
@@ -183,8 +188,10 @@ class Spending:
         late: str | None,
     ) -> Steps[Decision | None]:
         """None: the facts have changed since, and the question must be decided again."""
+        # A late commit needs room for what it takes, and may say 0 of some meters.
+        needs = {meter: amount for meter, amount in amounts.items() if amount} if late else amounts
         decision = yield from self._authorizer.deciding_from(
-            question, amounts, facts, deadline=deadline, timings=timings
+            question, needs, facts, deadline=deadline, timings=timings
         )
         if facts is None or decision.verdict.reason == "not_a_member":
             return decision
@@ -199,7 +206,7 @@ class Spending:
             case Charged() as charged:
                 return replace(
                     decision,
-                    quota=charged.quota if amounts else None,
+                    quota=with_ends(charged, charge.frees_at) if amounts else None,
                     reservation=charged.reservation,
                     at=charged.at,
                 )
@@ -207,7 +214,7 @@ class Spending:
                 return self._replay(decision, known)
             case NoCapacity(facts=fresh):
                 denial = yield from self._authorizer.deciding_from(
-                    question, amounts, fresh, deadline=deadline, timings=timings
+                    question, needs, fresh, deadline=deadline, timings=timings
                 )
                 return None if denial.allowed else denial
             case Conflict.STALE:
@@ -260,13 +267,16 @@ class Spending:
             limits=charges,
             resource=question.resource,
             key=question.idempotency_key,
-            fingerprint=_fingerprint(question),
+            fingerprint=_fingerprint(question, self._catalog),
             purpose=purpose,
             decision_id=decision.decision_id,
             revision=decision.verdict.revision,
             role=facts.role,
             plan=facts.plan,
             message=decision.message,
+            frees_at={
+                meter: frees_at for meter in amounts if (frees_at := facts.usage[meter].frees_at) is not None
+            },
             counter=self._counter(question, facts, charges) if at_once else None,
         )
 
@@ -291,7 +301,7 @@ class Spending:
                 role=known.role,
                 plan=known.plan,
                 upgrade=(),
-                quota=known.quota or None,
+                quota=(self.quotas(known.now) if known.now else with_ends(known, known.frees_at)) or None,
                 retry_after_s=None,
                 decision_id=known.decision_id,
                 at=known.at,
@@ -335,6 +345,7 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
         reason="granted",
         status=200,
         upgrade=(),
+        waiting_helps=False,
         needs_roles=(),
         needs_feature=None,
         detail=None,
@@ -342,13 +353,22 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
     )
 
 
-def _fingerprint(question: Question) -> str:
-    """Of what makes a request another one under the same key. As it was asked: a default may change."""
+def _fingerprint(question: Question, catalog: Catalog) -> str:
+    """Of what makes a request another one under the same key. As it was asked: a default may change.
+
+    In former names, so that a repeat after a rename is still one.
+    """
+    action = catalog.actions.get(question.action)
     asked = [
         question.user,
-        question.action,
+        (action.renamed_from if action else None) or question.action,
         question.mode,
-        None if question.amounts is None else dict(question.amounts),
+        None
+        if question.amounts is None
+        else {
+            (catalog.meters[meter].renamed_from if meter in catalog.meters else None) or meter: amount
+            for meter, amount in question.amounts.items()
+        },
         question.resource,
     ]
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -356,14 +376,14 @@ def _fingerprint(question: Question) -> str:
 
 def _refuse_counted(amounts: Mapping[str, int], catalog: Catalog) -> None:
     for meter in amounts:
-        if catalog.meters[meter].kind == "members":
+        if catalog.meters[meter].is_counted:
             raise _not_consumable(
                 FieldFault(
                     field=("mode",),
-                    detail=f'must be check: "{meter}" is counted by the database, as people join and leave',
+                    detail=f'must be check: "{meter}" is counted by the database',
                 )
             )
 
 
 def _not_consumable(fault: FieldFault) -> BadQuestion:
-    return BadQuestion("members are counted, never taken", code="meter_not_consumable", faults=(fault,))
+    return BadQuestion("the meter is counted, never taken", code="meter_not_consumable", faults=(fault,))

@@ -37,6 +37,7 @@ from sidecar.serving.readiness import Probe
 from sidecar.serving.threads import Threads
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
+from sidecar.store.names import Names
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
@@ -96,12 +97,14 @@ class Parts:
             observe=self._metrics.observe_memo,
         )
         self._shared = shared
+        names = Names(compiled.revision)
         self._store = PostgresFacts(
             settings.database_url,
             catalog=compiled.catalog,
             pool_size=settings.threads,
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
+            names=names,
         )
         self._for_ledger = Connections(
             settings.database_url,
@@ -111,7 +114,7 @@ class Parts:
             observe=self._metrics.observe_pool,
         )
         self._fit = CatalogFit(self._store, compiled.catalog)
-        self._workspaces = WorkspaceStore(settings.database_url)
+        self._workspaces = WorkspaceStore(settings.database_url, names=names)
         self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
         self._warm = Event()
         self._stopping = Event()
@@ -129,13 +132,14 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
         )
-        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog)
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
         self.read_facts = facts.facts
         self._starts: dict[Callable[..., object], Callable[..., None]] = {
             self.read_facts: timed(self._store.ask, self._metrics.observe_facts),
+            facts.to_come: timed(self._store.ask_to_come, self._metrics.observe_facts),
             ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
             ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
         }
@@ -161,7 +165,9 @@ class Parts:
                 rules.revision,
             )
         self._probe = Probe(self._of_itself, parts)
-        people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
+        people = PostgresPeople(
+            reads=self._store.connections, changes=self._workspaces.connections, names=names
+        )
         self.application = Application(
             Service(
                 authorizer=authorizer,
@@ -180,6 +186,7 @@ class Parts:
                     url=settings.authzen_url,
                     anybody=ANYBODY if settings.authzen_anonymous else None,
                 ),
+                own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
                 bundle=self._bundle,
                 readiness=lambda: self._probe.found,

@@ -9,12 +9,14 @@ from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
 import msgspec
 from msgspec import Meta, Struct
 
-from sidecar.decisions.model import Facts, Usage
+from sidecar.decisions.model import Facts, Override, ToCome, Usage
 from sidecar.errors import FactsMisread
 from sidecar.store.facts_token import FactsToken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sidecar.store.names import Spoken
 
 _Count = Annotated[int, Meta(ge=0)]
 
@@ -24,6 +26,7 @@ class _Used(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     reserved: _Count
     resets_at: str | None
     starts: str
+    limit: list[_Count | None] = []
 
 
 class _Row(Struct, array_like=True, gc=False):
@@ -41,19 +44,35 @@ class _Row(Struct, array_like=True, gc=False):
     until: str | None
     version: int
     at: str
+    frees: dict[str, str | None] | None = None  # missing in a database before its migration
 
 
+class _ToEnd(Struct, array_like=True, forbid_unknown_fields=True):
+    limit: _Count | None
+    ends_in_s: int | None
+
+
+class _ToCome(Struct, array_like=True):
+    used: _Count
+    resets_in_s: int | None
+    held: tuple[tuple[int, _Count], ...]
+    override: _ToEnd | None
+
+
+_COMING = msgspec.json.Decoder(list[dict[str, _ToCome] | None])
 _ALL = msgspec.json.Decoder(list[_Row | None])
 _EACH = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE = msgspec.json.Decoder(_Row | None)
 _NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError)
 
 
-def rows_in(raw: bytes, *, meters: Sequence[Sequence[str]]) -> list[Facts | FactsMisread | None]:
+def rows_in(
+    raw: bytes, *, meters: Sequence[Sequence[str]], spoken: Spoken | None = None
+) -> list[Facts | FactsMisread | None]:
     """The answers to as many questions as *meters* has items: the meters that each needs, for Facts.usage.
 
-    A row outside the contract, or without one of its meters, is a FactsMisread in its place; it is raised if
-    there is not one row for each question.
+    *spoken* are the names that the rows are in, if they are not ours. A row outside the contract, or without
+    one of its meters, is a FactsMisread in its place; it is raised if there is not one row for each question.
     """
     try:
         rows: list[_Row | FactsMisread | None] = list(_ALL.decode(raw))
@@ -61,10 +80,32 @@ def rows_in(raw: bytes, *, meters: Sequence[Sequence[str]]) -> list[Facts | Fact
         rows = list(_one_by_one(raw))
     if len(rows) != len(meters):
         raise FactsMisread(f"{len(rows)} rows of facts came for {len(meters)} questions")
+    if spoken is not None and not spoken.same:
+        rows = [_in_our_names(row, spoken) if isinstance(row, _Row) else row for row in rows]
     return [
         _facts(row, wanted) if isinstance(row, _Row) else row
         for row, wanted in zip(rows, meters, strict=True)
     ]
+
+
+def to_come_in(raw: bytes, *, workspaces: Iterable[UUID]) -> dict[UUID, Mapping[str, ToCome]]:
+    """What authz.to_come answers about *workspaces*, without those that are gone. FactsMisread."""
+    try:
+        rows = dict(zip(workspaces, _COMING.decode(raw), strict=True))
+    except (*_NOT_TYPED, ValueError) as error:
+        raise FactsMisread(f"what is to come is outside its contract: {error}") from error
+    return {
+        workspace: {meter: _to_come(of) for meter, of in meters.items()}
+        for workspace, meters in rows.items()
+        if meters is not None
+    }
+
+
+def _to_come(of: _ToCome) -> ToCome:
+    override = None
+    if of.override is not None:
+        override = Override(limit=of.override.limit, ends_in_s=of.override.ends_in_s)
+    return ToCome(used=of.used, resets_in_s=of.resets_in_s, held=of.held, override=override)
 
 
 def _one_by_one(raw: bytes) -> Iterator[_Row | FactsMisread | None]:
@@ -79,6 +120,17 @@ def _one_by_one(raw: bytes) -> Iterator[_Row | FactsMisread | None]:
             yield FactsMisread(
                 f"facts outside their contract: {error} in {bytes(row).decode(errors='replace')}"
             )
+
+
+def _in_our_names(row: _Row, spoken: Spoken) -> _Row:
+    return msgspec.structs.replace(
+        row,
+        role=spoken.to_ours("role", row.role),
+        plan=spoken.to_ours("plan", row.plan),
+        features=spoken.keys_to_ours("feature", row.features),
+        limits=spoken.keys_to_ours("meter", row.limits),
+        usage=spoken.keys_to_ours("meter", row.usage),
+    )
 
 
 def _facts(row: _Row, wanted: Sequence[str]) -> Facts | FactsMisread:
@@ -98,12 +150,19 @@ def _moment(text: str) -> datetime:
 def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
     """KeyError without one of its meters, ValueError for a time that is none."""
     found = row.usage
+    frees = row.frees or {}
     usage: dict[str, Usage] = {}
     for meter in wanted:
         of = found[meter]
         usage[meter] = Usage(
-            used=of.used, reserved=of.reserved, resets_at=_moment(of.resets_at) if of.resets_at else None
+            used=of.used,
+            reserved=of.reserved,
+            resets_at=_moment(of.resets_at) if of.resets_at else None,
+            frees_at=_moment(ends) if frees and (ends := frees.get(meter)) else None,
         )
+    limits = row.limits
+    if elsewhere := {meter: of.limit[0] for meter, of in found.items() if of.limit}:
+        limits = limits | elsewhere
     return Facts(
         workspace_id=row.workspace_id,
         slug=row.slug,
@@ -112,7 +171,7 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
         plan=row.plan,
         status=row.status,
         feature_overrides=row.features,
-        limit_overrides=row.limits,
+        limit_overrides=limits,
         usage=usage,
         at=_moment(row.at),
         token=FactsToken(

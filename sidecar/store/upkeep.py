@@ -21,13 +21,17 @@ MISCOUNTS = """
     LEFT JOIN LATERAL authz.miscounts(w.id) AS m ON true
     ORDER BY w.id, m.kind, m.meter, m.resource
 """
+STILL_WRONG = "SELECT kind, meter, resource FROM authz.miscounts(%s)"
 RECOUNT = "SELECT authz.recount(%s)"
 TIDY = "SELECT authz.tidy(%s, %s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miscount:
-    """*counted* is the stored count, *expected* the sum of ledger or memberships."""
+    """*counted* is the stored count, *expected* the sum of ledger or memberships.
+
+    *mended* is true if it was put right, and was not found again afterwards.
+    """
 
     workspace: str
     kind: Literal["counter", "resource", "members"]
@@ -35,10 +39,11 @@ class Miscount:
     resource: str | None
     counted: int
     expected: int
+    mended: bool
 
 
 def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
-    """Workspace by workspace, as they are found; with *fix* each is corrected before it is yielded.
+    """Workspace by workspace, as they are found; with *fix* each is corrected first, where that can be done.
 
     It compares without locks: counter and ledger are read in one snapshot. Interrupted as owner_connection.
     """
@@ -46,9 +51,11 @@ def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
         last = _NO_ID
         while page := connection.execute(MISCOUNTS, (last, _WORKSPACES_AT_ONCE)).fetchall():
             wrong = [row for row in page if row[2] is not None]
+            left = set()
             for id_ in dict.fromkeys(row[0] for row in wrong) if fix else ():
                 connection.execute(RECOUNT, (id_,))
-            for _, workspace, kind, meter, resource, counted, expected in wrong:
+                left |= {(id_, *row) for row in connection.execute(STILL_WRONG, (id_,))}
+            for id_, workspace, kind, meter, resource, counted, expected in wrong:
                 yield Miscount(
                     workspace=workspace,
                     kind=kind,
@@ -56,6 +63,7 @@ def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
                     resource=resource,
                     counted=counted,
                     expected=expected,
+                    mended=fix and (id_, kind, meter, resource) not in left,
                 )
             last = page[-1][0]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from uuid import UUID
 
-    from sidecar.decisions.model import Facts, Roster, Verdict
+    from sidecar.decisions.model import Facts, Roster, ToCome, Verdict
     from sidecar.decisions.ports import FactStore, PolicyEngine, RuleEngine
     from sidecar.quota.model import (
         AlreadyExists,
@@ -59,6 +60,15 @@ class MeasuredFacts:
         began = monotonic()
         try:
             return self._store.facts(members, meters, deadline=deadline)
+        finally:
+            self._took(monotonic() - began)
+
+    def to_come(
+        self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
+    ) -> dict[UUID, Mapping[str, ToCome]]:
+        began = monotonic()
+        try:
+            return self._store.to_come(meters, deadline=deadline)
         finally:
             self._took(monotonic() - began)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sidecar.decisions.model import Question
 from sidecar.decisions.room import amounts_of
+from sidecar.decisions.steps import run
 from sidecar.decisions.timings import Timings
 from sidecar.errors import EngineMisbehaved, WorkspaceContended
 
@@ -62,6 +63,8 @@ class AuthorizedActions:
         decision = self._authorizer.decide_from(
             question, amounts, facts, deadline=actor.deadline, timings=timings
         )
+        if not decision.allowed:
+            decision = run(self._authorizer.foresight.completing(decision, amounts, deadline=actor.deadline))
         actor.record(question, decision)
         if not decision.allowed:
             raise Denied(decision)

@@ -32,7 +32,7 @@ from tests.values import some_facts
 
 SECRET = "a-secret-of-this-test-of-32-characters"  # noqa: S105 - of this test alone
 USER, AUDIENCE, ISSUER = "u%é", "app", "https://idp.example"
-KINDS = ("authorize", "evaluation", "nginx", "forward-auth", "haproxy", "ext-authz")
+KINDS = ("authorize", "evaluation", "nginx", "ingress-nginx", "forward-auth", "haproxy", "ext-authz")
 _VARIES = re.compile(rb"\b[0-9a-f]{32}\b")
 
 
@@ -73,6 +73,9 @@ def sent(kind, action, **headers):
             }
         case "ext-authz":
             return Sent("GET", f"/gw/ext-authz{path}", {"Authorization": TOKEN, "Host": "x"} | headers)
+        case "ingress-nginx":
+            said = {"X-Original-Method": "GET", "X-Original-URL": f"https://x{path}"}
+            return Sent("GET", "/gw/ingress-nginx", {"Authorization": TOKEN, "Host": "y"} | said | headers)
         case _:
             names = ("X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Host")
             if kind != "forward-auth":
@@ -135,7 +138,7 @@ class Asking:
 
     def request(self, asked, *, remote="127.0.0.1"):
         request = self.application.request(
-            asked.method, asked.target, header=asked.header, by_socket=False, remote=remote
+            asked.method, asked.target, header=asked.header, repeated=(), by_socket=False, remote=remote
         )
         request.body = partial(bytes, asked.body)
         return request
@@ -339,7 +342,7 @@ def test_what_a_gateway_may_ask_is_found_for_each_peer():
         ("/hosted", {"Host": "y"}, False),
         ("/by-header", {"X-Sidecar-Token": BACKEND, "X-User": USER.encode().decode("latin-1")}, False),
         ("/by-header", {"X-Sidecar-Token": BACKEND, "X-User": "u", "X-Workspace": "w"}, True),
-        ("/by-header", {"X-Sidecar-Token": BACKEND, "X-User": "u", "X-Workspace": "w,v"}, False),
+        ("/by-header", {"X-Sidecar-Token": BACKEND, "X-User": "u", "X-Workspace": "\xff"}, False),
         ("/by-header", {"X-Sidecar-Token": "wrong", "X-User": "u", "X-Workspace": "w"}, False),
         ("/by-header", {"X-User": "u", "X-Workspace": "w"}, False),
         ("/consumes", {}, False),
@@ -375,6 +378,7 @@ FIELDS: dict[str, tuple[str | None, ...]] = {
     "Authorization": (TOKEN, a_token("u"), a_token(team="v"), None, "Bearer a.b.c"),
     "Host": ("x", "y", None),
     "X-Original-Method": ("GET", "POST"),
+    "X-Original-URL": (None, None, "https://x/once", "https://y/hosted"),
     "X-Original-URI": ("/by-claim", "/by-header", "/hosted", "/once", "/workspaces/w/platform.use", "/none"),
     "X-Forwarded-Method": ("GET", None),
     "X-Forwarded-Uri": ("/by-header", "/once"),
@@ -396,7 +400,11 @@ def test_what_is_remembered_of_other_requests_changes_no_question():
     for _ in range(3_000):
         chosen = {name: chance.choice(values) for name, values in FIELDS.items()}
         headers = {name: value for name, value in chosen.items() if value is not None}
-        asked = Sent("GET", chance.choice(("/gw/nginx", "/gw/forward-auth", "/gw/ext-authz/once")), headers)
+        asked = Sent(
+            "GET",
+            chance.choice(("/gw/nginx", "/gw/ingress-nginx", "/gw/forward-auth", "/gw/ext-authz/once")),
+            headers,
+        )
         remote = chance.choice(("127.0.0.1", "10.0.0.7"))
         fresh = PlainChecks(remembering.service)
         question = remembering.question(remembering.alike(asked), asked, remote=remote)
@@ -405,7 +413,7 @@ def test_what_is_remembered_of_other_requests_changes_no_question():
         remembering.application.plain = kept
         found.append(question)
     assert len(set(found)) > 15
-    assert sum(question is not None for question in found) > 200
+    assert sum(question is not None for question in found) > 100
 
 
 def test_a_field_that_nobody_reads_may_be_new_each_time_and_little_is_remembered():

@@ -52,6 +52,13 @@ def test_a_reset_that_is_over_is_now_and_part_of_a_second_is_a_second():
     assert fields_of(a_grant(quota={"m": a_quota(resets_at=soon)}))["RateLimit"] == '"m";r=3;t=1'
 
 
+def test_a_reservation_that_ends_first_is_when_there_is_more():
+    held = a_quota(reserved=3, remaining=0, grows_at="2026-11-24T12:00:30Z")
+
+    assert fields_of(a_grant(quota={"m": held}))["RateLimit"] == '"m";r=0;t=30'
+    assert fields_of(a_grant(quota={"m": held | {"resets_at": None}}))["RateLimit"] == '"m";r=0;t=30'
+
+
 def test_numbers_are_those_that_a_structured_field_can_hold():
     huge = a_quota(limit=10**18, remaining=10**18)
 

@@ -17,14 +17,19 @@ from tests.quota.place import PLANS, Place, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 TEMPLATE = "authz_quota_template"
 
 
 @pytest.fixture(scope="session")
 def rules() -> Rules:
+    return rules_of(PLANS)
+
+
+def rules_of(plans: Path) -> Rules:
     """Every verdict is known, so that threads need no engine of their own."""
-    compiled = compiled_at(PLANS, shipped("policies"))
+    compiled = compiled_at(plans, shipped("policies"))
     engine = EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)
     policy = MemoisedEngine(engine, cells=map(situation_bytes, cells(compiled.catalog)))
     policy.know(engine.verdicts(policy.unknown, deadline=time.monotonic() + 60))

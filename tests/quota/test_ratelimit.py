@@ -15,12 +15,14 @@ from tests.guard.values import a_grant
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 FIGURES = st.integers(0, 10**18)
+MOMENTS = st.none() | st.floats(-3e6, 3e6).map(lambda seconds: NOW + timedelta(seconds=seconds))
 QUOTAS = st.builds(
     Quota,
     limit=st.none() | FIGURES,
     used=FIGURES,
     reserved=FIGURES,
-    resets_at=st.none() | st.floats(-3e6, 3e6).map(lambda seconds: NOW + timedelta(seconds=seconds)),
+    resets_at=MOMENTS,
+    frees_at=MOMENTS,
 )
 
 
@@ -37,6 +39,7 @@ def as_the_guard_reads(quota: Quota) -> GuardQuota:
         remaining=quota.remaining,
         resets_at=quota.resets_at,
         over_by=quota.over_by,
+        grows_at=quota.grows_at,
     )
 
 

@@ -34,6 +34,7 @@ def a_pool(url: str, *, size: int = 4, **more: object) -> Iterator[Connections]:
 
 @dataclass(frozen=True)
 class Answer:
+    began: float  # by the monotonic clock
     took_s: float
     outage: str  # empty if there was none
 
@@ -54,7 +55,7 @@ def ask(
         outage = str(error)
     except Refused as refused:
         outage = f"{refused.sqlstate}: {refused}"
-    return Answer(monotonic() - began, outage)
+    return Answer(began, monotonic() - began, outage)
 
 
 @contextmanager

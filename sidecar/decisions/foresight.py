@@ -1,0 +1,109 @@
+"""When a denial for want of room ends: by the facts, or by one more read where they do not suffice.
+
+Allowed answers never wait for it. docs/decisions/0042 says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sidecar.decisions.steps import Wait
+from sidecar.decisions.waiting import is_exact, seconds_until_more, seconds_until_room
+from sidecar.errors import DependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.model import Decision, Quota, ToCome
+    from sidecar.decisions.ports import FactStore
+    from sidecar.decisions.steps import Steps
+
+
+class Foresight:
+    def __init__(self, catalog: Catalog, facts: FactStore) -> None:
+        self._catalog = catalog
+        self._facts = facts
+
+    def completing(
+        self, decision: Decision, amounts: Mapping[str, int], *, deadline: float
+    ) -> Steps[Decision]:
+        """*decision* about *amounts*, with the exact time to wait if it is a denial for want of room."""
+        [complete] = yield from self.completing_all([(decision, amounts)], deadline=deadline)
+        return complete
+
+    def completing_all(
+        self, decided: Sequence[tuple[Decision, Mapping[str, int]]], *, deadline: float
+    ) -> Steps[list[Decision]]:
+        """As `completing`, in order and with one read for all; what they wait for is in their own timings.
+
+        If the read fails, or takes half of the time that is left, they stay as they are: they were made from
+        facts, and are no less true.
+        """
+        meters: dict[UUID, dict[str, None]] = {}
+        for decision, amounts in decided:
+            if decision.workspace_id is not None and not self._is_complete(decision, amounts):
+                meters.setdefault(decision.workspace_id, {}).update(dict.fromkeys(amounts))
+        decisions = [decision for decision, _ in decided]
+        if not meters:
+            return decisions
+
+        began = monotonic()
+        try:
+            found: Mapping[UUID, Mapping[str, ToCome]] = yield Wait(
+                self._facts.to_come,
+                {workspace: tuple(wanted) for workspace, wanted in meters.items()},
+                deadline=began + (deadline - began) / 2,
+            )
+        except DependencyError:
+            found = {}
+        took_s = monotonic() - began
+        for place, (decision, amounts) in enumerate(decided):
+            if decision.workspace_id in meters and not self._is_complete(decision, amounts):
+                decision.timings.facts_s += took_s
+                to_come = found.get(decision.workspace_id, {})
+                if amounts.keys() <= to_come.keys():
+                    decisions[place] = self._complete(decision, amounts, to_come)
+        return decisions
+
+    def _is_complete(self, decision: Decision, amounts: Mapping[str, int]) -> bool:
+        if decision.verdict.reason != "quota_exceeded" or not decision.quota:
+            return True
+        limits = self._limits(decision, amounts)
+        return all(
+            is_exact(
+                decision.quota[meter],
+                amount,
+                plan_limit=limits[meter],
+                waits=decision.retry_after_s is not None,
+            )
+            for meter, amount in amounts.items()
+        )
+
+    def _complete(
+        self, decision: Decision, amounts: Mapping[str, int], to_come: Mapping[str, ToCome]
+    ) -> Decision:
+        limits = self._limits(decision, amounts)
+        wait_s = decision.retry_after_s
+        if wait_s is not None:
+            wait_s = seconds_until_room(amounts, limits, to_come) or wait_s
+        quotas = {
+            meter: _with_end(quota, seconds_until_more(limits[meter], to_come[meter]), decision)
+            for meter, quota in (decision.quota or {}).items()
+        }
+        return replace(decision, retry_after_s=wait_s, quota=quotas)
+
+    def _limits(self, decision: Decision, amounts: Mapping[str, int]) -> dict[str, int | None]:
+        """Those of the plan, without overrides; 0 where the plan is not declared."""
+        plan = self._catalog.plans.get(decision.plan or "")
+        return {meter: plan.limits[meter] if plan else 0 for meter in amounts}
+
+
+def _with_end(quota: Quota, grows_in_s: int | None, decision: Decision) -> Quota:
+    if grows_in_s is None or quota.frees_at is not None or not quota.reserved:
+        return quota
+    return replace(quota, frees_at=decision.at + timedelta(seconds=grows_in_s))
