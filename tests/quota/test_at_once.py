@@ -311,7 +311,8 @@ def left(place, at):
     alone = "workspace_id,at,decision_id,id,reservation,held,held_until"
     return [
         place.sql(
-            f"SELECT to_jsonb(t) - %s::text[] FROM authz.{table} AS t WHERE workspace_id = %s ORDER BY 1",
+            f"SELECT (to_jsonb(t) - %s::text[]) #- '{{answer,frees_at}}' FROM authz.{table} AS t"
+            " WHERE workspace_id = %s ORDER BY 1",
             f"{{{alone},expires_at}}" if table == "usage_holds" else f"{{{alone}}}",
             at.id,
         )
