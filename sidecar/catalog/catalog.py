@@ -118,7 +118,8 @@ class Invariant:
 class Catalog:
     """*roles* are least first, *plans* cheapest first; *actions* include those made for features and roles.
 
-    *declared_actions* are the names of the actions in the file.
+    *declared_actions* are the names of the actions in the file. *document* is all of the file but its
+    invariants and comments, in canonical form.
     """
 
     currency: str
@@ -131,3 +132,4 @@ class Catalog:
     declared_actions: tuple[str, ...]
     routes: tuple[Route, ...]
     invariants: tuple[Invariant, ...]
+    document: str = ""
