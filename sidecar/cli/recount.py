@@ -38,7 +38,7 @@ def command(database_url: str, *, fix: bool, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(
-                {"miscounts": [asdict(each) for each in found], "fixed": fix and bool(found)}, indent=2
+                {"miscounts": [_document_of(each) for each in found], "fixed": fix and bool(found)}, indent=2
             )
         )
     elif not found:
@@ -50,11 +50,21 @@ def command(database_url: str, *, fix: bool, as_json: bool) -> None:
         sys.exit(EXIT_FOUND)
 
 
+def _document_of(miscount: Miscount) -> dict[str, object]:
+    document = asdict(miscount)
+    if miscount.period_start is None:
+        del document["period_start"]
+    return document
+
+
 def _line_about(miscount: Miscount) -> str:
     counted, expected = miscount.counted, miscount.expected
     match miscount.kind:
         case "counter":
             what = f'"{miscount.meter}" counts {counted}, its ledger adds up to {expected}'
+        case "period":
+            since = f"in the period from {miscount.period_start}"
+            what = f'"{miscount.meter}" has {counted} in its ledger {since}, and {expected} were used then'
         case "resource":
             what = f'"{miscount.meter}" has {counted} of "{miscount.resource}", its ledger {expected}'
         case "members":

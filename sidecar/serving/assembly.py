@@ -35,6 +35,7 @@ from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
 from sidecar.serving.threads import Threads
+from sidecar.store.clock import Clock
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.people import PostgresPeople
@@ -96,12 +97,14 @@ class Parts:
             observe=self._metrics.observe_memo,
         )
         self._shared = shared
+        clock = Clock(count=self._metrics.count_clock_refusal)
         self._store = PostgresFacts(
             settings.database_url,
             catalog=compiled.catalog,
             pool_size=settings.threads,
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
+            clock=clock,
         )
         self._for_ledger = Connections(
             settings.database_url,
@@ -129,7 +132,7 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
         )
-        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog)
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, clock=clock)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
@@ -284,6 +287,7 @@ class Parts:
 
     def _published_revision(self, deadline: float) -> str | None:
         self._fit.require_aloud(deadline=deadline)
+        self._store.compare_clocks(deadline=deadline)
         return self._store.revision(deadline=deadline)
 
     def _bundle(self) -> tuple[bytes, str]:

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.quota.model import Charge
+    from sidecar.store.clock import Clock
 
 Outcome = Charged | Replayed | AlreadyExists | NoCapacity | Conflict
 Row = tuple[object, ...]  # of COLUMNS
 
 TAKE = Query(
     name=b"take",
-    sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+    sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+    b" FROM set_config('authz.expected_at', $16, true) AS expected",
     repeatable=False,
 )
 # With a key the query is idempotent: the second call is a replay.
@@ -63,7 +65,7 @@ COLUMNS = (
 )
 
 
-def take_of(charge: Charge) -> tuple[Query, list[bytes | None]]:
+def take_of(charge: Charge, clock: Clock) -> tuple[Query, list[bytes | None]]:
     """As authz.take is asked, which knows all charges. BadQuestion for text that cannot be stored."""
     meters = sorted(charge.amounts)
     params = (
@@ -82,6 +84,7 @@ def take_of(charge: Charge) -> tuple[Query, list[bytes | None]]:
         charge.decision_id,
         charge.revision,
         encoded(_stored_answer(charge)),
+        clock.expected(),
     )
     return (TAKE_BY_KEY if charge.key else TAKE), encode_params(params)
 

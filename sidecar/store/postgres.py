@@ -9,6 +9,7 @@ from uuid import UUID
 from sidecar.decisions.model import Facts, Roster, Usage
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.store.addresses import ROLE
+from sidecar.store.clock import CLOCK, Clock
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.reads import Reads
@@ -56,8 +57,10 @@ class PostgresFacts:
         lock_timeout_s: float = 0.1,
         pooler: bool = False,
         observe: Callable[[float, float], None] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._meters = tuple(catalog.meters)
+        self._clock = clock or Clock()
         self.connections = Connections(
             url,
             size=pool_size,
@@ -78,9 +81,12 @@ class PostgresFacts:
         self.connections.close()
 
     def ask(self, members: Members, meters: Meters | None, /, *, deadline: float, done: Found) -> None:
-        """As `facts`, on the loop: *done* is called once, later, with the facts or the error."""
+        """As `facts`, on the loop: *done* is called once, later, with the facts or the error.
+
+        UsageContended for a period that has begun by a clock that is not trusted.
+        """
         needed = [self._meters] * len(members) if meters is None else meters
-        self._reads.ask(members, needed, deadline=deadline, done=done)
+        self._reads.ask(members, needed, deadline=deadline, done=self._clock.guarding(done))
 
     def facts(
         self, members: Members, meters: Meters | None = None, /, *, deadline: float
@@ -141,6 +147,10 @@ class PostgresFacts:
         """The revision that the plan tables were published with; None if no catalog was."""
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
+
+    def compare_clocks(self, *, deadline: float) -> None:
+        """Let our clock know what the database's says."""
+        self._clock.compare(self._answer(CLOCK, (), deadline))
 
     def missing(self, catalog: Catalog, *, deadline: float) -> tuple[str, ...]:
         """What keeps a sidecar from deciding by *catalog*, each with what to do; empty if nothing does.

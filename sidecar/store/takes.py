@@ -21,6 +21,7 @@ from sidecar.store.charges import (
     consume_of,
     misread,
 )
+from sidecar.store.clock import UNTRUSTED
 from sidecar.store.connections import Query, Refused
 from sidecar.store.loop import closed
 from sidecar.store.queues import Queues
@@ -30,6 +31,7 @@ from sidecar.text.encoding import decoded
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sidecar.store.clock import Clock
     from sidecar.store.connections import Connections
     from sidecar.store.take import Take
 
@@ -65,8 +67,9 @@ class Takes:
     and queues never take the last connection: so a workspace that is locked holds up nobody else.
     """
 
-    def __init__(self, connections: Connections, /) -> None:
+    def __init__(self, connections: Connections, /, *, clock: Clock) -> None:
         self._connections = connections
+        self._clock = clock
         self._most_queues = max(1, connections.size - 1)
         self._lock_timeout_s = connections.lock_timeout_s or inf
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -145,9 +148,10 @@ class Takes:
         found = self._queries.get((query, wait_s))
         if found is None:
             wait = b"%dms" % max(1, 1000 * min(wait_s, self._lock_timeout_s))
+            joined = b", " if b" FROM " in query.sql else b" FROM "
             found = self._queries[query, wait_s] = Query(
                 name=query.name + b"_" + wait,
-                sql=query.sql + b" FROM set_config('lock_timeout', '" + wait + b"', true)",
+                sql=query.sql + joined + b"set_config('lock_timeout', '" + wait + b"', true)",
                 repeatable=query.repeatable,
             )
         return found
@@ -209,6 +213,8 @@ class Takes:
         error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
         if refused.sqlstate in _CONTENDED:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
+        elif refused.sqlstate == UNTRUSTED:
+            error = self._clock.refusal(str(refused))
         if refused.sqlstate == _LOCKED and (call.queue is not None or call.query is CONSUME):
             now = monotonic()
             for take in waiting:
