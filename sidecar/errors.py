@@ -21,10 +21,12 @@ SidecarError
 ├── UnknownMember               a member named somebody who is not in their workspace
 ├── UnknownInvitation           a member named an invitation that is not open
 ├── InvitationInvalid           whoever accepts has none that is good
+├── AlreadyAMember              who is invited, or accepts, is in the workspace already
 ├── OwnerMustTransfer           the one owner cannot go or become less
 ├── UseTransfer                 nobody is made owner by a change of role
 ├── NotServed                   what is asked for is not offered here
 ├── Interrupted                 a command could not go on: one line says why
+├── NotAsked                    a command could not ask a database, an engine or a log: that is no finding
 └── DependencyError             something we need failed: never a decision
     ├── EngineUnavailable       the policy engine did not answer in time
     ├── EngineMisbehaved        the policy engine answered, but not a verdict
@@ -190,6 +192,10 @@ class InvitationInvalid(SidecarError):
     code = "invitation_invalid"
 
 
+class AlreadyAMember(SidecarError):
+    code = "already_a_member"
+
+
 class OwnerMustTransfer(SidecarError):
     code = "owner_must_transfer"
 
@@ -204,6 +210,10 @@ class NotServed(SidecarError):
 
 class Interrupted(SidecarError):
     code = "interrupted"
+
+
+class NotAsked(SidecarError):
+    code = "not_asked"
 
 
 class DependencyError(SidecarError):

@@ -167,6 +167,9 @@ class Settings:
     )
     jwt_issuer: str | None = _setting(str, "the issuer (`iss`) that an end user's token must have")
     jwt_audience: str | None = _setting(str, "the audience (`aud`) that an end user's token must have")
+    jwt_email_claim: str | None = _setting(
+        str, "a claim that is true when the token's e-mail is verified, beside `email_verified`"
+    )
     engine: Literal["opa", "embedded"] = _setting(
         _engine, "what evaluates the policies: an OPA server, or the engine inside each worker", default="opa"
     )
@@ -218,6 +221,17 @@ class Settings:
     @property
     def grpc_bind(self) -> list[str]:
         return [address.removeprefix(GRPC) for address in self.bind if address.startswith(GRPC)]
+
+    @property
+    def own_hosts(self) -> frozenset[tuple[str, int]]:
+        """The host and port that HTTP clients write when they ask the sidecar at its own address."""
+        named = [address.rpartition(":") for address in (*self.http_bind, *self.grpc_bind)]
+        return frozenset(
+            (host.lower(), int(port))
+            for bound, _, port in named
+            if port.isdecimal()  # not a Unix socket
+            for host in (bound, "localhost", "127.0.0.1", "[::1]")
+        )
 
     @property
     def deadline_s(self) -> float:

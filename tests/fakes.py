@@ -65,4 +65,7 @@ class FactsInMemory:
 
 
 class NoPeople:
-    """A store that nobody is expected to ask."""
+    """A store that nobody is expected to ask, but for whether a stranger was deleted: nobody was."""
+
+    def standing(self, user: str, /, *, deadline: float) -> str:
+        return "homeless"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sidecar.decisions.model import Quota, Reservation, Usage
 from sidecar.errors import (
@@ -13,6 +13,7 @@ from sidecar.errors import (
     FieldFault,
     IdempotencyKeyReused,
     RefundExceedsUse,
+    ReservationExpired,
     ReservationSettled,
     UnknownIdempotencyKey,
     UnknownReservation,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decisions.model import Facts
+    from sidecar.decisions.model import Facts, ReservationState
     from sidecar.errors import DependencyError
     from sidecar.quota.model import Charge
     from tests.fakes import FactsInMemory
@@ -49,6 +50,7 @@ class _Key:
     told: Replayed
     taken: dict[str, int] | None  # None: reserved, and not committed
     resource: str | None
+    hold: _Hold | None
     given_back: dict[str, int] | None = None
 
 
@@ -56,8 +58,15 @@ class _Key:
 class _Hold:
     charge: Charge
     reservation: Reservation
-    state: Literal["held", "expired", "committed", "released"] = "held"
     committed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def state(self) -> ReservationState:
+        return self.reservation.state
+
+    @state.setter
+    def state(self, state: ReservationState) -> None:
+        self.reservation = replace(self.reservation, state=state)
 
 
 class LedgerInMemory:
@@ -78,7 +87,7 @@ class LedgerInMemory:
         self, charge: Charge, /, *, deadline: float
     ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
         late = self._holds[charge.purpose.id] if isinstance(charge.purpose, LateCommit) else None
-        if late and late.state not in {"held", "expired"}:
+        if late and (late.state not in {"held", "expired"} or self._taken_anew(late)):
             return Conflict.SETTLED
         facts = self._of_member(charge.workspace_id, charge.user)
         if facts is None or facts.token != charge.token:
@@ -96,10 +105,10 @@ class LedgerInMemory:
         if isinstance(charge.purpose, Hold):
             self._move(charge.workspace_id, wanted, reserved=1)
             ends_at = facts.at + timedelta(seconds=charge.purpose.ttl_s)
-            reservation = Reservation(id=charge.purpose.id, expires_at=ends_at, amounts=wanted)
+            reservation = Reservation(id=charge.purpose.id, expires_at=ends_at, amounts=wanted, state="held")
             self._holds[reservation.id] = _Hold(charge=charge, reservation=reservation)
         else:
-            self._use(charge, wanted)
+            self._use(late.charge if late else charge, wanted)
         if late:
             self._settle(late, dict(charge.amounts), wanted)
         usage_after = self._any_member(charge.workspace_id).usage
@@ -127,15 +136,17 @@ class LedgerInMemory:
                 told=told,
                 taken=None if reservation else wanted,
                 resource=charge.resource,
+                hold=self._holds[reservation.id] if reservation else None,
             )
         return Charged(quota=quota, reservation=reservation, at=facts.at)
 
     def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
         self._answers()
-        if known := self._keys.get((charge.workspace_id, charge.key)):
+        known = self._keys.get((charge.workspace_id, charge.key))
+        if known and self._stands(charge.workspace_id, known):
             if known.fingerprint != charge.fingerprint:
                 raise IdempotencyKeyReused
-            return known.told
+            return self._told_now(charge.workspace_id, known)
         levels = [meter for meter in sorted(charge.amounts) if self._meters[meter].kind == "level"]
         if not levels or not all(self._exists(charge, meter) for meter in levels):
             return None
@@ -155,6 +166,10 @@ class LedgerInMemory:
                 code="meter_not_taken",
                 faults=_of_amounts(wanted.keys() - held.keys(), "is not reserved"),
             )
+        if amounts is not None and wanted and not any(wanted.values()):
+            raise BadQuestion(
+                "nothing: release it", faults=_of_amounts(amounts, "is 0, as all the others are")
+            )
         if hold.state == "committed" and hold.committed == wanted:
             return self._settlement(hold, replayed=True)
         if hold.state in {"committed", "released"}:
@@ -163,6 +178,8 @@ class LedgerInMemory:
             raise CommitExceedsReservation(
                 "more than is reserved", faults=_of_amounts(above, "is more than is reserved")
             )
+        if hold.state == "expired" and self._taken_anew(hold):
+            raise ReservationExpired("its key was taken anew")
         if hold.state == "expired":
             return Expired(
                 workspace_id=charge.workspace_id,
@@ -233,8 +250,36 @@ class LedgerInMemory:
 
     def _settle(self, hold: _Hold, committed: dict[str, int], charged: dict[str, int]) -> None:
         hold.state, hold.committed = "committed", committed
-        if known := self._keys.get((hold.charge.workspace_id, hold.charge.key)):
-            known.taken = charged
+        known = self._keys.get((hold.charge.workspace_id, hold.charge.key))
+        if known and known.hold is hold:
+            known.taken = {meter: charged[meter] for meter, amount in committed.items() if amount}
+
+    def _taken_anew(self, hold: _Hold) -> bool:
+        known = self._keys.get((hold.charge.workspace_id, hold.charge.key))
+        return known is not None and known.hold is not hold
+
+    def _stands(self, workspace_id: UUID, known: _Key) -> bool:
+        """Whether what was taken under this key has not been given back."""
+        if known.taken is None:
+            return known.hold is not None and known.hold.state == "held"
+        levels = [meter for meter in known.taken if self._meters[meter].kind == "level"]
+        for meter in levels if known.resource else ():
+            _, made_by, _ = self._made.get((workspace_id, meter, known.resource), (0, None, ""))
+            if made_by is None or (known.taken[meter] and made_by != known.told.decision_id):
+                return False
+        back = known.given_back or {}
+        taken = {meter: amount for meter, amount in known.taken.items() if amount}
+        some = [meters for meters in (set(taken), taken.keys() & set(levels)) if meters]
+        return not any(all(back.get(meter, 0) >= taken[meter] for meter in meters) for meters in some)
+
+    def _told_now(self, workspace_id: UUID, known: _Key) -> Replayed:
+        told = known.told
+        if known.hold:
+            told = replace(told, reservation=known.hold.reservation)
+        if known.given_back is None and (known.hold is None or known.taken is None):
+            return told
+        at = self._any_member(workspace_id).at
+        return replace(told, at=at, now=self._now(workspace_id, known.told.quota))
 
     def _let_go(
         self, workspace_id: UUID, meter: str, resource: str | None, decision_id: str, amount: int
@@ -261,7 +306,6 @@ class LedgerInMemory:
     def _settlement(self, hold: _Hold, *, replayed: bool) -> Settlement:
         return Settlement(
             reservation=hold.reservation,
-            state="committed" if hold.state == "committed" else "released",
             committed=hold.committed if hold.state == "committed" else None,
             now=self._now(hold.charge.workspace_id, hold.reservation.amounts),
             replayed=replayed,

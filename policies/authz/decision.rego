@@ -2,7 +2,7 @@
 # title: May this user, in this workspace, perform this action?
 # description: |
 #   Allowed if a rule grants and none denies. This file builds the answer; denials.rego has the rules that deny,
-#   and upgrade.rego says which plan would help. What is sold and who may do what is data: data.authz.plans.
+#   and upgrade.rego says which plan would help, or whether waiting would. What is sold and who may do what is data: data.authz.plans.
 #
 #   `input` is a situation: no user, no workspace, no clock and no amount, so that there are few of them.
 #   After `not` stands only the bare name of a rule: `not input.role in {"owner"}` is undefined when
@@ -23,6 +23,7 @@ decision := {
 	"status": 200,
 	"charges": _charges,
 	"upgrade": [],
+	"waiting_helps": false,
 	"needs": {},
 	"detail": null,
 	"revision": _catalog.revision,
@@ -37,6 +38,7 @@ decision := {
 	"status": _status,
 	"charges": {},
 	"upgrade": _upgrade,
+	"waiting_helps": _waiting_helps,
 	"needs": _needs,
 	"detail": _detail,
 	"revision": _catalog.revision,
@@ -63,15 +65,14 @@ _precedence := [
 
 _reason := [reason | some reason in _precedence; reason in denials][0]
 
-# Payment is required exactly when it would help.
+# Payment is required exactly where it would help; else it is too many requests exactly where waiting would.
 default _status := 403
 
 _status := 402 if count(_upgrade) > 0
 
 _status := 429 if {
-	_reason == "quota_exceeded"
 	count(_upgrade) == 0
-	_waiting_helps
+	_waiting_helps == true
 }
 
 default _needs := {}

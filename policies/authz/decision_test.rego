@@ -6,9 +6,14 @@ _plans := {
 	"roles": ["reader", "writer", "owner"],
 	"by_price": ["free", "plus", "full"],
 	"plans": {
-		"free": {"features": ["share"], "limits": {"pages": 10, "calls": 5}},
-		"plus": {"features": ["export", "share"], "limits": {"pages": 100, "calls": 5}},
-		"full": {"features": ["audit", "export", "share"], "limits": {"pages": null, "calls": 50}},
+		"free": {"features": ["share"], "limits": {"pages": 10, "calls": 5}, "price": 0, "sold": true},
+		"plus": {"features": ["export", "share"], "limits": {"pages": 100, "calls": 5}, "price": 9, "sold": true},
+		"full": {
+			"features": ["audit", "export", "share"],
+			"limits": {"pages": null, "calls": 50},
+			"price": 90,
+			"sold": true,
+		},
 	},
 	"actions": {
 		"page.read": {
@@ -36,10 +41,14 @@ _reading := {
 	"plan": "free",
 	"status": "active",
 	"overrides": {"features": {}},
-	"exceeded": {},
+	"room": null,
 }
 
-_no_room := {"fits_in": ["full"], "after_reset": true}
+_room := {"fits_in": ["free", "full", "plus"], "waiting_helps": false}
+
+_no_room := {"fits_in": ["full"], "waiting_helps": true}
+
+_nowhere := {"fits_in": [], "waiting_helps": false}
 
 # The verdict, field by field; a field that a case does not name is the same as in _reading.
 _answers := {
@@ -51,6 +60,7 @@ _answers := {
 			"status": 200,
 			"charges": {},
 			"upgrade": [],
+			"waiting_helps": false,
 			"needs": {},
 			"detail": null,
 			"revision": "r1",
@@ -64,21 +74,22 @@ _answers := {
 			"status": 402,
 			"charges": {},
 			"upgrade": ["plus", "full"],
+			"waiting_helps": false,
 			"needs": {"feature": "export"},
 			"detail": null,
 			"revision": "r1",
 		},
 	},
 	"what is granted charges each meter that it takes, at the plan's limit": {
-		"given": {"action": "page.publish", "role": "writer"},
+		"given": {"action": "page.publish", "role": "writer", "room": _room},
 		"want": {"allow": true, "charges": {"pages": 10, "calls": 5}},
 	},
 	"a limit that is none is charged as null": {
-		"given": {"action": "page.create", "role": "writer", "plan": "full"},
+		"given": {"action": "page.create", "role": "writer", "plan": "full", "room": _room},
 		"want": {"allow": true, "charges": {"pages": null}},
 	},
 	"what is denied charges nothing": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": {"pages": _no_room}},
+		"given": {"action": "page.create", "role": "writer", "room": _no_room},
 		"want": {"allow": false, "charges": {}},
 	},
 	"a stranger is told nothing more, whatever else is missing": {
@@ -106,14 +117,14 @@ _answers := {
 			"action": "page.publish",
 			"role": "writer",
 			"overrides": {"features": {"share": false}},
-			"exceeded": {"pages": _no_room},
+			"room": _no_room,
 		},
 		"want": {"reason": "feature_not_in_plan", "needs": {"feature": "share"}, "status": 403},
 	},
 	"the quota comes before a rule of the company's own": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": {"pages": _no_room}},
+		"given": {"action": "page.create", "role": "writer", "room": _no_room},
 		"custom": {"no_pages_today"},
-		"want": {"reason": "quota_exceeded", "status": 402, "detail": null},
+		"want": {"reason": "quota_exceeded", "status": 403, "upgrade": [], "detail": null},
 	},
 	"a rule of the company's own can deny what all others grant, and is named": {
 		"given": {},
@@ -138,21 +149,30 @@ _answers := {
 		"given": {
 			"action": "page.create",
 			"role": "writer",
-			"exceeded": {"pages": {"fits_in": [], "after_reset": true}},
+			"room": {"fits_in": [], "waiting_helps": true},
 		},
-		"want": {"reason": "quota_exceeded", "status": 429, "upgrade": []},
+		"want": {"reason": "quota_exceeded", "status": 429, "upgrade": [], "waiting_helps": true},
 	},
-	"where both would help it is payment": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": {"pages": _no_room}},
-		"want": {"reason": "quota_exceeded", "status": 402},
+	"where both would help it is payment, and the verdict says that waiting helps": {
+		"given": {"action": "page.create", "role": "writer", "room": _no_room},
+		"want": {"reason": "quota_exceeded", "status": 402, "upgrade": ["full"], "waiting_helps": true},
 	},
 	"where neither would help it is forbidden": {
-		"given": {
-			"action": "page.create",
-			"role": "writer",
-			"exceeded": {"pages": {"fits_in": [], "after_reset": false}},
-		},
-		"want": {"reason": "quota_exceeded", "status": 403},
+		"given": {"action": "page.create", "role": "writer", "room": _nowhere},
+		"want": {"reason": "quota_exceeded", "status": 403, "upgrade": [], "waiting_helps": false},
+	},
+	"waiting does not help whom something else denies besides": {
+		"given": {"action": "page.create", "role": "writer", "room": {"fits_in": [], "waiting_helps": true}},
+		"custom": {"no_pages_today"},
+		"want": {"reason": "quota_exceeded", "status": 403, "upgrade": [], "waiting_helps": false},
+	},
+	"nor who takes nothing": {
+		"given": {"action": "bill.pay", "room": {"fits_in": [], "waiting_helps": true}},
+		"want": {"reason": "role_insufficient", "status": 403, "waiting_helps": false},
+	},
+	"nor who is denied for another reason": {
+		"given": {"action": "page.create", "room": {"fits_in": [], "waiting_helps": true}},
+		"want": {"reason": "role_insufficient", "status": 403, "waiting_helps": false},
 	},
 }
 

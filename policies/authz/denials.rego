@@ -64,24 +64,20 @@ _overrides_given if _stands(input.overrides)
 
 # --- the meters that the action takes
 
+_room if _action.takes == {}
+
 _room if {
-	_exceeded_legible
-	count(_exceeded) == 0
+	_room_legible
+	input.plan in input.room.fits_in
 	every meter, _ in _action.takes {
 		meter in object.keys(_plan.limits) # a limit that is missing denies
 	}
 }
 
-_exceeded contains meter if {
-	some meter in object.keys(_action.takes)
-	_stands(input.exceeded[meter]) # the ledger has no room, whatever the form of the value
+_room_legible if {
+	is_array(input.room.fits_in)
+	is_boolean(input.room.waiting_helps)
 }
-
-_exceeded_legible if not _exceeded_given
-
-_exceeded_legible if is_object(input.exceeded)
-
-_exceeded_given if _stands(input.exceeded)
 
 # --- rules of the company's own: they can deny, and nothing else
 

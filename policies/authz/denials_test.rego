@@ -4,7 +4,7 @@ package authz_test
 _denials := {
 	"a member who may is granted": {"given": {}, "want": "granted"},
 	"an empty situation is a stranger's": {
-		"lacks": ["/action", "/role", "/plan", "/status", "/overrides", "/exceeded"],
+		"lacks": ["/action", "/role", "/plan", "/status", "/overrides", "/room"],
 		"want": "not_a_member",
 	},
 	# --- who the user is
@@ -35,7 +35,10 @@ _denials := {
 		"given": {"action": "page.create"},
 		"want": "role_insufficient",
 	},
-	"each role that is among them is": {"given": {"action": "page.create", "role": "owner"}, "want": "granted"},
+	"each role that is among them is": {
+		"given": {"action": "page.create", "role": "owner", "room": _room},
+		"want": "granted",
+	},
 	# --- whether the plan has the feature
 	"a feature that the plan has is there": {
 		"given": {"action": "page.export", "role": "writer", "plan": "plus"},
@@ -114,38 +117,60 @@ _denials := {
 		"want": "feature_not_in_plan",
 	},
 	# --- whether there is room
-	"what takes nothing needs no room": {"given": {"exceeded": {"pages": _no_room}}, "want": "granted"},
-	"a meter without room denies": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": {"pages": _no_room}},
-		"want": "quota_exceeded",
-	},
-	"one of two is enough": {
-		"given": {"action": "page.publish", "role": "writer", "exceeded": {"calls": _no_room}},
-		"want": "quota_exceeded",
-	},
-	"a meter that the action does not take says nothing": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": {"calls": _no_room}},
+	"what takes nothing needs no room": {"given": {"room": _nowhere}, "want": "granted"},
+	"nor one that can be read": {"lacks": ["/room"], "want": "granted"},
+	"what takes something needs room in the plan that there is": {
+		"given": {"action": "page.create", "role": "writer", "room": _room},
 		"want": "granted",
 	},
-	"a meter is exceeded however that is put": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": {"pages": false}},
+	"room in another plan is none": {
+		"given": {"action": "page.create", "role": "writer", "room": {"fits_in": ["plus"], "waiting_helps": false}},
 		"want": "quota_exceeded",
 	},
-	"where nothing is said to be exceeded there is room": {
+	"nor is the promise of some": {
+		"given": {"action": "page.create", "role": "writer", "room": {"fits_in": [], "waiting_helps": true}},
+		"want": "quota_exceeded",
+	},
+	"where no room is stated there is none": {
 		"given": {"action": "page.create", "role": "writer"},
-		"lacks": ["/exceeded"],
-		"want": "granted",
-	},
-	"what cannot be read might have named the meter": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": ["pages"]},
 		"want": "quota_exceeded",
 	},
-	"and so might null": {
-		"given": {"action": "page.create", "role": "writer", "exceeded": null},
+	"nor where it is missing": {
+		"given": {"action": "page.create", "role": "writer"},
+		"lacks": ["/room"],
+		"want": "quota_exceeded",
+	},
+	"the names alone are no room": {
+		"given": {"action": "page.create", "role": "writer", "room": ["free"]},
+		"want": "quota_exceeded",
+	},
+	"nor are names that are no list": {
+		"given": {
+			"action": "page.create",
+			"role": "writer",
+			"room": {"fits_in": {"in": "free"}, "waiting_helps": false},
+		},
+		"want": "quota_exceeded",
+	},
+	"room that does not say whether waiting helps cannot be read": {
+		"given": {"action": "page.create", "role": "writer", "room": {"fits_in": ["free"]}},
+		"want": "quota_exceeded",
+	},
+	"nor can room that says it in a word": {
+		"given": {"action": "page.create", "role": "writer", "room": {"fits_in": ["free"], "waiting_helps": "no"}},
 		"want": "quota_exceeded",
 	},
 	"a plan that nobody declared has no limits, and what it takes has no room": {
-		"given": {"action": "page.create", "role": "writer", "plan": "gold"},
+		"given": {
+			"action": "page.create",
+			"role": "writer",
+			"plan": "gold",
+			"room": {"fits_in": ["gold"], "waiting_helps": false},
+		},
+		"want": "quota_exceeded",
+	},
+	"nor has no plan": {
+		"given": {"action": "page.create", "role": "writer", "plan": null, "room": _room},
 		"want": "quota_exceeded",
 	},
 }
@@ -178,12 +203,17 @@ _broken_data := {
 	},
 	"a limit that is missing denies": {
 		"lacks": ["/plans/free/limits/pages"],
-		"given": {"action": "page.create", "role": "writer"},
+		"given": {"action": "page.create", "role": "writer", "room": _room},
 		"want": "quota_exceeded",
 	},
 	"one of two is enough to deny": {
 		"lacks": ["/plans/free/limits/calls"],
-		"given": {"action": "page.publish", "role": "writer"},
+		"given": {"action": "page.publish", "role": "writer", "room": _room},
+		"want": "quota_exceeded",
+	},
+	"what an action takes is missing, and might be something": {
+		"lacks": ["/actions/page.read/takes"],
+		"given": {"room": _room},
 		"want": "quota_exceeded",
 	},
 	"so do roles that are missing": {"lacks": ["/roles"], "given": {}, "want": "not_a_member"},

@@ -1,12 +1,26 @@
 package custom_test
 
+# Of the test's own, so that it holds whatever the company's catalog is.
+_plans := {
+	"actions": {
+		"recording.start": {"roles": ["member"], "feature": null, "takes": {}, "while_suspended": false},
+		"roleplay.start": {"roles": ["member"], "feature": null, "takes": {}, "while_suspended": false},
+	},
+	"by_price": ["any"],
+	"features": [],
+	"meters": [],
+	"plans": {"any": {"features": [], "limits": {}}},
+	"revision": "test",
+	"roles": ["member"],
+}
+
 _recording := {
 	"action": "recording.start",
 	"role": "member",
-	"plan": "team",
+	"plan": "any",
 	"status": "active",
 	"overrides": {"features": {}},
-	"exceeded": {},
+	"room": {"fits_in": ["pro", "starter", "team"], "waiting_helps": false},
 }
 
 _cases := {
@@ -23,7 +37,7 @@ _cases := {
 		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},
 	},
 	"anything but a recording is not, wherever it comes from": {
-		"input": object.union(_recording, {"action": "roleplay.start", "context": {"country": "XA"}}),
+		"input": object.union(_recording, {"action": "roleplay.start", "room": null, "context": {"country": "XA"}}),
 		"want": {"allow": true, "reason": "granted", "status": 200, "detail": null},
 	},
 	"without context the rule has nothing to say": {
@@ -38,6 +52,6 @@ _cases := {
 
 test_cases[sentence] if {
 	some sentence, case in _cases
-	verdict := data.authz.decision with input as case.input
+	verdict := data.authz.decision with input as case.input with data.authz.plans as _plans
 	object.filter(verdict, object.keys(case.want)) == case.want
 }

@@ -66,6 +66,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "refund_exceeds_use": (HTTPStatus.CONFLICT, "More was given back than was taken"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
     "request_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time"),
+    "already_a_member": (HTTPStatus.CONFLICT, "They are a member of this workspace already"),
     "owner_must_transfer": (HTTPStatus.CONFLICT, "The owner has to transfer the workspace first"),
     "use_transfer": (HTTPStatus.CONFLICT, "Ownership moves by a transfer"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),

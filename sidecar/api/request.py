@@ -17,7 +17,7 @@ from sidecar.text import shapes
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from sidecar.decisions.model import Question
     from sidecar.decisions.steps import Steps
@@ -35,9 +35,10 @@ class Request:
     """One request on its way to its reply.
 
     *target* (its path), *path* (the parts of it that a template names) and *query* are as they came,
-    percent-encoded. *header* gives the value of a header, None where
-    there is none. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another
-    type than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
+    percent-encoded. *header* gives the value of a header, None where there is none; of several lines all
+    values, with commas between. *repeated* are the names, in lower case, that the server has seen in several
+    lines. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another type
+    than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
     connection itself. *patience_s* is how long the caller waits, where they say so. *user* is the end user of
     an endpoint for users. *timings* are for the core to add to, so that the line of an outage has them too.
     """
@@ -48,6 +49,7 @@ class Request:
     target: str = ""
     query: str = ""
     header: Callable[[str], str | None] = lambda _: None
+    repeated: Container[str] = frozenset()
     body: Callable[[], bytes] = bytes
     path: Mapping[str, str] = field(default_factory=dict)
     refused: SidecarError | None = None

@@ -130,7 +130,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         },
         optional=("role", "plan", *_HELP, "replayed"),
     ),
-    "Reservation": _object({"id": _TEXT, "expires_at": _MOMENT, "amounts": _map(_COUNT)}),
+    "Reservation": _object(
+        {
+            "id": _TEXT,
+            "expires_at": _MOMENT,
+            "amounts": _map(_COUNT),
+            "state": {"type": "string", "enum": ["held", "committed", "released", "expired"]},
+        }
+    ),
     "Settled": _object(
         {
             "reservation": _object(

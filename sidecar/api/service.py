@@ -37,7 +37,8 @@ class Readiness:
 class Service:
     """What the endpoints need; a worker builds it once.
 
-    *identities* is None where no end user can prove who they are: nothing is served to them. *bundle* gives
+    *identities* is None where no end user can prove who they are: nothing is served to them. *own_hosts* are
+    the hosts and ports at which the sidecar itself is asked. *bundle* gives
     the bytes and their ETag; *serving* is false until every verdict is in the memo.
     """
 
@@ -53,6 +54,7 @@ class Service:
     metrics: Metrics
     log: DecisionLog
     authzen: Authzen
+    own_hosts: frozenset[tuple[str, int]]
     deadline_s: float
     bundle: Callable[[], tuple[bytes, str]]
     readiness: Callable[[], Readiness]

@@ -44,6 +44,7 @@ LONGEST_TTL_S = 3_600
 MOST_QUESTIONS = 1_000
 KIB = 1024
 LARGEST_BODY = 64 * KIB
+LARGEST_INPUT = 256 * KIB  # with a client's whole head, in JSON
 LARGEST_BATCH = 1_024 * KIB
 
 AMOUNTS = MapOf(Whole(1, MOST_AMOUNT))
@@ -65,7 +66,7 @@ _ITEM = Record(_FIELDS)
 _ANY_ITEM = Anything(10**6, also={"anyOf": [_ITEM.schema, {}]})
 BATCH = Record({"defaults": _ITEM, "questions": ListOf(_ANY_ITEM, MOST_QUESTIONS)}, required=("questions",))
 PLAN = Record({"plan": Text(), "as_of": Moment()}, required=("plan",))
-COMMIT = Record({"amounts": AMOUNTS})
+COMMIT = Record({"amounts": MapOf(Whole(0, MOST_AMOUNT), fewest=1)})
 _REFUND = Record(
     {"workspace": Text(), "idempotency_key": Text(shapes.LONGEST_KEY), "amounts": AMOUNTS},
     required=("workspace", "idempotency_key"),
@@ -345,6 +346,7 @@ def reservation_document(reservation: Reservation) -> dict[str, Any]:
         "id": reservation.id,
         "expires_at": reservation.expires_at.astimezone(UTC),
         "amounts": reservation.amounts,
+        "state": reservation.state,
     }
 
 

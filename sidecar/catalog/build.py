@@ -25,7 +25,7 @@ _File = dict[str, Any]  # as validated by the shapes of sections.py
 def built(file: _File) -> Catalog:
     roles = _roles(file["roles"])
     features = {
-        name: Feature(name=name, title=_title(name, feature or {}))
+        name: Feature(name=name, title=_title(name, feature or {}), renamed_from=_former(feature))
         for name, feature in file.get("features", {}).items()
     }
     declared = {name: _action(name, action, roles) for name, action in file.get("actions", {}).items()}
@@ -49,6 +49,11 @@ def _title(name: str, fields: _File) -> str:
     return str(title if "title" in fields else title[0].upper() + title[1:])
 
 
+def _former(file: _File | None) -> str | None:
+    former: str | None = (file or {}).get("renamed_from")
+    return former
+
+
 def _roles(file: _File) -> dict[str, Role]:
     """Least first: by the number of included roles, then in the file's order."""
 
@@ -57,20 +62,25 @@ def _roles(file: _File) -> dict[str, Role]:
         return set(direct).union(*(included(other) for other in direct))
 
     roles = [
-        Role(name=name, title=_title(name, role), includes=frozenset(included(name)))
+        Role(
+            name=name,
+            title=_title(name, role),
+            includes=frozenset(included(name)),
+            renamed_from=_former(role),
+        )
         for name, role in file.items()
     ]
     return {role.name: role for role in sorted(roles, key=lambda role: len(role.includes))}
 
 
 def _meter(name: str, file: _File) -> Meter:
-    counts_members = "counts" in file
     return Meter(
         name=name,
         title=_title(name, file),
-        kind="members" if counts_members else file["kind"],
+        kind=file["counts"] if "counts" in file else file["kind"],
         per=file.get("per"),
         anchor=file.get("anchor", "calendar"),
+        renamed_from=_former(file),
     )
 
 
@@ -96,6 +106,8 @@ def _plans(file: _File, *, currency: str) -> dict[str, Plan]:
             price=Price(amount=plan["price"], currency=currency),
             features=features(name),
             limits=limits(name),
+            sold=plan.get("sold", True),
+            renamed_from=_former(plan),
         )
         for name, plan in file.items()
     ]
@@ -111,6 +123,7 @@ def _action(name: str, file: _File, roles: dict[str, Role]) -> Action:
         feature=file.get("feature"),
         takes=file.get("takes", {}),
         while_suspended=file.get("while_suspended", False),
+        renamed_from=_former(file),
     )
 
 

@@ -16,17 +16,21 @@ class Role:
     name: str
     title: str
     includes: frozenset[str]
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     name: str
     title: str
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meter:
-    """A *counter* is used up and resets *per* period; a *level* is given back; *members* are counted.
+    """A *counter* is used up and resets *per* period; a *level* is given back.
+
+    The database counts *members*, and the workspaces that the asking user owns: *owned*.
 
     *per* is None unless it is a counter. *anchor* says where a month starts: in the UTC calendar, or on
     the day of the workspace's subscription.
@@ -34,9 +38,15 @@ class Meter:
 
     name: str
     title: str
-    kind: Literal["counter", "level", "members"]
+    kind: Literal["counter", "level", "members", "owned"]
     per: Literal["month", "day", "ever"] | None = None
     anchor: Literal["calendar", "subscription"] = "calendar"
+    renamed_from: str | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """By the database itself: nobody takes it, or gives it back."""
+        return self.kind in {"members", "owned"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +58,18 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """*features* and *limits* include the inherited ones. A limit of None is unlimited."""
+    """*features* and *limits* include the inherited ones. A limit of None is unlimited.
+
+    A plan that is not *sold* is held by workspaces and never offered.
+    """
 
     name: str
     title: str
     price: Price
     features: frozenset[str]
     limits: Mapping[str, int | None]
+    sold: bool = True
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +82,7 @@ class Action:
     feature: str | None
     takes: Mapping[str, int]
     while_suspended: bool
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +134,8 @@ class Invariant:
 class Catalog:
     """*roles* are least first, *plans* cheapest first; *actions* include those made for features and roles.
 
-    *declared_actions* are the names of the actions in the file. *document* is all of the file but its
+    *declared_actions* are the names of the actions in the file. *renamed_from* of anything is the name that
+    rows of a database may have it under, from a revision before. *document* is all of the file but its
     invariants and comments, in canonical form.
     """
 

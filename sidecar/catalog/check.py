@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.build import built
-from sidecar.catalog.check_routes import check_routes
+from sidecar.catalog.check_renames import check_renames
+from sidecar.catalog.check_routes import check_routes, warnings_about_routes
 from sidecar.catalog.finding import Finding, nearest
 from sidecar.catalog.node import fields_at, node_at, text_at
 from sidecar.catalog.read import Broken, Fields, Items, Text, document_in, plain
@@ -49,12 +50,14 @@ def check_plans(raw: bytes, *, source: str) -> Checked:
         _check_meters(fields_at(root, "meters"), walk)
         _check_plans(root, walk)
         check_routes(root, walk)
+        check_renames(_sections(root), walk)
     if walk.findings or root is None:
         return Checked(catalog=None, problems=tuple(sorted(set(walk.findings), key=lambda each: each.order)))
     catalog = built(plain(root))
     warnings = warnings_about(
         catalog, {name: each.keys for name, each in _sections(root).items()}, source=source
     )
+    warnings += warnings_about_routes(root, source=source)
     return Checked(
         catalog=catalog, problems=(), warnings=tuple(sorted(warnings, key=lambda each: each.order))
     )
@@ -124,26 +127,31 @@ def _check_cycles(follows: Mapping[str, list[Text]], kind: str, verb: str, walk:
 
 
 def _check_meters(meters: Mapping[str, Node], walk: Walk) -> None:
-    counting: list[str] = []
+    counting: dict[str, str] = {}
     for name, meter in meters.items():
         if not isinstance(meter, Fields):
             continue
-        if counts := meter.values.get("counts"):
-            counting.append(name)
-            if len(counting) > 1:
-                message = f'meter "{name}" counts members, as "{counting[0]}" does: there is one such meter'
-                walk.find("second_members_meter", message, counts)
+        counts, counted = meter.values.get("counts"), text_at(meter, "counts")
+        if counts is not None and counted is not None:
+            first = counting.setdefault(counted, name)
+            if first != name:
+                message = f'meter "{name}" counts {counted}, as "{first}" does: there is one such meter'
+                if counted == "owned":
+                    walk.find("second_owned_meter", message, counts)
+                else:
+                    walk.find("second_members_meter", message, counts)
         _check_kind(name, meter, walk)
 
 
 def _check_kind(name: str, meter: Fields, walk: Walk) -> None:
     fields = meter.values
     kind, per, anchor = (text_at(meter, part) for part in ("kind", "per", "anchor"))
-    counts_members = "counts" in fields
-    if kind == "counter" and counts_members:
-        message = f'meter "{name}" counts members: what can leave again is a level, not a counter'
+    is_counted = "counts" in fields
+    if kind == "counter" and is_counted:
+        counted = text_at(meter, "counts") or "members"
+        message = f'meter "{name}" counts {counted}: what can leave again is a level, not a counter'
         walk.find("field_not_for_kind", message, fields["kind"])
-    elif kind == "level" or counts_members:
+    elif kind == "level" or is_counted:
         for part in ("per", "anchor"):
             if not isinstance(fields.get(part), Broken | None):
                 message = f'meter "{name}" is a level, which has no {part}: only a counter has'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.catalog.finding import nearest
+from sidecar.catalog.finding import Finding, nearest
 from sidecar.catalog.node import fields_at, node_at, text_at
 from sidecar.catalog.paths import template_of
 from sidecar.catalog.read import Broken, Items, Text, Truth
@@ -38,6 +38,31 @@ def check_routes(root: Node, walk: Walk) -> None:
             of_this_form = others.setdefault((method, text_at(route, "host"), len(template.parts)), [])
             _check_others(method, path, template, of_this_form, walk)
             of_this_form.append((template, path))
+
+
+def warnings_about_routes(root: Node, *, source: str) -> list[Finding]:
+    """Of a catalog without problems: what takes quota again when its gateway repeats a request."""
+    routes = node_at(root, "routes")
+    found = []
+    for route in routes.items if isinstance(routes, Items) else ():
+        mode = node_at(route, "mode")
+        if isinstance(mode, Text) and mode.value == "consume" and node_at(route, "once_per") is None:
+            message = (
+                f"{text_at(route, 'method')} {text_at(route, 'path')} takes quota again each time that the"
+                " gateway repeats its request; name the header in which it makes a key, like once_per:"
+                " X-Request-Key"
+            )
+            found.append(
+                Finding(
+                    source=source,
+                    line=mode.line,
+                    column=mode.column,
+                    code="consumes_again",
+                    message=message,
+                    severity="warning",
+                )
+            )
+    return found
 
 
 def _check_others(method: str, path: Text, template: Template, others: _Others, walk: Walk) -> None:

@@ -19,7 +19,10 @@ from sidecar.errors import UnsafePath
 _WRITTEN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,=:@|-]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _OCTET = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
 _NEEDLESS = re.compile(r"%(2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])", re.ASCII)
-_DIVIDERS = frozenset("/\\;?#%")
+_DIVIDERS = frozenset(
+    "/\\;?#% "
+)  # a space: some servers strip it, and one that is decoded divides a first line
+_ASCII = frozenset(map(chr, range(128)))
 _PARAMETER = re.compile(r"\{([a-z][a-z0-9_]*)\}", re.ASCII)
 
 
@@ -32,11 +35,10 @@ class Segment:
 
     @property
     def lookalikes(self) -> tuple[str, str]:
-        """What a lenient server may take it for: without case, Unicode form, trailing dots and extension."""
+        """What a lenient server may take it for: without case, Unicode form and extension."""
         folded = (
             self.text.lower() if self.text.isascii() else unicodedata.normalize("NFKC", self.text).casefold()
         )
-        folded = folded.rstrip(". ")
         return folded, folded.rpartition(".")[0]
 
 
@@ -45,9 +47,9 @@ def segments_of(target: str) -> tuple[Segment, ...]:
 
     UnsafePath for what two servers could read differently.
     """
-    path, _, query = target.partition("?")
-    if "#" in query or not path.startswith("/"):
-        raise _unsafe("it does not begin with /, or has a #")
+    path = target.partition("?")[0]
+    if not path.startswith("/"):
+        raise _unsafe("it does not begin with /")
     if path == "/":
         return ()
     return tuple(map(_segment, path.removesuffix("/")[1:].split("/")))
@@ -62,6 +64,8 @@ def _segment(written: str) -> Segment:
         )
     if written in {".", ".."}:
         raise _unsafe("there is . or .. in it")
+    if written.endswith("."):
+        raise _unsafe("a part of it ends in a dot, which some servers strip")
     if "%" not in written:
         return Segment(written, written)
     if _NEEDLESS.search(written):
@@ -71,8 +75,14 @@ def _segment(written: str) -> Segment:
     except UnicodeDecodeError:
         raise _unsafe("it is not UTF-8") from None
     if not _DIVIDERS.isdisjoint(text) or not text.isprintable():
-        raise _unsafe("it encodes a divider or what cannot be printed")
+        raise _unsafe("it encodes a divider, a space or what cannot be printed")
+    if any(map(_becomes_ascii, text)):
+        raise _unsafe("it has a character that NFKC makes an ASCII one, such as a full-width slash")
     return Segment(_OCTET.sub(lambda octet: octet[0].upper(), written), text)
+
+
+def _becomes_ascii(character: str) -> bool:
+    return not character.isascii() and not _ASCII.isdisjoint(unicodedata.normalize("NFKC", character))
 
 
 def _unsafe(why: str) -> UnsafePath:

@@ -54,7 +54,9 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._alike: dict[tuple[str, str | None, int], list[_Alike]] = {}
+        self._by_host = False  # whether any of them names one
         for route in routes:
+            self._by_host = self._by_host or route.host is not None
             template = template_of(route.path)
             group = self._alike.setdefault((route.method, route.host, len(template.parts)), [])
             alike = next((each for each in group if each.places == template.fixed), None)
@@ -65,8 +67,13 @@ class Routes:
             alike.add(route)
 
     def match(self, *, method: str, host: str | None, target: str) -> Match:
-        """UnsafePath, or Unroutable ``unknown_route``."""
+        """*host* is None where it is not known.
+
+        UnsafePath; Unroutable ``unknown_route``, or ``gateway_unreadable`` without a host that is needed.
+        """
         segments = segments_of(target)
+        if host is None and self._by_host:
+            raise Unroutable("the host is not known, and a route names one", code="gateway_unreadable")
         for whose in (host, None) if host is not None else (None,):
             for alike in self._alike.get((method, whose, len(segments)), ()):
                 found = alike.routes.get(tuple(segments[place].written for place in alike.places))

@@ -19,6 +19,8 @@ _ACTION_NAME = Line(
 )
 _SHORT_TEXT = Line(pattern=r"(?=.*\S).{1,120}", says="text on one line, at most 120 characters")
 _TITLE = Field(shape=_SHORT_TEXT, says="What people read; if absent, the name with a capital letter.")
+_RENAMED = "The name that it had in the catalog before: `sidecar migrate` carries its rows along."
+_RENAMED_FROM = Field(shape=_NAME, says=_RENAMED)
 
 _SEGMENT = r"\{[a-z][a-z0-9_]*\}"
 _PATH = Line(
@@ -34,6 +36,7 @@ _HOST = Line(
 _ROLE = Record(
     fields={
         "title": _TITLE,
+        "renamed_from": _RENAMED_FROM,
         "includes": Field(
             shape=ListOf(
                 item=Reference(kind="role", verb="includes"),
@@ -45,10 +48,11 @@ _ROLE = Record(
     },
     or_nothing=True,
 )
-_FEATURE = Record(fields={"title": _TITLE}, or_nothing=True)
+_FEATURE = Record(fields={"title": _TITLE, "renamed_from": _RENAMED_FROM}, or_nothing=True)
 _METER = Record(
     fields={
         "title": _TITLE,
+        "renamed_from": _RENAMED_FROM,
         "kind": Field(
             shape=Words(words=("counter", "level")),
             says="counter: used up, and back each period. level: things that exist and can be given back.",
@@ -59,8 +63,9 @@ _METER = Record(
             says="Where a counter's month begins: on the 1st in UTC, or on the workspace's own billing day.",
         ),
         "counts": Field(
-            shape=Words(words=("members",)),
-            says="members: the database counts memberships and open invitations itself.",
+            shape=Words(words=("members", "owned")),
+            says="What the database counts itself. members: memberships and open invitations. owned: the"
+            " workspaces that the asking user owns.",
         ),
     },
     says="a mapping with kind",
@@ -68,6 +73,7 @@ _METER = Record(
 _PLAN = Record(
     fields={
         "title": _TITLE,
+        "renamed_from": _RENAMED_FROM,
         "extends": Field(
             shape=Reference(kind="plan", verb="extends"),
             says="The plan whose features and limits this one has too.",
@@ -77,6 +83,7 @@ _PLAN = Record(
             says="A month, in the currency.",
             required=True,
         ),
+        "sold": Field(shape=Flag(), says="false: workspaces that have it keep it, and nobody is offered it."),
         "features": Field(
             shape=ListOf(item=Reference(kind="feature", verb="has the feature"), says="a list of features"),
             says="What this plan has beyond what it extends.",
@@ -96,6 +103,7 @@ _PLAN = Record(
 _ACTION = Record(
     fields={
         "title": _TITLE,
+        "renamed_from": Field(shape=_ACTION_NAME, says=_RENAMED),
         "role": Field(
             shape=Reference(kind="role", verb="is for the role"),
             says="The least role that may: whichever includes it may too.",

@@ -14,46 +14,97 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sidecar.errors import ConfigError, SidecarError
+from sidecar.errors import ConfigError, DependencyError, NotAsked, SidecarError
 from sidecar.settings import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 EXIT_FOUND = 1
 EXIT_USAGE = 2
+EXIT_NOT_ASKED = 69
 EXIT_CONFIGURATION = 78
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
-class _Commands(click.Group):
-    """Every module of this package is a command of its name; its `command` is the click command."""
+class _NobodyReads(Exception):
+    """Standard output is a pipe that was closed: click would make that exit code 1, which is a finding."""
+
+
+class Commands(click.Group):
+    """Each module of *package* is a command of its name, but for *helpers*: its `command`."""
+
+    def __init__(self, *, package: str, helpers: Collection[str], **settings: Any) -> None:  # noqa: ANN401 - click's
+        super().__init__(**settings)
+        self._package = package
+        self._helpers = helpers
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _NobodyReads from error
+        return code
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(module.name for module in iter_modules(__path__))
+        modules = (module.name for module in iter_modules(import_module(self._package).__path__))
+        return sorted(name.replace("_", "-") for name in modules if name not in self._helpers)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = import_module(f"{__name__}.{cmd_name}").command
+        command = import_module(f"{self._package}.{cmd_name.replace('-', '_')}").command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{__name__}.{cmd_name}.command is not a click command")
+            raise TypeError(f"{self._package}.{cmd_name}.command is not a click command")
         return command
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=Commands,
+    package=__name__,
+    helpers={"sources"},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="policy-sidecar")
 def commands() -> None:
     """May this user, in this workspace, perform this action now?"""
 
 
-def main(run: Callable[[], None] = lambda: commands(prog_name="sidecar")) -> None:
-    """Exit codes: 0 fine, 1 found something, 2 usage, 78 configuration."""
+def main(
+    run: Callable[[], object] = lambda: commands.main(prog_name="sidecar", standalone_mode=False),
+) -> None:
+    """Ends the process: 0 fine, 1 found something, 2 usage, 69 an outage, 78 configuration.
+
+    130 after SIGINT, 141 where nobody reads standard output any more.
+    """
     try:
-        run()
+        code = run()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_INTERRUPTED)
+    except _NobodyReads:
+        sys.stdout = None  # else Python flushes it once more, and complains
+        sys.exit(EXIT_BROKEN_PIPE)
     except SidecarError as error:
         for line in lines_about(error):
             print(line, file=sys.stderr)
-        sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigError) else EXIT_FOUND)
+        sys.exit(_exit_code_of(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code_of(error: SidecarError) -> int:
+    """An outage is no finding."""
+    match error:
+        case ConfigError():
+            return EXIT_CONFIGURATION
+        case NotAsked() | DependencyError():
+            return EXIT_NOT_ASKED
+        case _:
+            return EXIT_FOUND
 
 
 def plans_option(*, demo: bool) -> Callable[[Any], Any]:

@@ -27,15 +27,28 @@ if TYPE_CHECKING:
     required=True,
     help="Of the schema's owner, without a pooler between.  [env: SIDECAR_DATABASE_URL]",
 )
+@click.option(
+    "--accept",
+    type=click.Choice(["loss"]),
+    help="loss: publish although rows lose what they refer to; they are dead from then on.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
-def command(plans: Path | None, policies: Path | None, database_url: str, *, as_json: bool) -> None:
+def command(
+    plans: Path | None, policies: Path | None, database_url: str, accept: str | None, *, as_json: bool
+) -> None:
     """Bring the database to this version's schema and publish the catalog; a second time changes nothing.
 
-    The policies are a part of the revision that is published.
+    The policies are a part of the revision that is published. Exit code 78, and nothing is published, if the
+    catalog lacks a name that rows refer to or counts a meter with usage otherwise.
     """
     plans = required_plans(plans)
     compiled = compiled_at(plans, policies_or_shipped(policies, plans=plans))
-    migrated = migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
+    migrated = migrate(
+        database_url,
+        catalog=compiled.catalog,
+        revision=compiled.revision,
+        accept_loss=accept == "loss",
+    )
     if as_json:
         print(json.dumps(asdict(migrated), indent=2, ensure_ascii=False))
         return

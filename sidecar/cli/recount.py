@@ -35,26 +35,36 @@ def command(database_url: str, *, fix: bool, as_json: bool) -> None:
         found.append(miscount)
         if not as_json:
             print(_line_about(miscount), flush=True)
+    mended = sum(each.mended for each in found)
     if as_json:
-        print(
-            json.dumps(
-                {"miscounts": [_document_of(each) for each in found], "fixed": fix and bool(found)}, indent=2
-            )
-        )
+        document = {
+            "miscounts": [_document_of(each) for each in found],
+            "fixed": bool(found) and mended == len(found),
+        }
+        print(json.dumps(document, indent=2))
     elif not found:
         print("every counter is the sum of its ledger")
     else:
-        done = "put right" if fix else "left as they are: --fix puts them right"
-        print(f"{len(found)} miscounts, {done}", file=sys.stderr)
+        print(f"{len(found)} miscounts, {_what_was_done(len(found), mended, fix=fix)}", file=sys.stderr)
     if found:
         sys.exit(EXIT_FOUND)
 
 
 def _document_of(miscount: Miscount) -> dict[str, object]:
     document = asdict(miscount)
+    del document["mended"]  # "fixed" says it of all
     if miscount.period_start is None:
         del document["period_start"]
     return document
+
+
+def _what_was_done(found: int, mended: int, *, fix: bool) -> str:
+    if not fix:
+        return "left as they are: --fix puts them right"
+    if mended == found:
+        return "put right"
+    left = "a counter below 0 needs a line of kind adjust in authz.usage_ledger"
+    return f"{mended} put right, {found - mended} cannot be put right by a recount: {left}"
 
 
 def _line_about(miscount: Miscount) -> str:

@@ -10,14 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.decisions.foresight import Foresight
 from sidecar.decisions.messages import message_about
 from sidecar.decisions.model import Decision, Question, Upgrade
-from sidecar.decisions.room import amounts_of, exceeded_meters, quotas_of
+from sidecar.decisions.room import Rooms, amounts_of, meters_without_room, quotas_of
 from sidecar.decisions.situation import situation_bytes, situation_of
 from sidecar.decisions.steps import Pause, Wait, run
 from sidecar.decisions.timings import Timings
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decisions.model import Exceeded, Facts, Json, Quota, Verdict
+    from sidecar.decisions.model import Facts, Json, Quota, Room, Verdict
     from sidecar.decisions.ports import FactStore, PolicyEngine
     from sidecar.decisions.steps import Steps
 
@@ -102,7 +101,9 @@ class Authorizer:
         self._upgrades = {
             plan.name: Upgrade(plan=plan.name, title=plan.title, price=plan.price)
             for plan in catalog.plans.values()
+            if plan.sold
         }
+        self._rooms = Rooms(catalog)
 
     def decide(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
         """`deciding`, on this thread."""
@@ -276,17 +277,26 @@ class Authorizer:
     ) -> MembersPage:
         """Who may do in a workspace what *question* asks, whoever asks it, from one read of its members.
 
-        They differ by their role alone, so one verdict for each role decides. At most MAX_ROWS_SCANNED of
-        them are looked at for one page: it may be short and yet not the last.
+        They differ by their role alone, so one verdict for each role decides; unless it takes a meter of what
+        each of them owns: then the facts of each are read too. At most MAX_ROWS_SCANNED of them are looked at
+        for one page: it may be short and yet not the last.
         """
-        amounts_of(question, catalog=self.catalog)  # is it a question at all?
+        amounts = amounts_of(question, catalog=self.catalog)  # is it a question at all?
         roster = self._facts.members_of(
             question.workspace, after=after, limit=MAX_ROWS_SCANNED + 1, deadline=deadline
         )
+        members = roster.members[:MAX_ROWS_SCANNED]
+        own: dict[str, Facts | None] = {}
+        if any(self.catalog.meters[meter].kind == "owned" for meter in amounts):
+            asked = [(user, question.workspace) for user, _ in members]
+            facts_of = self._facts.facts(asked, [tuple(amounts)] * len(asked), deadline=deadline)
+            own = {user: facts for (user, _), facts in zip(asked, facts_of, strict=True)}
         may: dict[str, bool] = {}
         found: list[str] = []
-        for user, role in roster.members[:MAX_ROWS_SCANNED]:
-            if role not in may and roster.facts is not None:
+        for user, role in members:
+            if own:
+                may[role] = self._may(question, own[user], deadline=deadline)
+            elif role not in may and roster.facts is not None:
                 may[role] = self._may(question, replace(roster.facts, role=role), deadline=deadline)
             if may[role]:
                 if len(found) == limit:
@@ -309,8 +319,8 @@ class Authorizer:
         return tuple(found)
 
     def _may(self, question: Question, facts: Facts | None, *, deadline: float) -> bool:
-        exceeded = self._exceeded(amounts_of(question, catalog=self.catalog), facts)
-        situation = self._situation(question, facts, exceeded)
+        room = self._room(question, amounts_of(question, catalog=self.catalog), facts)
+        situation = self._situation(question, facts, room)
         return self.policy.verdict(situation, deadline=deadline).allow
 
     def _facts_of(
@@ -328,18 +338,25 @@ class Authorizer:
             timings.facts_s += monotonic() - began
         return found
 
-    def _situation(self, question: Question, facts: Facts | None, exceeded: Mapping[str, Exceeded]) -> bytes:
+    def _situation(self, question: Question, facts: Facts | None, room: Room | None) -> bytes:
         situation = situation_of(
             question,
             facts,
             catalog=self.catalog,
-            exceeded=exceeded,
+            room=room,
             context_fields=self._context_fields,
         )
         return situation_bytes(situation)
 
-    def _exceeded(self, amounts: Mapping[str, int], facts: Facts | None) -> Mapping[str, Exceeded]:
-        return exceeded_meters(amounts, facts, catalog=self.catalog) if facts and amounts else {}
+    def _room(self, question: Question, amounts: Mapping[str, int], facts: Facts | None) -> Room | None:
+        """None where the action takes nothing. Without *amounts* of what it takes, it fits everywhere."""
+        if facts is None or (not amounts and not self._takes(question.action)):
+            return None
+        return self._rooms.room_for(amounts, facts)
+
+    def _takes(self, action: str) -> bool:
+        declared = self.catalog.actions.get(action)
+        return declared is not None and bool(declared.takes)
 
     def _upgrade(self, verdict: Verdict) -> tuple[Upgrade, ...]:
         unsold = [plan for plan in verdict.upgrade if plan not in self._upgrades]
@@ -379,12 +396,12 @@ class Authorizer:
         timings: Timings,
     ) -> Decision | None:
         """As `decide_from`, within microseconds; None where that takes longer or the policy must be asked."""
-        exceeded = self._exceeded(amounts, facts)
-        key = self._key(question, amounts, facts, exceeded)
+        room = self._room(question, amounts, facts)
+        key = self._key(question, amounts, facts, room)
         cell = self._cells.get(key)
         if cell is None or self._recall(cell.situation) is not cell.verdict:
             return None
-        return self._decision(cell, question, amounts, facts, exceeded, timings)
+        return self._decision(cell, question, amounts, facts, timings)
 
     def decide_from(
         self,
@@ -399,8 +416,8 @@ class Authorizer:
 
         *timings* hold what the facts have cost, and become the decision's own.
         """
-        exceeded = self._exceeded(amounts, facts)
-        situation = self._situation(question, facts, exceeded)
+        room = self._room(question, amounts, facts)
+        situation = self._situation(question, facts, room)
         began = monotonic()
         verdict = recalled = self._recall(situation)
         try:
@@ -410,8 +427,8 @@ class Authorizer:
             timings.policy_s += monotonic() - began
         upgrade = self._upgrade(verdict)  # before it is put in words: it may be no verdict of this catalog
         cell = Cell(situation=situation, verdict=verdict, upgrade=upgrade, message=None)
-        decision = self._decision(cell, question, amounts, facts, exceeded, timings)
-        key = self._key(question, amounts, facts, exceeded)
+        decision = self._decision(cell, question, amounts, facts, timings)
+        key = self._key(question, amounts, facts, room)
         if recalled is None or key is None:
             return replace(decision, texts=None)
         if verdict.reason != "quota_exceeded":
@@ -424,7 +441,7 @@ class Authorizer:
         question: Question,
         amounts: Mapping[str, int],
         facts: Facts | None,
-        exceeded: Mapping[str, Exceeded],
+        room: Room | None,
     ) -> Hashable:
         """Equal for questions with the same situation and words; None where the words may be others.
 
@@ -433,7 +450,7 @@ class Authorizer:
         if question.context and not self._context_fields.isdisjoint(question.context):
             return None
         key = self._key_of(question.action, facts, takes=bool(amounts))
-        return (key, tuple(exceeded.items())) if exceeded and key is not None else key
+        return (key, room) if room is not None and key is not None else key
 
     def _key_of(self, action: str, facts: Facts | None, *, takes: bool) -> Hashable:
         catalog = self.catalog
@@ -458,12 +475,12 @@ class Authorizer:
         question: Question,
         amounts: Mapping[str, int],
         facts: Facts | None,
-        exceeded: Mapping[str, Exceeded],
         timings: Timings,
     ) -> Decision:
         verdict = cell.verdict
         member = facts if verdict.reason != "not_a_member" else None
         quotas = quotas_of(amounts, member, catalog=self.catalog) if member and amounts else {}
+        lacking = meters_without_room(amounts, quotas) if verdict.reason == "quota_exceeded" else []
         at = member.at if member else datetime.now(UTC)
         message = cell.message or message_about(
             verdict,
@@ -471,7 +488,7 @@ class Authorizer:
             amounts=amounts,
             facts=member,
             quotas=quotas,
-            exceeded=sorted(exceeded),
+            lacking=lacking,
             catalog=self.catalog,
         )
         return Decision(
@@ -483,9 +500,7 @@ class Authorizer:
             workspace_id=member.workspace_id if member else None,
             upgrade=cell.upgrade,
             quota=quotas if quotas and verdict.reason in {"granted", "quota_exceeded"} else None,
-            retry_after_s=_wait_s(amounts, quotas, at)
-            if verdict.status == HTTPStatus.TOO_MANY_REQUESTS
-            else None,
+            retry_after_s=_wait_s(amounts, quotas, at) if verdict.waiting_helps else None,
             decision_id=fresh_id(),
             at=at,
             timings=timings,

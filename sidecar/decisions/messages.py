@@ -19,10 +19,10 @@ def message_about(
     amounts: Mapping[str, int],
     facts: Facts | None,
     quotas: Mapping[str, Quota],
-    exceeded: Sequence[str],
+    lacking: Sequence[str],
     catalog: Catalog,
 ) -> str:
-    """*quotas* are those of the meters that the action takes, *exceeded* those of them without room."""
+    """*quotas* are those of the meters that the action takes, *lacking* those of them without room."""
     action = catalog.actions.get(question.action)
     if facts is None or verdict.reason == "not_a_member":
         return "The user is not a member of this workspace."
@@ -42,7 +42,7 @@ def message_about(
         case "quota_exceeded":
             return " ".join(
                 _without_room(catalog.meters[meter], amounts[meter], quotas[meter], facts, catalog)
-                for meter in exceeded or sorted(quotas)
+                for meter in lacking or sorted(quotas)
             )
         case _:
             return f"A rule of the company's own denies this: {verdict.detail}."

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 Mode = Literal["check", "consume", "reserve"]
+ReservationState = Literal["held", "committed", "released", "expired"]
 
 
 @value
@@ -99,36 +100,48 @@ class ToCome:
     override: Override | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exceeded:
-    """A meter without room: the plans in which this amount fits, and whether it does after the reset."""
+@value
+class Room:
+    """The plans in which every amount of a question fits now, by name; unsold ones too.
+
+    *waiting_helps* is whether it would fit into the present plan after resets and ends of reservations:
+    false where it fits now, and where the plan is not declared.
+    """
 
     fits_in: tuple[str, ...]
-    after_reset: bool
+    waiting_helps: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """All that a policy sees. None stands for what is not declared, or not a stranger's to know."""
+    """All that a policy sees. None stands for what is not declared, or not a stranger's to know.
+
+    *room* is None where the action takes nothing.
+    """
 
     action: str | None
     role: str | None
     plan: str | None
     status: str | None
     feature_overrides: Mapping[str, bool] = field(default_factory=dict)
-    exceeded: Mapping[str, Exceeded] = field(default_factory=dict)
+    room: Room | None = None
     context: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the policy answers about a situation; *charges* maps a meter to the plan's limit."""
+    """What the policy answers about a situation; *charges* maps a meter to the plan's limit.
+
+    *upgrade* are the plans in which it would be granted now. *waiting_helps*: in the present plan it would be
+    granted later.
+    """
 
     allow: bool
     reason: str
     status: int
     charges: Mapping[str, int | None]
     upgrade: tuple[str, ...]
+    waiting_helps: bool
     needs_roles: tuple[str, ...]
     needs_feature: str | None
     detail: str | None
@@ -175,6 +188,7 @@ class Reservation:
     id: str
     expires_at: datetime
     amounts: Mapping[str, int]
+    state: ReservationState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +203,8 @@ class Decision:
     """The answer to one question: the verdict, in words, with the facts that led to it.
 
     *role* and *plan* are None for a stranger; *quota* is None where the action takes nothing or the
-    reason has nothing to do with quota; *retry_after_s* comes with status 429 alone. *quota* is as it is
-    after the effect, if there was one; *replayed* says that there was none, since there had been before.
+    reason has nothing to do with quota; *retry_after_s* is there where waiting helps. *quota* is as it
+    is after the effect, if there was one; *replayed* says that there was none, since there had been before.
     *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own. *texts*
     is shared by all decisions that differ in figures, ids and times alone, for whoever renders them to keep
     what is the same; None where a decision is one of its own.

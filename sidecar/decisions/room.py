@@ -1,4 +1,4 @@
-"""The arithmetic of a check: what an action takes, where there is no room, and what would make some.
+"""The arithmetic of a check: what an action takes, in which plans that fits, and whether waiting helps.
 
 The plan's figures are those of the catalog and never of the verdict, so that this is a pure function of
 question, facts and catalog.
@@ -6,9 +6,10 @@ question, facts and catalog.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.decisions.model import Exceeded, Quota
+from sidecar.decisions.model import Quota, Room
 from sidecar.errors import BadQuestion, FieldFault
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Facts, Question, Usage
-
-
-NO_LIMIT_STATED = -1  # of a plan that is not declared: a missing limit denies, every amount is above it
 
 
 class Counted(Protocol):
@@ -60,28 +58,54 @@ def amounts_of(question: Question, *, catalog: Catalog) -> Mapping[str, int]:
     return {**action.takes, **question.amounts}
 
 
-def exceeded_meters(amounts: Mapping[str, int], facts: Facts, *, catalog: Catalog) -> dict[str, Exceeded]:
-    """The meters without room for *amounts*. An overridden limit holds in every plan: none fits better."""
-    exceeded = {}
-    plan = catalog.plans.get(facts.plan)
-    for meter, amount in amounts.items():
-        usage = facts.usage[meter]
-        taken = usage.used + usage.reserved + amount
-        overridden = meter in facts.limit_overrides
-        if overridden:
-            limit = facts.limit_overrides[meter]
-        elif plan is not None:
-            limit = plan.limits[meter]
-        else:
-            limit = NO_LIMIT_STATED
-        if limit is None or taken <= limit:
-            continue
+class Rooms:
+    """The room of questions by one catalog, whose limits are sorted once."""
 
-        exceeded[meter] = Exceeded(
-            fits_in=() if overridden else tuple(_plans_with_room(meter, taken, catalog)),
-            after_reset=catalog.meters[meter].per in {"month", "day"} and amount <= limit,
-        )
-    return exceeded
+    def __init__(self, catalog: Catalog) -> None:
+        self._plans = catalog.plans
+        self._all = tuple(sorted(catalog.plans))
+        self._meters = {
+            name: (
+                *_steps_of(name, self._all, catalog),
+                meter.per in {"month", "day"},
+                meter.is_counted,
+            )
+            for name, meter in catalog.meters.items()
+        }
+
+    def room_for(self, amounts: Mapping[str, int], facts: Facts) -> Room:
+        """Where *amounts* fit. An overridden limit holds in every plan."""
+        fits_in = self._all
+        plan = self._plans.get(facts.plan)
+        waiting_helps = plan is not None
+        for meter, amount in amounts.items():
+            usage = facts.usage[meter]
+            steps, fitting, resets, is_counted = self._meters[meter]
+            taken = usage.used + usage.reserved + amount
+            if meter in facts.limit_overrides:
+                limit = facts.limit_overrides[meter]
+                here = self._all if limit is None or taken <= limit else ()
+            else:
+                limit = plan.limits[meter] if plan is not None else 0
+                here = fitting[bisect_left(steps, taken)]
+            if here is not self._all:
+                fits_in = here if fits_in is self._all else tuple(name for name in fits_in if name in here)
+            if waiting_helps and limit is not None:
+                stays = 0 if resets else usage.used
+                if is_counted:
+                    stays = usage.used + usage.reserved  # an open invitation is no hold
+                waiting_helps = stays + amount <= limit
+        return Room(fits_in=fits_in, waiting_helps=waiting_helps and facts.plan not in fits_in)
+
+
+def meters_without_room(amounts: Mapping[str, int], quotas: Mapping[str, Quota]) -> list[str]:
+    """Those that have no room for their amount in the present plan, by name."""
+    return sorted(
+        meter
+        for meter, amount in amounts.items()
+        if (limit := quotas[meter].limit) is not None
+        and quotas[meter].used + quotas[meter].reserved + amount > limit
+    )
 
 
 def quotas_of(meters: Iterable[str], counted: Counted, *, catalog: Catalog) -> dict[str, Quota]:
@@ -103,8 +127,14 @@ def _quota(limit: int | None, usage: Usage) -> Quota:
     )
 
 
-def _plans_with_room(meter: str, taken: int, catalog: Catalog) -> Iterable[str]:
-    for name, plan in catalog.plans.items():  # cheapest first
-        limit = plan.limits[meter]
-        if limit is None or taken <= limit:
-            yield name
+def _steps_of(
+    meter: str, plans: tuple[str, ...], catalog: Catalog
+) -> tuple[list[int], list[tuple[str, ...]]]:
+    """The limits there are, each with the plans that have at least that much; last those without a limit."""
+    limits = {name: catalog.plans[name].limits[meter] for name in plans}
+    steps = sorted({limit for limit in limits.values() if limit is not None})
+    fitting = [
+        tuple(name for name, limit in limits.items() if limit is None or limit >= step) for step in steps
+    ]
+    fitting.append(tuple(name for name, limit in limits.items() if limit is None))
+    return steps, [plans if names == plans else names for names in fitting]

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from sidecar.decisions.model import Situation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decisions.model import Exceeded, Facts, Json, Question
+    from sidecar.decisions.model import Facts, Json, Question, Room
 
 
 def situation_of(
@@ -19,7 +17,7 @@ def situation_of(
     facts: Facts | None,
     *,
     catalog: Catalog,
-    exceeded: Mapping[str, Exceeded],
+    room: Room | None,
     context_fields: frozenset[str],
 ) -> Situation:
     """What is not declared becomes None, and a stranger's situation tells nothing of the workspace.
@@ -40,7 +38,7 @@ def situation_of(
         plan=facts.plan if facts.plan in catalog.plans else None,
         status=facts.status,
         feature_overrides={feature: overrides[feature]} if feature and feature in overrides else {},
-        exceeded=exceeded,
+        room=room,
         context=context,
     )
 
@@ -52,10 +50,9 @@ def input_document(situation: Situation) -> dict[str, Json]:
         "plan": situation.plan,
         "status": situation.status,
         "overrides": {"features": dict(situation.feature_overrides)},
-        "exceeded": {
-            meter: {"fits_in": list(lack.fits_in), "after_reset": lack.after_reset}
-            for meter, lack in situation.exceeded.items()
-        },
+        "room": None
+        if situation.room is None
+        else {"fits_in": list(situation.room.fits_in), "waiting_helps": situation.room.waiting_helps},
     }
     if situation.context:
         document["context"] = dict(situation.context)

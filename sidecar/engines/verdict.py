@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 ENTRYPOINT = "data.authz.decision"
 # The question that finds the served revision: a stranger and an unknown action.
-NOBODY = b'{"action":null,"exceeded":{},"overrides":{"features":{}},"plan":null,"role":null,"status":null}'
+NOBODY = b'{"action":null,"overrides":{"features":{}},"plan":null,"role":null,"room":null,"status":null}'
 
-_KEYS = frozenset({"allow", "charges", "detail", "needs", "reason", "revision", "status", "upgrade"})
+_KEYS = frozenset(
+    {"allow", "charges", "detail", "needs", "reason", "revision", "status", "upgrade", "waiting_helps"}
+)
 _MAX_SHOWN = 120
 
 
@@ -49,6 +51,7 @@ def verdict_from(document: object, *, revision: str) -> Verdict:
         status=document["status"],
         charges=MappingProxyType(document["charges"]),  # a cached verdict is shared by all requests
         upgrade=tuple(document["upgrade"]),
+        waiting_helps=document["waiting_helps"],
         needs_roles=tuple(needs.get("roles", ())),
         needs_feature=needs.get("feature"),
         detail=document["detail"],
@@ -72,6 +75,7 @@ def document_of(verdict: Verdict) -> dict[str, object]:
         "revision": verdict.revision,
         "status": verdict.status,
         "upgrade": list(verdict.upgrade),
+        "waiting_helps": verdict.waiting_helps,
     }
 
 
@@ -92,6 +96,12 @@ def _faults_in(document: dict[Any, Any]) -> Iterator[str]:
     yield from _faults_in_answer(document["allow"], document["reason"], document["status"])
     yield from _faults_in_charges(document["charges"], allow=document["allow"])
     yield from _faults_in_upgrade(document["upgrade"], reason=document["reason"], status=document["status"])
+    yield from _faults_in_waiting(
+        document["waiting_helps"],
+        reason=document["reason"],
+        status=document["status"],
+        upgrade=document["upgrade"],
+    )
     yield from _faults_in_needs(document["needs"], reason=document["reason"])
 
     detail, reason = document["detail"], document["reason"]
@@ -129,6 +139,15 @@ def _faults_in_upgrade(upgrade: object, *, reason: str, status: int) -> Iterator
         yield f"/upgrade: expected plans, each once, got {_shown(upgrade)}"
     if bool(upgrade) != (status == HTTPStatus.PAYMENT_REQUIRED):
         yield f"/upgrade: {_shown(upgrade)} contradicts the status {status} of {reason}"
+
+
+def _faults_in_waiting(waiting_helps: object, *, reason: str, status: int, upgrade: object) -> Iterator[str]:
+    if not isinstance(waiting_helps, bool):
+        yield f"/waiting_helps: expected true or false, got {_shown(waiting_helps)}"
+    elif waiting_helps and reason != "quota_exceeded":
+        yield f"/waiting_helps: true contradicts the reason {reason}"
+    elif not upgrade and waiting_helps != (status == HTTPStatus.TOO_MANY_REQUESTS):
+        yield f"/waiting_helps: {_shown(waiting_helps)} contradicts the status {status} of {reason}"
 
 
 def _faults_in_needs(needs: object, *, reason: str) -> Iterator[str]:

@@ -109,8 +109,8 @@ class Client:
     ) -> Decision:
         """Take it now, or raise Denied and take nothing.
 
-        With an *idempotency_key* the call is idempotent until the key expires after the period: a retry gets
-        the first answer, with ``replayed``. Without one, each call takes.
+        With an *idempotency_key* the call is idempotent until the key expires after the period, or what it
+        took was given back: a retry gets the first answer, with ``replayed``. Without one, each call takes.
         """
         question = _question(
             action=action, user=user, workspace=workspace, resource=resource, context=context
@@ -130,7 +130,10 @@ class Client:
         context: Mapping[str, Any] | None = None,
         **meters: int,
     ) -> Hold:
-        """Hold it for *ttl_s* seconds (1 to 3600, by default 60), or raise Denied and hold nothing."""
+        """Hold it for *ttl_s* seconds (1 to 3600, by default 60), or raise Denied and hold nothing.
+
+        A retry with the same *idempotency_key* gets the first hold, until that was released or has expired.
+        """
         question = _question(
             action=action,
             user=user,
@@ -149,10 +152,11 @@ class Client:
     ) -> Settled:
         """Take *amounts* of what is held and give the rest back; meters that are not named are taken in full.
 
-        Conflict when it is more than is held (the hold stays), when it was settled differently, or when it
-        has expired and there is no longer room or a right.
+        An amount may be 0, but not all of them. Conflict when it is more than is held (the hold stays), when
+        it was settled differently, or when it has expired and there is no longer room or a right.
         """
-        body = _amounts(amounts, meters) or None
+        # An empty mapping is sent and refused: what was measured as nothing must not be taken in full.
+        body = None if amounts is None and not meters else {"amounts": {**(amounts or {}), **meters}}
         return read(committed_from, self._answer("POST", _reservation(reservation_id, "commit"), body))
 
     def release(self, reservation_id: str) -> Settled:

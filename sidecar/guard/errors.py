@@ -25,7 +25,7 @@ class GuardError(Exception):
 
 
 class Denied(GuardError):
-    """*reason* is stable, *message* is for people; *retry_after* (seconds) comes with status 429 alone.
+    """*reason* is stable, *message* is for people; *retry_after* (seconds) is there where waiting helps.
 
     *decision* is the whole answer, None where there was none to read: a stranger's entitlements.
     """

@@ -29,8 +29,27 @@ class _Hold:
     amounts: Mapping[str, int]
     expires_at: datetime
     limits: Mapping[str, int | None]
+    made: str | None
     committed: Mapping[str, int] | None = None
     released: bool = False
+
+    @property
+    def state(self) -> str:
+        if self.committed is not None:
+            return "committed"
+        if self.released:
+            return "released"
+        return "held" if datetime.now(UTC) < self.expires_at else "expired"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Effect:
+    """What was taken under a key; *amounts* is None while it is only held."""
+
+    amounts: Mapping[str, int] | None
+    made: str | None
+    hold: str | None = None
+    given_back: Mapping[str, int] | None = None
 
 
 class FakeLedger:
@@ -39,20 +58,40 @@ class FakeLedger:
     def __init__(self) -> None:
         self.used: Counter[tuple[str, str]] = Counter()
         self._holds: dict[str, _Hold] = {}
-        self._taken: dict[Key, Mapping[str, int]] = {}
-        self._given_back: dict[Key, Mapping[str, int]] = {}
-        self._made: dict[tuple[str, str, str], int] = {}
+        self._effects: dict[Key, _Effect] = {}
+        self._made: dict[tuple[str, str, str], tuple[int, _Effect]] = {}
 
     def reserved(self, workspace: str, meter: str) -> int:
-        now = datetime.now(UTC)
         return sum(
             hold.amounts.get(meter, 0)
             for hold in self._holds.values()
-            if hold.of[0] == workspace
-            and hold.committed is None
-            and not hold.released
-            and now < hold.expires_at
+            if hold.of[0] == workspace and hold.state == "held"
         )
+
+    def stands(self, of: Key) -> bool:
+        """Whether something was taken under this key, and was not given back."""
+        effect = self._effects.get(of)
+        if effect is None:
+            return False
+        if effect.amounts is None:
+            return effect.hold is not None and self._holds[effect.hold].state == "held"
+        for meter, amount in effect.amounts.items() if effect.made is not None else ():
+            _, by = self._made.get((of[0], meter, effect.made or ""), (0, None))
+            if by is None or (amount and by is not effect):
+                return False
+        given_back = effect.given_back or {}
+        taken = {meter: amount for meter, amount in effect.amounts.items() if amount}
+        return not taken or any(given_back.get(meter, 0) < amount for meter, amount in taken.items())
+
+    def changes(self, of: Key, limits: Mapping[str, int | None]) -> dict[str, Any]:
+        """What a repeat under a key that stands is told otherwise than at first."""
+        effect = self._effects[of]
+        if effect.given_back is None and (effect.hold is None or effect.amounts is None):
+            return {}
+        changes: dict[str, Any] = {"quota": self.quota(of[0], limits)}
+        if effect.hold is not None:
+            changes["reservation"] = _reservation(effect.hold, self._holds[effect.hold])
+        return changes
 
     def quota(self, workspace: str, limits: Mapping[str, int | None]) -> dict[str, Any]:
         """As it is answered."""
@@ -75,31 +114,35 @@ class FakeLedger:
 
     def take(self, of: Key, amounts: Mapping[str, int], *, made: str | None = None) -> None:
         """*made* is the name of the thing that a level is taken for."""
-        for meter, amount in amounts.items():
-            self.used[of[0], meter] += amount
-            if made is not None:
-                self._made[of[0], meter, made] = amount
-        self._taken[of] = amounts
+        self._effects[of] = effect = _Effect(amounts=None, made=made)
+        self._take(of[0], effect, amounts)
 
     def exists(self, workspace: str, meters: Iterable[str], resource: str) -> bool:
         return all((workspace, meter, resource) in self._made for meter in meters)
 
     def hold(
-        self, of: Key, amounts: Mapping[str, int], limits: Mapping[str, int | None], *, ttl_s: int
+        self,
+        of: Key,
+        amounts: Mapping[str, int],
+        limits: Mapping[str, int | None],
+        *,
+        ttl_s: int,
+        made: str | None = None,
     ) -> dict[str, Any]:
         """The reservation, as it is answered."""
         hold_id, expires_at = secrets.token_hex(16), datetime.now(UTC) + timedelta(seconds=ttl_s)
-        self._holds[hold_id] = _Hold(of=of, amounts=amounts, expires_at=expires_at, limits=limits)
+        self._holds[hold_id] = _Hold(of=of, amounts=amounts, expires_at=expires_at, limits=limits, made=made)
+        self._effects[of] = _Effect(amounts=None, made=made, hold=hold_id)
         return _reservation(hold_id, self._holds[hold_id])
 
-    def commit(self, hold_id: str, amounts: Mapping[str, int]) -> dict[str, Any]:
+    def commit(self, hold_id: str, amounts: Mapping[str, int] | None) -> dict[str, Any]:
         """The answer. An expired hold is never committed here; the real one decides again."""
         hold = self._hold(hold_id)
-        if any(amount < 1 for amount in amounts.values()):
-            raise Problem(400, "invalid_request")
-        if amounts.keys() - hold.amounts.keys():
+        wanted = {**hold.amounts, **(amounts or {})}
+        if wanted.keys() - hold.amounts.keys():
             raise Problem(400, "meter_not_taken")
-        wanted = {**hold.amounts, **amounts}
+        if amounts is not None and (not any(wanted.values()) or not amounts or min(amounts.values()) < 0):
+            raise Problem(400, "invalid_request")
         replayed = hold.committed == wanted
         if hold.released or (hold.committed is not None and not replayed):
             raise Problem(409, "reservation_settled")
@@ -109,35 +152,67 @@ class FakeLedger:
             if datetime.now(UTC) >= hold.expires_at:
                 raise Problem(409, "reservation_expired")
             hold.committed = wanted
-            self.take(hold.of, wanted)
-        return self._settled(hold_id, hold, state="committed", replayed=replayed)
+            effect = self._effects[hold.of]  # still its own: a key is free only when its hold is over
+            self._take(hold.of[0], effect, {meter: amount for meter, amount in wanted.items() if amount})
+        return self._settled(hold_id, hold, replayed=replayed)
 
     def release(self, hold_id: str) -> dict[str, Any]:
         hold = self._hold(hold_id)
         if hold.committed is not None:
             raise Problem(409, "reservation_settled")
         replayed, hold.released = hold.released, True
-        return self._settled(hold_id, hold, state="released", replayed=replayed)
+        return self._settled(hold_id, hold, replayed=replayed)
 
     def give_back(self, of: Key, amounts: Mapping[str, int] | None) -> dict[str, Any]:
-        if of not in self._taken:
+        if of not in self._effects:
             raise Problem(404, "unknown_idempotency_key")
-        taken, before = self._taken[of], self._given_back.get(of)
-        wanted = amounts if amounts is not None else before if before is not None else taken
-        if (before is not None and before != wanted) or any(
-            amount > taken.get(meter, 0) for meter, amount in wanted.items()
+        effect = self._effects[of]
+        taken, before = effect.amounts, effect.given_back
+        wanted = amounts if amounts is not None else before if before is not None else taken or {}
+        if (
+            taken is None
+            or (before is not None and before != wanted)
+            or any(amount > taken.get(meter, 0) for meter, amount in wanted.items())
         ):
             raise Problem(409, "refund_exceeds_use")
-        if before is None:
-            self._given_back[of] = wanted
-            for meter, amount in wanted.items():
-                self.used[of[0], meter] -= amount
-        return self._given(of[0], wanted, replayed=before is not None)
+        gone = {
+            meter: amount
+            for meter, amount in wanted.items()
+            if before is None and amount and self._let_go(of[0], meter, effect, amount)
+        }
+        effect.given_back = wanted
+        for meter, amount in gone.items():
+            self.used[of[0], meter] -= amount
+        return self._given(of[0], wanted, replayed=not gone)
 
     def give_back_made(self, workspace: str, meter: str, resource: str) -> dict[str, Any]:
-        amount = self._made.pop((workspace, meter, resource), 0)
+        amount, _ = self._made.pop((workspace, meter, resource), (0, None))
         self.used[workspace, meter] -= amount
         return self._given(workspace, {meter: amount}, replayed=not amount)
+
+    def _take(self, workspace: str, effect: _Effect, amounts: Mapping[str, int]) -> None:
+        """What exists by name is not made again."""
+        made = effect.made or ""
+        effect.amounts = {
+            meter: 0 if (workspace, meter, made) in self._made else amount
+            for meter, amount in amounts.items()
+        }
+        for meter, amount in effect.amounts.items():
+            self.used[workspace, meter] += amount
+            if made and amount:
+                self._made[workspace, meter, made] = amount, effect
+
+    def _let_go(self, workspace: str, meter: str, effect: _Effect, amount: int) -> bool:
+        """Whether it is still there to be given back."""
+        if effect.made is None:
+            return True
+        there, by = self._made.get((workspace, meter, effect.made), (0, None))
+        if by is not effect:
+            return False
+        self._made[workspace, meter, effect.made] = there - amount, effect
+        if there <= amount:
+            del self._made[workspace, meter, effect.made]
+        return True
 
     def _in_use(self, workspace: str, meter: str) -> int:
         return self.used[workspace, meter] + self.reserved(workspace, meter)
@@ -147,8 +222,8 @@ class FakeLedger:
             raise Problem(404, "unknown_reservation")
         return self._holds[hold_id]
 
-    def _settled(self, hold_id: str, hold: _Hold, *, state: str, replayed: bool) -> dict[str, Any]:
-        reservation = {**_reservation(hold_id, hold), "state": state, "committed": hold.committed}
+    def _settled(self, hold_id: str, hold: _Hold, *, replayed: bool) -> dict[str, Any]:
+        reservation = {**_reservation(hold_id, hold), "committed": hold.committed}
         return {
             "reservation": reservation,
             "quota": self.quota(hold.of[0], hold.limits),
@@ -164,4 +239,9 @@ class FakeLedger:
 
 
 def _reservation(hold_id: str, hold: _Hold) -> dict[str, Any]:
-    return {"id": hold_id, "expires_at": hold.expires_at.isoformat(), "amounts": dict(hold.amounts)}
+    return {
+        "id": hold_id,
+        "expires_at": hold.expires_at.isoformat(),
+        "amounts": dict(hold.amounts),
+        "state": hold.state,
+    }

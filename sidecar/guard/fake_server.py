@@ -94,7 +94,7 @@ class FakeServer:
                 return self.ledger.give_back_made(slug, body["meter"], body["resource"])
             return self.ledger.give_back((slug, body["idempotency_key"]), body.get("amounts"))
         if found := re.fullmatch(r"/v1/reservations/([^/]+)/commit", path):
-            return self.ledger.commit(unquote(found[1]), body.get("amounts", {}))
+            return self.ledger.commit(unquote(found[1]), body.get("amounts"))
         if found := re.fullmatch(r"/v1/reservations/([^/]+)/release", path):
             return self.ledger.release(unquote(found[1]))
         if found := re.fullmatch(r"/v1/workspaces/([^/]+)/entitlements", path):
@@ -118,11 +118,11 @@ class FakeServer:
         if script.denial is not None:
             return self._decision(asked, script, script.denial)
         of = (asked.workspace, asked.idempotency_key or "")
-        if asked.mode != "check" and of in self._answers:
+        if asked.mode != "check" and self.ledger.stands(of):
             before, answer = self._answers[of]
             if before != asked:
                 raise Problem(409, "idempotency_key_reused")
-            return {**answer, "replayed": True}
+            return {**answer, **self.ledger.changes(of, script.limits), "replayed": True}
         if asked.amounts.keys() - script.limits.keys():
             raise Problem(400, "meter_not_taken")
         amounts = {meter: asked.amounts.get(meter, 1) for meter in script.limits}
@@ -136,7 +136,8 @@ class FakeServer:
         if asked.mode == "consume":
             self.ledger.take(of, amounts, made=made)
         elif asked.mode == "reserve":
-            reservation = self.ledger.hold(of, amounts, script.limits, ttl_s=question.get("ttl_seconds", 60))
+            ttl_s = question.get("ttl_seconds", 60)
+            reservation = self.ledger.hold(of, amounts, script.limits, ttl_s=ttl_s, made=made)
         answer = self._decision(asked, script, {**_GRANTED, "reservation": reservation})
         if asked.mode != "check":
             self._answers[of] = (asked, answer)

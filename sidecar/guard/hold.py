@@ -20,7 +20,7 @@ _log = logging.getLogger("sidecar.guard")
 class Settles(Protocol):
     """What a hold needs of a client."""
 
-    def commit(self, reservation_id: str, amounts: Mapping[str, int], /) -> Settled: ...
+    def commit(self, reservation_id: str, amounts: Mapping[str, int] | None, /) -> Settled: ...
 
     def release(self, reservation_id: str, /) -> Settled: ...
 
@@ -43,8 +43,8 @@ class Hold:
         Conflict when more is asked for than is held (the hold stays), or when the hold has expired and there
         is no room left. After Unavailable the commit may have been carried out: retry it.
         """
-        used = {**(amounts or {}), **meters}
-        if used.keys() >= self.reservation.amounts.keys() and not any(used.values()):
+        used = None if amounts is None and not meters else {**(amounts or {}), **meters}
+        if used and used.keys() >= self.reservation.amounts.keys() and not any(used.values()):
             return self.release()
         try:
             settled = self._client.commit(self.reservation.id, used)

@@ -62,7 +62,7 @@ class FakeSidecar(Client):
         needs_feature: str | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """The status is 402 with an *upgrade*, 429 with *retry_after*, else 403."""
+        """The status is 402 with an *upgrade*, else 429 with *retry_after*, else 403."""
         plans, roles = list(upgrade), list(needs_roles)
         denial: dict[str, Any] = {
             "allow": False,

@@ -32,6 +32,11 @@ _SECRET = "HS256"  # noqa: S105 - the name of an algorithm
 _SHORTEST_SECRET = 32
 _SKEW_S = 10
 _REMEMBERED_S = 30.0
+# As long as the tombstone of a deleted user stands (migration 0040): no token outlives it.
+_LONGEST_LIFE_S = 30 * 24 * 60 * 60
+_EMAIL_CLAIM = "email_verified"
+# How somebody signed in who was reached at their address, or whose address another provider has verified.
+_PROVING_METHODS = frozenset({"otp", "magiclink", "oauth"})
 _MOST_REMEMBERED = 2_048
 _BEARER = re.compile(
     r"[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]{1,4096})\.[A-Za-z0-9_-]{1,32768}\.[A-Za-z0-9_-]{1,2048})",
@@ -84,13 +89,21 @@ class FixedKeys:
 class Identities:
     """*issuer* None takes any; *trusts_unsaid* takes an e-mail as verified that no claim speaks of.
 
-    Both are for `sidecar dev` alone.
+    Both are for `sidecar dev` alone. *email_claim* is asked before `email_verified`, in the same places.
     """
 
     def __init__(
-        self, keys: KeySource, /, *, audience: str, issuer: str | None, trusts_unsaid: bool = False
+        self,
+        keys: KeySource,
+        /,
+        *,
+        audience: str,
+        issuer: str | None,
+        trusts_unsaid: bool = False,
+        email_claim: str | None = None,
     ) -> None:
         self._keys = keys
+        self._email_claims = (_EMAIL_CLAIM,) if email_claim is None else (email_claim, _EMAIL_CLAIM)
         self._audience = audience
         self._issuer = issuer
         self._trusts_unsaid = trusts_unsaid
@@ -138,7 +151,7 @@ class Identities:
 
     def _claims_in(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         try:
-            return jwt.decode(
+            claims = jwt.decode(
                 token,
                 key,
                 algorithms=[key.algorithm_name],
@@ -149,6 +162,10 @@ class Identities:
             )
         except jwt.PyJWTError:
             raise UnknownUser from None
+        since = int(claims["iat"]) if "iat" in claims else int(time.time())
+        if int(claims["exp"]) - since > _LONGEST_LIFE_S:
+            raise UnknownUser
+        return claims
 
     def _user_of(self, claims: dict[str, Any]) -> EndUser:
         if fault_in_text(claims["sub"]):
@@ -164,12 +181,13 @@ class Identities:
         )
 
     def _is_email_verified(self, claims: Mapping[str, Any]) -> bool:
-        """What the provider says itself, else what Supabase says beside it, else what we are told to."""
-        more = claims.get("user_metadata")
+        """What the provider says, else how they signed in. What users write themselves is not looked at."""
+        more = claims.get("app_metadata")
         for said in (claims, more if isinstance(more, dict) else {}):
-            if "email_verified" in said:
-                return said["email_verified"] is True
-        return self._trusts_unsaid
+            for claim in self._email_claims:
+                if claim in said:
+                    return said[claim] is True
+        return _signed_in_by_email(claims.get("amr")) or self._trusts_unsaid
 
     def _remember(self, digest: bytes, keys: KeySet, user: EndUser, *, for_s: float) -> None:
         with self._lock:
@@ -177,6 +195,15 @@ class Identities:
                 del self._known[next(iter(self._known))]  # the one that was verified first
             self._known.pop(digest, None)
             self._known[digest] = time.monotonic() + for_s, keys, user
+
+
+def _signed_in_by_email(methods: object) -> bool:
+    """Whether one of Supabase's `amr` proves the address. In a list of texts (RFC 8176) `otp` is a device."""
+    for each in methods if isinstance(methods, list) else ():
+        method = each.get("method") if isinstance(each, dict) else None
+        if isinstance(method, str) and method in _PROVING_METHODS:
+            return True
+    return False
 
 
 def _digest_of(authorization: str | None) -> bytes:
@@ -196,6 +223,7 @@ def identities_of(settings: Settings) -> Identities | None:
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
         trusts_unsaid=settings.jwt_issuer is None,
+        email_claim=settings.jwt_email_claim,
     )
 
 

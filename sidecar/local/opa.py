@@ -10,7 +10,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from sidecar.engines.opa import OpaEngine
-from sidecar.errors import EngineMisbehaved, EngineUnavailable, Interrupted
+from sidecar.errors import EngineMisbehaved, EngineUnavailable, NotAsked
 from sidecar.local.children import end, start
 from sidecar.rego.bundle import bundle
 from sidecar.rego.lint import opa_binary
@@ -29,10 +29,10 @@ _GRACE_S = 10.0
 
 @contextmanager
 def local_opa(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> Iterator[str]:
-    """The URL of a server that answers by *compiled*; Interrupted if there is no OPA or it does not start."""
+    """The URL of a server that answers by *compiled*; NotAsked if there is no OPA or it does not start."""
     binary = opa_binary()
     if binary is None:
-        raise Interrupted(
+        raise NotAsked(
             "there is no opa on the PATH or in ~/.cache/opa-bin: install it, or leave --engine at embedded"
         )
     with tempfile.TemporaryDirectory(prefix="sidecar-opa-") as folder:
@@ -61,4 +61,4 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], engine: OpaEngine, 
             return
     ending = "does not answer" if process.poll() is None else f"ended with exit code {process.returncode}"
     said = log.read_text(errors="replace").strip().splitlines()
-    raise Interrupted(f"opa {ending}: {(said or ['it said nothing'])[-1]}")
+    raise NotAsked(f"opa {ending}: {(said or ['it said nothing'])[-1]}")

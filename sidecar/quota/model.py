@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
-    from sidecar.decisions.model import Facts, Quota, Reservation, Usage
+    from sidecar.decisions.model import Facts, Quota, Reservation, ReservationState, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,10 @@ class Charged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """The same request was charged before, by the decision *decision_id*: the answer given then."""
+    """The same request was charged before, by the decision *decision_id*: the answer given then.
+
+    With *now* what was charged has changed since: it has the figures to tell, and *at* is their time.
+    """
 
     decision_id: str
     revision: str
@@ -94,6 +97,7 @@ class Replayed:
     reservation: Reservation | None
     at: datetime
     frees_at: Mapping[str, datetime] = field(default_factory=dict)
+    now: UsageNow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +137,13 @@ class Settlement:
     """A reservation that was committed or released; *committed* is None if it was released."""
 
     reservation: Reservation
-    state: Literal["committed", "released"]
     committed: Mapping[str, int] | None
     now: UsageNow
     replayed: bool
+
+    @property
+    def state(self) -> ReservationState:
+        return self.reservation.state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ class Ledger(Protocol):
     def charge(
         self, charge: Charge, /, *, deadline: float
     ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
-        """IdempotencyKeyReused if the key was used for another request."""
+        """IdempotencyKeyReused if the key was used for another request, whose effect stands."""
         ...
 
     def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
@@ -41,7 +41,8 @@ class Ledger(Protocol):
     ) -> Settlement | Expired:
         """Of meters that are not named, all.
 
-        UnknownReservation, ReservationSettled, CommitExceedsReservation, BadQuestion ``meter_not_taken``.
+        UnknownReservation, ReservationSettled, CommitExceedsReservation, BadQuestion (``meter_not_taken``, or
+        0 of all meters), ReservationExpired if another request has its key by now.
         """
         ...
 

@@ -168,7 +168,7 @@ class Spending:
         if known is None or known.kind != "level":
             what = "is not in the catalog" if known is None else "is not a level"
             fault = FieldFault(field=("meter",), detail=f'"{meter}" {what}')
-            if known is not None and known.kind == "members":
+            if known is not None and known.is_counted:
                 raise _not_consumable(fault)
             raise BadQuestion("only a level is given back by the name of a resource", faults=(fault,))
         with _time_ledger(timings):
@@ -188,8 +188,10 @@ class Spending:
         late: str | None,
     ) -> Steps[Decision | None]:
         """None: the facts have changed since, and the question must be decided again."""
+        # A late commit needs room for what it takes, and may say 0 of some meters.
+        needs = {meter: amount for meter, amount in amounts.items() if amount} if late else amounts
         decision = yield from self._authorizer.deciding_from(
-            question, amounts, facts, deadline=deadline, timings=timings
+            question, needs, facts, deadline=deadline, timings=timings
         )
         if facts is None or decision.verdict.reason == "not_a_member":
             return decision
@@ -212,7 +214,7 @@ class Spending:
                 return self._replay(decision, known)
             case NoCapacity(facts=fresh):
                 denial = yield from self._authorizer.deciding_from(
-                    question, amounts, fresh, deadline=deadline, timings=timings
+                    question, needs, fresh, deadline=deadline, timings=timings
                 )
                 return None if denial.allowed else denial
             case Conflict.STALE:
@@ -265,7 +267,7 @@ class Spending:
             limits=charges,
             resource=question.resource,
             key=question.idempotency_key,
-            fingerprint=_fingerprint(question),
+            fingerprint=_fingerprint(question, self._catalog),
             purpose=purpose,
             decision_id=decision.decision_id,
             revision=decision.verdict.revision,
@@ -299,7 +301,7 @@ class Spending:
                 role=known.role,
                 plan=known.plan,
                 upgrade=(),
-                quota=with_ends(known, known.frees_at) or None,
+                quota=(self.quotas(known.now) if known.now else with_ends(known, known.frees_at)) or None,
                 retry_after_s=None,
                 decision_id=known.decision_id,
                 at=known.at,
@@ -343,6 +345,7 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
         reason="granted",
         status=200,
         upgrade=(),
+        waiting_helps=False,
         needs_roles=(),
         needs_feature=None,
         detail=None,
@@ -350,13 +353,22 @@ def _granted(verdict: Verdict, *, revision: str) -> Verdict:
     )
 
 
-def _fingerprint(question: Question) -> str:
-    """Of what makes a request another one under the same key. As it was asked: a default may change."""
+def _fingerprint(question: Question, catalog: Catalog) -> str:
+    """Of what makes a request another one under the same key. As it was asked: a default may change.
+
+    In former names, so that a repeat after a rename is still one.
+    """
+    action = catalog.actions.get(question.action)
     asked = [
         question.user,
-        question.action,
+        (action.renamed_from if action else None) or question.action,
         question.mode,
-        None if question.amounts is None else dict(question.amounts),
+        None
+        if question.amounts is None
+        else {
+            (catalog.meters[meter].renamed_from if meter in catalog.meters else None) or meter: amount
+            for meter, amount in question.amounts.items()
+        },
         question.resource,
     ]
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -364,14 +376,14 @@ def _fingerprint(question: Question) -> str:
 
 def _refuse_counted(amounts: Mapping[str, int], catalog: Catalog) -> None:
     for meter in amounts:
-        if catalog.meters[meter].kind == "members":
+        if catalog.meters[meter].is_counted:
             raise _not_consumable(
                 FieldFault(
                     field=("mode",),
-                    detail=f'must be check: "{meter}" is counted by the database, as people join and leave',
+                    detail=f'must be check: "{meter}" is counted by the database',
                 )
             )
 
 
 def _not_consumable(fault: FieldFault) -> BadQuestion:
-    return BadQuestion("members are counted, never taken", code="meter_not_consumable", faults=(fault,))
+    return BadQuestion("the meter is counted, never taken", code="meter_not_consumable", faults=(fault,))

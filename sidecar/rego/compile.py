@@ -70,7 +70,12 @@ def _action(action: Action) -> dict[str, object]:
 
 
 def _plan(plan: Plan) -> dict[str, object]:
-    return {"features": sorted(plan.features), "limits": dict(plan.limits)}
+    return {
+        "features": sorted(plan.features),
+        "limits": dict(plan.limits),
+        "price": plan.price.amount,
+        "sold": plan.sold,
+    }
 
 
 def _revision(catalog: Catalog, modules: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import Finding
 from sidecar.catalog.read import Fields, Items, Text, Truth, document_in
-from sidecar.errors import Interrupted
+from sidecar.errors import NotAsked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -42,9 +42,9 @@ ALLOWED_BUILTINS = frozenset(
 )
 ROOTS = ("authz", "custom")
 # The fields of a situation, as in schemas/input.json: a rule with any other field would never hold.
-INPUT_FIELDS = frozenset({"action", "context", "exceeded", "overrides", "plan", "role", "status"})
+INPUT_FIELDS = frozenset({"action", "context", "overrides", "plan", "role", "room", "status"})
 _KEYWORDS = frozenset(
-    {"not", "in", "if", "some", "every", "contains", "else", "default", "import", "package", "as"}
+    {"not", "in", "if", "some", "every", "contains", "else", "default", "import", "package", "as", "with"}
 )
 _TEXT = r'"(?:[^"\\\n]|\\.)*"|`[^`]*`'
 _TOKEN = re.compile(
@@ -53,6 +53,7 @@ _TOKEN = re.compile(
     r"|\](?P<bracket_call>\()|(?P<brace>[{}])"
 )
 _BARE_NAME = re.compile(r"\s+(?!(?:input|data|true|false|null)\b)[A-Za-z_]\w*[ \t]*(?=[\n;#)}\]]|$)")
+_WITH_INPUT = re.compile(r"\s+input\.[a-z_]+\s+as\s")
 _OPA_TIMEOUT_S = 30
 
 
@@ -74,7 +75,8 @@ def problems_in(
         source = PurePosixPath(folder, path).as_posix()
         found += _package_problems(path, text, source=source, outermost=package)
         own = _functions_in(modules, PurePosixPath(path).parent)
-        found += _problems_of_form(text, own=own, fields=fields, roots=roots, source=source)
+        decides = package is None and PurePosixPath(path).parts[0] == "authz"
+        found += _problems_of_form(text, own=own, fields=fields, roots=roots, source=source, decides=decides)
         found += _context_in(path, text, source=source)[1]
     return sorted(found, key=lambda each: each.order)
 
@@ -120,7 +122,7 @@ def problems_by_opa(
     try:
         errors = json.loads(run.stderr or run.stdout)["errors"]
     except (ValueError, KeyError):
-        raise Interrupted(f"{opa} check: {(run.stderr or run.stdout).strip()}") from None
+        raise NotAsked(f"{opa} check: {(run.stderr or run.stdout).strip()}") from None
     return [_finding_of_opa(error, folder=folder) for error in errors]
 
 
@@ -130,9 +132,9 @@ def _output_of(command: list[str]) -> subprocess.CompletedProcess[str]:
             command, capture_output=True, text=True, check=False, timeout=_OPA_TIMEOUT_S
         )
     except OSError as error:
-        raise Interrupted(f"{command[0]} does not run: {error.strerror}") from error
+        raise NotAsked(f"{command[0]} does not run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise Interrupted(f"{command[0]} {command[1]} did not end within {_OPA_TIMEOUT_S} s") from error
+        raise NotAsked(f"{command[0]} {command[1]} did not end within {_OPA_TIMEOUT_S} s") from error
 
 
 def _finding_of_opa(error: dict[str, object], *, folder: Path) -> Finding:
@@ -171,13 +173,19 @@ def _package_problems(path: str, text: str, *, source: str, outermost: str | Non
 
 
 def _problems_of_form(
-    text: str, *, own: frozenset[str], fields: Collection[str], roots: Collection[str], source: str
+    text: str,
+    *,
+    own: frozenset[str],
+    fields: Collection[str],
+    roots: Collection[str],
+    source: str,
+    decides: bool,
 ) -> Iterator[Finding]:
     imported = set(re.findall(r"^import\s+data\.(?:\w+\.)*(\w+)\s*$", text, flags=re.MULTILINE))
     imported |= set(re.findall(r"^import\s+data\.[\w.]+\s+as\s+(\w+)", text, flags=re.MULTILINE))
     for token in _TOKEN.finditer(text):
         if problem := _problem_of(
-            token, text, own=own, fields=fields, roots=roots, packages=imported | {"data"}
+            token, text, own=own, fields=fields, roots=roots, packages=imported | {"data"}, decides=decides
         ):
             code, message = problem
             before = text[: token.start()]
@@ -193,16 +201,20 @@ def _problem_of(
     fields: Collection[str],
     roots: Collection[str],
     packages: Collection[str],
+    decides: bool,
 ) -> tuple[str, str] | None:
-    """Code and message; calls of *own* functions, and of those in *packages*, are allowed."""
+    """Code and message; calls of *own* functions, and of those in *packages*, are allowed.
+
+    Only a policy that *decides* may ask itself about another situation.
+    """
     name = re.sub(r"\s", "", token["ref"] or "")
     first, *rest = name.split(".")
     if token["template"]:
         return "builtin_not_allowed", "text with values in it: not every engine has it"
     if token["bracket_call"]:
         return "builtin_not_allowed", "a call by a name in brackets: write it with dots"
-    if name == "with":
-        return "with_in_policy", "with replaces what is known: only tests may do that"
+    if name == "with" and not (decides and _WITH_INPUT.match(text, token.end())):
+        return "with_in_policy", "with replaces what is known: only tests may, and authz a field of input"
     if name == "not" and (token["call"] or not _BARE_NAME.match(text, token.end())):
         # `not input.role in {"owner"}` is undefined when there is no role: nothing would be denied.
         return (

@@ -37,7 +37,7 @@ from sidecar.decisions.steps import run
 from sidecar.errors import BadQuestion, UnknownCaller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from werkzeug.routing import MapAdapter
@@ -62,6 +62,7 @@ _HOT = {
     )
 }
 _LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}
+_OF_GATEWAYS = {endpoint.path for endpoint in LIKE_OPA}
 _AUTHZEN, _GATEWAYS = "/access/v1/", "/gw/"
 _ANY_ID = re.compile(r"[\t\x20-\x7e\x80-\xff]+")  # AuthZEN: an arbitrary string
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
@@ -73,6 +74,7 @@ _NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NO_PATH = "/%2F"
 _OF_JSON, _NOT_STORED = [JSON], ("Cache-Control", "no-store")
 _REQUEST, _REPLY = "sidecar.request", "sidecar.reply"
+REPEATED = "sidecar.repeated"
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _NOT_PREFIXED = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
@@ -100,7 +102,13 @@ class Addressed:
         )
 
     def request(
-        self, method: str, *, header: Callable[[str], str | None], by_socket: bool, remote: str
+        self,
+        method: str,
+        *,
+        header: Callable[[str], str | None],
+        repeated: Container[str],
+        by_socket: bool,
+        remote: str,
     ) -> Request:
         sent_id = header("X-Request-ID") or ""
         return Request(
@@ -110,6 +118,7 @@ class Addressed:
             target=self.target,
             query=self.query,
             header=header,
+            repeated=repeated,
             path=self.path,
             refused=self.refused,
             by_socket=by_socket,
@@ -130,12 +139,13 @@ class Application:
         target: str,
         *,
         header: Callable[[str], str | None],
+        repeated: Container[str],
         by_socket: bool,
         remote: str,
     ) -> Request:
         """Of a request whose *target* is as its first line has it. Its body is still to be given."""
         addressed = self.addressed(target, header=header, by_socket=by_socket)
-        return addressed.request(method, header=header, by_socket=by_socket, remote=remote)
+        return addressed.request(method, header=header, repeated=repeated, by_socket=by_socket, remote=remote)
 
     def addressed(self, target: str, *, header: Callable[[str], str | None], by_socket: bool) -> Addressed:
         """What requests with this *target* and these header fields have in common."""
@@ -188,7 +198,8 @@ class Application:
         """
         if endpoint is not None and (endpoint.body is None or endpoint.method == "GET"):
             return 0
-        return _largest_body(request.target) if request.caller is not None else wire.LARGEST_BODY
+        batch = request.target in _LARGE and request.caller is None
+        return wire.LARGEST_BODY if batch else _largest_body(request.target)
 
     def deadline(self, request: Request, endpoint: Endpoint | None) -> float:
         """Until when the request may wait for a thread."""
@@ -252,6 +263,8 @@ class Application:
             environ["REQUEST_METHOD"],
             environ["RAW_URI"],
             header=partial(_header, environ),
+            # WSGI itself does not tell: a server that knows may.
+            repeated=environ.get(REPEATED, frozenset()),
             by_socket=connection is not None and connection.family == AF_UNIX,
             remote=environ.get("REMOTE_ADDR", ""),
         )
@@ -346,6 +359,8 @@ def _header(environ: WSGIEnvironment, name: str) -> str | None:
 
 
 def _largest_body(path: str) -> int:
+    if path in _OF_GATEWAYS:
+        return wire.LARGEST_INPUT
     return wire.LARGEST_BATCH if path in _LARGE else wire.LARGEST_BODY
 
 

@@ -38,6 +38,7 @@ from sidecar.serving.threads import Threads
 from sidecar.store.clock import Clock
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
+from sidecar.store.names import Names
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
@@ -98,6 +99,7 @@ class Parts:
         )
         self._shared = shared
         clock = Clock(count=self._metrics.count_clock_refusal)
+        names = Names(compiled.revision)
         self._store = PostgresFacts(
             settings.database_url,
             catalog=compiled.catalog,
@@ -105,6 +107,7 @@ class Parts:
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
             clock=clock,
+            names=names,
         )
         self._for_ledger = Connections(
             settings.database_url,
@@ -114,7 +117,7 @@ class Parts:
             observe=self._metrics.observe_pool,
         )
         self._fit = CatalogFit(self._store, compiled.catalog)
-        self._workspaces = WorkspaceStore(settings.database_url)
+        self._workspaces = WorkspaceStore(settings.database_url, names=names)
         self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
         self._warm = Event()
         self._stopping = Event()
@@ -132,7 +135,7 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
         )
-        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, clock=clock)
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names, clock=clock)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
@@ -165,7 +168,9 @@ class Parts:
                 rules.revision,
             )
         self._probe = Probe(self._of_itself, parts)
-        people = PostgresPeople(reads=self._store.connections, changes=self._workspaces.connections)
+        people = PostgresPeople(
+            reads=self._store.connections, changes=self._workspaces.connections, names=names
+        )
         self.application = Application(
             Service(
                 authorizer=authorizer,
@@ -184,6 +189,7 @@ class Parts:
                     url=settings.authzen_url,
                     anybody=ANYBODY if settings.authzen_anonymous else None,
                 ),
+                own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
                 bundle=self._bundle,
                 readiness=lambda: self._probe.found,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -18,7 +17,7 @@ from envoy.service.auth.v3 import external_auth_pb2
 from grpc_health.v1 import health_pb2
 
 from sidecar.api import problems
-from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway, refuse
+from sidecar.api.gateways.decision import GRPC_STATUS, REMOVED, asked_of, decide_for_gateway, for_grpc, refuse
 from sidecar.api.request import Request, request_id
 from sidecar.errors import Unroutable
 
@@ -37,11 +36,6 @@ CHECKED_SERVICES = ("", AUTHORIZATION)
 _MOST_IN_PROGRESS = 512  # calls; beyond that the next is refused at once, for it would be too late anyway
 _CONNECTION_AGE_MS = 30_000
 _LARGEST = 1024 * 1024
-_GRPC_STATUS: dict[int, Any] = {
-    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
-    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-}
 _YES = external_auth_pb2.CheckResponse(
     status={"code": grpc.StatusCode.OK.value[0]},
     ok_response={"headers_to_remove": [name.lower() for name in REMOVED]},
@@ -120,31 +114,44 @@ class _Checks:
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             request.patience_s = remaining_s
-        token = dict(context.invocation_metadata()).get(TOKEN_KEY)
+        # Two are none of the tokens there are.
+        shown = [value for key, value in context.invocation_metadata() if key == TOKEN_KEY]
+        token = ",".join(shown) if shown else None
+        content_type = headers.get("content-type", [""])[0]
         answered: asyncio.Future[Any] = self._loop.create_future()
         self._in_progress += 1
         self._driver.drive(
-            self._answering(request, partial(_read, http, headers), token=token),
-            partial(self._settle, request, answered),
+            self._answering(request, partial(_read, http, headers), token=token, content_type=content_type),
+            partial(self._settle, request, answered, content_type),
         )
         answer = await answered
         if answer is grpc.StatusCode.INTERNAL:
             await context.abort(answer, "the sidecar has a defect")
         return answer
 
-    def _answering(self, request: Request, read: Callable[[], Asked], *, token: str | None) -> Steps[Any]:
+    def _answering(
+        self, request: Request, read: Callable[[], Asked], *, token: str | None, content_type: str
+    ) -> Steps[Any]:
         """A response; or INTERNAL, for nothing that was not foreseen may be a yes."""
         try:
-            return _response((yield from decide_for_gateway(self._service, request, NAME, read, token=token)))
+            decision = yield from decide_for_gateway(self._service, request, NAME, read, token=token)
+            return _response(decision, content_type)
         except Exception as error:  # noqa: BLE001 - the border of the server
             _log.error("request %s met a defect", request.id, exc_info=error)
             self._service.metrics.count_problem("internal_error")
             return grpc.StatusCode.INTERNAL
 
-    def _settle(self, request: Request, answered: asyncio.Future[Any], answer: Any) -> None:  # noqa: ANN401 - as above
+    def _settle(
+        self,
+        request: Request,
+        answered: asyncio.Future[Any],
+        content_type: str,
+        answer: Any,  # noqa: ANN401 - as above
+    ) -> None:
         self._in_progress -= 1
         if answer is None:  # no thread was free in time
-            answer = _response(refuse(self._service, request, NAME, problems.problem("overloaded"), {}))
+            refused = refuse(self._service, request, NAME, problems.problem("overloaded"), {})
+            answer = _response(refused, content_type)
         if not answered.done():
             answered.set_result(answer)
 
@@ -163,12 +170,15 @@ def remote_of(peer: str) -> str:
 
 
 def _headers_in(http: Any) -> Mapping[str, list[str]]:  # noqa: ANN401 - a message, without types
-    """All values by name. Envoy sends them one way or the other, as `encode_raw_headers` says."""
+    """All values by name, what is no UTF-8 with halves of surrogate pairs.
+
+    Envoy sends them one way or the other, as `encode_raw_headers` says.
+    """
     found: dict[str, list[str]] = {}
     for name, value in http.headers.items():
         found.setdefault(name.lower(), []).append(value)
     for each in http.header_map.headers:
-        value = each.value or each.raw_value.decode("utf-8", errors="replace")
+        value = each.value or each.raw_value.decode("utf-8", errors="surrogateescape")
         found.setdefault(each.key.lower(), []).append(value)
     return found
 
@@ -176,21 +186,22 @@ def _headers_in(http: Any) -> Mapping[str, list[str]]:  # noqa: ANN401 - a messa
 def _read(http: Any, headers: Mapping[str, list[str]]) -> Asked:  # noqa: ANN401 - ditto
     def header(name: str) -> str | None:
         values = headers.get(name.lower(), [])
-        if len(values) > 1 or any("," in value for value in values):
-            raise Unroutable(f"{name} is there twice, or holds a comma", code="gateway_unreadable")
+        if len(values) > 1:
+            raise Unroutable(f"{name} is there twice", code="gateway_unreadable")
         return values[0] if values else None
 
+    shown = headers.get("authorization", [])
     return asked_of(
         method=http.method,
         host=http.host,
         target=http.path,
         header=header,
-        authorization=",".join(headers.get("authorization", [])),  # two are none
+        authorization=shown[0] if len(shown) == 1 else None,  # of two nobody knows which one is meant
     )
 
 
-def _response(decision: GatewayDecision) -> Any:  # noqa: ANN401 - ditto
-    """Never without its part: an empty response is a yes to Envoy."""
+def _response(decision: GatewayDecision, content_type: str) -> Any:  # noqa: ANN401 - ditto
+    """Never without its part: an empty response is a yes to Envoy. *content_type* is the client's."""
     response = external_auth_pb2.CheckResponse()
     if decision.passes:
         response.CopyFrom(_YES)
@@ -199,10 +210,10 @@ def _response(decision: GatewayDecision) -> Any:  # noqa: ANN401 - ditto
         _set(passing.response_headers_to_add, decision.headers)
         return response
     status = decision.status
-    response.status.code = _GRPC_STATUS.get(status, grpc.StatusCode.PERMISSION_DENIED).value[0]
+    response.status.code = GRPC_STATUS[status]
     denied = response.denied_response
     denied.status.code = status
-    _set(denied.headers, (*decision.headers, _NOT_STORED))
+    _set(denied.headers, (*decision.headers, *for_grpc(decision, content_type), _NOT_STORED))
     denied.body = decision.body.decode()
     return response
 

@@ -7,7 +7,7 @@ anything else gunicorn's parser decides. So the two can only differ where this o
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.serving.application import is_json
 
@@ -35,8 +35,15 @@ _ONCE = frozenset({"host", "content-length", "content-type", "connection"})
 _KEEPS = {"keep-alive": True, "close": False}
 
 
+class Fields(NamedTuple):
+    """Values by name, in lower case; of several lines all, with commas between. *repeated*: their names."""
+
+    by_name: Mapping[str, str]
+    repeated: frozenset[str]
+
+
 class Head:
-    """*fields* have names in lower case; *length* is of the body, in bytes; *keeps*: the connection stays.
+    """*length* is of the body, in bytes; *keeps*: the connection stays.
 
     Its endpoint takes a body as long as that. *is_json*: the body is said to be JSON. *is_plain*: it is for
     `authorize`, by somebody who may ask there, and goes on as most requests do.
@@ -58,7 +65,7 @@ class Head:
         self,
         *,
         method: str,
-        fields: Mapping[str, str],
+        fields: Fields,
         endpoint: Endpoint,
         length: int,
         keeps: bool,
@@ -77,7 +84,7 @@ class Head:
         self.addressed = addressed
 
     def header(self, name: str) -> str | None:
-        return self.fields.get(name.lower())
+        return self.fields.by_name.get(name.lower())
 
 
 class Heads:
@@ -140,9 +147,10 @@ class Heads:
         if found is None or endpoint is None:
             return None
         method, target, minor = found.groups()
-        fields = _fields_in(lines)
-        if fields is None:
+        found_fields = _fields_in(lines)
+        if found_fields is None:
             return None
+        fields = found_fields.by_name
         length = fields.get("content-length", "0")
         connection = fields.get("connection", "").lower()
         is_1_0 = minor == "0"
@@ -165,7 +173,7 @@ class Heads:
             return None
         return Head(
             method=method,
-            fields=fields,
+            fields=found_fields,
             endpoint=endpoint,
             length=int(length),
             keeps=keeps,
@@ -175,12 +183,13 @@ class Heads:
         )
 
 
-def _fields_in(lines: list[str]) -> dict[str, str] | None:
-    """By name, in lower case; all values of one together, as gunicorn's protocol has them.
+def _fields_in(lines: list[str]) -> Fields | None:
+    """As gunicorn's protocol has them.
 
     None if a line is none that the lane knows, or one is repeated that may not be.
     """
     fields: dict[str, str] = {}
+    repeated: set[str] = set()
     names = ""
     for line in lines:
         name, colon, value = line.partition(":")
@@ -191,8 +200,9 @@ def _fields_in(lines: list[str]) -> dict[str, str] | None:
         if key in fields:
             if key in _ONCE:
                 return None
+            repeated.add(key)
             value = f"{fields[key]},{value}"
         fields[key] = value
     if not _NAMES.fullmatch(names):
         return None
-    return fields
+    return Fields(fields, frozenset(repeated))

@@ -24,7 +24,7 @@ from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships no
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
 from sidecar.serving.application import announced_length, json_body
-from sidecar.serving.heads import MOST_FIELDS
+from sidecar.serving.heads import MOST_FIELDS, Fields
 from sidecar.serving.threads import NoThread
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         self._connection = connection
         self._fed = 0  # bytes, since the request began
         self._pieces = 0
+        self._is_last = False  # the request that is being answered: what still comes is the rest of its body
         self._whole_at = 0.0
         self._family: AddressFamily | None = None
 
@@ -100,6 +101,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         )
 
     def _feed_callback_parser(self, data: bytes) -> bool:
+        if self._is_last:
+            return False
         if self._callback_parser.is_complete:
             self._callback_parser.feed(data)  # the next request: there it waits until this one is answered
             return True
@@ -192,7 +195,8 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
                 return False
             body = collected
         request.body = partial(json_body, request, body, largest=largest)
-        request.began = self._whole_at if receiver._complete else monotonic()  # noqa: SLF001 - as gunicorn's own loop
+        self._is_last = not receiver._complete  # noqa: SLF001 - as gunicorn's own loop
+        request.began = monotonic() if self._is_last else self._whole_at
         self._connection.begin_answer()
         reply = await self._answer(request, endpoint)
         if self._closed:
@@ -202,10 +206,12 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     def _request_of(self, parsed: Any, peername: object) -> tuple[Request, Endpoint | None]:  # noqa: ANN401 - gunicorn's
         if self._family is None:
             self._family = self.transport.get_extra_info("socket").family
+        fields = _fields_of(parsed.headers_bytes)
         request = self.worker.application.request(
             parsed.method,
             parsed.uri,
-            header=partial(_header, _fields_of(parsed.headers_bytes)),
+            header=partial(_header, fields.by_name),
+            repeated=fields.repeated,
             by_socket=self._family == AF_UNIX,
             remote=peername[0] if isinstance(peername, tuple) else "",
         )
@@ -241,7 +247,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     async def _send_reply(self, reply: Reply, parsed: Any) -> bool:  # noqa: ANN401 - gunicorn's
         status, headers, body = reply
         # What is left of a body that nobody reads would be taken for the next request.
-        close = self._will_close(parsed, False) or not self._body_receiver._complete  # noqa: FBT003, SLF001 - gunicorn's
+        close = self._is_last or self._will_close(parsed, False)  # noqa: FBT003 - gunicorn's
         if not close and parsed.version < (1, 1):
             headers = [*headers, ("Connection", "keep-alive")]
         self._connection.begin_sending()
@@ -262,13 +268,16 @@ def refusal(application: Application, code: str) -> bytes:
     return head.encode("latin-1") + body
 
 
-def _fields_of(lines: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The value of each header by its name; several of one name are joined by commas."""
+def _fields_of(lines: Sequence[tuple[bytes, bytes]]) -> Fields:
     fields: dict[str, str] = {}
+    repeated: set[str] = set()
     for name, value in lines:
         key, text = name.decode("latin-1"), value.decode("latin-1")
-        fields[key] = f"{fields[key]},{text}" if key in fields else text
-    return fields
+        if key in fields:
+            repeated.add(key)
+            text = f"{fields[key]},{text}"
+        fields[key] = text
+    return Fields(fields, frozenset(repeated))
 
 
 def _header(fields: Mapping[str, str], name: str) -> str | None:

@@ -220,7 +220,11 @@ class Lane:
 
     def _request_of(self, head: Head, body: bytes) -> Request:
         self._request = request = head.addressed.request(
-            head.method, header=head.header, by_socket=self._by_socket, remote=self._remote
+            head.method,
+            header=head.header,
+            repeated=head.fields.repeated,
+            by_socket=self._by_socket,
+            remote=self._remote,
         )
         if head.is_json:
             request.body = partial(bytes, body)

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.api.authzen.policy import Rules
-from sidecar.decisions.cells import cells
+from sidecar.decisions.cells import MOST_REMEMBERED, cells
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
 from sidecar.engines.installed import engine_of
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from sidecar.settings import Settings
 
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
-_MOST_REMEMBERED = 50_000  # cells; the simplest come first
 # OPA is another process, which may be waiting for our bundle: then the workers learn, as soon as it has it.
 _LEARNT_WITHIN_S = {"opa": 5.0, "embedded": 60.0}
 
@@ -93,7 +92,7 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         problems += error.problems
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
-    situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), _MOST_REMEMBERED)]
+    situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
     return Loaded(
         compiled=compiled,
         bundle=bundle(compiled, authzen),

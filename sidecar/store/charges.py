@@ -26,8 +26,10 @@ from sidecar.text.encoding import encoded
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sidecar.decisions.model import ReservationState
     from sidecar.quota.model import Charge
     from sidecar.store.clock import Clock
+    from sidecar.store.names import Spoken
 
 Outcome = Charged | Replayed | AlreadyExists | NoCapacity | Conflict
 Row = tuple[object, ...]  # of COLUMNS
@@ -35,17 +37,22 @@ Row = tuple[object, ...]  # of COLUMNS
 TAKE = Query(
     name=b"take",
     sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-    b" FROM set_config('authz.expected_at', $16, true) AS expected",
+    b" FROM set_config('authz.expected_at', $16, true) AS expected, authz.change_as($17)",
     repeatable=False,
 )
 # With a key the query is idempotent: the second call is a replay.
 TAKE_BY_KEY = Query(name=TAKE.name, sql=TAKE.sql)
 CONSUME = Query(
     name=b"consume",
-    sql=b"SELECT authz.consume($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+    sql=b"SELECT authz.consume($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+    b" FROM authz.change_as($16)",
     repeatable=False,
 )
-CONSUME_MANY = Query(name=b"consume_many", sql=b"SELECT authz.consume_many($1, $2)", repeatable=False)
+CONSUME_MANY = Query(
+    name=b"consume_many",
+    sql=b"SELECT authz.consume_many($1, $2) FROM authz.change_as($3)",
+    repeatable=False,
+)
 COLUMNS = (
     "workspace_id",
     "facts_version",
@@ -65,17 +72,19 @@ COLUMNS = (
 )
 
 
-def take_of(charge: Charge, clock: Clock) -> tuple[Query, list[bytes | None]]:
-    """As authz.take is asked, which knows all charges. BadQuestion for text that cannot be stored."""
-    meters = sorted(charge.amounts)
+def take_of(charge: Charge, clock: Clock, spoken: Spoken) -> list[bytes | None]:
+    """The parameters of TAKE, which knows all charges. BadQuestion for text that cannot be stored."""
+    amounts = spoken.keys_to_stored("meter", charge.amounts)
+    limits = spoken.keys_to_stored("meter", charge.limits)
+    meters = sorted(amounts)
     params = (
         str(charge.workspace_id),
         str(token_in(charge.token).version),
         charge.user,
-        charge.action,
+        spoken.to_stored("action", charge.action),
         array(meters),
-        array([str(charge.amounts[meter]) for meter in meters]),
-        array([_text(charge.limits[meter]) for meter in meters]),
+        array([str(amounts[meter]) for meter in meters]),
+        array([_text(limits[meter]) for meter in meters]),
         charge.resource,
         charge.key,
         charge.fingerprint,
@@ -83,14 +92,14 @@ def take_of(charge: Charge, clock: Clock) -> tuple[Query, list[bytes | None]]:
         None if isinstance(charge.purpose, Consume) else charge.purpose.id,
         charge.decision_id,
         charge.revision,
-        encoded(_stored_answer(charge)),
+        encoded(_answer_in_stored_names(_stored_answer(charge), spoken)),
         clock.expected(),
     )
-    return (TAKE_BY_KEY if charge.key else TAKE), encode_params(params)
+    return encode_params(params)
 
 
 def row_of(charge: Charge) -> Row | None:
-    """As authz.consume and authz.consume_many are asked; None where they do not apply.
+    """As authz.consume and authz.consume_many are asked, in our names; None where they do not apply.
 
     BadQuestion for text that cannot be stored, which would make PostgreSQL refuse a whole group.
     """
@@ -131,14 +140,14 @@ def row_of(charge: Charge) -> Row | None:
     )
 
 
-def consume_of(row: Row) -> list[bytes | None]:
+def consume_of(row: Row, spoken: Spoken) -> list[bytes | None]:
     """The parameters of CONSUME."""
-    return [None if value is None else _param(value) for value in row]
+    return [None if value is None else _param(value) for value in _in_stored_names(row, spoken)]
 
 
-def consume_many_of(rows: Sequence[Row], *, waits: bool) -> list[bytes | None]:
+def consume_many_of(rows: Sequence[Row], spoken: Spoken, *, waits: bool) -> list[bytes | None]:
     """The parameters of CONSUME_MANY."""
-    columns = zip(*rows, strict=True)
+    columns = zip(*(_in_stored_names(row, spoken) for row in rows), strict=True)
     return [encoded(dict(zip(COLUMNS, columns, strict=True))), b"true" if waits else b"false"]
 
 
@@ -162,7 +171,7 @@ def outcome_in(found: Any, *, meters: Sequence[str]) -> Outcome:  # noqa: ANN401
         if outcome == "taken":
             return Charged(
                 quota=_quota_in(found["quota"]),
-                reservation=_reservation_in(found["reservation"]),
+                reservation=_reservation_in(found["reservation"], state="held"),
                 at=datetime.fromisoformat(found["at"]),
             )
         if outcome == "refused":
@@ -205,6 +214,26 @@ def encode_params(params: Sequence[str | bytes | None]) -> list[bytes | None]:
     return encoded_params
 
 
+def _in_stored_names(row: Row, spoken: Spoken) -> Row:
+    if spoken.same:
+        return row
+    values: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+    values["action"] = spoken.to_stored("action", values["action"])
+    values["meter"] = spoken.to_stored("meter", values["meter"])
+    values["answer"] = _answer_in_stored_names(values["answer"], spoken)
+    return tuple(values.values())
+
+
+def _answer_in_stored_names(answer: dict[str, Any], spoken: Spoken) -> dict[str, Any]:
+    stored = answer | {
+        "role": spoken.to_stored("role", answer["role"]),
+        "plan": spoken.to_stored("plan", answer["plan"]),
+    }
+    if "frees_at" in answer:
+        stored["frees_at"] = spoken.keys_to_stored("meter", answer["frees_at"])
+    return stored
+
+
 def _stored_answer(charge: Charge) -> dict[str, object]:
     answer: dict[str, object] = {
         "role": charge.role,
@@ -228,7 +257,7 @@ def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
         return AlreadyExists(
             decision_id=found["decision_id"], revision=found["revision"], now=usage_now_in(found["now"])
         )
-    answer = found["answer"]
+    answer, now = found["answer"], found["usage_now"]
     return Replayed(
         decision_id=found["decision_id"],
         revision=answer["revision"],
@@ -236,9 +265,10 @@ def _replay_in(found: Any) -> Replayed | AlreadyExists:  # noqa: ANN401 - JSON
         plan=answer["plan"],
         message=answer["message"],
         quota=_quota_in(found["quota"]),
-        reservation=_reservation_in(found["reservation"]),
-        at=datetime.fromisoformat(found["at"]),
+        reservation=_reservation_in(found["reservation"], state=found["state"]),
+        at=datetime.fromisoformat(now["at"] if now else found["at"]),
         frees_at={meter: datetime.fromisoformat(text) for meter, text in answer.get("frees_at", {}).items()},
+        now=usage_now_in(now) if now else None,
     )
 
 
@@ -252,11 +282,14 @@ def _quota_in(quota: Mapping[str, Any]) -> dict[str, Quota]:
     return found
 
 
-def _reservation_in(told: Any) -> Reservation | None:  # noqa: ANN401 - JSON
+def _reservation_in(told: Any, *, state: ReservationState) -> Reservation | None:  # noqa: ANN401 - JSON
     if told is None:
         return None
     return Reservation(
-        id=told["id"], expires_at=datetime.fromisoformat(told["expires_at"]), amounts=told["amounts"]
+        id=told["id"],
+        expires_at=datetime.fromisoformat(told["expires_at"]),
+        amounts=told["amounts"],
+        state=state,
     )
 
 

@@ -13,6 +13,7 @@ from sidecar.errors import (
     CommitExceedsReservation,
     FieldFault,
     RefundExceedsUse,
+    ReservationExpired,
     ReservationSettled,
     UnknownIdempotencyKey,
     UnknownReservation,
@@ -20,6 +21,8 @@ from sidecar.errors import (
 )
 from sidecar.quota.model import Expired, GivenBack, Settlement
 from sidecar.store.charges import (
+    TAKE,
+    TAKE_BY_KEY,
     encode_params,
     misread,
     outcome_in,
@@ -29,25 +32,28 @@ from sidecar.store.charges import (
     usage_now_in,
 )
 from sidecar.store.clock import Clock
-from sidecar.store.connections import Query, array
+from sidecar.store.connections import Query
+from sidecar.store.names import Keyed, ManyNames, Name, Names, params_in
 from sidecar.store.take import Take
 from sidecar.store.takes import Takes
-from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.quota.model import AlreadyExists, Charge, Replayed
     from sidecar.store.charges import Outcome
     from sidecar.store.connections import Connections
-    from sidecar.store.take import Done, Params
+    from sidecar.store.names import Param, ParamsOf
+    from sidecar.store.take import Done
 
-REPEATED = Query(name=b"repeated", sql=b"SELECT authz.repeated($1, $2, $3, $4, $5)")
-COMMIT = Query(name=b"commit", sql=b"SELECT authz.commit_reservation($1, $2)")
-RELEASE = Query(name=b"release", sql=b"SELECT authz.release_reservation($1)")
-REFUND = Query(name=b"refund", sql=b"SELECT authz.refund($1, $2, $3)")
-RELEASE_RESOURCE = Query(name=b"release_resource", sql=b"SELECT authz.release_resource($1, $2, $3)")
+REPEATED = Query(name=b"repeated", sql=b"SELECT authz.repeated($1, $2, $3, $4, $5) FROM authz.change_as($6)")
+COMMIT = Query(name=b"commit", sql=b"SELECT authz.commit_reservation($1, $2) FROM authz.change_as($3)")
+RELEASE = Query(name=b"release", sql=b"SELECT authz.release_reservation($1) FROM authz.change_as($2)")
+REFUND = Query(name=b"refund", sql=b"SELECT authz.refund($1, $2, $3) FROM authz.change_as($4)")
+RELEASE_RESOURCE = Query(
+    name=b"release_resource", sql=b"SELECT authz.release_resource($1, $2, $3) FROM authz.change_as($4)"
+)
 
 
 class PostgresLedger:
@@ -56,10 +62,19 @@ class PostgresLedger:
     At least two, so that a workspace that is locked holds up nobody else.
     """
 
-    def __init__(self, connections: Connections, /, *, catalog: Catalog, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        /,
+        *,
+        catalog: Catalog,
+        names: Names | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._loop = connections.loop
+        self._names = names or Names()
         self._clock = clock or Clock()
-        self._takes = Takes(connections, clock=self._clock)
+        self._takes = Takes(connections, names=self._names, clock=self._clock)
         self._meters = tuple(catalog.meters)
 
     def close(self) -> None:
@@ -73,10 +88,13 @@ class PostgresLedger:
         """
         # authz.take alone looks at the clock: a reservation may have ended by one that is not trusted.
         row = None if self._clock.is_apart else row_of(charge)
+        if row is None:
+            take_of(charge, self._clock, self._names.spoken)
         self._takes.ask(
             Take(
                 charge.workspace_id,
-                partial(take_of, charge, self._clock) if row else _known(take_of(charge, self._clock)),
+                TAKE_BY_KEY if charge.key else TAKE,
+                partial(take_of, charge, self._clock),
                 partial(outcome_in, meters=self._meters),
                 deadline=deadline,
                 done=done,
@@ -87,15 +105,14 @@ class PostgresLedger:
 
     def ask_replay(self, charge: Charge, /, *, deadline: float, done: Done) -> None:
         """As `find_replay`, as `ask`."""
-        params = (
+        params = _checked(
             str(charge.workspace_id),
-            array(sorted(charge.amounts)),
+            ManyNames("meter", sorted(charge.amounts)),
             charge.resource,
             charge.key,
             charge.fingerprint,
         )
-        asked = _known((REPEATED, encode_params(params)))
-        self._takes.ask(Take(charge.workspace_id, asked, replay_in, deadline=deadline, done=done))
+        self._takes.ask(Take(charge.workspace_id, REPEATED, params, replay_in, deadline=deadline, done=done))
 
     def charge(self, charge: Charge, /, *, deadline: float) -> Outcome:
         return self._loop.answer(
@@ -110,7 +127,7 @@ class PostgresLedger:
     def commit(
         self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
     ) -> Settlement | Expired:
-        found = self._found(COMMIT, (reservation, _json(amounts)), deadline)
+        found = self._found(COMMIT, (reservation, Keyed("meter", amounts)), deadline)
         outcome = found["outcome"]
         if outcome == "expired":
             return Expired(
@@ -119,6 +136,13 @@ class PostgresLedger:
                 action=found["action"],
                 resource=found["resource"],
                 amounts=found["amounts"],
+            )
+        if outcome == "taken_anew":
+            raise ReservationExpired("another request has taken its idempotency key since")
+        if outcome == "nothing":
+            raise BadQuestion(
+                "to take nothing of a reservation, release it",
+                faults=_of_amounts(sorted(amounts or {}), "is 0, as all the others are: release it instead"),
             )
         if outcome == "exceeds":
             held = _in_words(found["amounts"])
@@ -141,7 +165,7 @@ class PostgresLedger:
     def refund(
         self, workspace: str, key: str, amounts: Mapping[str, int] | None, /, *, deadline: float
     ) -> GivenBack:
-        found = self._found(REFUND, (workspace, key, _json(amounts)), deadline)
+        found = self._found(REFUND, (workspace, key, Keyed("meter", amounts)), deadline)
         if found["outcome"] == "unknown":
             raise UnknownIdempotencyKey("nothing was taken under this key, or its period is over for a day")
         if found["outcome"] == "exceeds":
@@ -150,15 +174,15 @@ class PostgresLedger:
 
     def release_resource(self, workspace: str, meter: str, resource: str, /, *, deadline: float) -> GivenBack:
         return _given_back_in(
-            self._found(RELEASE_RESOURCE, (workspace, meter, resource), deadline), workspace
+            self._found(RELEASE_RESOURCE, (workspace, Name("meter", meter), resource), deadline), workspace
         )
 
-    def _found(self, query: Query, params: Sequence[str | bytes | None], deadline: float) -> Any:  # noqa: ANN401 - JSON
-        asked = _known((query, encode_params(params)))
+    def _found(self, query: Query, params: Sequence[Param], deadline: float) -> Any:  # noqa: ANN401 - JSON
+        params_of = _checked(*params)
 
         def ask(done: Done) -> None:
             # By the reservation, or the workspace as it is called here: they may not know the other.
-            self._takes.ask(Take(params[0], asked, _as_it_is, deadline=deadline, done=done))
+            self._takes.ask(Take(params[0], query, params_of, _as_it_is, deadline=deadline, done=done))
 
         return self._loop.answer(ask, deadline=deadline)
 
@@ -174,8 +198,8 @@ def _settlement_in(found: Any) -> Settlement:  # noqa: ANN401 - JSON
                 id=found["id"],
                 expires_at=datetime.fromisoformat(found["expires_at"]),
                 amounts=found["amounts"],
+                state=found["state"],
             ),
-            state=found["state"],
             committed=found["committed"],
             now=usage_now_in(found["now"]),
             replayed=found["replayed"],
@@ -211,12 +235,10 @@ def _in_words(amounts: Mapping[str, int]) -> str:
     return ", ".join(f"{amount} {meter}" for meter, amount in sorted(amounts.items())) or "none"
 
 
-def _json(amounts: Mapping[str, int] | None) -> bytes | None:
-    return None if amounts is None else encoded(dict(amounts))
-
-
-def _known(asked: tuple[Query, Params]) -> Callable[[], tuple[Query, Params]]:
-    return lambda: asked
+def _checked(*params: Param) -> ParamsOf:
+    """BadQuestion at once for text that cannot be stored."""
+    encode_params([each for each in params if isinstance(each, str)])
+    return partial(params_in, params)
 
 
 def _as_it_is(found: Any) -> Any:  # noqa: ANN401 - JSON

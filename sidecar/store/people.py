@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
-from sidecar.errors import FactsMisread, FactsUnavailable, WorkspaceContended
+from sidecar.errors import FactsMisread, FactsUnavailable, UnknownUser, WorkspaceContended
 from sidecar.store.connections import Query, Refused, array
 from sidecar.store.facts_token import token_in
+from sidecar.store.names import ManyNames, Name, Names, params_in
 from sidecar.workspaces.membership import Invitation, Member, Offer, WorkspaceSummary
 
 if TYPE_CHECKING:
@@ -17,59 +19,83 @@ if TYPE_CHECKING:
 
     from sidecar.decisions.model import Facts
     from sidecar.store.connections import Connections
+    from sidecar.store.names import Kind, Param, Spoken
     from sidecar.workspaces.membership import Seats
 
 Meaning = TypeVar("Meaning")
 
-PROVISION = Query(name=b"see_user", sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user')")
+PROVISION = Query(
+    name=b"see_user",
+    sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user'), authz.change_as($4)",
+)
 CREATE = Query(
     name=b"create_workspace",
-    sql=b"SELECT authz.create_workspace($1, $2, $3) FROM authz.acting_as($2, 'user')",
+    sql=b"SELECT authz.create_workspace($1, $2, $3) FROM authz.acting_as($2, 'user'), authz.change_as($4)",
 )
+CREATE_DECIDED = Query(
+    name=b"found_workspace",
+    sql=b"SELECT authz.found_workspace($1, $2, $3, $4, $5, $6)"
+    b" FROM authz.acting_as($2, 'user'), authz.change_as($7)",
+)
+STANDING_OF = Query(name=b"standing_of", sql=b"SELECT authz.standing_of($1) WHERE authz.read_as($2)")
+OLDEST_OWNED = Query(name=b"oldest_owned", sql=b"SELECT authz.oldest_owned($1) WHERE authz.read_as($2)")
 RENAME = Query(
     name=b"rename_workspace",
-    sql=b"SELECT authz.rename_workspace($1, $2, $3) FROM authz.acting_as($4, 'user')",
+    sql=b"SELECT authz.rename_workspace($1, $2, $3) FROM authz.acting_as($4, 'user'), authz.change_as($5)",
 )
 DELETE = Query(
     name=b"delete_workspace",
-    sql=b"SELECT authz.delete_workspace($1, $2) FROM authz.acting_as($3, 'user')",
+    sql=b"SELECT authz.delete_workspace($1, $2) FROM authz.acting_as($3, 'user'), authz.change_as($4)",
     repeatable=False,
 )
-PEOPLE_OF = Query(name=b"people_of", sql=b"SELECT authz.people_of($1, $2, $3)")
-MEMBER_OF = Query(name=b"member_of", sql=b"SELECT authz.member_of($1, $2)")
+PEOPLE_OF = Query(name=b"people_of", sql=b"SELECT authz.people_of($1, $2, $3) WHERE authz.read_as($4)")
+MEMBER_OF = Query(name=b"member_of", sql=b"SELECT authz.member_of($1, $2) WHERE authz.read_as($3)")
 CHANGE_ROLE = Query(
-    name=b"change_role", sql=b"SELECT authz.change_role($1, $2, $3, $4) FROM authz.acting_as($5, 'user')"
+    name=b"change_role",
+    sql=b"SELECT authz.change_role($1, $2, $3, $4) FROM authz.acting_as($5, 'user'), authz.change_as($6)",
 )
 REMOVE = Query(
     name=b"remove_member",
-    sql=b"SELECT authz.remove_member($1, $2, $3) FROM authz.acting_as($4, 'user')",
+    sql=b"SELECT authz.remove_member($1, $2, $3) FROM authz.acting_as($4, 'user'), authz.change_as($5)",
     repeatable=False,
 )
 TRANSFER = Query(
     name=b"transfer_ownership",
-    sql=b"SELECT authz.transfer_ownership($1, $2, $3, $4) FROM authz.acting_as($5, 'user')",
+    sql=b"SELECT authz.transfer_ownership($1, $2, $3, $4)"
+    b" FROM authz.acting_as($5, 'user'), authz.change_as($6)",
     repeatable=False,
 )
 INVITE = Query(
     name=b"invite",
-    sql=b"SELECT authz.invite($1, $2, $3, $4, $5, $6, $7, $8, $9) FROM authz.acting_as($4, 'user')",
+    sql=b"SELECT authz.invite($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+    b" FROM authz.acting_as($4, 'user'), authz.change_as($10)",
 )
-IS_INVITED = Query(name=b"is_invited", sql=b"SELECT authz.is_invited($1, $2)")
-INVITATIONS_OF = Query(name=b"invitations_of", sql=b"SELECT authz.invitations_of($1, $2, $3)")
+IS_INVITED = Query(name=b"is_invited", sql=b"SELECT authz.is_invited($1, $2) WHERE authz.read_as($3)")
+INVITATIONS_OF = Query(
+    name=b"invitations_of", sql=b"SELECT authz.invitations_of($1, $2, $3) WHERE authz.read_as($4)"
+)
+HAS_MEMBER = Query(name=b"has_member", sql=b"SELECT authz.has_member($1, $2) WHERE authz.read_as($3)")
 REVOKE = Query(
     name=b"revoke_invitation",
-    sql=b"SELECT authz.revoke_invitation($1, $2, $3) FROM authz.acting_as($4, 'user')",
+    sql=b"SELECT authz.revoke_invitation($1, $2, $3) FROM authz.acting_as($4, 'user'), authz.change_as($5)",
     repeatable=False,
 )
-OFFER = Query(name=b"invitation_by_token", sql=b"SELECT authz.invitation_by_token($1)")
+OFFER = Query(
+    name=b"invitation_by_token",
+    sql=b"SELECT authz.invitation_by_token($1) WHERE authz.read_as($2)",
+)
 ACCEPT = Query(
     name=b"accept_invitation",
-    sql=b"SELECT authz.accept_invitation($1, $2, $3, $4, $5, $6, $7) FROM authz.acting_as($4, 'user')",
+    sql=b"SELECT authz.accept_invitation($1, $2, $3, $4, $5, $6, $7)"
+    b" FROM authz.acting_as($4, 'user'), authz.change_as($8)",
     repeatable=False,
 )
 
-_READS = frozenset({PEOPLE_OF, MEMBER_OF, IS_INVITED, INVITATIONS_OF, OFFER})
+_READS = frozenset(
+    {PEOPLE_OF, MEMBER_OF, HAS_MEMBER, IS_INVITED, INVITATIONS_OF, OFFER, STANDING_OF, OLDEST_OWNED}
+)
 _CHANGED_SINCE = "AZ010"
+_WAS_DELETED = "AZ020"
 # lock_not_available, deadlock_detected, query_canceled (our own statement_timeout), serialization_failure
 _CONTENDED = frozenset({_CHANGED_SINCE, "55P03", "40P01", "57014", "40001"})
 
@@ -77,7 +103,8 @@ _CONTENDED = frozenset({_CHANGED_SINCE, "55P03", "40P01", "57014", "40001"})
 class PostgresPeople:
     """A PeopleStore that reads on the connections of facts, and changes on others, which may take longer."""
 
-    def __init__(self, *, reads: Connections, changes: Connections) -> None:
+    def __init__(self, *, reads: Connections, changes: Connections, names: Names | None = None) -> None:
+        self._names = names or Names()
         self._reads = reads
         self._changes = changes
 
@@ -86,6 +113,44 @@ class PostgresPeople:
 
     def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
         return self._read(CREATE, (str(id_), user, name), deadline, _summary_in)
+
+    def standing(self, user: str, /, *, deadline: float) -> Literal["nobody", "homeless", "member"]:
+        match self._answer(STANDING_OF, (user,), deadline):
+            case b"nobody":
+                return "nobody"
+            case b"homeless":
+                return "homeless"
+            case b"member":
+                return "member"
+            case other:
+                raise FactsMisread(f"the standing of a user outside of its contract: {other!r}")
+
+    def oldest_owned(self, user: str, /, *, deadline: float) -> UUID | None:
+        found = self._answer(OLDEST_OWNED, (user,), deadline)
+        try:
+            return None if found is None else UUID(found.decode())
+        except ValueError as error:
+            raise FactsMisread(f"the id of a workspace outside of its contract: {found!r}") from error
+
+    def create_decided(
+        self,
+        id_: UUID,
+        user: str,
+        name: str,
+        /,
+        *,
+        seen: Facts | None,
+        owned_at_most: int | None,
+        deadline: float,
+    ) -> WorkspaceSummary | None:
+        decided_by = (None, None) if seen is None else _by(seen)
+        most = None if owned_at_most is None else str(owned_at_most)
+        return self._read(
+            CREATE_DECIDED,
+            (str(id_), user, name, *decided_by, most),
+            deadline,
+            lambda row: None if row is None else _summary_in(row),
+        )
 
     def rename(self, seen: Facts, name: str, /, *, actor: str, deadline: float) -> None:
         self._answer(RENAME, (*_by(seen), name, actor), deadline)
@@ -108,7 +173,7 @@ class PostgresPeople:
         )
 
     def change_role(self, seen: Facts, user: str, role: str, /, *, actor: str, deadline: float) -> Member:
-        return self._read(CHANGE_ROLE, (*_by(seen), user, role, actor), deadline, _member_in)
+        return self._read(CHANGE_ROLE, (*_by(seen), user, Name("role", role), actor), deadline, _member_in)
 
     def remove(self, seen: Facts, user: str, /, *, actor: str, deadline: float) -> None:
         self._answer(REMOVE, (*_by(seen), user, actor), deadline)
@@ -116,7 +181,7 @@ class PostgresPeople:
     def transfer(
         self, seen: Facts, user: str, former_role: str, /, *, actor: str, deadline: float
     ) -> tuple[Member, Member]:
-        params = (*_by(seen), user, former_role, actor)
+        params = (*_by(seen), user, Name("role", former_role), actor)
         return self._read(TRANSFER, params, deadline, lambda rows: (_member_in(rows[0]), _member_in(rows[1])))
 
     def invite(
@@ -132,8 +197,11 @@ class PostgresPeople:
         actor: str,
         deadline: float,
     ) -> Invitation | None:
-        params = (*_by(seen), str(id_), actor, email, role, token_hash, *_arrays(seats))
+        params = (*_by(seen), str(id_), actor, email, Name("role", role), token_hash, *_arrays(seats))
         return self._read(INVITE, params, deadline, lambda row: None if row is None else _invitation_in(row))
+
+    def has_member(self, workspace_id: UUID, email: str, /, *, deadline: float) -> bool:
+        return self._answer(HAS_MEMBER, (str(workspace_id), email), deadline) == b"t"
 
     def is_invited(self, workspace_id: UUID, email: str, /, *, deadline: float) -> bool:
         return self._answer(IS_INVITED, (str(workspace_id), email), deadline) == b"t"
@@ -152,7 +220,7 @@ class PostgresPeople:
 
     def accept(
         self, seen: Facts, token_hash: str, user: str, email: str, /, *, seats: Seats, deadline: float
-    ) -> Literal["joined", "full", "invalid"]:
+    ) -> Literal["joined", "full", "invalid", "member"]:
         params = (*_by(seen), token_hash, user, email, *_arrays(seats))
         match self._answer(ACCEPT, params, deadline):
             case b"joined":
@@ -161,28 +229,35 @@ class PostgresPeople:
                 return "full"
             case b"invalid":
                 return "invalid"
+            case b"member":
+                return "member"
             case other:
                 raise FactsMisread(f"an invitation was accepted outside of its contract: {other!r}")
 
     def _read(
         self,
         query: Query,
-        params: Sequence[str | bytes | None],
+        params: Sequence[Param],
         deadline: float,
         meaning: Callable[[Any], Meaning],
     ) -> Meaning:
-        found = self._answer(query, params, deadline)
+        found, spoken = self._named(query, params, deadline)
         try:
-            return meaning(None if found is None else json.loads(found))
+            return meaning(None if found is None else _in_our_names(json.loads(found), spoken))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FactsMisread(f"people outside of their contract: {error!r}") from error
 
-    def _answer(self, query: Query, params: Sequence[str | bytes | None], deadline: float) -> bytes | None:
+    def _answer(self, query: Query, params: Sequence[Param], deadline: float) -> bytes | None:
+        found, _ = self._named(query, params, deadline)
+        return found
+
+    def _named(self, query: Query, params: Sequence[Param], deadline: float) -> tuple[bytes | None, Spoken]:
         connections = self._reads if query in _READS else self._changes
-        sent = [param.encode() if isinstance(param, str) else param for param in params]
         try:
-            return connections.answer(query, sent, deadline=deadline)
+            return self._names.answer(query, partial(params_in, params), connections, deadline=deadline)
         except Refused as refused:
+            if refused.sqlstate == _WAS_DELETED:
+                raise UnknownUser from refused
             if refused.sqlstate in _CONTENDED:
                 raise WorkspaceContended(f"{refused} ({refused.sqlstate})") from refused
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
@@ -192,10 +267,20 @@ def _by(seen: Facts) -> tuple[str, str]:
     return str(seen.workspace_id), str(token_in(seen.token).version)
 
 
-def _arrays(seats: Seats) -> tuple[bytes, bytes]:
+def _in_our_names(found: Any, spoken: Spoken) -> Any:  # noqa: ANN401 - JSON
+    """Rows with a role or a plan, alone or in a list."""
+    if isinstance(found, list):
+        return [_in_our_names(each, spoken) for each in found]
+    if not isinstance(found, dict):
+        return found
+    kinds: tuple[tuple[str, Kind], ...] = (("role", "role"), ("plan_tier", "plan"))
+    return found | {field: spoken.to_ours(kind, found[field]) for field, kind in kinds if field in found}
+
+
+def _arrays(seats: Seats) -> tuple[ManyNames, bytes]:
     meters = sorted(seats.limits)
     limits = [seats.limits[meter] for meter in meters]
-    return array(meters), array([None if limit is None else str(limit) for limit in limits])
+    return ManyNames("meter", meters), array([None if limit is None else str(limit) for limit in limits])
 
 
 def _each(row: Callable[[Any], Meaning], rows: object) -> list[Meaning]:

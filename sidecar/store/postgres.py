@@ -12,6 +12,7 @@ from sidecar.store.addresses import ROLE
 from sidecar.store.clock import CLOCK, Clock
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
+from sidecar.store.names import Names, Spoken, in_our_names
 from sidecar.store.reads import Reads
 from sidecar.store.rows import rows_in, to_come_in
 from sidecar.text.encoding import decoded
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import ToCome
     from sidecar.store.groups import Found, Members, Meters
 
-FACTS = Query(name=b"facts_for", sql=b"SELECT authz.facts_for($1, $2, $3)")
-TO_COME = Query(name=b"to_come", sql=b"SELECT authz.to_come($1, $2)")
+TO_COME = Query(name=b"to_come", sql=b"SELECT authz.to_come($1, $2) WHERE authz.read_as($3)")
+FACTS = Query(name=b"facts_for", sql=b"SELECT authz.facts_for($1, $2, $3) WHERE authz.read_as($4)")
 WORKSPACES_OF = Query(
-    name=b"workspaces_of", sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2)"
+    name=b"workspaces_of",
+    sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2) WHERE authz.read_as($3)",
 )
-MEMBERS_OF = Query(name=b"members_of", sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2)")
+MEMBERS_OF = Query(
+    name=b"members_of",
+    sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2) WHERE authz.read_as($3)",
+)
 CATALOG_REVISION = Query(name=b"catalog_revision", sql=b"SELECT authz.catalog_revision()")
-CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use()")
+CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use() WHERE authz.read_as($1)")
 
 _STATUSES = frozenset({"active", "suspended"})
 _UNDEFINED = frozenset({"3F000", "42883"})  # the schema, a function
@@ -46,7 +51,7 @@ class PostgresFacts:
     DatabaseNotMigrated when the database lacks a function.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a worker joins
         self,
         url: str,
         /,
@@ -57,9 +62,11 @@ class PostgresFacts:
         lock_timeout_s: float = 0.1,
         pooler: bool = False,
         observe: Callable[[float, float], None] | None = None,
+        names: Names | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._meters = tuple(catalog.meters)
+        self._names = names or Names()
         self._clock = clock or Clock()
         self.connections = Connections(
             url,
@@ -69,7 +76,7 @@ class PostgresFacts:
             pooler=pooler,
             observe=observe,
         )
-        self._reads = Reads(self.connections, _FactsReading())
+        self._reads = Reads(self.connections, _FactsReading(), names=self._names)
 
     def open(self, loop: AbstractEventLoop | None = None) -> None:
         """*loop* does all the work; without one there is one on a thread of its own."""
@@ -106,20 +113,24 @@ class PostgresFacts:
     ) -> None:
         """As `to_come`, on the loop: *done* is called once, later, with what it answers or the error."""
 
-        def came(answer: bytes | None, error: Exception | None) -> None:
+        def came(answer: bytes | None, error: Exception | None, spoken: Spoken) -> None:
             found: dict[UUID, Mapping[str, ToCome]] | None = None
             if error is None:
                 try:
-                    found = to_come_in(answer or b"", workspaces=meters)
+                    stored = to_come_in(answer or b"", workspaces=meters)
+                    found = {id_: spoken.keys_to_ours("meter", of) for id_, of in stored.items()}
                 except FactsMisread as misread:
                     error = misread
             done(found, None if error is None else _meaning(error))
 
-        params = (
-            array([str(workspace) for workspace in meters]),
-            array([",".join(wanted) for wanted in meters.values()]),
-        )
-        self.connections.ask(TO_COME, params, deadline=deadline, done=came)
+        def params(spoken: Spoken) -> list[bytes | None]:
+            wanted = [[spoken.to_stored("meter", meter) for meter in each] for each in meters.values()]
+            return [
+                array([str(workspace) for workspace in meters]),
+                array([",".join(each) for each in wanted]),
+            ]
+
+        self._names.ask(TO_COME, params, self.connections, deadline=deadline, done=came)
 
     def to_come(
         self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
@@ -129,17 +140,20 @@ class PostgresFacts:
         )
 
     def workspaces_of(self, user: str, /, *, after: str | None, limit: int, deadline: float) -> list[Facts]:
-        rows = _rows_in(self._answer(WORKSPACES_OF, (array([user, after]), b"%d" % limit), deadline))
-        return [facts_in(row, meters=self._meters) for row in rows]
+        answer, spoken = self._named(WORKSPACES_OF, (array([user, after]), b"%d" % limit), deadline)
+        return [facts_in(in_our_names(row, spoken), meters=self._meters) for row in _rows_in(answer)]
 
     def members_of(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> Roster:
-        answer = _json_in(self._answer(MEMBERS_OF, (array([workspace, after]), b"%d" % limit), deadline))
-        match answer:
+        found, spoken = self._named(MEMBERS_OF, (array([workspace, after]), b"%d" % limit), deadline)
+        match answer := _json_in(found):
             case {"facts": None, "members": []}:
                 return Roster(facts=None, members=())
             case {"facts": dict(row), "members": [*members]} if members and all(map(_is_member, members)):
-                facts = facts_in(row, meters=self._meters)
-                return Roster(facts=facts, members=tuple((user, role) for user, role in members))
+                facts = facts_in(in_our_names(row, spoken), meters=self._meters)
+                return Roster(
+                    facts=facts,
+                    members=tuple((user, spoken.to_ours("role", role)) for user, role in members),
+                )
             case _:
                 raise FactsMisread(f"members outside their contract: {answer}")
 
@@ -157,11 +171,23 @@ class PostgresFacts:
 
         DatabaseNotMigrated if the database is too old to be asked.
         """
-        match _json_in(self._answer(CATALOG_IN_USE, (), deadline)):
+        found, spoken = self._named(CATALOG_IN_USE, (), deadline)
+        match _json_in(found):
             case {"meters": dict(meters), "plans": [*held], "default_plan": default}:
-                return (*_missing_meters(catalog, meters), *_missing_plans(catalog, held, default))
+                ours = [spoken.to_ours("plan", plan) for plan in held]
+                chosen = None if default is None else spoken.to_ours("plan", default)
+                return (
+                    *_missing_meters(catalog, spoken.keys_to_ours("meter", meters)),
+                    *_missing_plans(catalog, ours, chosen),
+                )
             case answer:
                 raise FactsMisread(f"the catalog in use is outside its contract: {answer}")
+
+    def _named(self, query: Query, params: Sequence[bytes], deadline: float) -> tuple[bytes | None, Spoken]:
+        try:
+            return self._names.answer(query, lambda _: params, self.connections, deadline=deadline)
+        except (FactsUnavailable, Refused) as error:
+            raise _meaning(error) from error
 
     def _answer(self, query: Query, params: Sequence[bytes], deadline: float) -> bytes | None:
         try:
@@ -175,15 +201,17 @@ class _FactsReading:
 
     query = FACTS
 
-    def params(self, members: Members, meters: Meters) -> Sequence[bytes]:
+    def params(self, members: Members, meters: Meters, spoken: Spoken) -> Sequence[bytes]:
+        if not spoken.same:
+            meters = [tuple(spoken.to_stored("meter", meter) for meter in needed) for needed in meters]
         return (
             array([user for user, _ in members]),
             array([workspace for _, workspace in members]),
             array([",".join(needed) for needed in meters]),
         )
 
-    def rows(self, answer: bytes | None, meters: Meters) -> list[Facts | FactsMisread | None]:
-        return rows_in(answer or b"", meters=meters)
+    def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | FactsMisread | None]:
+        return rows_in(answer or b"", meters=meters, spoken=spoken)
 
     def meaning(self, error: Exception) -> Exception:
         return _meaning(error)
@@ -252,8 +280,9 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             plan=row["plan"],
             status=row["status"],
             feature_overrides=row["features"],
-            limit_overrides=row["limits"],
-            usage={meter: usage_in(*usage[meter]) for meter in meters},
+            limit_overrides=row["limits"]
+            | {meter: usage[meter][4][0] for meter in meters if usage[meter][4:]},
+            usage={meter: usage_in(*usage[meter][:3]) for meter in meters},
             at=datetime.fromisoformat(row["at"]),
             token=token,
         )

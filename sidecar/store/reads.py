@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sidecar.store.asked import Query
     from sidecar.store.connections import Connections
     from sidecar.store.groups import Found, Members, Meters, Part
+    from sidecar.store.names import Names, Spoken
 
 MOST_PAIRS = 256  # in one query
 MOST_WAITING = 4096  # pairs
@@ -35,10 +36,13 @@ class Reading(Protocol):
     @property
     def query(self) -> Query: ...
 
-    def params(self, members: Members, meters: Meters) -> Sequence[bytes | None]: ...
+    def params(self, members: Members, meters: Meters, spoken: Spoken) -> Sequence[bytes | None]: ...
 
-    def rows(self, answer: bytes | None, meters: Meters) -> list[Facts | FactsMisread | None]:
-        """A row for each of *meters*, with those; FactsMisread is raised if they cannot be told apart."""
+    def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | FactsMisread | None]:
+        """A row for each of *meters*, with those, in our names.
+
+        FactsMisread is raised if they cannot be told apart.
+        """
         ...
 
     def meaning(self, error: Exception) -> Exception:
@@ -54,8 +58,9 @@ class Reads:
     refused is asked once more in halves, and who was found to be the reason goes alone from then on.
     """
 
-    def __init__(self, connections: Connections, reading: Reading) -> None:
+    def __init__(self, connections: Connections, reading: Reading, *, names: Names) -> None:
         self._connections = connections
+        self._names = names
         self._reading = reading
         self._most_at_once = min(MOST_AT_ONCE, connections.size)
         self._waiting: deque[Part] = deque()
@@ -113,9 +118,10 @@ class Reads:
         self._is_due = False
         while len(self._asked) < self._most_at_once and (group := self._next_group()):
             self._asked.add(group)
-            self._connections.ask(
+            self._names.ask(
                 self._reading.query,
-                self._reading.params(group.members, group.meters),
+                partial(self._reading.params, group.members, group.meters),
+                self._connections,
                 deadline=group.deadline,
                 done=partial(self._came, group),
                 since=group.parts[0][0].since,
@@ -161,7 +167,7 @@ class Reads:
                 pairs += stop - start
         return parts
 
-    def _came(self, group: Group, answer: bytes | None, error: Exception | None) -> None:
+    def _came(self, group: Group, answer: bytes | None, error: Exception | None, spoken: Spoken) -> None:
         self._asked.remove(group)
         if isinstance(error, Refused) and len(group.parts) > 1:
             half = len(group.parts) // 2
@@ -173,7 +179,7 @@ class Reads:
         self._send()  # first, so that the server has work while we read
         if error is None:
             try:
-                rows = self._reading.rows(answer, group.meters)
+                rows = self._reading.rows(answer, group.meters, spoken)
             except FactsMisread as misread:
                 error = misread
             else:

@@ -16,6 +16,8 @@ from sidecar.store.facts_token import FactsToken
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from sidecar.store.names import Spoken
+
 _Count = Annotated[int, Meta(ge=0)]
 
 
@@ -24,6 +26,7 @@ class _Used(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     reserved: _Count
     resets_at: str | None
     starts: str
+    limit: list[_Count | None] = []
 
 
 class _Row(Struct, array_like=True, gc=False):
@@ -63,11 +66,13 @@ _ONE = msgspec.json.Decoder(_Row | None)
 _NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError)
 
 
-def rows_in(raw: bytes, *, meters: Sequence[Sequence[str]]) -> list[Facts | FactsMisread | None]:
+def rows_in(
+    raw: bytes, *, meters: Sequence[Sequence[str]], spoken: Spoken | None = None
+) -> list[Facts | FactsMisread | None]:
     """The answers to as many questions as *meters* has items: the meters that each needs, for Facts.usage.
 
-    A row outside the contract, or without one of its meters, is a FactsMisread in its place; it is raised if
-    there is not one row for each question.
+    *spoken* are the names that the rows are in, if they are not ours. A row outside the contract, or without
+    one of its meters, is a FactsMisread in its place; it is raised if there is not one row for each question.
     """
     try:
         rows: list[_Row | FactsMisread | None] = list(_ALL.decode(raw))
@@ -75,6 +80,8 @@ def rows_in(raw: bytes, *, meters: Sequence[Sequence[str]]) -> list[Facts | Fact
         rows = list(_one_by_one(raw))
     if len(rows) != len(meters):
         raise FactsMisread(f"{len(rows)} rows of facts came for {len(meters)} questions")
+    if spoken is not None and not spoken.same:
+        rows = [_in_our_names(row, spoken) if isinstance(row, _Row) else row for row in rows]
     return [
         _facts(row, wanted) if isinstance(row, _Row) else row
         for row, wanted in zip(rows, meters, strict=True)
@@ -115,6 +122,17 @@ def _one_by_one(raw: bytes) -> Iterator[_Row | FactsMisread | None]:
             )
 
 
+def _in_our_names(row: _Row, spoken: Spoken) -> _Row:
+    return msgspec.structs.replace(
+        row,
+        role=spoken.to_ours("role", row.role),
+        plan=spoken.to_ours("plan", row.plan),
+        features=spoken.keys_to_ours("feature", row.features),
+        limits=spoken.keys_to_ours("meter", row.limits),
+        usage=spoken.keys_to_ours("meter", row.usage),
+    )
+
+
 def _facts(row: _Row, wanted: Sequence[str]) -> Facts | FactsMisread:
     try:
         return _facts_of(row, wanted)
@@ -142,6 +160,9 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
             resets_at=_moment(of.resets_at) if of.resets_at else None,
             frees_at=_moment(ends) if frees and (ends := frees.get(meter)) else None,
         )
+    limits = row.limits
+    if elsewhere := {meter: of.limit[0] for meter, of in found.items() if of.limit}:
+        limits = limits | elsewhere
     return Facts(
         workspace_id=row.workspace_id,
         slug=row.slug,
@@ -150,7 +171,7 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
         plan=row.plan,
         status=row.status,
         feature_overrides=row.features,
-        limit_overrides=row.limits,
+        limit_overrides=limits,
         usage=usage,
         at=_moment(row.at),
         token=FactsToken(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from sidecar.quota.model import Charge
     from sidecar.store.charges import Row
     from sidecar.store.connections import Query
+    from sidecar.store.names import ParamsOf
 
 Done: TypeAlias = Callable[[Any, Exception | None], None]
-Params: TypeAlias = Sequence[bytes | None]
 
 
 class Take:
     """What *done* is to be called with, once and later: an outcome or an error.
 
-    Of all with the same *where* only one waits for a lock. *alone* says how PostgreSQL is asked, and *read*
-    makes the outcome of the JSON that comes. With a *row* it is a plain consume of *charge*, which is tried
-    first, and may be in a group; without one it is not, or not any more.
+    Of all with the same *where* only one waits for a lock. *query* is how PostgreSQL is asked, with what
+    *alone* makes of the names that are stored; *read* makes the outcome of the JSON that comes, in our names.
+    With a *row* it is a plain consume of *charge*, which is tried first, and may be in a group; without one
+    it is not, or not any more.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Take:
         "deadline",
         "done",
         "gives_up_at",
+        "query",
         "read",
         "resent",
         "row",
@@ -42,7 +44,8 @@ class Take:
     def __init__(
         self,
         where: object,
-        alone: Callable[[], tuple[Query, Params]],
+        query: Query,
+        alone: ParamsOf,
         read: Callable[[Any], object],
         /,
         *,
@@ -52,6 +55,7 @@ class Take:
         row: Row | None = None,
     ) -> None:
         self.where = where
+        self.query = query
         self.alone = alone
         self.read = read
         self.deadline = deadline

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from itertools import count
 from math import inf
 from time import monotonic
@@ -24,6 +25,7 @@ from sidecar.store.charges import (
 from sidecar.store.clock import UNTRUSTED
 from sidecar.store.connections import Query, Refused
 from sidecar.store.loop import closed
+from sidecar.store.names import in_our_names
 from sidecar.store.queues import Queues
 from sidecar.store.ticks import Ticks
 from sidecar.text.encoding import decoded
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from sidecar.store.clock import Clock
     from sidecar.store.connections import Connections
+    from sidecar.store.names import Names, ParamsOf, Spoken
     from sidecar.store.take import Take
 
 MOST_IN_GROUP = 256
@@ -57,6 +60,10 @@ class _Call:
         self.queue = queue
         self.began = monotonic()
 
+    @property
+    def is_plain(self) -> bool:
+        return self.query in {CONSUME, CONSUME_MANY}
+
 
 class Takes:
     """Sends each `Take` that it gets, on the loop of *connections*.
@@ -67,8 +74,9 @@ class Takes:
     and queues never take the last connection: so a workspace that is locked holds up nobody else.
     """
 
-    def __init__(self, connections: Connections, /, *, clock: Clock) -> None:
+    def __init__(self, connections: Connections, /, *, names: Names, clock: Clock) -> None:
         self._connections = connections
+        self._names = names
         self._clock = clock
         self._most_queues = max(1, connections.size - 1)
         self._lock_timeout_s = connections.lock_timeout_s or inf
@@ -124,21 +132,23 @@ class Takes:
 
     def _send(self, takes: list[Take], *, queue: object) -> _Call:
         rows = [take.row for take in takes if take.row is not None]
+        params_of: ParamsOf
         if not rows:
-            query, params = takes[0].alone()
+            query, params_of = takes[0].query, takes[0].alone
         elif len(rows) == 1:
-            query, params = CONSUME, consume_of(rows[0])  # costs less than a group of one
+            query, params_of = CONSUME, partial(consume_of, rows[0])  # costs less than a group of one
         else:
-            query, params = CONSUME_MANY, consume_many_of(rows, waits=queue is not None)
+            query, params_of = CONSUME_MANY, partial(consume_many_of, rows, waits=queue is not None)
         call = _Call(query, takes, queue=queue)
         if queue is not None or query is CONSUME:
             query = self._impatient(query, QUEUE_WAIT_S if queue is not None else ALONE_WAIT_S)
         self._calls.add(call)
-        self._connections.ask(
+        self._names.ask(
             query,
-            params,
+            params_of,
+            self._connections,
             deadline=max(take.deadline for take in takes),
-            done=lambda value, error: self._came(call, value, error),
+            done=partial(self._came, call),
             since=takes[0].began,
         )
         return call
@@ -148,15 +158,14 @@ class Takes:
         found = self._queries.get((query, wait_s))
         if found is None:
             wait = b"%dms" % max(1, 1000 * min(wait_s, self._lock_timeout_s))
-            joined = b", " if b" FROM " in query.sql else b" FROM "
             found = self._queries[query, wait_s] = Query(
                 name=query.name + b"_" + wait,
-                sql=query.sql + joined + b"set_config('lock_timeout', '" + wait + b"', true)",
+                sql=query.sql + b", set_config('lock_timeout', '" + wait + b"', true)",
                 repeatable=query.repeatable,
             )
         return found
 
-    def _came(self, call: _Call, value: bytes | None, error: Exception | None) -> None:
+    def _came(self, call: _Call, value: bytes | None, error: Exception | None, spoken: Spoken) -> None:
         self._calls.discard(call)
         waiting = [take for take in call.takes if take.waits]
         if not waiting:
@@ -167,7 +176,8 @@ class Takes:
             self._unknown(waiting, error)
         else:
             try:
-                self._answered(call, None if value is None else decoded(value))
+                found = None if value is None else decoded(value)
+                self._answered(call, found if call.is_plain else in_our_names(found, spoken))
             except SidecarError as refusal:
                 _fail(waiting, refusal)
             except (KeyError, TypeError, ValueError, AttributeError) as wrong:
@@ -209,7 +219,6 @@ class Takes:
 
     def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
         """Nothing was done."""
-        plain = call.query in {CONSUME, CONSUME_MANY}
         error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
         if refused.sqlstate in _CONTENDED:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
@@ -222,7 +231,7 @@ class Takes:
                     self._again(take, locked=True)
                 else:
                     take.fail(error)
-        elif plain and refused.sqlstate not in _TOO_SLOW:
+        elif call.is_plain and refused.sqlstate not in _TOO_SLOW:
             for take in waiting:  # one of them may be what is wrong with a group
                 self._alone(take)
         else:

@@ -25,6 +25,7 @@ MISCOUNTS = """
     LEFT JOIN LATERAL authz.miscounts(w.id) AS m ON true
     ORDER BY w.id, m.kind, m.meter, m.resource, m.period_start
 """
+STILL_WRONG = "SELECT kind, meter, resource FROM authz.miscounts(%s)"
 RECOUNT = "SELECT authz.recount(%s)"
 TIDY = "SELECT authz.tidy(%s, %s)"
 ACCEPT_CLOCK = "SELECT authz.accept_clock()"
@@ -36,6 +37,7 @@ class Miscount:
 
     *period_start*, of kind ``period`` alone, is when it began; *counted* is what the ledger has of it, and
     *expected* what was used in it.
+    *mended* is true if it was put right, and was not found again afterwards.
     """
 
     workspace: str
@@ -44,11 +46,12 @@ class Miscount:
     resource: str | None
     counted: int
     expected: int
+    mended: bool
     period_start: str | None = None
 
 
 def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
-    """Workspace by workspace, as they are found; with *fix* each is corrected before it is yielded.
+    """Workspace by workspace, as they are found; with *fix* each is corrected first, where that can be done.
 
     It compares without locks: counter and ledger are read in one snapshot. Interrupted as owner_connection.
     """
@@ -56,9 +59,11 @@ def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
         last = _NO_ID
         while page := connection.execute(MISCOUNTS, (last, _WORKSPACES_AT_ONCE)).fetchall():
             wrong = [row for row in page if row[2] is not None]
+            left = set()
             for id_ in dict.fromkeys(row[0] for row in wrong) if fix else ():
                 connection.execute(RECOUNT, (id_,))
-            for _, workspace, kind, meter, resource, counted, expected, period_start in wrong:
+                left |= {(id_, *row) for row in connection.execute(STILL_WRONG, (id_,))}
+            for id_, workspace, kind, meter, resource, counted, expected, period_start in wrong:
                 yield Miscount(
                     workspace=workspace,
                     kind=kind,
@@ -67,6 +72,7 @@ def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
                     counted=counted,
                     expected=expected,
                     period_start=None if period_start is None else period_start.astimezone(UTC).isoformat(),
+                    mended=fix and (id_, kind, meter, resource) not in left,
                 )
             last = page[-1][0]
 

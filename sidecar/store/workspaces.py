@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sidecar.errors import BadQuestion, FactsMisread, FactsUnavailable, UnknownPlan, UnknownWorkspace
 from sidecar.store.connections import Connections, Query, Refused
+from sidecar.store.names import DEAD, Keyed, Name, Names, params_in
 from sidecar.workspaces.administration import (
     Override,
     OverridesChange,
@@ -20,17 +21,21 @@ from sidecar.workspaces.administration import (
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from sidecar.store.names import Param, Spoken
     from sidecar.workspaces.administration import Change
 
 SET_PLAN = Query(
-    name=b"set_plan", sql=b"SELECT authz.set_plan($1, $2, $3) FROM authz.acting_as($4, 'caller')"
+    name=b"set_plan",
+    sql=b"SELECT authz.set_plan($1, $2, $3) FROM authz.acting_as($4, 'caller'), authz.change_as($5)",
 )
 SET_OVERRIDES = Query(
     name=b"set_overrides",
-    sql=b"SELECT authz.set_overrides($1, $2, $3, $4, $5) FROM authz.acting_as($6, 'caller')",
+    sql=b"SELECT authz.set_overrides($1, $2, $3, $4, $5) FROM authz.acting_as($6, 'caller'),"
+    b" authz.change_as($7)",
 )
 SET_STATUS = Query(
-    name=b"set_status", sql=b"SELECT authz.set_status($1, $2, $3) FROM authz.acting_as($4, 'caller')"
+    name=b"set_status",
+    sql=b"SELECT authz.set_status($1, $2, $3) FROM authz.acting_as($4, 'caller'), authz.change_as($5)",
 )
 
 
@@ -38,8 +43,16 @@ class WorkspaceStore:
     """An AdministrationStore. Open it after the fork. The outbox names the *actor* of each change."""
 
     def __init__(
-        self, url: str, /, *, pool_size: int = 2, lock_timeout_s: float = 1.0, pooler: bool = False
+        self,
+        url: str,
+        /,
+        *,
+        pool_size: int = 2,
+        lock_timeout_s: float = 1.0,
+        pooler: bool = False,
+        names: Names | None = None,
     ) -> None:
+        self._names = names or Names()
         self.connections = Connections(
             url, size=pool_size, statement_timeout_s=5.0, lock_timeout_s=lock_timeout_s, pooler=pooler
         )
@@ -52,30 +65,37 @@ class WorkspaceStore:
 
     def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
         query, params = _call_of(workspace, change, actor)
-        texts = [None if text is None else text.encode(errors="surrogatepass") for text in params]
-        if any(text and b"\0" in text for text in texts):
-            raise BadQuestion("text with a NUL cannot be stored")  # libpq would cut the text off there
+
+        def params_of(spoken: Spoken) -> list[bytes | None]:
+            texts = params_in(
+                [each.encode(errors="surrogatepass") if isinstance(each, str) else each for each in params],
+                spoken,
+            )
+            if any(text and b"\0" in text for text in texts):
+                raise BadQuestion("text with a NUL cannot be stored")  # libpq would cut the text off there
+            return texts
+
         try:
-            answer = self.connections.answer(query, texts, deadline=deadline)
+            answer, spoken = self._names.answer(query, params_of, self.connections, deadline=deadline)
         except Refused as refused:
             raise _meaning(refused) from refused
         try:
-            return _state_of(json.loads((answer or b"").decode()))
+            return _state_of(json.loads((answer or b"").decode()), spoken)
         except (KeyError, TypeError, ValueError) as error:
             raise FactsMisread(f"a workspace outside its contract: {error!r}") from error
 
 
-def _call_of(workspace: str, change: Change, actor: str) -> tuple[Query, tuple[str | None, ...]]:
+def _call_of(workspace: str, change: Change, actor: str) -> tuple[Query, tuple[Param, ...]]:
     match change:
         case PlanChange():
-            return SET_PLAN, (workspace, change.plan, _moment(change.as_of), actor)
+            return SET_PLAN, (workspace, Name("plan", change.plan), _moment(change.as_of), actor)
         case StatusChange():
             return SET_STATUS, (workspace, change.status, change.reason, actor)
         case OverridesChange():
             return SET_OVERRIDES, (
                 workspace,
-                json.dumps(dict(change.features)),
-                json.dumps(dict(change.limits)),
+                Keyed("feature", change.features),
+                Keyed("meter", change.limits),
                 _moment(change.expires_at),
                 change.reason,
                 actor,
@@ -94,23 +114,28 @@ def _meaning(refused: Refused) -> Exception:
             return FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
 
 
-def _state_of(document: dict[str, Any]) -> WorkspaceState:
+def _state_of(document: dict[str, Any], spoken: Spoken) -> WorkspaceState:
+    named = [
+        (spoken.to_ours("feature" if each["kind"] == "feature" else "meter", each["name"]), each)
+        for each in document["overrides"]
+    ]
     return WorkspaceState(
         workspace_id=UUID(document["workspace_id"]),
         slug=document["slug"],
-        plan=document["plan"],
+        plan=spoken.to_ours("plan", document["plan"]),
         as_of=datetime.fromisoformat(document["as_of"]),
         status=document["status"],
         reason=document["reason"],
         overrides=tuple(
             Override(
                 kind=each["kind"],
-                name=each["name"],
+                name=name,
                 value=each["enabled"] if each["kind"] == "feature" else each["at_most"],
                 expires_at=datetime.fromisoformat(each["expires_at"]) if each["expires_at"] else None,
                 reason=each["reason"],
             )
-            for each in document["overrides"]
+            for name, each in named
+            if DEAD not in name
         ),
         applied=document["applied"],
     )

@@ -29,7 +29,7 @@ DECLARED = """
     SELECT 'role', name FROM authz.roles UNION ALL
     SELECT 'feature', name FROM authz.features UNION ALL
     SELECT DISTINCT 'meter', meter FROM authz.plan_limits UNION ALL
-    SELECT 'counted', name FROM authz.meters WHERE kind = 'members'
+    SELECT 'counted', name FROM authz.meters WHERE kind IN ('members', 'owned')
 """
 HAS_CATALOG = "SELECT to_regclass('authz.catalog') IS NOT NULL"
 LOCK = "SELECT pg_advisory_xact_lock(7022026)"  # one at a time, as in migrate

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from string import ascii_lowercase, ascii_uppercase
 
 LONGEST_EMAIL = 320
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 def is_email(text: str) -> bool:
@@ -15,5 +17,9 @@ def is_email(text: str) -> bool:
 
 
 def address_of(email: str) -> str:
-    """What two spellings of one e-mail address have in common."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email).casefold())
+    """What two spellings of one e-mail address have in common, as authz.email_key in SQL.
+
+    Folding is for searching, not for identity: it would make one of strasse and straße. Lower case comes
+    first, since NFC makes ASCII letters of some others, such as the Kelvin sign.
+    """
+    return unicodedata.normalize("NFC", email.translate(_LOWER))

@@ -34,14 +34,17 @@ def decoded(raw: bytes) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(raw)
 
 
-def document_from(raw: bytes) -> object:
+def document_from(raw: bytes, *, errors: str = "strict") -> object:
     """The value that JSON text stands for, objects as `Duplicated` where a name is there twice.
 
-    BadQuestion ``malformed_json`` for what is not JSON.
+    *errors* are those of `bytes.decode`. BadQuestion ``malformed_json`` for what is not JSON.
     """
     try:
         return json.loads(
-            raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+            raw.decode(errors=errors),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
     except UnicodeDecodeError as error:
         reason = f"not UTF-8 at byte {error.start}"

@@ -135,14 +135,17 @@ class OrWord:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """An object of any names; each value is of *shape*."""
+    """An object of any names, at least *fewest* of them; each value is of *shape*."""
 
     shape: Shape
+    fewest: int = 0
 
     def problems(self, value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, dict):
             yield _expected("an object", value, at)
             return
+        if len(value) < self.fewest:
+            yield Problem(pointer=at, detail=f"must name at least {self.fewest}, or be left out")
         for name, each in value.items():
             if problem := _problem_with_name(name, value, at):
                 yield problem
@@ -155,6 +158,7 @@ class MapOf:
             "type": "object",
             "propertyNames": Text().schema,
             "additionalProperties": self.shape.schema,
+            **({"minProperties": self.fewest} if self.fewest else {}),
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from sidecar.errors import BadQuestion, UnknownPlan
@@ -115,8 +115,8 @@ class Administration:
             case PlanChange():
                 return _undeclared("plan", (change.plan,), self._catalog.plans)
             case OverridesChange():
-                return _undeclared("features", change.features, self._catalog.features) or _undeclared(
-                    "limits", change.limits, self._catalog.meters
+                return _unless_removed(change.features, "features", self._catalog.features) or (
+                    _unless_removed(change.limits, "limits", self._catalog.meters)
                 )
             case StatusChange():
                 return ()
@@ -126,7 +126,18 @@ class Administration:
         if missing := self.undeclared(change):
             detail = ", ".join(f'{each.field}: "{each.name}" is not in the catalog' for each in missing)
             raise UnknownPlan(detail) if missing[0].field == "plan" else BadQuestion(detail)
-        return self._store.apply(workspace, change, actor=actor, deadline=deadline)
+        state = self._store.apply(workspace, change, actor=actor, deadline=deadline)
+        declared = {"feature": self._catalog.features, "limit": self._catalog.meters}
+        shown = tuple(each for each in state.overrides if each.name in declared[each.kind])
+        return replace(state, overrides=shown)
+
+
+def _unless_removed(
+    change: Mapping[str, object], where: Field, declared: Mapping[str, object]
+) -> tuple[Undeclared, ...]:
+    """Nothing where all that is undeclared is removed: what rows have of a catalog before may always go."""
+    found = _undeclared(where, change, declared)
+    return found if any(change[each.name] is not None for each in found) else ()
 
 
 def _undeclared(where: Field, names: Iterable[str], declared: Mapping[str, object]) -> tuple[Undeclared, ...]:

@@ -12,10 +12,17 @@ from uuid import uuid4
 from sidecar.decisions.model import Question
 from sidecar.decisions.room import amounts_of
 from sidecar.decisions.timings import Timings
-from sidecar.errors import BadQuestion, EngineMisbehaved, InvitationInvalid, UnknownInvitation
+from sidecar.errors import (
+    AlreadyAMember,
+    BadQuestion,
+    EngineMisbehaved,
+    InvitationInvalid,
+    UnknownInvitation,
+)
 from sidecar.text.emails import address_of
 from sidecar.workspaces.actor import AuthorizedActions, Denied, retry
 from sidecar.workspaces.membership import Seats, summary_of
+from sidecar.workspaces.people import VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
     from sidecar.decisions.model import Decision, Facts
     from sidecar.workspaces.actor import Actor
-    from sidecar.workspaces.membership import Invitation, WorkspaceSummary
+    from sidecar.workspaces.membership import Invitation, Offer, WorkspaceSummary
 
 INVITE = "members.invite"
 MANAGE = "role:admin"
@@ -35,7 +42,10 @@ class Invitations(AuthorizedActions):
     def invite(
         self, actor: Actor, workspace: str, stated: Callable[[], tuple[str, str]]
     ) -> tuple[Invitation, str]:
-        """The invitation and its token, which nobody can ask for again. *stated*: the e-mail and the role."""
+        """The invitation and its token, which nobody can ask for again. *stated*: the e-mail and the role.
+
+        AlreadyAMember whether or not there is a seat, if the actor may list the members.
+        """
         token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(_RANDOM_BYTES)}"
         id_ = uuid4()
 
@@ -43,15 +53,20 @@ class Invitations(AuthorizedActions):
             question = Question(user=actor.user, workspace=workspace, action=INVITE)
             timings = Timings()
             facts = self._authorizer.facts_about(question, deadline=actor.deadline, timings=timings)
-            if facts is not None and self._replaces(actor, question, facts, stated, timings):
-                facts = self._counting(facts, lambda counted: counted - 1)
+            if facts is not None and self._lacks_seat(actor, question, facts, timings):
+                with suppress(BadQuestion):  # who may not invite anyway: their body is not validated
+                    email, _ = stated()
+                    self._refuse_member(actor, facts, email)
+                    if self._store.is_invited(facts.workspace_id, email, deadline=actor.deadline):
+                        facts = self._counting(facts, lambda counted: counted - 1)  # which it replaces
             facts, decision = self._require_grant(actor, question, facts, timings)
             email, role = stated()
             self._check_reach(actor, workspace, facts, role)
+            self._refuse_member(actor, facts, email)
             return self._store.invite(
                 facts,
                 id_,
-                address_of(email),
+                email,
                 role,
                 token_hash=hash_of(token),
                 seats=self._seats(decision),
@@ -78,7 +93,10 @@ class Invitations(AuthorizedActions):
         self._act(actor, workspace, MANAGE, act)
 
     def accept(self, actor: Actor, token: Callable[[], str]) -> WorkspaceSummary:
-        """InvitationInvalid says no more to whoever cannot accept it; Denied when no seat is left."""
+        """InvitationInvalid says no more to whoever cannot accept it; Denied when no seat is left.
+
+        AlreadyAMember to who has become one by another way; then it is used up.
+        """
         digest = hash_of(token())
         return retry(lambda: self._accept(actor, digest))
 
@@ -87,6 +105,7 @@ class Invitations(AuthorizedActions):
         proved = actor.email if actor.email_verified else None
         if offer is None or proved is None or offer.invitation.email != address_of(proved):
             raise InvitationInvalid
+        self._use_up_by_member(actor, offer, digest, proved)
         # The inviter's right, as it is now, lets them in.
         question = Question(
             user=offer.invitation.invited_by, workspace=str(offer.workspace_id), action=INVITE
@@ -108,35 +127,45 @@ class Invitations(AuthorizedActions):
             facts,
             digest,
             actor.user,
-            offer.invitation.email,
+            proved,
             seats=self._seats(decision),
             deadline=actor.deadline,
         )
         if outcome == "invalid":
             raise InvitationInvalid
+        if outcome == "member":  # since a moment ago
+            raise AlreadyAMember
         if outcome == "full":
             return None
         return replace(summary_of(facts), role=offer.invitation.role)
 
-    def _replaces(
-        self,
-        actor: Actor,
-        question: Question,
-        facts: Facts,
-        stated: Callable[[], tuple[str, str]],
-        timings: Timings,
-    ) -> bool:
-        """Whether the seat that is missing is the one that an earlier invitation for this e-mail holds."""
+    def _lacks_seat(self, actor: Actor, question: Question, facts: Facts, timings: Timings) -> bool:
         amounts = amounts_of(question, catalog=self._authorizer.catalog)
         decision = self._authorizer.decide_from(
             question, amounts, facts, deadline=actor.deadline, timings=timings
         )
-        if decision.verdict.reason != "quota_exceeded":
-            return False
-        with suppress(BadQuestion):  # who may not invite anyway: their body is not validated
-            email, _ = stated()
-            return self._store.is_invited(facts.workspace_id, address_of(email), deadline=actor.deadline)
-        return False
+        return decision.verdict.reason == "quota_exceeded"
+
+    def _refuse_member(self, actor: Actor, facts: Facts, email: str) -> None:
+        """AlreadyAMember for the address of one, but only to who may list the members."""
+        question = Question(user=actor.user, workspace=str(facts.workspace_id), action=VIEW)
+        amounts = amounts_of(question, catalog=self._authorizer.catalog)
+        decision = self._authorizer.decide_from(
+            question, amounts, facts, deadline=actor.deadline, timings=Timings()
+        )
+        if decision.allowed and self._store.has_member(facts.workspace_id, email, deadline=actor.deadline):
+            raise AlreadyAMember
+
+    def _use_up_by_member(self, actor: Actor, offer: Offer, digest: str, proved: str) -> None:
+        """AlreadyAMember for a member, whose role stays and who needs no seat."""
+        question = Question(user=actor.user, workspace=str(offer.workspace_id), action=VIEW)
+        own = self._authorizer.facts_about(question, deadline=actor.deadline, timings=Timings())
+        if own is None:
+            return
+        outcome = self._store.accept(
+            own, digest, actor.user, proved, seats=Seats(limits={}), deadline=actor.deadline
+        )
+        raise AlreadyAMember if outcome == "member" else InvitationInvalid
 
     def _counting(self, facts: Facts, members: Callable[[int], int]) -> Facts:
         """The facts with as many members as *members* makes of those that there are, invitations included."""

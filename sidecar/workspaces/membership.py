@@ -39,7 +39,7 @@ class WorkspaceSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
-    """An open one. *email* is as `emails.address_of` makes it."""
+    """An open one. *email* is as typed; in an Offer it is as `emails.address_of` makes it."""
 
     id: UUID
     email: str

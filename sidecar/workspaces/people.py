@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
-from sidecar.errors import BadQuestion, FieldFault, OwnerMustTransfer, UnknownMember
-from sidecar.workspaces.actor import AuthorizedActions
+from sidecar.errors import BadQuestion, FieldFault, OwnerMustTransfer, UnknownMember, UnknownUser
+from sidecar.workspaces.actor import AuthorizedActions, Denied, retry
+from sidecar.workspaces.creation import Creations
 from sidecar.workspaces.membership import FORMER_OWNER, OWNER, summary_of
 
 if TYPE_CHECKING:
@@ -40,18 +41,26 @@ class People(AuthorizedActions):
         super().__init__(authorizer, store=store)
         self._provisioned: dict[tuple[str, str | None, bool], float] = {}
         self._lock = Lock()
+        self._creations = Creations(authorizer, store=store)
         below = [role for role in authorizer.catalog.roles if role != OWNER]
         # A catalog without such a role: the highest there is, rather than none.
         self._former_owner = FORMER_OWNER if FORMER_OWNER in below else (below or [FORMER_OWNER])[-1]
 
-    def provision(self, actor: Actor, *, again: bool = False) -> None:
+    def provision(self, actor: Actor) -> None:
         """Give a user who comes for the first time a workspace of their own, as a signup does.
 
-        A user who was provisioned a short while ago is skipped, unless *again*.
+        A user who may not create one stays without. UnknownUser for one who was deleted, even if they were
+        provisioned a moment ago; everybody else who was is left as they are.
         """
-        key = (actor.user, actor.email, actor.email_verified)
-        if self._provisioned.get(key, 0.0) > monotonic() and not again:
+        key = _key_of(actor)
+        if self._provisioned.get(key, 0.0) > monotonic():
+            self._refuse_nobody(actor)
             return
+        if self._creations.is_asked and self._refuse_nobody(actor) == "homeless":
+            try:
+                retry(lambda: self._creations.authorize(actor))
+            except Denied:
+                return
         self._store.provision(actor.user, actor.email, verified=actor.email_verified, deadline=actor.deadline)
         with self._lock:
             if len(self._provisioned) >= _MOST_PROVISIONED:
@@ -59,17 +68,41 @@ class People(AuthorizedActions):
             self._provisioned.pop(key, None)
             self._provisioned[key] = monotonic() + _PROVISIONED_S
 
+    def is_nobody(self, user: str, *, deadline: float) -> bool:
+        """Whether *user* was deleted, and so what proves who they are proves nothing."""
+        return self._store.standing(user, deadline=deadline) == "nobody"
+
     def workspaces(self, actor: Actor, *, after: str | None, limit: int) -> Page:
-        """All of the actor's; suspended ones too, so that they can be paid for. Nobody is without any."""
+        """All of the actor's; suspended ones too, so that they can be paid for.
+
+        None only for who may not create one.
+        """
         page = self._page(actor, after, limit)
         if not page.workspaces and page.next is None and after is None:
-            self.provision(actor, again=True)  # provisioned before, and lost every workspace since
-            page = self._page(actor, after, limit)
+            with self._lock:
+                was_provisioned = self._provisioned.pop(_key_of(actor), None)
+            if was_provisioned is not None:
+                self.provision(actor)  # they have lost every workspace since
+                page = self._page(actor, after, limit)
         return page
 
-    def create(self, actor: Actor, name: str) -> WorkspaceSummary:
-        # The id is ours, so that it is one workspace even if the database is asked twice.
-        return self._store.create(uuid4(), actor.user, name, deadline=actor.deadline)
+    def create(self, actor: Actor, name: Callable[[], str]) -> WorkspaceSummary:
+        id_ = uuid4()  # ours, so that it is one workspace even if the database is asked twice
+        if not self._creations.is_asked:
+            return self._store.create(id_, actor.user, name(), deadline=actor.deadline)
+
+        def once() -> WorkspaceSummary | None:
+            granted = self._creations.authorize(actor)
+            return self._store.create_decided(
+                id_,
+                actor.user,
+                name(),
+                seen=granted.seen,
+                owned_at_most=granted.owned_at_most,
+                deadline=actor.deadline,
+            )
+
+        return retry(once)
 
     def details(self, actor: Actor, workspace: str) -> Entitlements:
         facts, _ = self._authorize(actor, workspace, VIEW)
@@ -141,6 +174,12 @@ class People(AuthorizedActions):
 
         return self._act(actor, workspace, TRANSFER, act)
 
+    def _refuse_nobody(self, actor: Actor) -> Literal["homeless", "member"]:
+        standing = self._store.standing(actor.user, deadline=actor.deadline)
+        if standing == "nobody":
+            raise UnknownUser
+        return standing
+
     def _page(self, actor: Actor, after: str | None, limit: int) -> Page:
         return self._authorizer.workspaces_of(
             actor.user, action=None, after=after, limit=limit, deadline=actor.deadline
@@ -152,6 +191,10 @@ class People(AuthorizedActions):
             raise UnknownMember
         self._check_reach(actor, workspace, facts, member.role)
         return member
+
+
+def _key_of(actor: Actor) -> tuple[str, str | None, bool]:
+    return actor.user, actor.email, actor.email_verified
 
 
 def _not_to(detail: str) -> BadQuestion:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class PeopleStore(Protocol):
     """Who is in which workspace. Each change is one call, recorded as the *actor*'s, and is all or nothing.
 
+    UnknownUser if whoever would become a member was deleted.
+
     *seen* are the facts that the decision saw: WorkspaceContended if they do not hold any more; then nothing
     was done. FactsUnavailable if nothing was answered: then it may have been.
     """
@@ -22,8 +24,33 @@ class PeopleStore(Protocol):
         """Note who the user is; a new one gets a workspace of their own. Idempotent."""
         ...
 
+    def standing(self, user: str, /, *, deadline: float) -> Literal["nobody", "homeless", "member"]:
+        """``nobody`` was deleted, the ``homeless`` are in no workspace."""
+        ...
+
+    def oldest_owned(self, user: str, /, *, deadline: float) -> UUID | None:
+        """The oldest workspace that *user* owns, suspended or not."""
+        ...
+
     def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
         """The same *id_* twice is one workspace."""
+        ...
+
+    def create_decided(
+        self,
+        id_: UUID,
+        user: str,
+        name: str,
+        /,
+        *,
+        seen: Facts | None,
+        owned_at_most: int | None,
+        deadline: float,
+    ) -> WorkspaceSummary | None:
+        """As `create`; None if *user* owns more before it than *owned_at_most*, where None is no limit.
+
+        *seen* is of the oldest workspace that they own; None if they owned none.
+        """
         ...
 
     def rename(self, seen: Facts, name: str, /, *, actor: str, deadline: float) -> None: ...
@@ -62,6 +89,8 @@ class PeopleStore(Protocol):
         """None when there is no seat. One that is open for the same *email* is replaced."""
         ...
 
+    def has_member(self, workspace_id: UUID, email: str, /, *, deadline: float) -> bool: ...
+
     def is_invited(self, workspace_id: UUID, email: str, /, *, deadline: float) -> bool: ...
 
     def invitations(
@@ -78,6 +107,6 @@ class PeopleStore(Protocol):
 
     def accept(
         self, seen: Facts, token_hash: str, user: str, email: str, /, *, seats: Seats, deadline: float
-    ) -> Literal["joined", "full", "invalid"]:
-        """*seen* are the inviter's facts."""
+    ) -> Literal["joined", "full", "invalid", "member"]:
+        """*seen* are the inviter's facts; those of *user*, if they are a member: then it is used up."""
         ...

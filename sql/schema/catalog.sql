@@ -65,7 +65,7 @@ CREATE TABLE authz.meters (
     per text,
     anchor text NOT NULL,
     CONSTRAINT meters_anchor_check CHECK ((anchor = ANY (ARRAY['calendar'::text, 'subscription'::text]))),
-    CONSTRAINT meters_kind_check CHECK ((kind = ANY (ARRAY['counter'::text, 'level'::text, 'members'::text]))),
+    CONSTRAINT meters_kind_check CHECK ((kind = ANY (ARRAY['counter'::text, 'level'::text, 'members'::text, 'owned'::text]))),
     CONSTRAINT meters_kind_per_check CHECK (((kind = 'counter'::text) = (per IS NOT NULL))),
     CONSTRAINT meters_per_check CHECK ((per = ANY (ARRAY['month'::text, 'day'::text, 'ever'::text]))),
     CONSTRAINT meters_pkey PRIMARY KEY (name)
@@ -75,8 +75,8 @@ COMMENT ON TABLE authz.meters IS
 catalog before ask for it.';
 COMMENT ON COLUMN authz.meters.name IS 'The meter, for example minutes.';
 COMMENT ON COLUMN authz.meters.kind IS
-    'counter: use within a period, which restarts at 0. level: things that exist and can be deleted. members:
-memberships and open invitations, which the database counts itself.';
+    'counter: use within a period, which restarts at 0. level: things that exist and can be deleted. The database itself
+counts members (memberships and open invitations) and owned (the workspaces that a user owns).';
 COMMENT ON COLUMN authz.meters.per IS
     'How long a period of a counter is: month, day (both of UTC), or ever (it never restarts). NULL for the other kinds.';
 COMMENT ON COLUMN authz.meters.anchor IS
@@ -139,6 +139,7 @@ CREATE TABLE authz.catalog (
     revision text NOT NULL,
     default_plan text COLLATE "C" NOT NULL,
     published_at timestamp with time zone NOT NULL DEFAULT now(),
+    names_generation bigint NOT NULL DEFAULT 0,
     CONSTRAINT catalog_default_plan_fkey FOREIGN KEY (default_plan) REFERENCES authz.plans(name),
     CONSTRAINT catalog_only_row_check CHECK (only_row),
     CONSTRAINT catalog_pkey PRIMARY KEY (only_row)
@@ -150,6 +151,8 @@ COMMENT ON COLUMN authz.catalog.revision IS 'The policy revision, as decisions n
 COMMENT ON COLUMN authz.catalog.default_plan IS 'The plan of each new workspace.';
 COMMENT ON COLUMN authz.catalog.published_at IS
     'When this revision was published first; publishing it again does not change it.';
+COMMENT ON COLUMN authz.catalog.names_generation IS
+    'Rises whenever a publication stores a name otherwise. A query that says another generation is refused.';
 COMMENT ON CONSTRAINT catalog_default_plan_fkey ON authz.catalog IS 'The default plan is a plan of the catalog.';
 COMMENT ON CONSTRAINT catalog_only_row_check ON authz.catalog IS 'With catalog_pkey: at most one row.';
 COMMENT ON CONSTRAINT catalog_pkey ON authz.catalog IS 'With catalog_only_row_check: at most one row.';
@@ -168,3 +171,88 @@ Returns: authz.catalog.revision; NULL until a catalog was published.
 Called by: authz_sidecar, to tell which revision the plan tables have.';
 REVOKE ALL ON FUNCTION authz.catalog_revision FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.catalog_revision TO authz_sidecar;
+
+CREATE TABLE authz.revisions (
+    revision text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    names jsonb NOT NULL,
+    CONSTRAINT revisions_number_key UNIQUE (number),
+    CONSTRAINT revisions_pkey PRIMARY KEY (revision)
+);
+COMMENT ON TABLE authz.revisions IS 'The published revision and the two before it. Written by sidecar migrate.';
+COMMENT ON COLUMN authz.revisions.revision IS 'The policy revision.';
+COMMENT ON COLUMN authz.revisions.number IS 'Rises with each publication: the published revision has the highest.';
+COMMENT ON COLUMN authz.revisions.names IS
+    'How names of this revision are stored now, where that differs: {kind: {name: stored name}}. The kinds are role,
+feature, meter, plan and action. A stored name with # in it is of no catalog: its rows are dead.';
+COMMENT ON CONSTRAINT revisions_number_key ON authz.revisions IS 'Two publications have an order.';
+COMMENT ON CONSTRAINT revisions_pkey ON authz.revisions IS 'One row for each revision.';
+
+CREATE OR REPLACE FUNCTION authz.names_for(revision text)
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT json_build_object(
+            'generation', COALESCE((SELECT c.names_generation FROM authz.catalog AS c), 0),
+            'names', (SELECT r.names FROM authz.revisions AS r WHERE r.revision = names_for.revision)
+        )
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.names_for IS 'How the names of a revision are stored.
+- revision: the policy revision.
+Returns: {generation: of the names, names: as authz.revisions.names, or null if the revision is neither the published one
+nor one of the two before it}.
+Called by: authz_sidecar, at its start and when a query was refused with AZ011.';
+REVOKE ALL ON FUNCTION authz.names_for FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authz.names_for TO authz_sidecar;
+
+CREATE OR REPLACE FUNCTION authz.read_as(generation bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF generation <> COALESCE((SELECT c.names_generation FROM authz.catalog AS c), 0) THEN
+        RAISE EXCEPTION 'names have changed since generation %', generation USING ERRCODE = 'AZ011';
+    END IF;
+    RETURN true;
+END;
+$function$;
+COMMENT ON FUNCTION authz.read_as IS
+    'Refuses a query that uses names of another generation. Written in WHERE, beside a STABLE function: both see
+one snapshot.
+- generation: that of the names that the query uses, as authz.names_for says it; NULL: names as they are stored.
+Returns: true.
+Raises: AZ011 if the names are of another generation by now.
+Called by: authz_sidecar, in each statement that reads names.';
+REVOKE ALL ON FUNCTION authz.read_as FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authz.read_as TO authz_sidecar;
+
+CREATE OR REPLACE FUNCTION authz.change_as(generation bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7022038);
+    IF generation <> COALESCE((SELECT c.names_generation FROM authz.catalog AS c), 0) THEN
+        RAISE EXCEPTION 'names have changed since generation %', generation USING ERRCODE = 'AZ011';
+    END IF;
+END;
+$function$;
+COMMENT ON FUNCTION authz.change_as IS
+    'As authz.read_as, beside a function that changes something. Until the transaction ends, no publication stores names
+otherwise; it waits while one does.
+- generation: that of the names that the query uses; NULL: names as they are stored.
+Returns: nothing.
+Raises: AZ011 if the names are of another generation by now; 55P03 if a publication took longer than lock_timeout.
+Called by: authz_sidecar, in each statement that changes something by name.';
+REVOKE ALL ON FUNCTION authz.change_as FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authz.change_as TO authz_sidecar;

@@ -2,6 +2,42 @@
 -- What the sidecar reads to decide: the facts about members, and whether its catalog fits.
 -- The files run in this order: catalog, workspaces, quota, facts, isolation, history.
 
+CREATE OR REPLACE FUNCTION authz.owned_usage(user_id text, workspace_id uuid, meter text)
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    own record;
+    at_most bigint;
+BEGIN
+    SELECT o.oldest, o.owned INTO own FROM authz.ownership_of(user_id) AS o;
+    IF own.oldest = workspace_id THEN
+        RETURN json_build_array(own.owned, 0, NULL, '-infinity'::timestamptz);
+    END IF;
+    SELECT CASE WHEN f.name IS NOT NULL THEN f.at_most WHEN l.plan IS NOT NULL THEN l.at_most ELSE 0 END INTO at_most
+    FROM authz.catalog AS c
+    LEFT JOIN authz.workspaces AS w ON w.id = own.oldest
+    LEFT JOIN authz.plan_limits AS l ON l.plan = COALESCE(w.plan_tier, c.default_plan) AND l.meter = owned_usage.meter
+    LEFT JOIN authz.workspace_features AS f
+        ON f.workspace_id = w.id
+        AND f.kind = 'limit'
+        AND f.name = owned_usage.meter
+        AND (f.expires_at IS NULL OR f.expires_at > statement_timestamp());
+    RETURN json_build_array(own.owned, 0, NULL, '-infinity'::timestamptz, json_build_array(at_most));
+END;
+$function$;
+COMMENT ON FUNCTION authz.owned_usage IS
+    'The usage of a meter that counts what a user owns, in the form of authz.facts_for. Its limit is that of the oldest
+workspace that they own, or of the default plan if they own none: it is added where the facts are of another one.
+- user_id: the user.
+- workspace_id: the workspace that the facts are of.
+- meter: the meter.
+Returns: [used, 0, null, -infinity], and behind it [limit, or null for unlimited] unless the workspace is the oldest.
+Called by: authz.facts_for and the view authz.member_facts.';
+REVOKE ALL ON FUNCTION authz.owned_usage FROM PUBLIC;
+
 CREATE VIEW authz.member_facts AS
  SELECT m.workspace_id,
     m.user_id,
@@ -14,26 +50,31 @@ CREATE VIEW authz.member_facts AS
             min(f.expires_at) AS until
            FROM authz.workspace_features f
           WHERE ((f.workspace_id = w.id) AND ((f.expires_at IS NULL) OR (f.expires_at > statement_timestamp())))) override)
-     CROSS JOIN LATERAL ( SELECT COALESCE(json_object_agg(t.name, json_build_array(
+     CROSS JOIN LATERAL ( SELECT COALESCE(json_object_agg(t.name,
                 CASE
-                    WHEN (t.kind = 'members'::text) THEN (w.member_count + ( SELECT count(*) AS count
-                       FROM authz.workspace_invitations i
-                      WHERE ((i.workspace_id = w.id) AND (i.expires_at > statement_timestamp()))))
-                    WHEN (u.period_start >= p.starts) THEN u.used
-                    ELSE (0)::bigint
-                END,
-                CASE
-                    WHEN (u.held_until > statement_timestamp()) THEN authz.reserved_of(w.id, t.name, p.starts, statement_timestamp())
-                    ELSE (0)::bigint
-                END,
-                CASE
-                    WHEN isfinite(p.ends) THEN p.ends
-                    ELSE NULL::timestamp with time zone
-                END)), '{}'::json) AS usage,
+                    WHEN (t.kind = 'owned'::text) THEN authz.owned_usage(m.user_id, w.id, t.name)
+                    ELSE json_build_array(
+                    CASE
+                        WHEN (t.kind = 'members'::text) THEN (w.member_count + ( SELECT count(*) AS count
+                           FROM authz.workspace_invitations i
+                          WHERE ((i.workspace_id = w.id) AND (i.expires_at > statement_timestamp()))))
+                        WHEN (u.period_start >= p.starts) THEN u.used
+                        ELSE (0)::bigint
+                    END,
+                    CASE
+                        WHEN (u.held_until > statement_timestamp()) THEN authz.reserved_of(w.id, t.name, p.starts, statement_timestamp())
+                        ELSE (0)::bigint
+                    END,
+                    CASE
+                        WHEN isfinite(p.ends) THEN p.ends
+                        ELSE NULL::timestamp with time zone
+                    END)
+                END), '{}'::json) AS usage,
             COALESCE(json_object_agg(t.name, p.starts), '{}'::json) AS periods
            FROM ((authz.meters t
              LEFT JOIN authz.workspace_usage u ON (((u.workspace_id = w.id) AND (u.meter = t.name))))
-             CROSS JOIN LATERAL authz.period_at(t.per, authz.anchor_of(t.anchor, w.subscribed_at), statement_timestamp()) p(starts, ends))) meter);
+             CROSS JOIN LATERAL authz.period_at(t.per, authz.anchor_of(t.anchor, w.subscribed_at), statement_timestamp()) p(starts, ends))) meter)
+  WHERE authz.is_somebody(m.user_id);
 COMMENT ON VIEW authz.member_facts IS
     'For each membership the facts that a decision is made from, as the database knows them at the beginning of the
 statement.';
@@ -45,7 +86,8 @@ workspace_id, slug, name, plan, status: of the workspace;
 role: of the member, whether the catalog declares it or not;
 features: {feature: true or false} of the overrides that hold;
 limits: {meter: limit, or null for unlimited} of the overrides that hold;
-usage: {meter: [used, reserved, resets at or null]} of every meter, in its current period;
+usage: {meter: [used, reserved, resets at or null]} of every meter, in its current period (authz.owned_usage where it
+counts what the user owns);
 periods: {meter: when the current period began};
 until: when the first of the overrides ends, or null;
 version: the workspace''s facts_version;
@@ -139,7 +181,7 @@ BEGIN ATOMIC
                  END)) w ON (true))
       LEFT JOIN LATERAL ( SELECT m_1.role
             FROM authz.workspace_memberships m_1
-           WHERE ((m_1.workspace_id = COALESCE(w.id, '00000000-0000-0000-0000-000000000000'::uuid)) AND (m_1.user_id = q.user_id))
+           WHERE ((m_1.workspace_id = COALESCE(w.id, '00000000-0000-0000-0000-000000000000'::uuid)) AND (m_1.user_id = q.user_id) AND authz.is_somebody(m_1.user_id))
           OFFSET 0) m ON (true));
 END;
 COMMENT ON FUNCTION authz.asked IS
@@ -234,26 +276,30 @@ BEGIN
                 FROM authz.overrides_of(a.workspace_id, a.wanted) AS o
                 CROSS JOIN LATERAL (
                     SELECT
-                        json_object_agg(t.name, json_build_array(
-                            CASE
-                                WHEN t.kind = 'members' THEN a.member_count + (
-                                    SELECT count(*)
-                                    FROM authz.workspace_invitations AS i
-                                    WHERE i.workspace_id = a.workspace_id AND i.expires_at > statement_timestamp()
-                                )
-                                -- A later period than ours: the clock went back. What was used is used.
-                                WHEN u.period_start >= p.starts THEN u.used
-                                ELSE 0
-                            END,
-                            CASE
-                                WHEN u.held_until > statement_timestamp() THEN authz.reserved_of(
-                                    a.workspace_id, t.name, p.starts, statement_timestamp()
-                                )
-                                ELSE 0
-                            END,
-                            CASE WHEN isfinite(p.ends) THEN p.ends END,
-                            p.starts
-                        )) AS usage,
+                        json_object_agg(t.name, CASE
+                            WHEN t.kind = 'owned'
+                                THEN authz.owned_usage(users[a.number::integer], a.workspace_id, t.name)
+                            ELSE json_build_array(
+                                CASE
+                                    WHEN t.kind = 'members' THEN a.member_count + (
+                                        SELECT count(*)
+                                        FROM authz.workspace_invitations AS i
+                                        WHERE i.workspace_id = a.workspace_id AND i.expires_at > statement_timestamp()
+                                    )
+                                    -- A later period than ours: the clock went back. What was used is used.
+                                    WHEN u.period_start >= p.starts THEN u.used
+                                    ELSE 0
+                                END,
+                                CASE
+                                    WHEN u.held_until > statement_timestamp() THEN authz.reserved_of(
+                                        a.workspace_id, t.name, p.starts, statement_timestamp()
+                                    )
+                                    ELSE 0
+                                END,
+                                CASE WHEN isfinite(p.ends) THEN p.ends END,
+                                p.starts
+                            )
+                        END) AS usage,
                         json_object_agg(
                             t.name, authz.frees_at(a.workspace_id, t.name, p.starts, statement_timestamp())
                         ) FILTER (WHERE u.held_until > statement_timestamp()) AS frees
@@ -279,10 +325,10 @@ whether a workspace exists.
 - workspaces: the workspace of each question, a UUID or a slug, in the order of users.
 - meters: the names of the meters that each question needs, separated by commas, in the order of users; empty: none,
 NULL: all.
-Returns: a list in the order of the questions: null for whoever is not in the workspace and for a workspace that does
-not exist, else the list [workspace id, slug, name, role, plan, status, features, limits, usage, until, version, at,
-frees]. Each is as in authz.member_facts, but for usage: {meter: [used, reserved, resets at or null, when the period
-began]}, and frees: {meter: when the first of what is reserved ends, or null}, which is null or missing where nothing is
+Returns: a list in the order of the questions: null for whoever is not in the workspace or does not exist
+(authz.is_somebody) and for a workspace that does not exist, else the list [workspace id, slug, name, role, plan,
+status, features, limits, usage, until, version, at, frees]. Each is as in authz.member_facts, but for usage: {meter:
+[used, reserved, resets at or null, when the period began], or authz.owned_usage}, and frees: {meter: when the first of what is reserved ends, or null}, which is null or missing where nothing is
 reserved. Times are in UTC.
 Called by: authz_sidecar, for each decision.';
 REVOKE ALL ON FUNCTION authz.facts_for FROM PUBLIC;

@@ -60,7 +60,8 @@ COMMENT ON COLUMN authz.usage_ledger.user_id IS 'The user who used it. NULL: giv
 COMMENT ON COLUMN authz.usage_ledger.action IS 'The action that it was used for. NULL: given back, or adjusted.';
 COMMENT ON COLUMN authz.usage_ledger.resource IS 'The resource that the request named. NULL: none.';
 COMMENT ON COLUMN authz.usage_ledger.decision_id IS
-    'The decision that charged it first; a line that gives back has the id of the line that it undoes. NULL: adjusted.';
+    'The decision that charged it first; of a reservation the one that made it, however late it was committed; a line that
+gives back has the id of the line that it undoes. NULL: adjusted.';
 COMMENT ON SEQUENCE authz.usage_ledger_id_seq IS 'The ids of usage_ledger.';
 COMMENT ON CONSTRAINT usage_ledger_pkey ON authz.usage_ledger IS
     'One row for each line; its index finds a workspace''s lines.';
@@ -85,8 +86,8 @@ CREATE TABLE authz.usage_keys (
 );
 COMMENT ON TABLE authz.usage_keys IS
     'Idempotency keys of what was taken or reserved, with the answer, so that a retry is answered the same and takes
-nothing more. Kept until the period of what was taken has ended and 24 hours more. Denials are not kept. Removed by
-authz.tidy.';
+nothing more. A key whose effect was given back is free (authz.key_stands): its row stays until a request takes it
+anew, or until the period of what was taken has ended and 24 hours more. Denials are not kept. Removed by authz.tidy.';
 COMMENT ON COLUMN authz.usage_keys.workspace_id IS 'The workspace, to which the key belongs.';
 COMMENT ON COLUMN authz.usage_keys.key IS 'The idempotency key of the request.';
 COMMENT ON COLUMN authz.usage_keys.fingerprint IS
@@ -99,9 +100,11 @@ COMMENT ON COLUMN authz.usage_keys.quota IS
     'The quota in the first answer: {meter: [limit or null, used, reserved, resets at or null]}.';
 COMMENT ON COLUMN authz.usage_keys.held IS
     'The reservation in the first answer: {id, expires_at, amounts}. NULL: none.';
-COMMENT ON COLUMN authz.usage_keys.meters IS 'The meters that were taken.';
+COMMENT ON COLUMN authz.usage_keys.meters IS
+    'The meters that were taken; of a committed reservation those of which more than 0 was committed.';
 COMMENT ON COLUMN authz.usage_keys.amounts IS
-    'How much of each was taken, in the order of meters. NULL: it is reserved, and not committed.';
+    'How much of each was taken, in the order of meters; 0: the resource existed on it. NULL: it is reserved, and not
+committed.';
 COMMENT ON COLUMN authz.usage_keys.starts IS 'When the charged period of each began, in the order of meters.';
 COMMENT ON COLUMN authz.usage_keys.resource IS 'The resource that the request named. NULL: none.';
 COMMENT ON COLUMN authz.usage_keys.reservation IS 'The id of the reservation that was made. NULL: none.';
@@ -808,6 +811,91 @@ Called by: authz_sidecar, for consumes that arrive together.';
 REVOKE ALL ON FUNCTION authz.consume_many FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.consume_many TO authz_sidecar;
 
+CREATE OR REPLACE FUNCTION authz.key_stands(known authz.usage_keys, moment timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF known.expires_at <= moment THEN
+        RETURN false;
+    ELSIF known.amounts IS NULL THEN
+        -- Committed: since the row of the key was read.
+        RETURN EXISTS (
+            SELECT FROM authz.usage_reservations AS r
+            WHERE r.workspace_id = known.workspace_id AND r.id = known.reservation
+              AND (r.state = 'committed' OR r.state = 'held' AND r.expires_at > moment)
+        );
+    ELSIF known.resource IS NOT NULL AND EXISTS (
+        SELECT FROM unnest(known.meters, known.amounts) AS k (meter, amount)
+        JOIN authz.meters AS t ON t.name = k.meter AND t.kind = 'level'
+        WHERE NOT EXISTS (
+            SELECT FROM authz.usage_resources AS r
+            WHERE r.workspace_id = known.workspace_id AND r.meter = k.meter AND r.resource = known.resource
+              -- Nothing was taken where it existed before, by whichever decision.
+              AND (r.decision_id = known.decision_id OR k.amount = 0)
+        )
+    ) THEN
+        RETURN false;
+    ELSIF known.given_back IS NULL THEN
+        RETURN true;
+    END IF;
+    RETURN (
+        SELECT NOT COALESCE(bool_and(k.is_back), false)
+            AND NOT COALESCE(bool_and(k.is_back) FILTER (WHERE k.is_level), false)
+        FROM (
+            SELECT
+                COALESCE((known.given_back ->> k.meter)::bigint, 0) >= k.amount AS is_back,
+                t.name IS NOT NULL AS is_level
+            FROM unnest(known.meters, known.amounts) AS k (meter, amount)
+            LEFT JOIN authz.meters AS t ON t.name = k.meter AND t.kind = 'level'
+            WHERE k.amount > 0
+        ) AS k
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.key_stands IS
+    'Whether the effect of a key stands, so that the same request under it is a duplicate. It does not once the key or its
+reservation has expired, the reservation was released, all was refunded, or a level was given back: its resource on
+any of the levels, or without a resource all of the levels. What took nothing stands.
+- known: the row of authz.usage_keys.
+- moment: at which time it must not have expired.
+Returns: true or false.
+Called by: authz.repeat_of and authz.take.';
+REVOKE ALL ON FUNCTION authz.key_stands FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.key_taken_anew(workspace_id uuid, key text, reservation text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF key IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM authz.usage_keys AS k
+    WHERE k.workspace_id = key_taken_anew.workspace_id
+      AND k.key = key_taken_anew.key
+      AND k.reservation = key_taken_anew.reservation
+    FOR UPDATE;
+    -- Another statement: whoever was waited for has put another row in its place.
+    RETURN NOT FOUND AND EXISTS (
+        SELECT FROM authz.usage_keys AS k
+        WHERE k.workspace_id = key_taken_anew.workspace_id
+          AND k.key = key_taken_anew.key
+          AND k.reservation IS DISTINCT FROM key_taken_anew.reservation
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.key_taken_anew IS
+    'Whether the key of a reservation is another request''s by now. If not, locks it until the transaction ends.
+- workspace_id: the workspace.
+- key: the key of the reservation; NULL: none.
+- reservation: its id.
+Returns: true or false; false if the key was forgotten.
+Called by: authz.commit_reservation and authz.take.';
+REVOKE ALL ON FUNCTION authz.key_taken_anew FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION authz.repeat_of(
     workspace_id uuid,
     meters text[],
@@ -821,24 +909,35 @@ CREATE OR REPLACE FUNCTION authz.repeat_of(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    known record;
+    known authz.usage_keys;
+    changed boolean;
     levels text[];
     made record;
 BEGIN
     IF repeat_of.key IS NOT NULL THEN
-        SELECT k.fingerprint, k.decision_id, k.answer, k.at, k.quota, k.held INTO known
+        SELECT k.* INTO known
         FROM authz.usage_keys AS k
-        WHERE k.workspace_id = repeat_of.workspace_id AND k.key = repeat_of.key AND k.expires_at > moment;
-        IF known.fingerprint <> repeat_of.fingerprint THEN
-            RETURN '{"outcome": "key_reused"}';
-        ELSIF FOUND THEN
+        WHERE k.workspace_id = repeat_of.workspace_id AND k.key = repeat_of.key;
+        IF FOUND AND authz.key_stands(known, moment) THEN
+            IF known.fingerprint <> repeat_of.fingerprint THEN
+                RETURN '{"outcome": "key_reused"}';
+            END IF;
+            changed := known.given_back IS NOT NULL OR known.reservation IS NOT NULL AND known.amounts IS NOT NULL;
             RETURN json_build_object(
                 'outcome', 'repeated',
                 'decision_id', known.decision_id,
                 'answer', known.answer,
                 'at', known.at,
                 'quota', known.quota,
-                'reservation', known.held
+                'reservation', known.held,
+                'state', CASE
+                    WHEN known.reservation IS NOT NULL AND known.amounts IS NULL THEN 'held'
+                    WHEN known.reservation IS NOT NULL THEN 'committed'
+                END,
+                -- Not "now", by which the sidecar before this migration knows a resource that exists.
+                'usage_now', CASE WHEN changed THEN authz.quota_now(
+                    repeat_of.workspace_id, ARRAY(SELECT jsonb_object_keys(known.quota))
+                ) END
             );
         END IF;
     END IF;
@@ -866,7 +965,7 @@ BEGIN
 END;
 $function$;
 COMMENT ON FUNCTION authz.repeat_of IS
-    'Whether a request was carried out before: under its key, or because its resource exists.
+    'Whether a request was carried out before: under its key, if the effect of that stands, or because its resource exists.
 - workspace_id: the workspace.
 - meters: the meters that it takes.
 - resource: the resource that it names; NULL: none.
@@ -875,7 +974,8 @@ COMMENT ON FUNCTION authz.repeat_of IS
 - moment: at which time the key must not have expired.
 Returns: NULL if this is the first time; else an object with outcome:
 key_reused (another request had the key);
-repeated, with decision_id, answer, at, quota, reservation as in usage_keys;
+repeated, with decision_id, answer, at, quota, reservation as in usage_keys, state (held or committed; null without a
+reservation) and usage_now (authz.quota_now if the effect was committed or refunded in part since, else null);
 repeated, with decision_id, revision, now (authz.quota_now), if the resource exists on every level among the meters.
 Called by: authz.repeated and authz.take.';
 REVOKE ALL ON FUNCTION authz.repeat_of FROM PUBLIC;
@@ -974,7 +1074,9 @@ BEGIN
             held_until_now[i] := counter.held_until;
         END LOOP;
         IF late THEN
-            PERFORM FROM authz.usage_reservations AS r
+            -- What is taken is the reservation's, so that its key can give it back.
+            SELECT r.decision_id, r.revision, r.key INTO decision_id, revision, key
+            FROM authz.usage_reservations AS r
             WHERE r.workspace_id = take.workspace_id AND r.id = take.reservation AND r.state = 'held'
             FOR UPDATE;
             IF NOT FOUND THEN
@@ -988,6 +1090,10 @@ BEGIN
         FOR SHARE;
         IF workspace.facts_version IS DISTINCT FROM take.facts_version THEN
             outcome := '{"outcome": "stale"}';
+            EXIT untaken;
+        END IF;
+        IF late AND authz.key_taken_anew(workspace_id, key, reservation) THEN
+            outcome := '{"outcome": "settled"}'; -- authz.commit_reservation says how
             EXIT untaken;
         END IF;
         moment := clock_timestamp(); -- after the locks: whoever waited past midnight is charged today
@@ -1089,8 +1195,9 @@ BEGIN
             EXIT WHEN FOUND;
             outcome := authz.repeat_of(workspace_id, meters, resource, key, fingerprint, moment);
             EXIT untaken WHEN outcome IS NOT NULL;
+            -- The key is free. If a late commit with other counters holds it, this waits and looks at it again.
             DELETE FROM authz.usage_keys AS k
-            WHERE k.workspace_id = take.workspace_id AND k.key = take.key AND k.expires_at <= moment;
+            WHERE k.workspace_id = take.workspace_id AND k.key = take.key AND NOT authz.key_stands(k, moment);
         END LOOP;
 
         FOR i IN 1..cardinality(meters) LOOP
@@ -1142,7 +1249,14 @@ BEGIN
                 take.revision
             );
         ELSIF late THEN
-            PERFORM authz.settle(workspace_id, reservation, authz.amounts_of(meters, amounts), meters, wanted, starts);
+            PERFORM authz.settle(
+                workspace_id,
+                reservation,
+                authz.amounts_of(meters, amounts),
+                ARRAY(SELECT meters[i] FROM generate_subscripts(amounts, 1) AS i WHERE amounts[i] > 0 ORDER BY i),
+                ARRAY(SELECT wanted[i] FROM generate_subscripts(amounts, 1) AS i WHERE amounts[i] > 0 ORDER BY i),
+                ARRAY(SELECT starts[i] FROM generate_subscripts(amounts, 1) AS i WHERE amounts[i] > 0 ORDER BY i)
+            );
         END IF;
         RETURN json_build_object('outcome', 'taken', 'at', moment, 'quota', quota, 'reservation', held);
     END;
@@ -1177,7 +1291,7 @@ expires_at, amounts} or null);
 repeated or key_reused, as authz.repeat_of;
 refused (no room), with facts, as authz.facts;
 stale (the workspace or the period has changed: decide again);
-settled (the reservation to be committed late is committed or released).
+settled (the reservation to be committed late is committed or released, or its key was taken anew).
 Raises: 22023 for a meter that counts members; P0002 for one that is not in authz.meters.
 Called by: authz_sidecar, to consume or reserve, and to commit a reservation that has expired.';
 REVOKE ALL ON FUNCTION authz.take FROM PUBLIC;
@@ -1213,8 +1327,8 @@ COMMENT ON FUNCTION authz.settle IS
 - workspace_id: the workspace.
 - reservation: the reservation''s id.
 - committed: what is committed: {meter: amount}.
-- meters: the meters that were charged.
-- amounts: how much of each, in the order of meters.
+- meters: the meters of which more than 0 is committed.
+- amounts: how much of each was charged, in the order of meters; 0 where the resource existed.
 - starts: when the charged period of each began, in the order of meters.
 Returns: nothing.
 Called by: authz.commit_reservation and authz.take.';
@@ -1283,6 +1397,7 @@ DECLARE
     above text[];
     hold record;
     taken bigint;
+    anew boolean;
     charged text[] := '{}';
     amounts_charged bigint[] := '{}';
     starts timestamptz[] := '{}';
@@ -1297,6 +1412,11 @@ BEGIN
         RETURN json_build_object('outcome', 'not_held', 'meters', above, 'amounts', held.amounts);
     END IF;
     wanted := held.amounts || COALESCE(commit_reservation.amounts, '{}');
+    IF commit_reservation.amounts IS NOT NULL AND wanted <> '{}'
+        AND NOT EXISTS (SELECT FROM jsonb_each(wanted) AS w WHERE w.value::bigint > 0)
+    THEN
+        RETURN '{"outcome": "nothing"}';
+    END IF;
     IF held.state = 'committed' AND held.committed = wanted THEN
         RETURN authz.reservation_now(held, true);
     ELSIF held.state <> 'held' THEN
@@ -1309,7 +1429,11 @@ BEGIN
         RETURN json_build_object('outcome', 'exceeds', 'meters', above, 'amounts', held.amounts);
     END IF;
 
+    anew := authz.key_taken_anew(held.workspace_id, held.key, held.id);
     IF held.expires_at <= clock_timestamp() THEN -- after the locks: whoever saw it expired has its room
+        IF anew THEN
+            RETURN '{"outcome": "taken_anew"}';
+        END IF;
         RETURN json_build_object(
             'outcome', 'expired', 'workspace_id', held.workspace_id, 'user', held.user_id, 'action', held.action,
             'resource', held.resource, 'amounts', wanted
@@ -1323,6 +1447,7 @@ BEGIN
         ORDER BY h.meter
     LOOP
         taken := wanted ->> hold.meter;
+        CONTINUE WHEN taken = 0;
         IF hold.kind = 'level' AND held.resource IS NOT NULL THEN
             INSERT INTO authz.usage_resources (workspace_id, meter, resource, amount, decision_id, revision)
             VALUES (held.workspace_id, hold.meter, held.resource, taken, held.decision_id, held.revision)
@@ -1351,13 +1476,16 @@ COMMENT ON FUNCTION authz.commit_reservation IS
     'Charges what was reserved, or less, to the period in which it was reserved. Limits and rights are not looked at
 again.
 - reservation: its id.
-- amounts: how much of each meter: {meter: amount}; a meter that is not named is committed whole. NULL: all of them.
+- amounts: how much of each meter: {meter: amount}, not all of them 0; a meter that is not named is committed whole.
+  NULL: all of them.
 Returns: an object with outcome:
 settled, as authz.reservation_now; also when the same was committed before;
 unknown (no such reservation);
 not_held, with meters (those that were never reserved) and amounts (what is reserved);
+nothing (all amounts are 0);
 exceeds, with meters (those with more than is reserved) and amounts (what is reserved);
 expired, with workspace_id, user, action, resource and amounts, for a new decision;
+taken_anew (it has expired, and its key was taken by another request since);
 committed or released (it was settled in another way before).
 Called by: authz_sidecar, to commit a reservation.';
 REVOKE ALL ON FUNCTION authz.commit_reservation FROM PUBLIC;
@@ -1452,25 +1580,27 @@ DECLARE
     taken jsonb;
     wanted jsonb;
     again boolean := true;
+    meters_locked text[];
     part record;
 BEGIN
     IF of_workspace IS NULL THEN
         RETURN '{"outcome": "unknown_workspace"}';
     END IF;
-    SELECT k.* INTO known
-    FROM authz.usage_keys AS k
-    WHERE k.workspace_id = of_workspace AND k.key = refund.key AND k.expires_at > clock_timestamp();
-    IF NOT FOUND THEN
-        RETURN '{"outcome": "unknown"}';
-    END IF;
-    PERFORM authz.counters_locked(of_workspace, known.meters); -- a commit that is under way comes first, or waits
-    SELECT k.* INTO known
-    FROM authz.usage_keys AS k
-    WHERE k.workspace_id = of_workspace AND k.key = refund.key
-    FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN '{"outcome": "unknown"}';
-    END IF;
+    LOOP
+        SELECT k.* INTO known
+        FROM authz.usage_keys AS k
+        WHERE k.workspace_id = of_workspace AND k.key = refund.key AND k.expires_at > clock_timestamp();
+        IF NOT FOUND THEN
+            RETURN '{"outcome": "unknown"}';
+        END IF;
+        meters_locked := known.meters;
+        PERFORM authz.counters_locked(of_workspace, meters_locked); -- a commit that is under way comes first, or waits
+        SELECT k.* INTO known
+        FROM authz.usage_keys AS k
+        WHERE k.workspace_id = of_workspace AND k.key = refund.key
+        FOR UPDATE;
+        EXIT WHEN known.meters <@ meters_locked; -- else another request has taken it anew meanwhile
+    END LOOP;
     taken := CASE WHEN known.amounts IS NULL THEN '{}' ELSE authz.amounts_of(known.meters, known.amounts) END;
     wanted := COALESCE(refund.amounts, known.given_back, taken);
     IF known.amounts IS NULL
@@ -1510,7 +1640,7 @@ END;
 $function$;
 COMMENT ON FUNCTION authz.refund IS
     'Gives back what was taken under an idempotency key, or committed of its reservation: once, whole or in part, in the
-period in which it was taken. The key stays used.
+period in which it was taken. Refunded whole, the key is free; in part, it stays used.
 - workspace: the workspace''s UUID or slug.
 - key: the idempotency key.
 - amounts: how much of each meter: {meter: amount}; a meter that is not named is not refunded. NULL: all of it.
@@ -2038,3 +2168,120 @@ reservations, keys and resources.
 Returns: nothing.
 Called by: the owner, by hand and in sidecar load.';
 REVOKE ALL ON FUNCTION authz.set_usage FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.renamed(document jsonb, names jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (SELECT COALESCE(jsonb_object_agg(COALESCE((renamed.names ->> d.key), d.key), d.value), renamed.document) AS "coalesce" FROM jsonb_each(renamed.document) d(key, value));
+COMMENT ON FUNCTION authz.renamed IS 'An object with other names of its fields.
+- document: the object.
+- names: {name: new name}; a field that is not named keeps its name.
+Returns: the object; NULL for NULL.
+Called by: authz.store_names.';
+REVOKE ALL ON FUNCTION authz.renamed FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.store_names(kind text, names jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    former CONSTANT text[] := ARRAY(SELECT jsonb_object_keys(names));
+BEGIN
+    PERFORM pg_advisory_xact_lock(7022038);
+    -- A name that changes is no change of a workspace: nothing is recorded, and no invitation becomes void.
+    CASE kind
+        WHEN 'feature' THEN
+            IF EXISTS (
+                SELECT FROM authz.workspace_features AS f WHERE f.kind = 'feature' AND f.name = ANY (former)
+            ) THEN
+                ALTER TABLE authz.workspace_features DISABLE TRIGGER record_override;
+                UPDATE authz.workspace_features AS f SET name = names ->> f.name
+                WHERE f.kind = 'feature' AND f.name = ANY (former);
+                ALTER TABLE authz.workspace_features ENABLE TRIGGER record_override;
+            END IF;
+        WHEN 'meter' THEN
+            UPDATE authz.meters AS t SET name = names ->> t.name WHERE t.name = ANY (former);
+            IF EXISTS (
+                SELECT FROM authz.workspace_features AS f WHERE f.kind = 'limit' AND f.name = ANY (former)
+            ) THEN
+                ALTER TABLE authz.workspace_features DISABLE TRIGGER record_override;
+                UPDATE authz.workspace_features AS f SET name = names ->> f.name
+                WHERE f.kind = 'limit' AND f.name = ANY (former);
+                ALTER TABLE authz.workspace_features ENABLE TRIGGER record_override;
+            END IF;
+            UPDATE authz.workspace_usage AS u SET meter = names ->> u.meter WHERE u.meter = ANY (former);
+            UPDATE authz.usage_holds AS h SET meter = names ->> h.meter WHERE h.meter = ANY (former);
+            UPDATE authz.usage_resources AS r SET meter = names ->> r.meter WHERE r.meter = ANY (former);
+            UPDATE authz.usage_reservations AS r
+            SET amounts = authz.renamed(r.amounts, names), committed = authz.renamed(r.committed, names)
+            WHERE r.amounts ?| former;
+            UPDATE authz.usage_keys AS k
+            SET meters = ARRAY(
+                    SELECT COALESCE(names ->> m.meter, m.meter)
+                    FROM unnest(k.meters) WITH ORDINALITY AS m (meter, number)
+                    ORDER BY m.number
+                ),
+                quota = authz.renamed(k.quota, names),
+                given_back = authz.renamed(k.given_back, names),
+                held = (k.held::jsonb || jsonb_build_object(
+                    'amounts', authz.renamed(k.held::jsonb -> 'amounts', names)
+                ))::json,
+                answer = CASE
+                    WHEN k.answer -> 'frees_at' IS NULL THEN k.answer
+                    ELSE (k.answer::jsonb || jsonb_build_object(
+                        'frees_at', authz.renamed(k.answer::jsonb -> 'frees_at', names)
+                    ))::json
+                END
+            WHERE k.meters && former;
+            UPDATE authz.usage_ledger AS l SET meter = names ->> l.meter WHERE l.meter = ANY (former);
+        WHEN 'plan' THEN
+            IF EXISTS (SELECT FROM authz.workspaces AS w WHERE w.plan_tier = ANY (former)) THEN
+                ALTER TABLE authz.workspaces DISABLE TRIGGER record_workspace_updated;
+                UPDATE authz.workspaces AS w SET plan_tier = names ->> w.plan_tier WHERE w.plan_tier = ANY (former);
+                ALTER TABLE authz.workspaces ENABLE TRIGGER record_workspace_updated;
+            END IF;
+            UPDATE authz.usage_keys AS k
+            SET answer = (k.answer::jsonb || jsonb_build_object('plan', names -> (k.answer ->> 'plan')))::json
+            WHERE k.answer ->> 'plan' = ANY (former);
+        WHEN 'role' THEN
+            IF EXISTS (SELECT FROM authz.workspace_memberships AS m WHERE m.role = ANY (former)) THEN
+                ALTER TABLE authz.workspace_memberships DISABLE TRIGGER record_members_updated;
+                ALTER TABLE authz.workspace_memberships DISABLE TRIGGER void_invitations_updated;
+                UPDATE authz.workspace_memberships AS m SET role = names ->> m.role WHERE m.role = ANY (former);
+                ALTER TABLE authz.workspace_memberships ENABLE TRIGGER void_invitations_updated;
+                ALTER TABLE authz.workspace_memberships ENABLE TRIGGER record_members_updated;
+            END IF;
+            UPDATE authz.workspace_invitations AS i SET role = names ->> i.role WHERE i.role = ANY (former);
+            UPDATE authz.workspaces AS w
+            SET members_before = (
+                SELECT jsonb_agg(
+                    m.member || jsonb_build_object(
+                        'role', COALESCE(names ->> (m.member ->> 'role'), m.member ->> 'role')
+                    )
+                    ORDER BY m.number
+                )
+                FROM jsonb_array_elements(w.members_before) WITH ORDINALITY AS m (member, number)
+            )
+            WHERE EXISTS (
+                SELECT FROM jsonb_to_recordset(w.members_before) AS m (role text) WHERE m.role = ANY (former)
+            );
+            UPDATE authz.usage_keys AS k
+            SET answer = (k.answer::jsonb || jsonb_build_object('role', names -> (k.answer ->> 'role')))::json
+            WHERE k.answer ->> 'role' = ANY (former);
+        WHEN 'action' THEN
+            UPDATE authz.usage_reservations AS r SET action = names ->> r.action WHERE r.action = ANY (former);
+            UPDATE authz.usage_ledger AS l SET action = names ->> l.action WHERE l.action = ANY (former);
+    END CASE;
+END;
+$function$;
+COMMENT ON FUNCTION authz.store_names IS
+    'Stores names of one kind otherwise, in all rows that refer to them. Idempotency keys keep answering what they
+answered, by the new names. The outbox tells what happened in the names of then, and is left as it is.
+- kind: role, feature, meter, plan or action.
+- names: {name: new name}; no new name is one of those that are changed.
+Returns: nothing.
+Raises: 23503 if workspaces have a plan whose new name is not in authz.plans; 20000 for another kind.
+Called by: the owner, in sidecar migrate.';
+REVOKE ALL ON FUNCTION authz.store_names FROM PUBLIC;

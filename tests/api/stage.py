@@ -65,6 +65,7 @@ class PolicyInPython:
             status=403,
             charges={},
             upgrade=(),
+            waiting_helps=False,
             needs_roles=(),
             needs_feature=None,
             detail=None,
@@ -91,14 +92,21 @@ class PolicyInPython:
                 upgrade=upgrade,
                 status=402 if upgrade else 403,
             )
-        if asked["exceeded"]:
-            lacks = asked["exceeded"].values()
-            upgrade = tuple(p for p in self._catalog.plans if all(p in lack["fits_in"] for lack in lacks))
-            waits = all(lack["after_reset"] for lack in lacks)
+        room = asked["room"]
+        if action.takes and not (plan and room and plan.name in room["fits_in"]):
+            upgrade = tuple(
+                other.name
+                for other in self._catalog.plans.values()
+                if room
+                and other.name in room["fits_in"]
+                and (not plan or other.price.amount > plan.price.amount)
+            )
+            waits = bool(room and room["waiting_helps"])
             return replace(
                 denied,
                 reason="quota_exceeded",
                 upgrade=upgrade,
+                waiting_helps=waits,
                 status=402 if upgrade else 429 if waits else 403,
             )
         charges = {meter: plan.limits[meter] for meter in action.takes} if plan else {}
@@ -172,6 +180,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         metrics=metrics,
         log=lines,  # type: ignore[arg-type] # plays its part
         authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics)),
+        own_hosts=frozenset({("127.0.0.1", 8080), ("localhost", 8080)}),
         deadline_s=0.15,
         bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),
         readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),

@@ -28,7 +28,7 @@ from sidecar.errors import (
 )
 from sidecar.workspaces.administration import OverridesChange, PlanChange, StatusChange
 from tests.api.stage import AUDITOR, BACKEND, OPS, REVISION, a_stage
-from tests.values import WORKSPACE_ID, some_facts
+from tests.values import NEXT_MONTH, NOON, WORKSPACE_ID, some_facts
 
 MEMBERS = {
     ("adam", "acme"): some_facts(role="admin"),
@@ -96,7 +96,7 @@ def test_a_full_meter_is_402_with_the_plans_that_would_do_and_what_they_cost():
         {"plan": "team", "title": "Team", "price": {"amount": 299, "currency": "EUR", "per": "month"}},
     ]
     assert answer.json["quota"]["minutes"]["remaining"] == 3
-    assert "retry_after" not in answer.json
+    assert answer.json["retry_after"] == (NEXT_MONTH - NOON).total_seconds()
 
 
 def test_what_waiting_would_help_is_429_and_says_how_long():
@@ -572,6 +572,7 @@ def test_every_endpoint_wants_the_scope_that_the_design_says():
         "/v1/workspaces/{workspace}/overrides": "admin",
         "/v1/workspaces/{workspace}/status": "admin",
         "/gw/nginx": None,  # who may ask at a gateway is no matter of Authorization: test_gateways
+        "/gw/ingress-nginx": None,
         "/gw/forward-auth": None,
         "/gw/haproxy": None,
         "/gw/ext-authz/{target}": None,

@@ -163,7 +163,7 @@ def test_a_reservation_and_a_replay_are_rendered_as_they_are():
     question = Question(user="u", workspace="w", action="platform.use")
     decided(question, some_facts(), at_once=False)
     decision = decided(question, some_facts(), at_once=True)
-    held = Reservation(id="r", expires_at=decision.at, amounts={"minutes": 1})
+    held = Reservation(id="r", expires_at=decision.at, amounts={"minutes": 1}, state="held")
     for changed in (replace(decision, reservation=held), replace(decision, replayed=True)):
         for text, document_of in FORMS.items():
             if text is not rendered.denial:

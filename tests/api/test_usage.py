@@ -73,9 +73,10 @@ def test_a_reservation_has_an_id_an_end_and_its_amounts(stage):
     answer = post(stage, "/v1/authorize", RESERVE | {"amounts": {"minutes": 5}, "ttl_seconds": 90})
 
     reservation = answer.json["reservation"]
-    assert list(reservation) == ["id", "expires_at", "amounts"]
+    assert list(reservation) == ["id", "expires_at", "amounts", "state"]
     assert len(bytes.fromhex(reservation["id"])) == 16
     assert (reservation["expires_at"], reservation["amounts"]) == ("2026-11-24T12:01:30Z", {"minutes": 5})
+    assert reservation["state"] == "held"
     ends = {"grows_at": reservation["expires_at"]}
     assert answer.json["quota"] == {"minutes": {**MINUTES, "reserved": 5, "remaining": 985, **ends}}
 
@@ -225,7 +226,7 @@ def test_a_batch_takes_nothing(stage):
     assert stage.facts.members["mia", "acme"].usage["minutes"].used == 10
 
 
-@pytest.mark.parametrize("body", [None, {}, {"amounts": {}}, {"amounts": {"minutes": 5}}], ids=repr)
+@pytest.mark.parametrize("body", [None, {}, {"amounts": {"minutes": 5}}], ids=repr)
 def test_a_commit_of_all_needs_no_body(stage, body):
     held = reserved(stage, amounts={"minutes": 5})
 
@@ -256,6 +257,22 @@ def test_a_commit_of_less_and_a_release_give_back(stage):
         None,
     )
     assert released.json["quota"]["minutes"] == {**MINUTES, "used": 12, "remaining": 988}
+
+
+def test_a_repeat_of_a_reservation_says_how_it_stands_with_the_figures_of_now(stage):
+    asked = {"mode": "reserve", "idempotency_key": "k", "amounts": {"minutes": 5}}
+    first = authorize(stage, **asked).json
+    held = authorize(stage, **asked).json
+    commit(stage, first["reservation"]["id"], {"amounts": {"minutes": 2}})
+    committed = authorize(stage, **asked).json
+    give_back(stage, idempotency_key="k", amounts={"minutes": 1})
+    refunded = authorize(stage, **asked).json
+
+    assert (held["reservation"], held["quota"]) == (first["reservation"], first["quota"])
+    assert committed["reservation"] == {**first["reservation"], "state": "committed"}
+    assert committed["quota"] == {"minutes": {**MINUTES, "used": 12, "remaining": 988}}
+    assert refunded["quota"] == {"minutes": {**MINUTES, "used": 11, "remaining": 989}}
+    assert (refunded["replayed"], refunded["decision_id"]) == (True, first["decision_id"])
 
 
 def test_to_settle_twice_is_replayed_and_otherwise_a_conflict(stage):
@@ -315,6 +332,10 @@ def test_an_unknown_reservation_is_not_found(stage, settle):
     [
         ({"amount": 5}, ["/amount"]),
         ({"amounts": {"minutes": 5}, "force": True}, ["/force"]),
+        ({"amounts": {}}, ["/amounts"]),
+        ({"amounts": None}, ["/amounts"]),
+        ({"amounts": {"minutes": -1}}, ["/amounts/minutes"]),
+        ({"amounts": {"minutes": 0}}, ["/amounts/minutes"]),
         ([], [""]),
         ("x", [""]),
         (7, [""]),

@@ -25,6 +25,8 @@ _TURNED = (  # what stands in the text, what is put in its place, and what that 
     (re.compile(r" <= "), " < ", "moved"),
     (re.compile(r" > 0"), " == 0", "turned"),
     (re.compile(r" > 0"), " > 1", "moved"),
+    (re.compile(r" > (?!0)"), " < ", "turned"),
+    (re.compile(r" > (?!0)"), " >= ", "moved"),
     (re.compile(r" == 0"), " > 0", "turned"),
     (re.compile(r" == 0"), " == 1", "moved"),
     (_MEMBER, r"count({1 | \1 in \2}) == 0", "turned"),
@@ -40,10 +42,13 @@ _TURNED = (  # what stands in the text, what is put in its place, and what that 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """*what* is for people; *names* are what it is about in the catalog; *modules* and *plans* have it."""
+    """*what* is for people; *names* are what it is about in the catalog; *modules* and *plans* have it.
+
+    None among the *names* is the plan that nobody declared: every plan is offered to who has it.
+    """
 
     what: str
-    names: frozenset[str] = frozenset()
+    names: frozenset[str | None] = frozenset()
     modules: Mapping[str, str]
     plans: Mapping[str, Any]
 
@@ -96,10 +101,12 @@ def _turns(text: str) -> Iterator[tuple[str, str]]:
             yield f"{_at(text, match.start())} — {match[0].strip()} {done}", changed
 
 
-def _in_data(plans: Mapping[str, Any]) -> Iterator[tuple[str, frozenset[str], dict[str, Any]]]:
+def _in_data(plans: Mapping[str, Any]) -> Iterator[tuple[str, frozenset[str | None], dict[str, Any]]]:
     for place in list(_places(plans)):
         for what, wrong in _wrong_at(plans, place):
-            names = frozenset(str(key) for key in place)
+            names: frozenset[str | None] = frozenset(str(key) for key in place)
+            if names & {"by_price", "price", "sold"}:
+                names |= {None}
             yield f"{''.join(f'/{key}' for key in place)} — {what}", names, wrong
 
 
@@ -147,6 +154,11 @@ def _other_values(
             yield "lifted", None
         case ("plans", _, "features"):
             yield from ((f"has {each}", [*old, each]) for each in plans["features"] if each not in old)
+        case ("plans", _, "sold"):
+            yield "flipped", not old
+        case ("plans", _, "price"):
+            yield "free", 0
+            yield "the dearest", 10**12
         case ("by_price",):
             for at in range(len(old) - 1):
                 yield f"swapped at {at}", [*old[:at], old[at + 1], old[at], *old[at + 2 :]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecar.decisions.model import Verdict
@@ -19,12 +20,14 @@ def verdict_about(situation: Situation, *, catalog: Catalog, revision: str) -> V
     action = catalog.actions.get(situation.action or "")
     plan = catalog.plans.get(situation.plan or "")
     granted = reason == "granted"
+    waits = waiting_helps(situation, catalog=catalog)
     return Verdict(
         allow=granted,
         reason=reason,
-        status=status_of(reason, situation, upgrade=upgrade),
+        status=200 if granted else 402 if upgrade else 429 if waits else 403,
         charges={meter: plan.limits[meter] for meter in action.takes} if granted and action and plan else {},
         upgrade=upgrade,
+        waiting_helps=waits,
         needs_roles=action.roles if action and reason == "role_insufficient" else (),
         needs_feature=action.feature if action and reason == "feature_not_in_plan" else None,
         detail=None,
@@ -51,29 +54,34 @@ def holds(reason: str, situation: Situation, *, catalog: Catalog) -> bool:
             included = plan is not None and action.feature in plan.features
             return not situation.feature_overrides.get(action.feature, included)
         case "quota_exceeded":
-            # Where no plan is declared there are no limits: a meter that nobody overrides is in `exceeded`.
-            return bool(situation.exceeded) or bool(action and action.takes and plan is None)
+            if action is None or not action.takes:
+                return False
+            return plan is None or situation.room is None or situation.plan not in situation.room.fits_in
         case _:
             return reason == "granted"
 
 
 def upgrade_for(reason: str, situation: Situation, *, catalog: Catalog) -> tuple[str, ...]:
-    """The plans that would help, cheapest first: none against an override."""
-    action = catalog.actions.get(situation.action or "")
-    if reason == "feature_not_in_plan" and not situation.feature_overrides:
-        feature = action.feature if action else None
-        return tuple(name for name, plan in catalog.plans.items() if feature in plan.features)
-    if reason == "quota_exceeded" and situation.exceeded:
-        lacks = situation.exceeded.values()
-        return tuple(name for name in catalog.plans if all(name in lack.fits_in for lack in lacks))
-    return ()
+    """The plans that would help, cheapest first: in each of them the same question is granted."""
+    if reason not in {"feature_not_in_plan", "quota_exceeded"}:
+        return ()
+    here = catalog.plans.get(situation.plan or "")
+    paid = -1 if here is None or reason == "feature_not_in_plan" else here.price.amount
+    return tuple(
+        name
+        for name, plan in catalog.plans.items()
+        if plan.sold
+        and plan is not here
+        and plan.price.amount > paid
+        and denials_of(replace(situation, plan=name), catalog=catalog) == []
+    )
 
 
-def status_of(reason: str, situation: Situation, *, upgrade: tuple[str, ...]) -> int:
-    if reason == "granted":
-        return 200
-    if upgrade:
-        return 402
-    lacks = situation.exceeded.values()
-    waiting_helps = reason == "quota_exceeded" and bool(lacks) and all(lack.after_reset for lack in lacks)
-    return 429 if waiting_helps else 403
+def waiting_helps(situation: Situation, *, catalog: Catalog) -> bool:
+    room = situation.room
+    denials = denials_of(situation, catalog=catalog)
+    return denials == ["quota_exceeded"] and room is not None and room.waiting_helps
+
+
+def denials_of(situation: Situation, *, catalog: Catalog) -> list[str]:
+    return [reason for reason in REASONS if reason != "granted" and holds(reason, situation, catalog=catalog)]

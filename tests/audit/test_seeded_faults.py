@@ -7,12 +7,14 @@ import re
 import shutil
 import sys
 from collections import Counter
+from http import HTTPStatus
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from sidecar.decisions.cells import cells
+from sidecar.decisions.model import Situation
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.errors import ConfigError, DependencyError
@@ -27,7 +29,7 @@ from tests.values import FAR_AWAY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sidecar.decisions.model import Situation, Verdict
+    from sidecar.decisions.model import Verdict
     from tests.audit.faults import Fault
 
 POLICIES = shipped("policies")
@@ -41,6 +43,8 @@ HARMLESS = {
     ),
     r"plans/actions/[^/]+/while_suspended — removed": "what is missing opens no door: as good as false",
     r"plans/actions/[^/]+/roles — in another order": "all may, so nobody is ever told which roles",
+    r"plans/plans/starter/price — removed": "all other plans are dearer than this one anyhow",
+    r"plans/plans/team/price — the dearest": "it is the dearest already",
     r"plans/(features|meters)(/\d+)? — removed": "no rule looks at these two lists: they are for readers",
 }
 
@@ -55,7 +59,9 @@ def caught_by(fault: Fault, known: list[Known], folder: Path) -> str | None:
     if not decides_as_before(fault, known):
         return "a cell of the catalog"
     of_policies = fault.modules is not COMPILED.modules  # the tests in Rego have plans of their own
-    return "a test in Rego" if of_policies and not passes_the_tests_in_rego(fault, folder) else None
+    if of_policies and not passes_the_tests_in_rego(fault, folder):
+        return "a test in Rego"
+    return None if offers_nothing_against_a_rule_of_ones_own(fault) else "a rule of one's own"
 
 
 def decides_as_before(fault: Fault, known: list[Known]) -> bool:
@@ -68,6 +74,18 @@ def decides_as_before(fault: Fault, known: list[Known]) -> bool:
             for each in (*named, *known[:MOST_CELLS])
         )
     except (ConfigError, DependencyError):
+        return False
+
+
+def offers_nothing_against_a_rule_of_ones_own(fault: Fault) -> bool:
+    """No test in Rego can have a rule of the company's own that says something else about each plan."""
+    rule = 'package custom\n\ndenials contains "own" if input.plan == "starter"\n'
+    asked = situation_bytes(Situation(action="platform.use", role="member", plan="starter", status="active"))
+    data = json.dumps({"authz": {"plans": fault.plans}}).encode()
+    engine = EmbeddedEngine({**fault.modules, "custom/own.rego": rule}, data, revision=COMPILED.revision)
+    try:
+        return engine.verdict(asked, deadline=FAR_AWAY).status == HTTPStatus.FORBIDDEN
+    except DependencyError:  # it offers something for a reason that has no offers
         return False
 
 

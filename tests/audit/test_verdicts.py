@@ -14,7 +14,7 @@ from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
-from tests.audit.reference import holds, status_of, upgrade_for, verdict_about
+from tests.audit.reference import holds, upgrade_for, verdict_about, waiting_helps
 from tests.values import FAR_AWAY, the_catalog
 
 if TYPE_CHECKING:
@@ -64,25 +64,37 @@ def test_an_upgrade_is_the_plans_that_would_help_cheapest_first(verdicts):
     assert wrong == []
 
 
-def test_whoever_follows_an_upgrade_is_granted_what_they_were_denied_for_quota(verdicts):
+def in_plan(situation: Situation, plan: str) -> Situation:
+    """The same question, now, in another plan: what fits there has nothing to wait for."""
+    room = situation.room
+    return replace(
+        situation,
+        plan=plan,
+        room=room and replace(room, waiting_helps=room.waiting_helps and plan not in room.fits_in),
+    )
+
+
+def test_whoever_follows_an_upgrade_is_granted_what_they_were_denied(verdicts):
     moved = [
-        verdicts[situation_bytes(replace(situation, plan=plan, exceeded={}))][1].reason
+        verdicts[situation_bytes(in_plan(situation, plan))][1].reason
         for situation, verdict in verdicts.values()
         for plan in verdict.upgrade
-        if verdict.reason == "quota_exceeded"
     ]
 
     assert set(moved) == {"granted"}
+    assert len(moved) > 100
 
 
 def test_waiting_is_advised_exactly_where_it_helps_and_no_upgrade_does(verdicts):
     wrong = [
         (situation, verdict)
         for situation, verdict in verdicts.values()
-        if verdict.status != status_of(verdict.reason, situation, upgrade=verdict.upgrade)
+        if verdict.waiting_helps != waiting_helps(situation, catalog=SHIPPED)
+        or (verdict.status == 429) != (verdict.waiting_helps and not verdict.upgrade)
     ]
 
     assert wrong == []
+    assert any(verdict.waiting_helps and verdict.upgrade for _, verdict in verdicts.values())
     assert any(verdict.status == 429 for _, verdict in verdicts.values())
 
 

@@ -13,6 +13,7 @@ from tests.catalog.files import ROOT
 
 MISTAKES = sorted((Path(__file__).parent / "mistakes").glob("*.yaml"))
 OF_POLICIES = {
+    "many_cells",  # found by the command, which knows the cells
     "bad_context",
     "builtin_not_allowed",
     "outside_the_roots",

@@ -11,10 +11,12 @@ import pytest
 
 from sidecar.catalog.schema import schema_file
 from sidecar.cli import main
+from sidecar.decisions.cells import cells
 from sidecar.rego.bundle import bundle
 from sidecar.rego.compile import data_file
 from sidecar.rego.load import compiled_at
 from tests.catalog.files import ROOT, SHIPPED, SMALL
+from tests.values import the_catalog
 
 
 @pytest.fixture(name="folder")
@@ -42,21 +44,52 @@ def test_it_is_a_program():
     command = [sys.executable, "-m", "sidecar", "check"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("plans.yaml: ")
 
 
-def test_nothing_is_said_of_what_is_sound(sidecar, folder):
-    assert sidecar("check", cwd=folder) == (0, "", "")
+def test_nothing_is_said_of_what_is_sound_but_how_many_cells_it_has(sidecar, folder):
+    assert sidecar("check", cwd=folder) == (0, "plans.yaml: 18 cells\n", "")
 
 
 def test_the_shipped_files_are_sound(sidecar):
-    assert sidecar("check", cwd=ROOT) == (0, "", "")
+    count = sum(1 for _ in cells(the_catalog()))
+
+    assert sidecar("check", cwd=ROOT) == (0, f"plans.yaml: {count} cells\n", "")
+
+
+LADDERS = """version: 1
+currency: EUR
+default_plan: p0
+roles: {a: , b: , c: }
+meters: {x: {kind: counter, per: month}, y: {kind: level}, z: {kind: counter, per: day}}
+actions: {spend: {role: a, takes: {x: 1, y: 1, z: 1}}}
+plans:
+"""
+
+
+def test_a_catalog_with_more_cells_than_a_worker_remembers_is_warned_of(sidecar, folder):
+    plans = [
+        f"  p{n}: {{price: {n}, limits: {{x: {n + 1}, y: {1 + n * 7 % 18}, z: {18 - n}}}}}\n"
+        for n in range(18)
+    ]
+    (folder / "plans.yaml").write_text(LADDERS + "".join(plans))
+
+    code, output, errors = sidecar("check", cwd=folder)
+
+    *_, warning, count = output.splitlines()
+    number = int(count.split()[1])
+    assert (code, errors) == (0, "")
+    assert number > 50_000
+    assert warning.startswith(f"plans.yaml:1:1: warning: {number} cells, and a worker remembers 50000 ")
+    assert 'action "spend" has the most cells' in warning
+    assert warning.endswith("(many_cells)")
 
 
 def test_a_catalog_can_be_checked_where_there_are_no_policies(sidecar, tmp_path):
     (tmp_path / "other.yaml").write_text(SMALL)
 
-    assert sidecar("check", "--plans", "other.yaml", cwd=tmp_path) == (0, "", "")
+    assert sidecar("check", "--plans", "other.yaml", cwd=tmp_path) == (0, "other.yaml: 18 cells\n", "")
 
 
 def test_every_problem_is_a_line_and_the_exit_code_is_1(sidecar, folder):
@@ -76,11 +109,13 @@ def test_every_problem_is_a_line_and_the_exit_code_is_1(sidecar, folder):
 def test_a_warning_is_a_line_and_the_exit_code_is_0(sidecar, folder):
     (folder / "plans.yaml").write_text(SMALL + "features: {sso: }\n")
 
-    assert sidecar("check", cwd=folder) == (
-        0,
-        'plans.yaml:7:12: warning: no action needs the feature "sso" (unused_feature)\n',
-        "",
-    )
+    code, output, errors = sidecar("check", cwd=folder)
+
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        'plans.yaml:7:12: warning: no action needs the feature "sso" (unused_feature)',
+        "plans.yaml: 43 cells",
+    ]
 
 
 def test_a_program_reads_the_same_as_json(sidecar, folder):
@@ -102,10 +137,15 @@ def test_a_program_reads_the_same_as_json(sidecar, folder):
                 }
             ],
             "warnings": [],
+            "cells": None,
         },
     )
     (folder / "plans.yaml").write_text(SMALL)
-    assert json.loads(sidecar("check", "--json", cwd=folder)[1]) == {"problems": [], "warnings": []}
+    assert json.loads(sidecar("check", "--json", cwd=folder)[1]) == {
+        "problems": [],
+        "warnings": [],
+        "cells": 18,
+    }
 
 
 @pytest.mark.parametrize("command", ["check", "compile"])

@@ -182,7 +182,7 @@ def test_without_an_opa_it_says_so(sidecar, monkeypatch):
     monkeypatch.setattr("sidecar.local.opa.opa_binary", lambda: None)
 
     assert sidecar("--engine", "opa") == (
-        1,
+        69,
         "",
         (
             "sidecar: there is no opa on the PATH or in ~/.cache/opa-bin: install it,"
@@ -197,7 +197,7 @@ def test_an_opa_that_does_not_start_is_told_in_its_own_words(sidecar, monkeypatc
     broken.chmod(0o755)
     monkeypatch.setattr("sidecar.local.opa.opa_binary", lambda: broken)
 
-    assert sidecar("--engine", "opa") == (1, "", "sidecar: opa ended with exit code 7: no such flag\n")
+    assert sidecar("--engine", "opa") == (69, "", "sidecar: opa ended with exit code 7: no such flag\n")
 
 
 def test_without_the_extra_the_embedded_engine_is_said_to_be_missing(sidecar, monkeypatch):

@@ -22,6 +22,7 @@ def a_verdict(reason="granted", status=200, **more) -> Verdict:
     values: dict[str, Any] = {
         "charges": {},
         "upgrade": (),
+        "waiting_helps": status == 429,
         "needs_roles": (),
         "needs_feature": None,
         "detail": None,
@@ -134,6 +135,14 @@ def test_whoever_must_wait_is_told_for_how_many_whole_seconds():
 
     answer = decision.decide(a_question("recording.start"), deadline=FAR_AWAY)
     assert answer.retry_after_s == 2
+
+
+def test_whoever_may_wait_or_pay_is_told_both():
+    verdict = a_verdict("quota_exceeded", 402, upgrade=("team",), waiting_helps=True)
+    facts = replace(some_facts(plan="pro", usage={"minutes": 500}), at=NEXT_MONTH - timedelta(seconds=3))
+
+    answer = an_authorizer(verdict, facts).decide(a_question("recording.start"), deadline=FAR_AWAY)
+    assert ([each.plan for each in answer.upgrade], answer.retry_after_s) == (["team"], 3)
 
 
 def test_the_upgrade_says_what_the_plan_costs():

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
-from typing import TYPE_CHECKING
+from itertools import islice, product
+from time import monotonic
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.catalog.catalog import Action, Catalog, Feature, Meter, Plan, Price, Role
-from sidecar.decisions.cells import STATUSES, cells
+from sidecar.decisions.cells import STATUSES, cell_counts, cells
 from sidecar.decisions.model import Usage
-from sidecar.decisions.room import exceeded_meters
+from sidecar.decisions.room import Rooms
 from sidecar.decisions.situation import situation_bytes, situation_of
 from tests.values import a_question, some_facts, the_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from sidecar.decisions.model import Exceeded, Facts
+    from sidecar.decisions.model import Facts, Room
 
 NOTHING = "not declared"
 MANY = 10**12  # the most that a caller may ask for
 
 
-def a_catalog() -> Catalog:
+def a_catalog(kind: Literal["level", "members"] = "level") -> Catalog:
     """Two meters in one action, and every kind of limit: none at all, small, equal, unlimited."""
     plans: dict[str, tuple[frozenset[str], dict[str, int | None]]] = {
         "none": (frozenset(), {"calls": 0, "seats": None}),
@@ -52,7 +53,7 @@ def a_catalog() -> Catalog:
         features={"sso": Feature(name="sso", title="")},
         meters={
             "calls": Meter(name="calls", title="", kind="counter", per="day"),
-            "seats": Meter(name="seats", title="", kind="level"),
+            "seats": Meter(name="seats", title="", kind=kind),
         },
         plans={
             name: Plan(
@@ -72,51 +73,54 @@ def a_catalog() -> Catalog:
     )
 
 
-def bytes_about(
-    action: str, facts: Facts | None, exceeded: Mapping[str, Exceeded], *, catalog: Catalog
-) -> bytes:
+def bytes_about(action: str, facts: Facts | None, room: Room | None, *, catalog: Catalog) -> bytes:
     situation = situation_of(
-        a_question(action), facts, catalog=catalog, exceeded=exceeded, context_fields=frozenset()
+        a_question(action), facts, catalog=catalog, room=room, context_fields=frozenset()
     )
     return situation_bytes(situation)
 
 
-def ways_to_exceed(
+def rooms_of(
     takes: Iterable[str], plan: str, *, catalog: Catalog, counts: range, overrides: Iterable[int | None]
-) -> list[dict[str, Exceeded]]:
-    """What sidecar.decisions.room makes of every use, every amount and every override in these ranges."""
+) -> set[Room | None]:
+    """What sidecar.decisions.room makes of every use, hold, amount and override in these ranges."""
+    if not takes:
+        return {None}
     limits: list[dict[str, int | None]] = [{}, *({"": limit} for limit in overrides)]
-    found = []
-    for states in product(product(counts, counts[1:], limits), repeat=len(list(takes))):
-        by_meter = dict(zip(takes, states, strict=True))
+    found: set[Room | None] = set()
+    rooms = Rooms(catalog)
+    states = product(counts, counts, counts[1:], limits)
+    for by in product([each for each in states if each[0] + each[1] < len(counts)], repeat=len(list(takes))):
+        by_meter = dict(zip(takes, by, strict=True))
         facts = replace(
             some_facts(plan=plan),
-            usage={m: Usage(used=used, reserved=0, resets_at=None) for m, (used, _, _) in by_meter.items()},
-            limit_overrides={m: own[""] for m, (_, _, own) in by_meter.items() if own},
+            usage={
+                meter: Usage(
+                    used=used, reserved=0 if catalog.meters[meter].kind == "members" else held, resets_at=None
+                )
+                for meter, (used, held, _, _) in by_meter.items()
+            },
+            limit_overrides={meter: own[""] for meter, (_, _, _, own) in by_meter.items() if own},
         )
-        amounts = {meter: amount for meter, (_, amount, _) in by_meter.items()}
-        exceeded = exceeded_meters(amounts, facts, catalog=catalog)
-        if exceeded not in found:
-            found.append(exceeded)
+        found.add(rooms.room_for({meter: amount for meter, (_, _, amount, _) in by_meter.items()}, facts))
     return found
 
 
 def brought_about(catalog: Catalog, *, counts: range, overrides: Iterable[int | None]) -> set[bytes]:
     """Every situation that any member or stranger comes to, with these counts and limits of their own."""
-    found = {bytes_about(action, None, {}, catalog=catalog) for action in [*catalog.actions, NOTHING]}
+    found = {bytes_about(action, None, None, catalog=catalog) for action in [*catalog.actions, NOTHING]}
     features = [{}, *({name: on} for name in catalog.features for on in (True, False))]
     for action, plan in product([*catalog.actions, NOTHING], [*catalog.plans, NOTHING]):
         takes = catalog.actions[action].takes if action in catalog.actions else {}
-        ways = ways_to_exceed(takes, plan, catalog=catalog, counts=counts, overrides=overrides)
-        for role, status, own, exceeded in product([*catalog.roles, NOTHING], STATUSES, features, ways):
+        ways = rooms_of(takes, plan, catalog=catalog, counts=counts, overrides=overrides)
+        for role, status, own, room in product([*catalog.roles, NOTHING], STATUSES, features, ways):
             facts = some_facts(role=role, plan=plan, status=status, feature_overrides=own)
-            found.add(bytes_about(action, facts, exceeded, catalog=catalog))
+            found.add(bytes_about(action, facts, room, catalog=catalog))
     return found
 
 
-def test_the_cells_are_all_that_can_come_about_and_nothing_else():
-    catalog = a_catalog()
-
+@pytest.mark.parametrize("catalog", [a_catalog(), a_catalog("members")], ids=["level", "members"])
+def test_the_cells_are_all_that_can_come_about_and_nothing_else(catalog):
     found = {situation_bytes(cell) for cell in cells(catalog)}
     possible = brought_about(catalog, counts=range(4), overrides=[0, 1, None])
 
@@ -134,15 +138,45 @@ def test_the_order_is_the_catalogs():
     assert list(cells(the_catalog())) == list(cells(the_catalog()))
 
 
-def test_the_simplest_cells_come_first():
-    exceeded_counts = [len(cell.exceeded) for cell in cells(a_catalog())]
+def test_the_cells_with_room_come_first():
+    no_room = [cell.room is not None and cell.plan not in cell.room.fits_in for cell in cells(a_catalog())]
 
-    assert exceeded_counts == sorted(exceeded_counts)
-    assert max(exceeded_counts) == 2
+    assert no_room == sorted(no_room)
+    assert any(no_room)
 
 
 def test_the_shipped_catalog_has_a_few_thousand():
     assert 1_000 < sum(1 for _ in cells(the_catalog())) < 5_000
+
+
+@pytest.mark.parametrize("catalog", [a_catalog(), the_catalog()], ids=["small", "shipped"])
+def test_they_are_counted_without_being_made(catalog):
+    assert sum(cell_counts(catalog, enough=10**6).values()) == sum(1 for _ in cells(catalog))
+
+
+def test_a_catalog_of_very_many_is_counted_and_begun_at_once():
+    many = {f"m{number}": Meter(name=f"m{number}", title="", kind="level") for number in range(20)}
+    plans = [
+        Plan(
+            name=f"p{number}",
+            title="",
+            price=Price(amount=number, currency="EUR"),
+            features=frozenset(),
+            limits={name: 1 + (number * (place + 3)) % 31 for place, name in enumerate(many)},
+        )
+        for number in range(30)
+    ]
+    catalog = replace(
+        a_catalog(),
+        meters=many,
+        plans={plan.name: plan for plan in plans},
+        actions={"call": replace(a_catalog().actions["look"], takes=dict.fromkeys(many, 1))},
+    )
+    began = monotonic()
+
+    assert 100_000 <= sum(cell_counts(catalog, enough=100_000).values()) < 101_000
+    assert len({situation_bytes(cell) for cell in islice(cells(catalog), 20_000)}) == 20_000
+    assert monotonic() - began < 10  # one after the other would take for ever
 
 
 SHIPPED = the_catalog()
@@ -175,6 +209,6 @@ def test_whatever_the_facts_and_amounts_the_situation_is_a_cell(
         reserved=reserved,
     )
     takes = SHIPPED.actions[action].takes if action in SHIPPED.actions else {}
-    exceeded = exceeded_meters(dict.fromkeys(takes, amount), facts, catalog=SHIPPED)
+    room = Rooms(SHIPPED).room_for(dict.fromkeys(takes, amount), facts) if takes else None
 
-    assert bytes_about(action, facts, exceeded, catalog=SHIPPED) in SHIPPED_CELLS
+    assert bytes_about(action, facts, room, catalog=SHIPPED) in SHIPPED_CELLS

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.decisions.model import Quota
+from sidecar.decisions.model import Quota, Room
 from sidecar.decisions.situation import input_document, situation_bytes, situation_of
 from tests.values import a_question, some_facts, the_catalog
 
 
-def situation(action="platform.use", facts=None, *, fields=frozenset(), exceeded=None, **question):
+def situation(action="platform.use", facts=None, *, fields=frozenset(), room=None, **question):
     return situation_of(
         a_question(action, **question),
         facts,
         catalog=the_catalog(),
-        exceeded=exceeded or {},
+        room=room,
         context_fields=fields,
     )
 
@@ -24,7 +24,7 @@ def test_a_stranger_s_situation_tells_nothing_but_the_action():
         "plan": None,
         "status": None,
         "overrides": {"features": {}},
-        "exceeded": {},
+        "room": None,
     }
 
 
@@ -40,6 +40,14 @@ def test_only_the_override_of_the_feature_that_the_action_needs_gets_in():
     document = input_document(situation("analytics.view", some_facts(feature_overrides=overrides)))
 
     assert document["overrides"] == {"features": {"analytics": False}}
+
+
+def test_the_room_of_all_meters_is_one_record():
+    room = Room(fits_in=("pro", "team"), waiting_helps=True)
+
+    document = input_document(situation("recording.start", some_facts(), room=room))
+
+    assert document["room"] == {"fits_in": ["pro", "team"], "waiting_helps": True}
 
 
 def test_undeclared_context_is_dropped():

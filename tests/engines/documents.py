@@ -19,6 +19,7 @@ def a_grant(**other: object) -> dict[str, Any]:
         "status": 200,
         "charges": {"minutes": 100, "scenarios": None},
         "upgrade": [],
+        "waiting_helps": False,
         "needs": {},
         "detail": None,
         "revision": REVISION,

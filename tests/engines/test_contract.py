@@ -34,6 +34,9 @@ HOSTILE = [
 ]
 
 
+ROOM = {"fits_in": ["pro", "starter", "team"], "waiting_helps": False}
+
+
 def a_cell(**other: object) -> bytes:
     document = {
         "action": "recording.start",
@@ -41,7 +44,7 @@ def a_cell(**other: object) -> bytes:
         "plan": "starter",
         "status": "active",
         "overrides": {"features": {}},
-        "exceeded": {"minutes": {"fits_in": ["pro", "team"], "after_reset": True}},
+        "room": {"fits_in": ["pro", "team"], "waiting_helps": True},
         **other,
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -51,6 +54,7 @@ def test_it_answers_with_a_verdict_of_its_revision(engine, compiled):
     verdict = engine.verdict(a_cell(), deadline=FAR_AWAY)
 
     assert (verdict.reason, verdict.status, verdict.upgrade) == ("quota_exceeded", 402, ("pro", "team"))
+    assert verdict.waiting_helps is True
     assert verdict.revision == engine.revision == compiled.revision
 
 
@@ -63,7 +67,7 @@ def test_its_name_is_a_label(engine):
 
 
 def test_a_grant_charges_what_the_plan_allows(engine):
-    verdict = engine.verdict(a_cell(exceeded={}), deadline=FAR_AWAY)
+    verdict = engine.verdict(a_cell(room=ROOM), deadline=FAR_AWAY)
 
     assert (bool(verdict), dict(verdict.charges)) == (True, {"minutes": 100})
 
@@ -94,7 +98,7 @@ def test_brackets_without_end_do_not_bring_it_down(engine):
     ("field", "reason"), [("action", "unknown_action"), ("role", "not_a_member"), ("plan", "quota_exceeded")]
 )
 def test_any_text_is_only_text(engine, field, text, reason):
-    situation = a_cell(**{field: text, "exceeded": {}})
+    situation = a_cell(**{"room": ROOM, field: text})
 
     assert engine.verdict(situation, deadline=FAR_AWAY).reason == reason
 
@@ -163,7 +167,7 @@ def test_a_rule_of_ones_own_that_denies_in_another_form_is_an_outage(engine_by, 
     engine = engine_by(compile_(compiled.catalog, modules))
 
     with pytest.raises(EngineMisbehaved, match="/detail: expected the code of the rule that denied"):
-        engine.verdict(a_cell(exceeded={}), deadline=FAR_AWAY)
+        engine.verdict(a_cell(room=ROOM), deadline=FAR_AWAY)
 
 
 READS = r"""package authz

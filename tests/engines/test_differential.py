@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.decisions.cells import cells
+from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.opa import OpaEngine
 from sidecar.errors import DependencyError
 from sidecar.rego.bundle import bundle
 from sidecar.rego.compile import compiled as compile_
+from tests.catalogs import a_catalog_at_random, rules_at_random
 from tests.engines.documents import text_of
 from tests.servers import opa_server
 from tests.values import FAR_AWAY
@@ -31,6 +34,7 @@ OUTAGE = "outage: "
 SEED = 20_261
 MALFORMED = 10_000
 THREADS = 4
+CATALOGS = 4
 JUNK: list[Any] = [
     *(None, True, False, 0, 1, -1, 1.5, 10**30, 1e100),
     *("", " ", "null", "true", "é", "😀", '"', "\\", "\x00", "\n", "owner ", "OWNER", "__proto__"),
@@ -42,10 +46,11 @@ KEYS = [
     "plan",
     "status",
     "overrides",
-    "exceeded",
+    "room",
     "context",
     "features",
     "fits_in",
+    "waiting_helps",
     "input",
 ]
 
@@ -55,7 +60,7 @@ def words(compiled) -> list[str]:
     """All names of the catalog: what is likeliest to open a door in the wrong place."""
     catalog: Catalog = compiled.catalog
     named = (catalog.roles, catalog.features, catalog.meters, catalog.plans, catalog.actions)
-    return sorted({name for names in named for name in names} | {"active", "suspended", "after_reset"})
+    return sorted({name for names in named for name in names} | {"active", "suspended", "waiting_helps"})
 
 
 def malformed(cells: list[bytes], words: list[str], *, seed: int, count: int) -> list[bytes]:
@@ -159,7 +164,7 @@ def test_both_engines_answer_alike_where_rules_of_ones_own_deny(
 ):
     compiled = with_rules_of_its_own
     asked = [
-        cell.replace(b'"exceeded":', b'"context":{"country":"%s"},"exceeded":' % country.encode())
+        cell.replace(b'"overrides":', b'"context":{"country":"%s"},"overrides":' % country.encode())
         for cell in all_cells[::3]
     ]
     embedded = EmbeddedEngine(compiled.modules, compiled.data, revision=compiled.revision)
@@ -170,6 +175,26 @@ def test_both_engines_answer_alike_where_rules_of_ones_own_deny(
     assert [each for each in zip(asked, by_opa, by_embedded, strict=True) if each[1] != each[2]] == []
     assert [each for each in by_opa if each.startswith(OUTAGE)] == []
     assert {json.loads(each)["detail"] for each in by_opa} == details
+
+
+def test_both_engines_offer_alike_in_catalogs_at_random_with_rules_of_ones_own(compiled):
+    random = Random(SEED)  # noqa: S311 - the same ones every time
+    offers = 0
+    for _ in range(CATALOGS):
+        catalog = a_catalog_at_random(random)
+        custom = {"custom/rules.rego": rules_at_random(catalog, random)}
+        own = compile_(catalog, {**compiled.modules, **custom})
+        asked = [situation_bytes(cell) for cell in cells(catalog)]
+        asked = random.sample(asked, min(len(asked), 150))
+        embedded = EmbeddedEngine(own.modules, own.data, revision=own.revision)
+        with opa_server(bundle(own)) as url:
+            by_opa = answers(OpaEngine(url, revision=own.revision), asked)
+        by_embedded = answers(embedded, asked)
+
+        assert [each for each in zip(asked, by_opa, by_embedded, strict=True) if each[1] != each[2]] == []
+        assert [each for each in by_opa if each.startswith(OUTAGE)] == []
+        offers += sum(bool(json.loads(each)["upgrade"]) for each in by_opa)
+    assert offers > 20
 
 
 def test_both_engines_have_the_same_verdict_about_malformed_situations(opa, embedded, all_cells, words):

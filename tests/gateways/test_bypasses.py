@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import socket
 import unicodedata
 from urllib.parse import unquote
 
 import pytest
 
-from tests.gateways.test_gateways import forms_of
+from tests.gateways.copies import forms_of
 from tests.identity.provider import bearer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.gateways]
@@ -19,11 +20,16 @@ PAGE = "/workspaces/acme/page"
 OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 
 
+_HOST_OF_ADMIN = re.compile(r"(^|//|@)admin\.example\.*(:\d+)?(/|$)", re.IGNORECASE)
+
+
 def is_forbidden(reached) -> bool:
     """Whether a backend, however lenient, could take it for what mia may not do."""
     if reached.method == "DELETE" or any(reached.values(name) for name in OVERRIDES):
         return True
-    if "admin.example" in reached.values("Host"):
+    if any(
+        _HOST_OF_ADMIN.search(each) for each in (*reached.values("Host"), reached.target.partition("?")[0])
+    ):
         return True
     path = re.sub(r"^https?://[^/]*", "", reached.target).partition("?")[0].partition("#")[0]
     for _ in range(4):
@@ -92,6 +98,24 @@ def test_the_judge_knows_what_is_forbidden(gateway, upstream):
         "/workspaces/acme/billing.json",
         "/workspaces/acme/billing.",
         "/workspaces/acme/billing%20",
+        "/workspaces/acme%20/billing",
+        "/workspaces/acme/%20billing",
+        "/workspaces/acme./billing",
+        "/workspaces/acme/billing..",
+        "/workspaces/acme/billing.%20",
+        "/workspaces/acme/page%ef%bc%8f..%ef%bc%8fbilling",
+        "/workspaces/acme/page/%ef%bc%8e%ef%bc%8e/billing",
+        "/workspaces/acme/page/%e2%80%a5/billing",
+        "/workspaces/%ef%bd%81cme/billing",
+        "/workspaces/acme%ef%bc%8fbilling",
+        "/workspaces/acme/billing%ef%bc%9bx",
+        "/workspaces/acme/billing%cd%be",
+        "/workspaces/acme/billing%e2%80%a4",
+        "/workspaces/acme/billing%c2%a8",
+        f"{PAGE}?x=1,{BILLING}",
+        f"{BILLING}?x=1,{PAGE}",
+        f"{BILLING},{PAGE}",
+        f"{PAGE},{BILLING}",
         "/workspaces/acme/billing%00",
         "/workspaces/acme/billing%00.png",
         "/workspaces/acme/billing%0d%0a",
@@ -127,6 +151,8 @@ def test_no_spelling_of_a_path_leads_around(attack, target):
         f"X_Original_URI: {PAGE}",
         f"X_Forwarded_Uri: {PAGE}",
         f"X-Original-URI: {PAGE}\r\nX-Original-URI: {PAGE}",
+        f"X-Original-URL: http://app.example{PAGE}\r\nX-Original-URL: http://app.example{PAGE}",
+        f"X_Original_URL: http://app.example{PAGE}",
         f"X-Forwarded-Uri: {PAGE}\r\nX-Forwarded-Uri: {PAGE}",
         f"Forwarded: for=1.2.3.4;host=app.example;proto=http;path={PAGE}",
         "X-Forwarded-Prefix: /workspaces/acme/page",
@@ -190,3 +216,93 @@ def test_a_query_is_only_the_backends(attack, query):
     assert attack(f"{BILLING}?{query}") == []
     for reached in attack(f"{PAGE}?{query}"):
         assert reached.target == f"{PAGE}?{query}"
+
+
+# Where nothing is read, nothing that stands there may matter.
+CLIENTS_TEXT = [
+    "sort=name:asc,date:desc",
+    f"x=1,{PAGE}",
+    f"x=http://a.example/b,http://app.example{PAGE}",
+    "a;b,c d".replace(" ", "+"),
+    "a=%00%ff%zz%",
+    "a=\\..\\",
+    "\xe9\xff",
+]
+
+
+@pytest.mark.parametrize("text", CLIENTS_TEXT)
+def test_no_text_of_a_query_keeps_who_may_from_passing(attack, gateway, text):
+    answers = [gateway.ask(f"{path}?{text}", bearer=MIA).status for path in (PAGE, BILLING)]
+    attack(f"{PAGE}?{text}")
+
+    # What is no URI at all a gateway may refuse itself.
+    assert answers in ([200, 403], [400, 400]) if not text.isascii() or "%z" in text else [200, 403]
+
+
+def test_no_header_that_is_not_read_keeps_who_may_from_passing(gateway):
+    for name in ("Cookie", "Accept", "Referer", "X-Anything"):
+        for value in (f"a,{BILLING}", "a:b, c:d", "\xe9\xff\t,", ""):
+            answer = gateway.ask(PAGE, f"{name}: {value}", f"{name}: {value}", bearer=MIA)
+
+            assert (answer.status, name, value) == (200, name, value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "admin.example.",
+        "admin.example..",
+        "admin..example",
+        "ADMIN.example.:80",
+        "app.example@admin.example",
+        "app.example:80@admin.example",
+        "app.example?@admin.example",
+        "app.example#admin.example",
+        "app.example,admin.example",
+        "app.example admin.example",
+        "",
+        "admin%2eexample",
+        "\xef\xbd\x81dmin.example",
+    ],
+)
+def test_no_spelling_of_a_host_leads_around(attack, host):
+    attack(PAGE, host=host)
+    attack(f"http://admin.example{PAGE}", host=host)
+
+
+def raw(gateway, text):
+    """The first line of what comes back for *text*, which need not be a request; nothing if nothing comes."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as connection:
+        connection.sendall(text.encode("latin-1"))
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as received:
+            return received.readline()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        f"GET http://admin.example{PAGE}",
+        f"GET http://ADMIN.example:80{PAGE}",
+        f"GET http://admin.example.{PAGE}",
+        f"GET https://admin.example{PAGE}",
+        f"GET {PAGE}",
+    ],
+)
+def test_the_absolute_form_is_no_way_around_the_routes_of_a_host(gateway, upstream, start, version):
+    """Without `Host`, and with that of another."""
+    for host in ("", "Host: app.example\r\n", "Host: \r\n"):
+        before = len(upstream.reached)
+
+        raw(gateway, f"{start} HTTP/{version}\r\n{host}Authorization: {MIA}\r\nConnection: close\r\n\r\n")
+
+        assert [each for each in upstream.reached[before:] if is_forbidden(each)] == []
+
+
+def test_without_a_host_nothing_passes(gateway, upstream):
+    before = len(upstream.reached)
+
+    raw(gateway, f"GET {PAGE} HTTP/1.0\r\nAuthorization: {MIA}\r\n\r\n")
+
+    assert upstream.reached[before:] == []

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import product
 from threading import Thread
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
 
+from tests.gateways.copies import IDENTITY, forms_of
 from tests.identity.provider import bearer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.postgres, pytest.mark.gateways]
 
-IDENTITY = ("X-Authz-User", "X-Authz-Workspace", "X-Authz-Role", "X-Authz-Plan", "X-Authz-Decision-Id")
 MIA, OLIVIA, SAM, ZOE = (bearer(sub=user) for user in ("mia", "olivia", "sam", "zoe"))
 
 
@@ -49,13 +44,6 @@ def test_a_user_whose_name_is_no_header_arrives_encoded(gateway, upstream):
     [user] = upstream.reached[-1].values("X-Authz-User")
     assert answer.status == 200
     assert (user.isascii(), unquote(user)) == (True, "léo, the 2nd")
-
-
-def forms_of(name: str) -> Iterator[str]:
-    """Every mixture of - and _ that a backend may take for *name*."""
-    first, *words = name.split("-")
-    for dividers in product("-_", repeat=len(words)):
-        yield first + "".join(divider + word for divider, word in zip(dividers, words, strict=True))
 
 
 def test_what_a_client_says_of_itself_is_overwritten(gateway, upstream):

@@ -6,6 +6,7 @@ knowledge, to WebSocket, and to any other name, behind which it reads requests a
 
 from __future__ import annotations
 
+import http.client
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +36,9 @@ class Upstream:
     def __init__(self, port: int) -> None:
         self.port = port
         self.reached: list[Reached] = []
+
+
+http.client._MAXHEADERS = 1_000  # type: ignore[attr-defined] # noqa: SLF001 - of no backend that gateways have
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -284,6 +284,15 @@ ROW = {"id": "3f2b8a52-1111-4222-8333-444455556666", "slug": "acme", "name": "Ac
 }
 
 
+def test_a_no_that_an_upgrade_and_waiting_would_end_says_both():
+    denial = a_denial(status=402, reason="quota_exceeded", upgrade=[PRO], retry_after=60)
+    with a_sidecar(denial) as (_, client), pytest.raises(Denied) as denied:
+        client.authorize("recording.start", minutes=5, **WHERE)
+
+    assert (denied.value.status, denied.value.retry_after) == (402, 60)
+    assert [upgrade.plan for upgrade in denied.value.upgrade] == ["pro"]
+
+
 def test_workspaces_of_a_user_are_read_page_by_page():
     pages = [
         {"workspaces": [ROW], "next": "acme"},
@@ -391,6 +400,8 @@ LIES = [
     {"upgrade": [PRO | {"price": "free"}], "allow": False, "status": 402, "reason": "x"},
     {"retry_after": 3},
     {"retry_after": "3"},
+    {"retry_after": 3, "allow": False, "status": 403, "reason": "quota_exceeded"},
+    {"allow": False, "status": 429, "reason": "quota_exceeded"},
     {"needs": []},
     {"needs": {"roles": "admin"}},
     {"needs": {"roles": [1]}},

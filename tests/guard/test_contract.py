@@ -163,6 +163,8 @@ def test_what_is_not_held_is_not_committed(client):
             hold.commit(scenarios=1)
         with pytest.raises(Refused, match="400 invalid_request"):
             client.commit(hold.reservation.id, minutes=0)
+        with pytest.raises(Refused, match="400 invalid_request"):
+            hold.commit({})
 
 
 def test_zero_is_a_release(client):
@@ -193,6 +195,51 @@ def test_under_one_key_something_is_reserved_once(client):
 
     assert first.reservation == again.reservation
     first.release()
+
+
+@pytest.mark.parametrize("end", ["fails", "expires"])
+def test_a_second_run_under_the_key_of_a_hold_that_is_over_is_a_run_like_any_other(client, end):
+    before, key = used(client), uuid4().hex
+    work = {"minutes": 5, "idempotency_key": key, "ttl_s": 1 if end == "expires" else 60, **WHERE}
+    failed = client.reserve("recording.start", **work)
+    sleep(1.2 if end == "expires" else 0)
+    with pytest.raises(ZeroDivisionError), failed:
+        _ = 1 / 0
+
+    with client.reserve("recording.start", **work) as hold:
+        settled = hold.commit(minutes=3)
+    repeated = client.reserve("recording.start", **work)
+
+    assert (failed.reservation.state, hold.reservation.state) == ("held", "held")
+    assert failed.reservation.id != hold.reservation.id
+    assert (hold.decision.replayed, settled.replayed, settled.amounts) == (False, False, {"minutes": 3})
+    assert (repeated.reservation.id, repeated.reservation.state) == (hold.reservation.id, "committed")
+    assert repeated.decision.quota["minutes"].used == used(client) == before + 3
+
+
+def test_what_was_given_back_can_be_taken_again_under_its_key(client):
+    before, key = used(client), uuid4().hex
+    for _ in range(3):
+        taken = client.consume("recording.start", minutes=5, idempotency_key=key, **WHERE)
+        assert (taken.replayed, taken.quota["minutes"].used) == (False, before + 5)
+        client.usage_release(workspace="acme", idempotency_key=key)
+    client.consume("recording.start", minutes=5, idempotency_key=key, **WHERE)
+    client.usage_release(workspace="acme", idempotency_key=key, amounts={"minutes": 2})
+
+    again = client.consume("recording.start", minutes=5, idempotency_key=key, **WHERE)
+
+    assert (again.replayed, again.quota["minutes"].used, used(client)) == (True, before + 3, before + 3)
+
+
+def test_a_thing_that_was_given_back_can_be_made_again_under_its_key(client):
+    before, thing, key = used(client, "scenarios.create", "scenarios"), uuid4().hex, uuid4().hex
+    for _ in range(2):
+        made = client.consume("scenarios.create", resource=thing, idempotency_key=key, **WHERE)
+        assert not made.replayed
+        assert used(client, "scenarios.create", "scenarios") == before + 1
+        client.usage_release(workspace="acme", meter="scenarios", resource=thing)
+    assert client.usage_release(workspace="acme", idempotency_key=key).replayed
+    assert used(client, "scenarios.create", "scenarios") == before
 
 
 def test_what_was_taken_is_given_back_once(client):

@@ -206,16 +206,68 @@ def test_a_subject_is_taken_as_it_stands(sub):
         ({"email_verified": None}, False, True),
         ({"email_verified": "true"}, False, False),
         ({"email_verified": 1}, False, False),
-        ({"email_verified": None, "user_metadata": {"email_verified": True}}, True, True),
-        ({"email_verified": None, "user_metadata": {"email_verified": False}}, False, False),
-        ({"email_verified": None, "user_metadata": {}}, False, True),
-        ({"email_verified": None, "user_metadata": "x"}, False, True),
+        ({"email_verified": None, "app_metadata": {"email_verified": True}}, True, True),
+        ({"email_verified": None, "app_metadata": {"email_verified": False}}, False, False),
+        ({"email_verified": False, "app_metadata": {"email_verified": True}}, False, False),
+        ({"email_verified": None, "app_metadata": "x"}, False, True),
+        ({"email_verified": None, "amr": [{"method": "password"}, {"method": "otp"}]}, True, True),
+        ({"email_verified": None, "amr": [{"method": "magiclink", "timestamp": 1}]}, True, True),
+        ({"email_verified": None, "amr": [{"method": "oauth"}]}, True, True),
+        ({"email_verified": None, "amr": [{"method": "password"}, {"method": "totp"}]}, False, True),
+        ({"email_verified": None, "amr": [{"method": ["otp"]}, {}, 7]}, False, True),
+        ({"email_verified": None, "amr": ["otp"]}, False, True),  # as RFC 8176 has it: a device
+        ({"email_verified": None, "amr": {"method": "otp"}}, False, True),
+        ({"email_verified": False, "amr": [{"method": "otp"}]}, False, False),
+        ({"email_verified": None, "user_metadata": {"email_verified": True}}, False, True),
+        ({"email_verified": None, "user_metadata": {"email_verified": False}}, False, True),
+        ({"email_verified": True, "user_metadata": {"email_verified": False}}, True, True),
         ({"email_verified": False, "user_metadata": {"email_verified": True}}, False, False),
     ],
 )
-def test_an_email_is_verified_when_the_provider_says_so(claims, in_production, in_dev):
+def test_an_email_is_verified_when_the_provider_says_so_and_never_by_what_users_write(
+    claims, in_production, in_dev
+):
     assert user(bearer(**claims)).email_verified is in_production
     assert user(bearer(**claims), by_secret(trusts_unsaid=True)).email_verified is in_dev
+
+
+@pytest.mark.parametrize(
+    ("claims", "verified"),
+    [
+        ({"https://shop.example.com/mail_ok": True}, True),
+        ({"app_metadata": {"https://shop.example.com/mail_ok": True}}, True),
+        ({"user_metadata": {"https://shop.example.com/mail_ok": True}}, False),
+        ({"https://shop.example.com/mail_ok": False, "email_verified": True}, False),
+        ({"email_verified": True}, True),
+        ({}, False),
+    ],
+)
+def test_a_setting_names_another_claim_that_proves_an_email(tmp_path, claims, verified):
+    chosen = settings(tmp_path, SECRET.encode(), "hs256:", jwt_email_claim="https://shop.example.com/mail_ok")
+    known = identities_of(chosen)
+
+    assert user(bearer(**{"email_verified": None} | claims), known).email_verified is verified
+
+
+MONTH_S = 30 * 24 * 3_600
+
+
+@pytest.mark.parametrize(
+    ("claims", "too_long"),
+    [
+        ({"iat": NOW - 60, "exp": NOW - 60 + MONTH_S}, False),
+        ({"iat": NOW - 60, "exp": NOW - 59 + MONTH_S}, True),
+        ({"iat": NOW - MONTH_S, "exp": NOW + 3_600}, True),  # although it ends soon
+        ({"iat": None, "exp": NOW + MONTH_S - 60}, False),
+        ({"iat": None, "exp": NOW + MONTH_S + 3_600}, True),
+        ({"iat": None, "exp": 10**400}, True),
+    ],
+)
+def test_no_token_lives_longer_than_a_deleted_users_tombstone(claims, too_long):
+    if too_long:
+        assert refused(bearer(**claims))
+    else:
+        assert user(bearer(**claims)).id == "adam"
 
 
 @pytest.mark.parametrize("email", [None, "", 7, "x" * 400, "a\0@b"])

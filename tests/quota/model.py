@@ -17,13 +17,14 @@ class Key:
     taken: dict[str, int] | None
     resource: str | None
     by: str
+    hold: Hold | None
     given_back: dict[str, int] | None = None
 
 
 @dataclass
 class Hold:
     id: str
-    action: str
+    by: str
     amounts: dict[str, int]
     key: str | None
     resource: str | None
@@ -58,7 +59,7 @@ class Model:
             return "role_insufficient"
         for meter, amount in amounts.items():
             limit = self.limit(meter)
-            if limit is not None and self.used[meter] + self.reserved(meter) + amount > limit:
+            if amount and limit is not None and self.used[meter] + self.reserved(meter) + amount > limit:
                 return "quota_exceeded"
         return "taken"
 
@@ -68,7 +69,7 @@ class Model:
         """What is to be answered; what is taken is told by *took* once it has its id."""
         if self.role is None:
             return "not_a_member"
-        if key in self.keys:
+        if key is not None and self.stands(key):
             same = self.keys[key].asked == (mode, action, amounts, resource)
             return "replayed" if same else "key_reused"
         levels = [meter for meter in amounts if self._is_level(meter)]
@@ -91,17 +92,55 @@ class Model:
         if reservation is None:
             self._use(wanted, resource, by)
         else:
-            self.holds[reservation] = Hold(reservation, action, wanted, key, resource)
+            self.holds[reservation] = Hold(reservation, by, wanted, key, resource)
         if key is not None:
-            taken = wanted if reservation is None else None
-            self.keys[key] = Key((mode, action, amounts, resource), taken, resource, by)
+            taken, hold = (wanted, None) if reservation is None else (None, self.holds[reservation])
+            self.keys[key] = Key((mode, action, amounts, resource), taken, resource, by, hold)
 
-    def committed(self, hold: Hold, wanted: dict[str, int], *, by: str) -> None:
+    def may_commit(self, hold: Hold, wanted: dict[str, int]) -> str:
+        if not any(wanted.values()):
+            return "nothing"
+        if hold.state == "committed":
+            return "replayed" if hold.committed == wanted else "settled"
+        if hold.state == "released":
+            return "settled"
+        if any(wanted[meter] > amount for meter, amount in hold.amounts.items()):
+            return "exceeds"
+        late = hold.state == "expired"
+        may = not late or (not self.is_taken_anew(hold) and self.may(wanted) == "taken")
+        return "taken" if may else "expired"
+
+    def committed(self, hold: Hold, wanted: dict[str, int]) -> None:
         hold.state, hold.committed = "committed", wanted
         charged = self._missing(wanted, hold.resource)
-        self._use(charged, hold.resource, by)
-        if hold.key is not None:
-            self.keys[hold.key].taken = charged
+        self._use(charged, hold.resource, hold.by)
+        if hold.key is not None and self.keys[hold.key].hold is hold:
+            self.keys[hold.key].taken = {meter: charged[meter] for meter in wanted if wanted[meter]}
+
+    def stands(self, key: str) -> bool:
+        """Whether what was taken under *key* has not been given back."""
+        known = self.keys.get(key)
+        if known is None:
+            return False
+        if known.taken is None:
+            return known.hold is not None and known.hold.state == "held"
+        levels = {meter for meter in known.taken if self._is_level(meter)}
+        if known.resource is not None:
+            for meter in levels:
+                _, by = self.made.get((meter, known.resource), (0, None))
+                if by is None or (known.taken[meter] > 0 and by != known.by):
+                    return False
+        left = {meter: n - (known.given_back or {}).get(meter, 0) for meter, n in known.taken.items() if n}
+        of_levels = [left[meter] for meter in levels if meter in left]
+        return not left or (any(left.values()) and (not of_levels or any(of_levels)))
+
+    def has_changed(self, key: str) -> bool:
+        """Whether a repeat under *key* is told the figures of now."""
+        known = self.keys[key]
+        return known.given_back is not None or (known.hold is not None and known.hold.state == "committed")
+
+    def is_taken_anew(self, hold: Hold) -> bool:
+        return hold.key is not None and self.keys[hold.key].hold is not hold
 
     def refunded(self, key: str, amounts: dict[str, int] | None) -> bool | None:
         """Whether it was for the first time; None: it is refused."""

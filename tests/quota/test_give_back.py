@@ -58,17 +58,20 @@ def test_a_refund_and_a_commit_at_once_leave_what_was_committed_or_nothing(place
     assert place.used(acme, "minutes") == left
 
 
-def test_a_refund_makes_room_and_a_repeat_of_its_key_takes_nothing_again(place):
+def test_a_refund_makes_room_for_others_and_its_key_is_decided_anew(place):
     acme = place.workspace("small")
     ask = {"amounts": {"minutes": 10}, "idempotency_key": "k"}
     place.ask("record", acme, **ask)
     place.refund(acme, "k")
+    other = place.ask("record", acme, amounts={"minutes": 9}, idempotency_key="other")
 
+    denied = place.ask("record", acme, **ask)
+    place.refund(acme, "other")
     again = place.ask("record", acme, **ask)
 
-    assert (again.allowed, again.replayed) == (True, True)
-    assert place.used(acme, "minutes") == 0
-    assert place.ask("record", acme, amounts={"minutes": 10}).allowed
+    assert (other.allowed, denied.allowed, denied.verdict.reason) == (True, False, "quota_exceeded")
+    assert (again.allowed, again.replayed) == (True, False)
+    assert place.used(acme, "minutes") == 10
 
 
 def test_above_the_limit_after_a_downgrade_nothing_grows_and_everything_can_be_given_back(place):

@@ -20,11 +20,13 @@ from hypothesis.stateful import (
 )
 
 from sidecar.errors import (
+    BadQuestion,
     CommitExceedsReservation,
     IdempotencyKeyReused,
     RefundExceedsUse,
     ReservationExpired,
     ReservationSettled,
+    SidecarError,
     UnknownIdempotencyKey,
 )
 from tests.quota.model import Model
@@ -46,7 +48,8 @@ amounts = st.integers(1, 6)
 questions = st.sampled_from(sorted(TAKES)).flatmap(
     lambda action: st.tuples(st.just(action), st.fixed_dictionaries(dict.fromkeys(TAKES[action], amounts)))
 )
-OUTCOMES = {
+OUTCOMES: dict[type[SidecarError], str | None] = {
+    BadQuestion: "nothing",
     CommitExceedsReservation: "exceeds",
     ReservationSettled: "settled",
     ReservationExpired: "expired",
@@ -90,6 +93,7 @@ class Quota(RuleBasedStateMachine):
             return multiple()
         assert expected == ("replayed" if answer.replayed else "taken")
         if answer.replayed:
+            self._is_told_what_is_so(answer, key)
             return multiple()
         assert check.allowed
         held = answer.reservation.id if answer.reservation else None
@@ -103,23 +107,29 @@ class Quota(RuleBasedStateMachine):
             assert quota.limit is None or quota.used + quota.reserved <= quota.limit
         return held or multiple()
 
-    @rule(id_=holds, share=st.sampled_from(["all", "less", "more"]))
+    def _is_told_what_is_so(self, answer, key):
+        """A repeat, though it is of another state than its first answer was of."""
+        if answer.reservation is not None:
+            assert answer.reservation.state == self.model.holds[answer.reservation.id].state
+        if key is not None and self.model.stands(key) and self.model.has_changed(key):
+            for meter, quota in answer.quota.items():
+                assert (quota.limit, quota.used, quota.reserved) == (
+                    self.model.limit(meter),
+                    self.model.used[meter],
+                    self.model.reserved(meter),
+                )
+
+    @rule(id_=holds, share=st.sampled_from(["all", "less", "more", "nothing of the first", "nothing"]))
     def commit(self, id_, share):
         hold = self.model.holds[id_]
-        change = {"all": 0, "less": -1, "more": 1}[share]
+        change = {"less": -1, "more": 1}.get(share, 0)
         wanted = {meter: max(1, amount + change) for meter, amount in hold.amounts.items() if amount}
+        if share == "nothing":
+            wanted = dict.fromkeys(wanted, 0)
+        elif share == "nothing of the first":
+            wanted[min(wanted)] = 0
         whole = {**hold.amounts, **wanted}
-        late = hold.state == "expired"
-        if hold.state == "committed":
-            expected = "replayed" if hold.committed == whole else "settled"
-        elif hold.state == "released":
-            expected = "settled"
-        elif share == "more" and wanted:
-            expected = "exceeds"
-        elif late:
-            expected = "taken" if self.model.may(whole) == "taken" else "expired"
-        else:
-            expected = "taken"
+        expected = self.model.may_commit(hold, whole)
 
         outcome = self._outcome(lambda: self.place.commit(id_, wanted if share != "all" else None))
 
@@ -128,14 +138,8 @@ class Quota(RuleBasedStateMachine):
             return
         assert expected == ("replayed" if outcome.replayed else "taken")
         if expected == "taken":
-            [(by,)] = self.place.sql(
-                """SELECT COALESCE((
-                    SELECT l.decision_id FROM authz.usage_ledger AS l
-                    WHERE l.workspace_id = r.workspace_id AND l.kind = 'commit' ORDER BY l.id DESC LIMIT 1
-                ), '') FROM authz.usage_reservations AS r WHERE r.id = %s""",
-                id_,
-            )
-            self.model.committed(hold, whole, by=by)
+            assert outcome.committed == whole
+            self.model.committed(hold, whole)
 
     @rule(id_=holds)
     def release(self, id_):

@@ -172,6 +172,22 @@ def test_a_reservation_says_when_it_ends_and_its_id_cannot_be_guessed(place):
     assert {len(bytes.fromhex(each.reservation.id)) for each in answers} == {16}
 
 
+def test_a_late_commit_of_nothing_of_one_meter_needs_no_room_for_it(place):
+    acme = place.workspace("large")
+    held, other = (hold(place, acme, "tour", amounts={"lifetime": 2, "minutes": 5}) for _ in range(2))
+    place.ask("record", acme, amounts={"minutes": 20})
+    place.set_plan(acme, "small")
+    place.expire(held)
+    place.expire(other)
+
+    settled = place.commit(held, {"minutes": 0})
+
+    assert (settled.committed, settled.replayed) == ({"lifetime": 2, "minutes": 0}, False)
+    assert (place.used(acme, "lifetime"), place.used(acme, "minutes")) == (2, 20)
+    with pytest.raises(ReservationExpired, match="20 are used and 1 was asked for"):
+        place.commit(other, {"minutes": 1})
+
+
 def test_a_commit_of_more_than_is_held_is_refused_though_there_is_room(place):
     acme = place.workspace("large")
     held = hold(place, acme, amounts={"minutes": 5})

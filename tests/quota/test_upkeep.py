@@ -245,3 +245,22 @@ def test_a_database_that_cannot_be_asked_is_one_line(own, sidecar, command):
 
     assert (code, output, errors.count("\n")) == (1, "", 1)
     assert errors.startswith("sidecar: PostgreSQL: ")
+
+
+def test_what_a_recount_cannot_mend_is_not_called_put_right(own, sidecar):
+    """A ledger below 0, as a deletion by hand of what was taken leaves it: no counter can be that."""
+    acme = spoil(own)
+    own.sql("DELETE FROM authz.usage_ledger WHERE meter = 'minutes' AND workspace_id = %s", acme.id)
+    own.sql(
+        """INSERT INTO authz.usage_ledger (workspace_id, at, meter, period_start, amount, kind)
+        SELECT workspace_id, now(), meter, period_start, -3, 'release' FROM authz.workspace_usage
+        WHERE meter = 'minutes' AND workspace_id = %s""",
+        acme.id,
+    )
+
+    for _ in range(2):
+        code, output, errors = sidecar("recount", "--fix")
+        assert code == 1
+        assert '"minutes" counts' in output
+        assert "1 cannot be put right by a recount" in errors
+    assert json.loads(sidecar("recount", "--fix", "--json")[1])["fixed"] is False

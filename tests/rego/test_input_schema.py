@@ -30,13 +30,13 @@ def test_every_situation_is_what_the_schema_says():
 
 def test_the_schema_says_no_more_than_there_is():
     seen = documents()
-    lacks = [lack for document in seen for lack in document["exceeded"].values()]
+    rooms = [document["room"] for document in seen if document["room"] is not None]
 
     assert set(INPUT["properties"]) == {field for document in seen for field in document}
     assert set(INPUT["required"]) == set(INPUT["properties"]) - {"context"}
     for declared, there in (
         (INPUT["properties"]["overrides"], [document["overrides"] for document in seen]),
-        (INPUT["properties"]["exceeded"]["additionalProperties"], lacks),
+        (INPUT["properties"]["room"]["anyOf"][0], rooms),
     ):
         assert (
             set(declared["properties"])
@@ -54,9 +54,13 @@ def test_the_schema_says_no_more_than_there_is():
         {"overrides": {"features": {"sso": "true"}}},
         {"overrides": {"features": {"sso": True, "api": False}}},
         {"overrides": {}},
-        {"exceeded": {"minutes": {"fits_in": ["pro"]}}},
-        {"exceeded": {"minutes": {"fits_in": [1], "after_reset": True}}},
-        {"exceeded": {"minutes": {"fits_in": [], "after_reset": True, "used": 97}}},
+        {"room": {"fits_in": ["pro"]}},
+        {"room": {"fits_in": [1], "waiting_helps": True}},
+        {"room": {"fits_in": "pro", "waiting_helps": True}},
+        {"room": {"fits_in": [], "waiting_helps": "true"}},
+        {"room": {"fits_in": [], "waiting_helps": True, "used": 97}},
+        {"room": {}},
+        {"room": False},
         {"context": {}},
     ],
 )

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from sidecar.errors import Interrupted
+from sidecar.errors import NotAsked
 from sidecar.rego.lint import (
     ALLOWED_BUILTINS,
     INPUT_FIELDS,
@@ -86,7 +86,7 @@ NOT_BARE = [
     "a if not true",
     "a if not every x in [1] { x == 1 }",
 ]
-INPUT = ["action", "role", "plan", "status", "overrides.features.sso", "exceeded.minutes", "context.country"]
+INPUT = ["action", "role", "plan", "status", "overrides.features.sso", "room.fits_in", "context.country"]
 
 
 @pytest.mark.parametrize("rule", ALLOWED)
@@ -166,10 +166,25 @@ def test_text_with_values_in_it_hides_no_builtin():
     ]
 
 
-def test_only_tests_may_replace_what_is_known():
-    (line,) = lines_about(custom="a if count([1]) == 1 with count as time.now_ns")
+@pytest.mark.parametrize("folder", ["authz", "custom"])
+@pytest.mark.parametrize(
+    "what",
+    ["count as time.now_ns", "input as {}", "data.custom.denials as {1}", "data.authz.plans as {}"],
+)
+def test_only_tests_may_replace_what_is_known(folder, what):
+    (line,) = lines_about(**{folder: f"a if count([1]) == 1 with {what}"})
 
-    assert line.endswith("only tests may do that (with_in_policy)")
+    assert line.endswith("(with_in_policy)")
+
+
+def test_what_decides_may_ask_itself_about_another_situation_and_nothing_else_may():
+    asks = "a if _b with input.plan as 1 with input.room as _c\n\n_b if input.plan == 1\n\n_c := 1"
+
+    assert lines_about(authz=asks) == []
+    assert [line.rpartition(" ")[2] for line in lines_about(custom=asks)] == ["(with_in_policy)"] * 2
+    assert [line.rpartition(" ")[2] for line in lines_about(authz="a if _b with input.user as 1")] == [
+        "(unknown_input)"
+    ]
 
 
 def test_a_function_is_known_in_its_own_package_alone():
@@ -316,14 +331,14 @@ def test_where_there_is_no_policy_opa_is_not_asked(tmp_path):
 
 
 def test_an_opa_that_does_not_run_is_told(tmp_path):
-    with pytest.raises(Interrupted, match=r"does not run: Permission denied"):
+    with pytest.raises(NotAsked, match=r"does not run: Permission denied"):
         problems_by_opa(tmp_path, {"x.rego": ""}, opa=tmp_path)
 
 
 def test_an_opa_that_hangs_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("sidecar.rego.lint._OPA_TIMEOUT_S", 0.05)
 
-    with pytest.raises(Interrupted, match=r"opa capabilities did not end within 0\.05 s"):
+    with pytest.raises(NotAsked, match=r"opa capabilities did not end within 0\.05 s"):
         problems_by_opa(tmp_path, {"x.rego": ""}, opa=script(tmp_path / "opa", "exec sleep 5"))
 
 
@@ -332,7 +347,7 @@ def test_an_opa_that_fails_without_a_list_is_told(tmp_path):
         'if [ "$1" = capabilities ]; then echo \'{"builtins": []}\'; else echo "disk full" >&2; exit 2; fi'
     )
 
-    with pytest.raises(Interrupted, match="opa check: disk full"):
+    with pytest.raises(NotAsked, match="opa check: disk full"):
         problems_by_opa(tmp_path, {"x.rego": ""}, opa=script(tmp_path / "opa", answer))
 
 

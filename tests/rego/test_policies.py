@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.catalog.check import check_plans
+from sidecar.rego.compile import data_file
 from sidecar.settings import shipped
 from tests.servers import opa
 
@@ -30,6 +33,19 @@ def test_they_pass_their_own_tests_which_cover_them_to_the_last_line():
 
     assert run.returncode == 0, run.stderr + run.stdout
     assert json.loads(run.stdout)["coverage"] == 100
+
+
+@pytest.mark.opa
+def test_their_tests_hold_whatever_the_catalog_names(tmp_path):
+    folder = shutil.copytree(POLICIES, tmp_path / "policies")
+    smallest = b"version: 1\ncurrency: EUR\ndefault_plan: free\nroles: {boss: }\nplans: {free: {price: 0}}\n"
+    catalog = check_plans(smallest, source="plans.yaml").catalog
+    assert catalog is not None
+    (folder / "authz/plans/data.json").write_bytes(data_file(catalog))
+
+    run = opa("test", folder, "--format=json")
+
+    assert [each["name"] for each in json.loads(run.stdout) if each.get("fail")] == []
 
 
 @pytest.mark.opa

@@ -35,7 +35,7 @@ def application():
 @example(method="POST", target="/v1/authorize", value="9" * 5_000, by_socket=False)
 def test_no_request_is_a_defect_before_it_is_answered(application, method, target, value, by_socket):
     request = application.request(
-        method, target, header=lambda _: value, by_socket=by_socket, remote="127.0.0.1"
+        method, target, header=lambda _: value, repeated=(), by_socket=by_socket, remote="127.0.0.1"
     )
     endpoint = application.endpoint_of(request)
 

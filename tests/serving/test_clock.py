@@ -16,13 +16,15 @@ from tests.serving.serving import QUESTION, serving
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
+pytest.importorskip("regopy", reason="needs the extra `embedded`")
+
 JUMP_S = 40 * 86_400
 FOLLOWS_WITHIN_S = 10
 REFUSALS = "sidecar_clock_refusals_total "
 
 
 def test_a_server_whose_database_has_another_time_refuses_until_somebody_accepts_it(
-    fresh_database_url, compiled, opa, tmp_path
+    fresh_database_url, compiled, tmp_path
 ):
     migrate(fresh_database_url, catalog=compiled.catalog, revision=compiled.revision)
     let_the_clock_be_moved(fresh_database_url)
@@ -42,10 +44,15 @@ def test_a_server_whose_database_has_another_time_refuses_until_somebody_accepts
 
     tokens = tmp_path / "tokens"
     tokens.write_text(token_line("all", SCOPES, "t") + "\n")
-    chosen = {"database_url": fresh_database_url, "opa_url": opa.url, "deadline_ms": 5_000, "tokens": tokens}
+    chosen = {
+        "database_url": fresh_database_url,
+        "engine": "embedded",
+        "deadline_ms": 5_000,
+        "tokens": tokens,
+    }
     with serving(tmp_path, **chosen) as sidecar:
         sidecar.headers = {"Authorization": "Bearer t"}
-        assert sidecar.until(sidecar.is_ready, within_s=30)
+        assert sidecar.until(sidecar.is_ready, within_s=30), sidecar.said
         assert consume(500) == (200, True)
         assert sidecar.until(lambda: sidecar.request("GET", "/readyz")[0] == 200, within_s=5)
 

@@ -18,6 +18,7 @@ from sidecar.errors import FactsUnavailable
 from tests.api.stage import AUDITOR, BACKEND, a_stage
 from tests.api.test_gateways import LIMITED, MEMBERS, ROUTES, Everybody, with_service
 from tests.servers import free_port
+from tests.values import some_facts
 
 grpc = pytest.importorskip("grpc", reason="needs the extra `grpc`")
 
@@ -205,6 +206,37 @@ def test_headers_count_however_envoy_sends_them(channel):
 def test_the_host_is_the_requests(channel):
     assert reason_of(check(channel, "/acme", host="ADMIN.example:80")) == "role_insufficient"
     assert check(channel, "/acme", host="app.example").status.code == 0
+
+
+def test_a_comma_in_a_header_is_part_of_its_text(channel, stage):
+    for name in ("acme,acme", "a, b", "a b"):
+        stage.facts.members["adam", name] = some_facts()
+
+        assert check(channel, "/from-header", x_workspace_id=name).status.code == 0
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"\xed\xa0\x80", b"a\0"])
+def test_a_name_that_is_no_text_names_nothing(channel, name):
+    raw = [{"key": "authorization", "value": "Bearer adam"}, {"key": "x-workspace-id", "raw_value": name}]
+    http = {"method": "GET", "path": "/from-header", "host": "a", "header_map": {"headers": raw}}
+
+    assert reason_of(check_raw(channel, http)) == "workspace_missing"
+
+
+def test_a_query_is_not_looked_at_whatever_it_holds(channel):
+    for query in ("sort=name:asc,date:desc", "a b", "#/../x", "%zz%00", "\0", "x" * 30_000):
+        assert check(channel, f"{ANALYTICS}?{query}").status.code == 0
+
+
+def test_once_a_route_names_a_host_it_has_to_be_known(channel):
+    for host in ("", "127.0.0.1:8080", "localhost:8080", "admin.example.", "a,b", "admin.example?"):
+        assert reason_of(check(channel, "/acme", host=host)) == "gateway_unreadable"
+
+
+def test_two_tokens_of_a_gateway_are_none(channel):
+    shown = ("x-sidecar-token", BACKEND)
+
+    assert reason_of(check(channel, metadata=(shown, shown))) == "gateway_untrusted"
 
 
 def test_a_user_in_a_header_counts_from_an_envoy_that_shows_a_token(channel):

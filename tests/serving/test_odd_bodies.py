@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from time import sleep
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from sidecar.identity.callers import token_line
 from tests.serving.meanwhile import QUESTION, request
 from tests.serving.serving import serving
-from tests.serving.talk import a_question, goes_on_or_has_ended, talking
+from tests.serving.talk import a_question, goes_on_or_has_ended, read_by, talking
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -170,7 +172,13 @@ def guarded(database, opa, tmp_path_factory):
     tokens = folder / "tokens"
     tokens.write_text(token_line("all", ["authorize", "audit"], "t") + "\n")
     with serving(
-        folder, database_url=database, opa_url=opa.url, tokens=tokens, workers=1, deadline_ms=5_000
+        folder,
+        also_at=folder / "socket",
+        database_url=database,
+        opa_url=opa.url,
+        tokens=tokens,
+        workers=1,
+        deadline_ms=5_000,
     ) as sidecar:
         sidecar.headers = {"Authorization": "Bearer t"}
         assert sidecar.until(sidecar.is_ready, within_s=30), sidecar.said
@@ -215,6 +223,31 @@ def test_an_answer_before_the_body_is_the_only_one(guarded, to, trailer, by):
             assert talk.is_quiet()
 
 
+WITH_A_LENGTH = {
+    "no endpoint": ("POST", "/v2/nothing", len(A_REQUEST), 404),
+    "another method": ("PUT", "/v1/authorize", len(A_REQUEST), 405),
+    "a gateway": ("GET", "/gw/nginx", len(A_REQUEST), 403),
+    "health": ("GET", "/healthz", len(A_REQUEST), 200),
+    "too much": ("POST", "/access/v1/evaluation", 99_999, 413),
+}
+
+
+@pytest.mark.parametrize("to", WITH_A_LENGTH)
+def test_a_body_that_comes_late_is_no_request(guarded, to):
+    method, path, length, status = WITH_A_LENGTH[to]
+    with talking(guarded) as talk:
+        who = "Authorization: Bearer t"
+        talk.send(
+            request(method, path, b"", who, "Content-Type: application/json", f"Content-Length: {length}")
+        )
+        sleep(0.1)
+        talk.send(A_REQUEST)
+        answer = talk.answer()
+
+        assert answer.status == status
+        assert talk.has_ended() if answer.closes else talk.is_quiet()
+
+
 @pytest.mark.parametrize("to", ["/v1/authorize", "/v1/authorize/batch", "/gw/nginx", "/v2/nothing"])
 def test_an_early_answer_reaches_who_is_still_sending(guarded, to):
     """A connection that is reset while a body comes would take the answer with it."""
@@ -227,6 +260,41 @@ def test_an_early_answer_reaches_who_is_still_sending(guarded, to):
         answer = talk.answer()
 
         assert answer.status in {401, 403, 404, 413}
+
+
+LARGE = request("GET", "/openapi.json")
+
+
+def a_slow_reader(sidecar):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_024)
+    connection.settimeout(9)
+    connection.connect(("127.0.0.1", sidecar.port))
+    return connection
+
+
+def answered_before_none_is_read(sidecar) -> int:
+    """How many large answers the kernel takes; the worker waits with the last of them."""
+    before = read_by(sidecar.folder / "socket")["gunicorn"]
+    with a_slow_reader(sidecar) as connection:
+        connection.sendall(LARGE * 200)
+        sleep(0.8)
+        return read_by(sidecar.folder / "socket")["gunicorn"] - before - 1
+
+
+def test_a_body_that_goes_wrong_while_its_answer_waits_to_be_read_has_no_second_one(guarded):
+    taken = answered_before_none_is_read(guarded)
+    assert 2 < taken < 200
+    for number in range(taken - 2, taken + 1):
+        with a_slow_reader(guarded) as connection:
+            chunked = request("GET", "/openapi.json", b"", "Transfer-Encoding: chunked")
+            connection.sendall(LARGE * (number - 1) + chunked)
+            sleep(0.5)
+            connection.sendall(b"0\r\n" + A_REQUEST)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            text = b"".join(iter(lambda: connection.recv(65_536), b""))
+
+        assert len(re.findall(rb"HTTP/1\.1 [0-9]{3} ", text)) == number
 
 
 def test_an_answer_that_nothing_has_changed_has_no_body(guarded):

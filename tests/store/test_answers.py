@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from sidecar.decisions.cells import STATUSES
+from sidecar.decisions.model import Room
 from sidecar.decisions.situation import situation_bytes, situation_of
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.rego.load import compiled_at
@@ -49,6 +50,9 @@ def verdicts(compiled, database_url):
     store = PostgresFacts(database_url, catalog=compiled.catalog, pool_size=1)
     store.open()
 
+    actions = compiled.catalog.actions
+    everywhere = Room(fits_in=tuple(sorted(compiled.catalog.plans)), waiting_helps=False)
+
     @cache
     def verdict(situation):
         return engine.verdict(situation, deadline=FAR_AWAY)
@@ -62,7 +66,7 @@ def verdicts(compiled, database_url):
                         a_question(action, user=user, workspace=workspace),
                         known,
                         catalog=compiled.catalog,
-                        exceeded={},
+                        room=everywhere if action in actions and actions[action].takes else None,
                         context_fields=frozenset(),
                     )
                 )

@@ -17,6 +17,7 @@ from sidecar.errors import (
     FactsUnavailable,
     IdempotencyKeyReused,
     RefundExceedsUse,
+    ReservationExpired,
     ReservationSettled,
     UnknownIdempotencyKey,
     UnknownReservation,
@@ -316,6 +317,258 @@ def test_a_repeat_of_a_reservation_names_the_first_one(stage):
 
     assert again.reservation == first.reservation
     assert stage.figures() == (0, 5)
+
+
+BOTH = {"minutes": 5, "scenarios": 1}
+
+
+def keyed(stage, **more):
+    """A duplicate of each other: the same key and request."""
+    return stage.charge(key="k", **more)
+
+
+def reserved(stage, **more):
+    return keyed(stage, purpose=Hold(id=uuid4().hex, ttl_s=60), **more)
+
+
+def refunded(stage):
+    keyed(stage)
+    stage.refund("k")
+
+
+def refunded_in_words(stage):
+    keyed(stage, amounts=BOTH)
+    stage.refund("k", BOTH)
+
+
+def released(stage):
+    stage.release(reserved(stage).reservation.id)
+
+
+def expired(stage):
+    stage.expire(reserved(stage).reservation.id)
+
+
+def committed_and_refunded(stage):
+    stage.commit(reserved(stage, amounts=BOTH).reservation.id, {"minutes": 0})
+    stage.refund("k")
+
+
+def committed_late_and_refunded(stage):
+    reservation = reserved(stage, resource="s", amounts=BOTH).reservation.id
+    stage.expire(reservation)
+    stage.charge(amounts=BOTH, resource="s", purpose=LateCommit(id=reservation))
+    stage.refund("k")
+
+
+def given_back_by_name(stage):
+    keyed(stage, amounts={"scenarios": 1}, resource="s")
+    stage.give_back("scenarios", "s")
+
+
+def given_back_by_name_beside_a_counter(stage):
+    keyed(stage, amounts=BOTH, resource="s")
+    stage.give_back("scenarios", "s")
+    stage.refund("k", {"minutes": 5})
+
+
+def committed_and_given_back_by_name(stage):
+    stage.commit(reserved(stage, amounts={"scenarios": 2}, resource="s").reservation.id, {"scenarios": 1})
+    stage.give_back("scenarios", "s")
+
+
+@pytest.mark.parametrize(
+    "give_back",
+    [
+        refunded,
+        refunded_in_words,
+        released,
+        expired,
+        committed_and_refunded,
+        committed_late_and_refunded,
+        given_back_by_name,
+        given_back_by_name_beside_a_counter,
+        committed_and_given_back_by_name,
+    ],
+)
+@pytest.mark.parametrize("other", [{}, {"fingerprint": "g"}], ids=["the same", "another"])
+def test_a_key_whose_effect_was_given_back_is_free(stage, give_back, other):
+    give_back(stage)
+    asked = {"amounts": BOTH, "resource": "s", **other}
+    assert (stage.figures("minutes"), stage.figures("scenarios")) == ((0, 0), (0, 0))
+
+    assert stage.find_replay(key="k", **asked) is None
+    assert isinstance(keyed(stage, limits={"minutes": 4, "scenarios": 1}, **asked), NoCapacity)
+    assert isinstance(keyed(stage, **asked), Charged)
+    assert isinstance(keyed(stage, **asked), Replayed)
+    assert (stage.figures("minutes"), stage.figures("scenarios")) == ((5, 0), (1, 0))
+    assert stage.refund("k").replayed is False
+    assert (stage.figures("minutes"), stage.figures("scenarios")) == ((0, 0), (0, 0))
+
+
+@pytest.mark.parametrize("resource", ["s", None])
+def test_a_level_that_is_given_back_frees_its_key_though_a_counter_beside_it_stands(stage, resource):
+    keyed(stage, amounts=BOTH, resource=resource)
+    if resource:
+        stage.give_back("scenarios", "s")
+    else:
+        stage.refund("k", {"scenarios": 1})
+
+    assert isinstance(keyed(stage, amounts=BOTH, resource=resource), Charged)
+    assert (stage.figures("minutes"), stage.figures("scenarios")) == ((10, 0), (1, 0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "back"),
+    [
+        ({}, {"minutes": 4}),
+        ({}, {"minutes": 0}),
+        ({"amounts": BOTH}, {"minutes": 5}),
+        ({"amounts": BOTH, "resource": "s"}, {"minutes": 5}),
+        ({"amounts": {"scenarios": 3}, "resource": "s"}, {"scenarios": 2}),
+        ({"amounts": {"scenarios": 3}}, {"scenarios": 2}),
+        ({"amounts": {}}, {}),
+    ],
+)
+def test_a_partial_refund_keeps_the_key_and_a_repeat_shows_the_figures_of_now(stage, asked, back):
+    keyed(stage, **asked)
+    stage.charge()
+    stage.refund("k", back)
+
+    again = keyed(stage, **asked)
+
+    assert isinstance(again, Replayed)
+    assert again.now is not None
+    assert again.now.usage == {
+        meter: stage.facts().usage[meter] for meter in asked.get("amounts", {"minutes": 5})
+    }
+    assert stage.find_replay(key="k", **asked).now == again.now
+    with pytest.raises(IdempotencyKeyReused):
+        keyed(stage, **asked, fingerprint="g")
+
+
+def test_a_repeat_of_what_was_given_back_by_another_key_is_no_repeat(stage):
+    """The thing was made again since, by somebody else: it is there, and this key did not make it."""
+    given_back_by_name(stage)
+    made = stage.a_charge(key="other", amounts={"scenarios": 1}, resource="s")
+    stage.ledger.charge(made, deadline=FAR_AWAY)
+
+    again = keyed(stage, amounts={"scenarios": 1}, resource="s")
+
+    assert isinstance(again, AlreadyExists)
+    assert again.decision_id == made.decision_id
+
+
+def test_a_repeat_of_a_thing_that_existed_on_the_way_stands_as_long_as_that(stage):
+    first, second = (
+        stage.reserve(amounts={"scenarios": 1}, resource="s", key=key) for key in ("first", "second")
+    )
+    stage.commit(first)
+    stage.commit(second)
+    hold = Hold(id=uuid4().hex, ttl_s=60)
+    asked = {"amounts": {"scenarios": 1}, "resource": "s", "key": "second", "purpose": hold}
+
+    assert isinstance(stage.charge(**asked), Replayed)
+    stage.give_back("scenarios", "s")
+    assert isinstance(stage.charge(**asked), Charged)
+
+
+def test_a_repeat_of_a_reservation_says_how_it_stands(stage):
+    first = reserved(stage)
+    again = reserved(stage)
+    stage.commit(first.reservation.id, {"minutes": 2})
+    settled = reserved(stage)
+
+    assert (first.reservation.state, again.reservation.state, again.now) == ("held", "held", None)
+    assert settled.reservation == replace(first.reservation, state="committed")
+    assert (settled.now.usage["minutes"].used, settled.now.usage["minutes"].reserved) == (2, 0)
+
+
+def test_a_late_commit_whose_key_was_taken_anew_is_refused(stage):
+    first = reserved(stage).reservation.id
+    stage.expire(first)
+    second = reserved(stage).reservation.id
+
+    with pytest.raises(ReservationExpired):
+        stage.commit(first)
+    late = {"amounts": {"minutes": 5}, "purpose": LateCommit(id=first)}
+    assert stage.charge(**late) is Conflict.SETTLED
+    stage.commit(second)
+    stage.refund("k")
+    with pytest.raises(ReservationExpired):
+        stage.commit(first)
+    assert stage.figures() == (0, 0)
+
+
+def test_a_late_commit_takes_its_key_again_if_nobody_has(stage):
+    reservation = reserved(stage).reservation.id
+    stage.expire(reservation)
+    assert stage.find_replay(key="k") is None
+
+    stage.charge(amounts={"minutes": 3}, purpose=LateCommit(id=reservation))
+
+    assert stage.find_replay(key="k").reservation.state == "committed"
+    assert stage.figures() == (3, 0)
+
+
+def test_the_release_of_a_hold_whose_key_was_taken_anew_gives_nothing_of_the_new_one_back(stage):
+    first = reserved(stage).reservation.id
+    stage.expire(first)
+    second = reserved(stage).reservation.id
+
+    assert stage.release(first).state == "released"
+    assert reserved(stage).reservation.id == second
+    assert stage.figures() == (0, 5)
+
+
+def test_a_commit_may_say_zero_of_some_meters(stage):
+    reservation = reserved(stage, amounts=BOTH).reservation.id
+
+    settled = stage.commit(reservation, {"scenarios": 0})
+
+    assert (settled.state, settled.committed) == ("committed", {"minutes": 5, "scenarios": 0})
+    assert (stage.figures("minutes"), stage.figures("scenarios")) == ((5, 0), (0, 0))
+    assert stage.commit(reservation, {"scenarios": 0}).replayed is True
+    assert isinstance(reserved(stage, amounts=BOTH), Replayed)
+    assert stage.refund("k").released == {"minutes": 5}
+
+
+def test_a_thing_of_which_zero_is_committed_is_not_made(stage):
+    reservation = stage.reserve(amounts=BOTH, resource="s")
+
+    stage.commit(reservation, {"scenarios": 0})
+
+    assert isinstance(stage.charge(amounts={"scenarios": 1}, resource="s"), Charged)
+
+
+@pytest.mark.parametrize("settled", ["held", "released", "committed", "expired"])
+def test_a_commit_of_zero_of_all_is_refused_and_says_to_release(stage, settled):
+    reservation = stage.reserve(amounts=BOTH)
+    act = {"released": stage.release, "committed": stage.commit, "expired": stage.expire}.get(settled)
+    if act:
+        act(reservation)
+    before = stage.figures()
+
+    with pytest.raises(BadQuestion, match="release") as caught:
+        stage.commit(reservation, {"minutes": 0, "scenarios": 0})
+    assert caught.value.code == "invalid_request"
+    assert [fault.field for fault in caught.value.faults] == [
+        ("amounts", "minutes"),
+        ("amounts", "scenarios"),
+    ]
+    assert stage.figures() == before
+
+
+def test_a_late_commit_needs_room_only_for_what_is_not_zero(stage):
+    reservation = stage.reserve(amounts=BOTH)
+    stage.expire(reservation)
+    stage.charge(amounts={"minutes": 100})
+    asked = stage.commit(reservation, {"minutes": 0}).amounts
+
+    assert asked == {"minutes": 0, "scenarios": 1}
+    assert isinstance(stage.charge(amounts=asked, purpose=LateCommit(id=reservation)), Charged)
+    assert (stage.figures("minutes"), stage.figures("scenarios")) == ((100, 0), (1, 0))
+    assert stage.commit(reservation, {"minutes": 0}).replayed is True
 
 
 def test_a_commit_takes_what_was_reserved(stage):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli.migrate import command
-from sidecar.errors import ConfigError, Interrupted
+from sidecar.errors import ConfigError, Interrupted, NotAsked
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate, migrations_in
 from tests.postgres_server import rows, run, url_of
@@ -131,17 +131,6 @@ def test_a_meter_that_is_gone_stays_for_workers_of_the_revision_before(fresh_dat
         run(fresh_database_url, """SELECT authz.set_overrides('acme', '{}', '{"scenarios": 1}')""")
 
 
-def test_a_role_that_is_gone_is_warned_of(fresh_database_url):
-    catalog = the_catalog()
-    roles = {name: role for name, role in catalog.roles.items() if name != "admin"}
-
-    result = migrated(fresh_database_url, catalog=replace(catalog, roles=roles))
-
-    assert result.warnings == (
-        '1 memberships hold the role "admin", which the catalog does not declare: they are no members',
-    )
-
-
 def test_many_at_once_are_one(empty_database_url):
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: migrated(empty_database_url), range(4)))
@@ -215,12 +204,12 @@ def test_a_database_of_another_encoding_is_refused(postgres_server):
 
 
 def test_nobody_there_is_one_line_without_the_password():
-    with pytest.raises(Interrupted) as interrupted:
+    with pytest.raises(NotAsked) as not_asked:
         migrated("postgresql://postgres:geheim@127.0.0.1:1/x")
 
-    assert "Connection refused" in str(interrupted.value)
-    assert "geheim" not in str(interrupted.value)
-    assert "\n" not in str(interrupted.value)
+    assert "Connection refused" in str(not_asked.value)
+    assert "geheim" not in str(not_asked.value)
+    assert "\n" not in str(not_asked.value)
 
 
 def test_an_ordinary_owner_can_migrate(empty_database_url):

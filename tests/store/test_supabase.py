@@ -12,9 +12,11 @@ from psycopg import errors
 from psycopg.types.json import Json
 
 from sidecar.store.migrate import migrate
+from tests.identity.provider import a_token
 from tests.postgres_server import rows, run
 from tests.store.conftest import SELECT_VALUES
 from tests.values import the_catalog
+from tests.workspaces.stage import a_people_stage
 
 pytestmark = pytest.mark.postgres
 
@@ -119,10 +121,15 @@ def signed_up(url, email="zoe@example.com"):
     return user
 
 
+def slug_of(url, user):
+    [(slug,)] = rows(url, "SELECT slug FROM authz.get_user_workspaces(%s)", str(user))
+    return slug
+
+
 def test_a_signup_makes_a_workspace_in_its_transaction(url):
     user = signed_up(url)
 
-    assert rows(url, "SELECT slug, plan_tier, role FROM authz.get_user_workspaces(%s)", str(user)) == [
+    assert rows(url, "SELECT name, plan_tier, role FROM authz.get_user_workspaces(%s)", str(user)) == [
         ("zoe", "starter", "owner")
     ]
     with as_role(url, "supabase_auth_admin") as connection:
@@ -140,7 +147,7 @@ def test_a_signup_outlives_our_trouble_and_those_from_before_are_made_up_for(url
 
     rows(url, "SELECT authz.create_default_workspace(u.id::text, u.email) FROM auth.users AS u")
 
-    assert [row[:1] for row in rows(url, "SELECT slug FROM authz.get_user_workspaces(%s)", str(user))] == [
+    assert [row[:1] for row in rows(url, "SELECT name FROM authz.get_user_workspaces(%s)", str(user))] == [
         ("zoe",)
     ]
 
@@ -150,12 +157,12 @@ def test_deleting_a_user_hands_over_what_they_owned_or_removes_it(url):
     rows(
         url,
         """INSERT INTO authz.workspace_memberships
-        SELECT id, %s, 'member' FROM authz.workspaces WHERE slug = 'ann'""",
+        SELECT id, %s, 'member' FROM authz.workspaces WHERE name = 'ann'""",
         str(bob),
     )
     with as_role(url, "supabase_auth_admin") as connection:
         connection.execute("DELETE FROM auth.users WHERE id = %s", (ann,))
-    assert rows(url, "SELECT slug, role FROM authz.get_user_workspaces(%s)", str(bob)) == [
+    assert rows(url, "SELECT name, role FROM authz.get_user_workspaces(%s)", str(bob)) == [
         ("ann", "owner"),
         ("bob", "owner"),
     ]
@@ -163,6 +170,61 @@ def test_deleting_a_user_hands_over_what_they_owned_or_removes_it(url):
     with as_role(url, "supabase_auth_admin") as connection:
         connection.execute("DELETE FROM auth.users")
     assert rows(url, "SELECT FROM authz.workspaces") == []
+
+
+def at_gateway(stage, user, workspace):
+    headers = {
+        "Authorization": f"Bearer {a_token(sub=str(user), iss=None)}",
+        "X-Original-Method": "GET",
+        "X-Original-URI": f"/workspaces/{workspace}/analytics",
+    }
+    answer = stage.client.get("/gw/haproxy", headers=headers, environ_base={"REMOTE_ADDR": "127.0.0.1"})
+    return answer.status_code, answer.json["code"]
+
+
+def test_whoever_is_not_in_auth_users_is_nobody_though_they_have_a_token_and_a_membership(url):
+    ann, nobody = signed_up(url, "ann@example.com"), uuid4()
+    shop = slug_of(url, ann)
+    for user in (str(nobody), "max"):
+        rows(
+            url,
+            """INSERT INTO authz.workspace_memberships
+            SELECT id, %s, 'admin' FROM authz.workspaces WHERE slug = %s""",
+            user,
+            shop,
+        )
+
+    with a_people_stage(url) as stage:
+        assert stage.get(str(ann), f"/workspaces/{shop}").status_code == 200
+        assert at_gateway(stage, ann, shop) == (402, "feature_not_in_plan")
+        for user in (str(nobody), "max", str(uuid4())):
+            assert stage.get(user, "/workspaces").status_code == 401
+            assert stage.get(user, f"/workspaces/{shop}").status_code == 401
+            assert at_gateway(stage, user, shop) == (401, "user_unauthenticated")
+        assert rows(url, "SELECT id FROM authz.users") == [(str(ann),)]
+
+        with as_role(url, "supabase_auth_admin") as connection:
+            connection.execute("DELETE FROM auth.users WHERE id = %s", (ann,))
+        assert stage.get(str(ann), "/workspaces").status_code == 401
+        assert at_gateway(stage, ann, shop) == (401, "user_unauthenticated")
+        rows(url, "INSERT INTO authz.users (id) VALUES (%s)", str(ann))  # who exists, auth.users alone says
+        assert stage.get(str(ann), "/workspaces").status_code == 401
+
+
+def test_a_user_who_is_deleted_softly_is_nobody(empty_database_url):
+    run(
+        empty_database_url,
+        "CREATE SCHEMA auth",
+        "CREATE TABLE auth.users (id uuid PRIMARY KEY, email text, deleted_at timestamptz)",
+    )
+    migrate(empty_database_url, catalog=the_catalog(), revision="dev")
+    user = uuid4()
+    rows(empty_database_url, "INSERT INTO auth.users (id) VALUES (%s)", user)
+    assert rows(empty_database_url, "SELECT authz.standing_of(%s)", str(user)) == [("member",)]
+
+    rows(empty_database_url, "UPDATE auth.users SET deleted_at = now()")
+
+    assert rows(empty_database_url, "SELECT authz.standing_of(%s)", str(user)) == [("nobody",)]
 
 
 @pytest.mark.parametrize("role", API_ROLES)
@@ -212,7 +274,8 @@ def test_through_the_api_a_user_is_in_the_workspace_that_they_name_and_is_a_memb
     with as_role(url, OWNER) as connection:
         connection.execute(PRE_REQUEST.encode())
     ann, bob = signed_up(url, "ann@example.com"), signed_up(url, "bob@example.com")
-    for user, workspace in ((ann, "ann"), (bob, "bob")):
+    of_ann, of_bob = slug_of(url, ann), slug_of(url, bob)
+    for user, workspace in ((ann, of_ann), (bob, of_bob)):
         with as_role(url, "authenticated", user=user, workspace=workspace) as connection:
             connection.execute("SELECT public.enter_workspace()")
             connection.execute(
@@ -222,7 +285,7 @@ def test_through_the_api_a_user_is_in_the_workspace_that_they_name_and_is_a_memb
 
     for role, user in (("authenticated", ann), ("anon", None)):
         with (
-            as_role(url, role, user=user, workspace="bob") as connection,
+            as_role(url, role, user=user, workspace=of_bob) as connection,
             pytest.raises(errors.InsufficientPrivilege, match="not a member of this workspace"),
         ):
             connection.execute("SELECT public.enter_workspace()")
@@ -231,10 +294,10 @@ def test_through_the_api_a_user_is_in_the_workspace_that_they_name_and_is_a_memb
         with pytest.raises(errors.ObjectNotInPrerequisiteState):
             connection.execute(SELECT_VALUES)
     with (
-        as_role(url, "authenticated", user=ann, workspace="ann") as connection,
+        as_role(url, "authenticated", user=ann, workspace=of_ann) as connection,
         pytest.raises(errors.InsufficientPrivilege),
     ):
-        connection.execute("SELECT authz.enter(%s, 'bob')", (str(bob),))
+        connection.execute("SELECT authz.enter(%s, %s)", (str(bob), of_bob))
 
 
 def test_the_service_role_bypasses_all_of_it(url):

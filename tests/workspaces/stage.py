@@ -21,6 +21,7 @@ from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.serving.application import Application
 from sidecar.store.ledger import PostgresLedger
+from sidecar.store.names import Names
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
@@ -130,21 +131,30 @@ class Stage:
 
 @contextmanager
 def a_people_stage(
-    url: str, *, catalog=None, engine=None, identities=IDENTITIES, pool_size: int = 8
+    url: str,
+    *,
+    catalog=None,
+    engine=None,
+    identities=IDENTITIES,
+    pool_size: int = 8,
+    revision: str | None = None,
 ) -> Iterator[Stage]:
+    names = Names(revision)
     catalog = catalog or the_catalog()
     metrics, lines = Metrics(engine="embedded", revision="r1"), Lines()
     engine = PolicyInPython(catalog) if engine is None else engine
-    facts = PostgresFacts(url, catalog=catalog, pool_size=pool_size, statement_timeout_s=PATIENT_S)
-    workspaces = WorkspaceStore(url, pool_size=pool_size, lock_timeout_s=PATIENT_S)
+    facts = PostgresFacts(
+        url, catalog=catalog, pool_size=pool_size, statement_timeout_s=PATIENT_S, names=names
+    )
+    workspaces = WorkspaceStore(url, pool_size=pool_size, lock_timeout_s=PATIENT_S, names=names)
     authorizer = Authorizer(
         catalog=catalog,
         context_fields=frozenset(),
         policy=engine,
         facts=facts,
     )
-    spending = Spending(authorizer, ledger=PostgresLedger(facts.connections, catalog=catalog))
-    store = PostgresPeople(reads=facts.connections, changes=workspaces.connections)
+    spending = Spending(authorizer, ledger=PostgresLedger(facts.connections, catalog=catalog, names=names))
+    store = PostgresPeople(reads=facts.connections, changes=workspaces.connections, names=names)
     service = Service(
         authorizer=authorizer,
         spending=spending,
@@ -160,6 +170,7 @@ def a_people_stage(
         metrics=metrics,
         log=lines,  # type: ignore[arg-type] # plays its part
         authzen=Authzen(domain=Workspaces(authorizer, metrics=metrics)),
+        own_hosts=frozenset(),
         deadline_s=PATIENT_S,
         bundle=lambda: (b"bundle", '"tag"'),
         readiness=lambda: Readiness(ready=True, parts={}),

@@ -54,7 +54,7 @@ def test_what_the_store_refuses_is_refused(store):
             BadQuestion,
             'features: "video" is not in the catalog, features: "sms" is not in the catalog',
         ),
-        (OverridesChange(limits={"hours": None}), BadQuestion, 'limits: "hours" is not in the catalog'),
+        (OverridesChange(limits={"hours": 5}), BadQuestion, 'limits: "hours" is not in the catalog'),
     ],
     ids=["plan", "features", "limits"],
 )

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.postgres
 
 ABOUT_NO_WORKSPACE = {
     "list_workspaces": "whoever is in one may know that they are",
-    "create_workspace": "there is none yet, and anybody may have their own",
+    "create_workspace": "the shipped catalog does not declare workspaces.create, so anybody may",
 }
 BODIES = {
     "rename_workspace": {"name": "New"},
@@ -135,6 +135,22 @@ def test_an_outage_of_the_engine_is_a_503_and_nothing_is_done(stage, scene, rout
 
     assert (answer.status_code, answer.json["code"]) == (503, "policy_engine_unavailable")
     assert stage.newest() == before
+
+
+def test_who_may_not_list_the_members_is_not_told_who_is_one(stage, scene):
+    shop = stage.workspace(owner="nora", members={"max": "member"})
+
+    def invite():
+        return stage.post(
+            "nora", f"/workspaces/{shop}/invite", {"email": "MAX@example.com", "role": "member"}
+        )
+
+    stage.engine.refuses = "data.view_own"
+    assert invite().status_code == 201
+
+    stage.engine.refuses = None
+    told = invite()
+    assert (told.status_code, told.json["code"]) == (409, "already_a_member")
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda each: each.name)

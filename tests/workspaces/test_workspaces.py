@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from uuid import uuid4
 
 import pytest
@@ -32,10 +33,11 @@ def test_whoever_comes_for_the_first_time_has_a_workspace_as_after_a_signup(stag
     answer = stage.get(user, "/workspaces")
 
     [own] = answer.json["workspaces"]
-    assert own | {"id": None} == {
+    assert re.fullmatch(f"{user}-[0-9a-f]{{8}}", own["slug"])
+    assert own | {"id": None, "slug": None} == {
         "id": None,
         "name": user,
-        "slug": user,
+        "slug": None,
         "plan_tier": "starter",
         "role": "owner",
     }
@@ -55,14 +57,16 @@ def test_they_have_it_whatever_they_ask_first(stage):
     user = somebody()
     assert stage.get(user, "/workspaces/acme").status_code == 403
 
-    assert slugs(stage.get(user, "/workspaces")) == [user]
+    [slug] = slugs(stage.get(user, "/workspaces"))
+    assert slug.startswith(f"{user}-")
 
 
 def test_an_email_that_is_not_verified_is_shown_to_nobody(stage):
     user = somebody()
 
     def shown(**claims):
-        return stage.get(user, f"/workspaces/{user}/members", **claims).json["members"][0]["email"]
+        [own] = stage.get(user, "/workspaces", **claims).json["workspaces"]
+        return stage.get(user, f"/workspaces/{own['id']}/members", **claims).json["members"][0]["email"]
 
     assert shown(email_verified=False) is None
     assert shown(email=f"{user}@new.example.com") == f"{user}@new.example.com"
@@ -76,8 +80,8 @@ def test_a_workspace_is_made_on_the_default_plan_under_a_slug_of_its_name(stage)
     second = stage.post(user, "/workspaces", {"name": name})
 
     assert (first.status_code, second.status_code) == (201, 201)
-    assert first.json["slug"] == f"n-co-{name[-8:]}"
-    assert second.json["slug"].startswith(first.json["slug"] + "-")
+    for made in (first, second):
+        assert re.fullmatch(f"n-co-{name[-8:]}-[0-9a-f]{{8}}", made.json["slug"])
     assert [(each.json["name"], each.json["plan_tier"], each.json["role"]) for each in (first, second)] == [
         (name, "starter", "owner")
     ] * 2
@@ -189,14 +193,18 @@ def test_a_deleted_workspace_is_gone_for_everybody_at_once(stage):
     )
 
 
-def test_the_slug_of_a_deleted_workspace_is_nobody_elses(stage):
+def test_a_slug_does_not_tell_whether_the_name_is_taken(stage):
     user = somebody()
-    made = stage.post(user, "/workspaces", {"name": user + "-shop"}).json
-    stage.delete(user, f"/workspaces/{made['slug']}")
 
-    again = stage.post(somebody(), "/workspaces", {"name": user + "-shop"}).json
+    def made():
+        return stage.post(somebody(), "/workspaces", {"name": user + "-shop"}).json["slug"]
 
-    assert again["slug"].startswith(made["slug"] + "-")
+    first = made()
+    stage.workspace(slug=f"{user}-shop")
+    others = [made() for _ in range(3)]
+
+    assert all(re.fullmatch(f"{user}-shop-[0-9a-f]{{8}}", slug) for slug in (first, *others))
+    assert len({first, *others}) == 4
 
 
 def test_whoever_has_lost_their_last_workspace_has_one_of_their_own(stage):
@@ -207,7 +215,7 @@ def test_whoever_has_lost_their_last_workspace_has_one_of_their_own(stage):
 
     [own] = stage.get(user, "/workspaces").json["workspaces"]
 
-    assert (own["slug"], own["role"]) == (user, "owner")
+    assert (own["name"], own["role"]) == (user, "owner")
 
 
 def test_a_suspended_workspace_says_so(stage):

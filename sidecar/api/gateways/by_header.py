@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint
-from sidecar.api.gateways.decision import REMOVED, asked_of, decide_for_gateway, unreadable
+from sidecar.api.gateways.decision import (
+    REMOVED,
+    asked_of,
+    decide_for_gateway,
+    for_grpc,
+    host_and_port,
+    unreadable,
+)
 from sidecar.errors import Unroutable
 
 if TYPE_CHECKING:
@@ -34,8 +42,9 @@ CODES = (
     "identity_unavailable",
     *OUTAGES,
 )
+# As ingress-nginx writes it: the client's Host as it came, and their path and query as they came.
+_URL = re.compile(r"https?://([^/]+)(/.*)", re.DOTALL)
 # nginx makes a 500 of anything else, which tells the client that the server is broken.
-_JOINED = re.compile(r",/|,[A-Za-z]+:|\s")
 _NGINX_PASSES_ON = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -47,69 +56,92 @@ def _answer(
     read: Callable[[Request], Asked],
     passes_on: frozenset[HTTPStatus] | None = None,
     on_pass: tuple[tuple[str, str], ...] = (),
+    translates: bool = False,
 ) -> Steps[Reply]:
-    """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one."""
+    """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one.
+
+    *translates*: the gateway tells a gRPC client a status of gRPC's.
+    """
     decision = yield from decide_for_gateway(
         service, request, name, partial(read, request), token=request.header(TOKEN_HEADER)
     )
     if decision.passes:
         return HTTPStatus.OK, [*decision.identity.items(), *decision.headers, *on_pass], b""
     status = decision.status if passes_on is None or decision.status in passes_on else HTTPStatus.FORBIDDEN
-    return status, list(decision.headers), decision.body
+    translated = for_grpc(decision, request.header("Content-Type")) if translates else ()
+    return status, [*decision.headers, *translated], decision.body
 
 
 def _original(request: Request) -> Asked:
     """The host is that of the question itself: a header that the gateway's example may lack is a client's."""
-    return asked_of(
-        method=request.header("X-Original-Method"),
-        host=request.header("Host"),
-        target=_target(request, "X-Original-URI"),
-        header=partial(_clients_header, request),
-        authorization=request.header("Authorization"),
+    return _asked(
+        request,
+        method="X-Original-Method",
+        host=_line(request, "Host"),
+        target=_line(request, "X-Original-URI"),
     )
+
+
+def _original_of_nginx(request: Request) -> Asked:
+    """As `_original`; but ingress-nginx asks with a Host of the sidecar, and has the client's in a URL."""
+    asked = _original(request)
+    url = _line(request, "X-Original-URL")
+    if url is None:
+        return asked
+    found = _URL.fullmatch(url)
+    same = found is not None and host_and_port(found[1])[0] == asked.host
+    return asked if same else replace(asked, host=None)
+
+
+def _original_url(request: Request) -> Asked:
+    found = _URL.fullmatch(_line(request, "X-Original-URL") or "")
+    if found is None:
+        raise unreadable("the address")
+    return _asked(request, method="X-Original-Method", host=found[1], target=found[2])
 
 
 def _forwarded(request: Request) -> Asked:
-    return asked_of(
-        method=request.header("X-Forwarded-Method"),
-        host=request.header("X-Forwarded-Host") or "",
-        target=_target(request, "X-Forwarded-Uri"),
-        header=partial(_clients_header, request),
-        authorization=request.header("Authorization"),
-    )
+    host = _line(request, "X-Forwarded-Host")
+    if not host:
+        raise unreadable("the host")
+    return _asked(request, method="X-Forwarded-Method", host=host, target=_line(request, "X-Forwarded-Uri"))
 
 
 def _as_it_is(request: Request) -> Asked:
     """Envoy asks with the client's own method, path and host."""
+    return _asked(request, method=None, host=_line(request, "Host"), target=request.path["target"])
+
+
+def _asked(request: Request, *, method: str | None, host: str | None, target: str | None) -> Asked:
+    """*method* is the name of its header; None: it is that of the question."""
     return asked_of(
-        method=request.method,
-        host=request.header("Host"),
-        target=request.path["target"],
+        method=request.method if method is None else _line(request, method),
+        host=host,
+        target=target,
         header=partial(_clients_header, request),
-        authorization=request.header("Authorization"),
+        # Two are none: nobody knows which one is meant.
+        authorization=None if "authorization" in request.repeated else request.header("Authorization"),
     )
 
 
-def _target(request: Request, name: str) -> str | None:
-    """Where two targets were joined, the second begins behind a comma; other commas are a query's own."""
-    value = request.header(name)
-    if value is not None and ("," in value.partition("?")[0] or _JOINED.search(value)):
-        raise unreadable(f"the path in {name}")
-    return value
+def _line(request: Request, name: str) -> str | None:
+    """The value of a header of a dialect, which is one line; its text may hold anything, commas too."""
+    if name.lower() in request.repeated:
+        raise unreadable(name)
+    return request.header(name)
 
 
 def _clients_header(request: Request, name: str) -> str | None:
-    """Text in UTF-8; a server hands its octets out as Latin-1, and joins two of one name by a comma."""
+    """Text in UTF-8; a server hands its octets out as Latin-1."""
+    if name.lower() in request.repeated:
+        raise Unroutable(f"{name} is there twice", code="gateway_unreadable")
     value = request.header(name)
     if value is None:
         return None
     try:
-        text = value.encode("latin-1").decode()
+        return value.encode("latin-1").decode()
     except UnicodeError:
         raise Unroutable(f"{name} is not UTF-8", code="gateway_unreadable") from None
-    if "," in text:
-        raise Unroutable(f"{name} is there twice, or holds a comma", code="gateway_unreadable")
-    return text
 
 
 def _endpoint(
@@ -136,6 +168,7 @@ EXT_AUTHZ = _endpoint(
         name="gateway_ext_authz",
         read=_as_it_is,
         on_pass=(("X-Envoy-Auth-Headers-To-Remove", ",".join(REMOVED)),),
+        translates=True,
     ),
     says="Envoy's ext_authz over HTTP: may this very request pass?",
 )
@@ -143,8 +176,14 @@ BY_HEADER = (
     _endpoint(
         "gateway_nginx",
         "/gw/nginx",
-        partial(_answer, name="gateway_nginx", read=_original, passes_on=_NGINX_PASSES_ON),
+        partial(_answer, name="gateway_nginx", read=_original_of_nginx, passes_on=_NGINX_PASSES_ON),
         says="nginx: may the request in X-Original-Method and X-Original-URI pass?",
+    ),
+    _endpoint(
+        "gateway_ingress_nginx",
+        "/gw/ingress-nginx",
+        partial(_answer, name="gateway_ingress_nginx", read=_original_url, passes_on=_NGINX_PASSES_ON),
+        says="ingress-nginx: may the request in X-Original-Method and X-Original-URL pass?",
     ),
     _endpoint(
         "gateway_forward_auth",

@@ -47,8 +47,21 @@ REMOVED = ("X-Sidecar-Token", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Meth
 LONGEST_REQUEST_KEY = 128
 # What a gateway may pass on as it is: the rest is trouble of ours or a mistake of the gateway's, and refused.
 _FOR_CLIENTS = frozenset({401, 402, 403, 429, 503})
-_REQUEST_KEY = re.compile(rf"[!-+\--~]{{1,{LONGEST_REQUEST_KEY}}}", re.ASCII)
-_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+_GRPC = "application/grpc"  # the type of a request's body begins so
+# What a gRPC client is told in place of the status. By Envoy's own table 429 is an outage, to be retried.
+GRPC_STATUS: Mapping[int, int] = {
+    HTTPStatus.UNAUTHORIZED: 16,  # UNAUTHENTICATED
+    HTTPStatus.PAYMENT_REQUIRED: 7,  # PERMISSION_DENIED
+    HTTPStatus.FORBIDDEN: 7,
+    HTTPStatus.TOO_MANY_REQUESTS: 8,  # RESOURCE_EXHAUSTED
+    HTTPStatus.SERVICE_UNAVAILABLE: 14,  # UNAVAILABLE
+}
+_REQUEST_KEY = re.compile(rf"[!-~]{{1,{LONGEST_REQUEST_KEY}}}", re.ASCII)
+_LONGEST_HOST = 260  # characters, its port included
+# Neither a dot at the end nor two in a row: some servers strip them.
+_HOST = re.compile(r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
+_DEFAULT_PORT = 80
+_MOST_LOGGED = 256  # characters of a path
 _PLAIN = re.compile(r"[A-Za-z0-9_.~@:|+=-]*", re.ASCII)  # in percent-encoding it is the same
 _METHOD = re.compile(r"[A-Za-z-]{1,32}", re.ASCII)
 
@@ -57,11 +70,13 @@ _METHOD = re.compile(r"[A-Za-z-]{1,32}", re.ASCII)
 class Asked:
     """A client's request as its gateway tells it; *target* as the client wrote it, query included.
 
-    *header* gives a header of the client, None where there is none; Unroutable if it is there twice.
+    *host* is in lower case, None where it is not known; *port* is None where none was written. *header* gives
+    a header of the client, None where there is none; Unroutable if it is there twice.
     """
 
     method: str
     host: str | None
+    port: int | None
     target: str
     header: Callable[[str], str | None]
     authorization: str | None
@@ -90,6 +105,13 @@ class GatewayDecision:
         return self.passes
 
 
+def for_grpc(decision: GatewayDecision, content_type: str | None) -> tuple[tuple[str, str], ...]:
+    """What the headers of a denial say besides, where *content_type* is that of a gRPC client's request."""
+    if decision.passes or not (content_type or "").lower().startswith(_GRPC):
+        return ()
+    return (("grpc-status", str(GRPC_STATUS[decision.status])),)
+
+
 def asked_of(
     *,
     method: str | None,
@@ -98,18 +120,26 @@ def asked_of(
     header: Callable[[str], str | None],
     authorization: str | None,
 ) -> Asked:
-    """Unroutable ``gateway_unreadable`` where the gateway does not say what it has to, once and clearly."""
+    """Unroutable ``gateway_unreadable`` where the gateway does not say what it has to, once and clearly.
+
+    *host* may have a port; None or nothing: it is not known.
+    """
     if method is None or not _METHOD.fullmatch(method):
         raise unreadable("the method")
-    named = None
-    if host is not None:
-        found = _HOST.fullmatch(host)
-        if found is None:
-            raise unreadable("the host")
-        named = found[1].lower().removesuffix(".")
+    named, port = host_and_port(host) if host else (None, None)
     if not target:
         raise unreadable("the path")
-    return Asked(method=method, host=named, target=target, header=header, authorization=authorization)
+    return Asked(
+        method=method, host=named, port=port, target=target, header=header, authorization=authorization
+    )
+
+
+def host_and_port(text: str) -> tuple[str, int | None]:
+    """The host in lower case; its port, None where there is none. Unroutable for what is no host."""
+    found = _HOST.fullmatch(text) if len(text) <= _LONGEST_HOST else None
+    if found is None:
+        raise unreadable("the host")
+    return found[1].lower(), int(found[2]) if found[2] else None
 
 
 def unreadable(what: str) -> Unroutable:
@@ -131,8 +161,11 @@ def decide_for_gateway(
             token, by_socket=request.by_socket, nearby=is_loopback(f"{request.remote}:0")
         )
         asked = read()
-        said["request"] = f"{asked.method} {asked.target.partition('?')[0][:256]}"
-        found = service.routes.match(method=asked.method, host=asked.host, target=asked.target)
+        written = asked.target.partition("?")[0][:_MOST_LOGGED].encode(errors="backslashreplace").decode()
+        said["request"] = f"{asked.method} {written}"
+        found = service.routes.match(
+            method=asked.method, host=_clients_host(service, asked), target=asked.target
+        )
         said["request"] = f"{asked.method} {found.route.path}"
         if not service.serving():
             return refuse(service, request, endpoint, problems.problem("starting"), said)
@@ -141,12 +174,20 @@ def decide_for_gateway(
         decision = yield from service.decider.deciding(
             question, deadline=deadline_of(service, request), timings=request.timings
         )
+        if decision.role is None and (yield from _is_nobody(service, request, question)):
+            raise UnknownUser
     except SidecarError as error:
         if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
             said["why"] = error.detail
         return refuse(service, request, endpoint, problems.problem_of(error), said)
     note_decision(service, request, endpoint, question, decision, also=said)
     return _gateway_decision(decision, question.user, shows_limits=found.route.ratelimit)
+
+
+def _clients_host(service: Service, asked: Asked) -> str | None:
+    """None too where it is the sidecar's own, which HTTP clients write where they are told no other."""
+    at = asked.host, asked.port or _DEFAULT_PORT
+    return None if at in service.own_hosts else asked.host
 
 
 def _question(service: Service, request: Request, asked: Asked, found: Match) -> Steps[Question]:
@@ -197,6 +238,13 @@ def _end_user(service: Service, request: Request, asked: Asked) -> Steps[EndUser
         deadline = deadline_of(service, request)
         user = yield Wait(service.identities.user, asked.authorization, deadline=deadline)
     return user
+
+
+def _is_nobody(service: Service, request: Request, question: Question) -> Steps[bool]:
+    """Whether a stranger was deleted. A second read, of strangers alone: a member is somebody."""
+    deadline = deadline_of(service, request)
+    is_nobody: bool = yield Wait(service.people.is_nobody, question.user, deadline=deadline)
+    return is_nobody
 
 
 def _request_key(asked: Asked, header: str | None, user: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from sidecar.api import problems
@@ -20,6 +20,7 @@ from sidecar.api.request import parsed
 from sidecar.api.service import deadline_of
 from sidecar.errors import Unroutable
 from sidecar.text import shapes
+from sidecar.text.encoding import Duplicated, document_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from sidecar.api.service import Service
     from sidecar.decisions.steps import Steps
 
-_INPUT = shapes.Record({"input": shapes.Anything(deepest=32, kind=dict)}, required=("input",))
+# Most of the input is a client's text, which may be anything: what is not read is not looked at.
+_INPUT = shapes.Record({"input": shapes.Open({})}, required=("input",))
 
 
 def _answer(
@@ -53,7 +55,11 @@ def _answer(
 
 
 def _input_in(raw: bytes) -> dict[str, Any]:
-    return shapes.check(raw, _INPUT)
+    # OpenResty's JSON has a client's octets as they came: what is no UTF-8 becomes halves of surrogate pairs.
+    value = document_from(raw, errors="surrogateescape")
+    if problems_found := shapes.problems_with(value, _INPUT):
+        raise shapes.refusal(problems_found)
+    return cast("dict[str, Any]", value)
 
 
 def _shown(request: Request) -> str | None:
@@ -67,37 +73,48 @@ def _shown(request: Request) -> str | None:
 
 
 def _request(said: Mapping[str, Any], *, target: Callable[[str], str] = str) -> Asked:
-    headers = said.get("headers")
-    if not isinstance(headers, dict):
-        raise unreadable("the headers")
-    by_name = {name.lower(): value for name, value in headers.items()}
-    if len(by_name) != len(headers):
-        raise unreadable("the headers")
+    headers = _at(said, "headers")
+    by_name: dict[str, list[object]] = {}
+    for name, value in headers.items():
+        by_name.setdefault(name.lower(), []).extend([value] * (2 if _is_repeated(headers, name) else 1))
 
     def header(name: str) -> str | None:
-        value = by_name.get(name.lower())
-        if value is not None and (not isinstance(value, str) or "," in value):
-            raise Unroutable(f"{name} is there twice, or holds a comma", code="gateway_unreadable")
-        return value
+        match by_name.get(name.lower()):
+            case None:
+                return None
+            case [str() as value]:
+                return value
+            case _:
+                raise Unroutable(f"{name} is there twice, or is no text", code="gateway_unreadable")
 
+    host = _text(said, "host")
+    if not host:
+        raise unreadable("the host")
+    shown = by_name.get("authorization", [])  # two are none: nobody knows which one is meant
+    authorization = shown[0] if len(shown) == 1 and isinstance(shown[0], str) else None
     return asked_of(
         method=_text(said, "method"),
-        host=_text(said, "host") or "",
+        host=host,
         target=target(_text(said, "path") or ""),
         header=header,
-        authorization=_text(by_name, "authorization"),
+        authorization=authorization,
     )
 
 
 def _text(said: Mapping[str, Any], name: str) -> str | None:
+    """None too where it is there twice."""
     value = said.get(name)
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and not _is_repeated(said, name) else None
+
+
+def _is_repeated(said: Mapping[str, Any], name: str) -> bool:
+    return isinstance(said, Duplicated) and name in said.names
 
 
 def _at(document: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         inner = document.get(name)
-        if not isinstance(inner, dict):
+        if not isinstance(inner, dict) or _is_repeated(document, name):
             raise unreadable(f"the request, at /{'/'.join(names)},")
         document = inner
     return document
@@ -105,7 +122,7 @@ def _at(document: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 def _encoded_again(path: str) -> str:
     """The path that APISIX has already decoded: what stands in it was not written so, and is not believed."""
-    return quote(path, safe="/;\\!$&'()*+,=:@|")
+    return quote(path, safe="/;\\!$&'()*+,=:@|", errors="surrogatepass")
 
 
 def _apisix(document: Mapping[str, Any]) -> Asked:

@@ -118,7 +118,7 @@ INVITATIONS = (
         says="Invite an e-mail address. The token in the answer is shown this once.",
         answers="Invited",
         status=HTTPStatus.CREATED,
-        codes=CHANGES,
+        codes=("already_a_member", *CHANGES),
         body=INVITATION,
     ),
     LIST_INVITATIONS,
@@ -139,7 +139,7 @@ INVITATIONS = (
         reply=for_user(accept_invitation),
         says="Come in by the token of an invitation for the user's own, verified e-mail.",
         answers="Place",
-        codes=("invitation_invalid", *CHANGES),
+        codes=("invitation_invalid", "already_a_member", *CHANGES),
         body=TOKEN,
     ),
 )

@@ -48,7 +48,7 @@ def list_workspaces(service: Service, request: Request, actor: Actor) -> Reply:
 
 
 def create_workspace(service: Service, request: Request, actor: Actor) -> Reply:
-    summary = service.people.create(actor, _name_in(request))
+    summary = service.people.create(actor, lambda: _name_in(request))
     note(
         service,
         request,

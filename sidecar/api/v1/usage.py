@@ -63,11 +63,7 @@ def release_usage(service: Service, request: Request) -> Reply:
 
 
 def _reply_with_settlement(service: Service, request: Request, endpoint: str, settled: Settlement) -> Reply:
-    reservation = {
-        **wire.reservation_document(settled.reservation),
-        "state": settled.state,
-        "committed": settled.committed,
-    }
+    reservation = {**wire.reservation_document(settled.reservation), "committed": settled.committed}
     document = {"reservation": reservation, **_state_after(service, settled)}
     _note(service, request, endpoint, document)
     return json_reply(document)

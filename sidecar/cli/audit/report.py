@@ -1,0 +1,94 @@
+"""Prints a report, or writes it to a file: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sidecar.errors import NotAsked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def report_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """--format of text, json and *formats* as `form`, --json in short, -o as `output`: Path or None."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        choice = click.Choice(["text", "json", *formats])
+        for option in (
+            click.option("--output", "-o", type=click.Path(path_type=Path), help="Write it to this file."),
+            click.option("--json", "form", flag_value="json", help="The same as --format json."),
+            click.option("--format", "form", type=choice, default="text", show_default=True),
+        ):
+            function = option(function)
+        return function
+
+    return add
+
+
+def made_by() -> dict[str, str]:
+    """The fields `by`, `command` and `at` of Made."""
+    words = ["sidecar", *sys.argv[1:]]
+    return {
+        "by": f"policy-sidecar {version('policy-sidecar')}",
+        "command": shlex.join(_without_secrets(words)),
+        "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+
+
+def say(text: str, *, output: Path | None) -> None:
+    """*text* on standard output, or in *output*, mode 0600, complete or not at all; else NotAsked."""
+    text = text if text.endswith("\n") else f"{text}\n"
+    if output is not None:
+        _write(output, text.encode())
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NotAsked(f"standard output cannot be written: {error.strerror}") from error
+
+
+def json_text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _write(path: Path, content: bytes) -> None:
+    fresh = None
+    try:
+        descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(fresh).replace(path)
+    except OSError as error:
+        raise NotAsked(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        if fresh:
+            with suppress(OSError):
+                Path(fresh).unlink(missing_ok=True)
+
+
+def _without_secrets(words: list[str]) -> list[str]:
+    """A report may be mailed: the URL of a database holds a password."""
+    hidden = []
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "--database-url":
+            hidden.append("…")
+        elif word.startswith("--database-url="):
+            hidden.append("--database-url=…")
+        else:
+            hidden.append(word)
+    return hidden

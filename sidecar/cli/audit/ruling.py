@@ -1,0 +1,55 @@
+"""By which policy a report rules: files, or a revision as it was kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import click
+
+from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
+from sidecar.rego.kept import archived, kept
+from sidecar.rego.load import compiled_at, plans_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.rego.compile import Compiled
+
+CATALOG_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """*plans* and *policies* are None where a kept revision rules; *catalog* is 16 digits of a SHA-256."""
+
+    compiled: Compiled
+    catalog: str | None
+    plans: Path | None = None
+    policies: Path | None = None
+
+
+def by_files(plans: Path | None, policies: Path | None) -> Ruling:
+    """As named, else those here, else the shipped ones. ConfigError with every problem."""
+    plans = plans_or_shipped(plans)
+    policies = policies_or_shipped(policies, plans=plans)
+    return Ruling(
+        compiled=compiled_at(plans, policies),
+        catalog=catalog_of(plans_text(plans)),
+        plans=plans,
+        policies=policies,
+    )
+
+
+def by_archive(folder: Path | None, revision: str) -> Ruling:
+    """A bundle alone: without titles, prices and routes. ConfigError if it is not there."""
+    if folder is None:
+        raise click.UsageError("--revision needs --database-url or --archive")
+    bundle = archived(folder, revision)
+    source = str(folder / f"{revision}.tar.gz")
+    return Ruling(compiled=kept(bundle, plans=None, revision=revision, source=source), catalog=None)
+
+
+def catalog_of(plans: bytes) -> str:
+    return sha256(plans).hexdigest()[:CATALOG_DIGITS]

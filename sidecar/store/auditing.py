@@ -1,0 +1,54 @@
+"""An auditor's look at the database: one snapshot, read only, by a login that may do nothing else."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from sidecar.errors import ConfigError, NotAsked
+from sidecar.store.connections import parameters_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMITS = "SET LOCAL statement_timeout = '60s'"
+WHO = "SELECT session_user, current_database() || '@' || system_identifier FROM pg_control_system()"
+
+
+class Looked:
+    """*login* and *database*, as a report names them; *connection* is within one transaction."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        connection.execute(LIMITS)
+        row = connection.execute(WHO).fetchone()
+        self.login, self.database = row or ("", "")
+
+
+@contextmanager
+def looking(url: str, /) -> Iterator[Looked]:
+    """ConfigError where the schema or a right is missing, NotAsked where the database does not answer."""
+    parameters_of(url)
+    try:
+        with psycopg.connect(url, connect_timeout=10, client_encoding="UTF8") as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            yield Looked(connection)
+    except (
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.UndefinedTable,
+    ) as error:
+        raise ConfigError(
+            f"this database lacks what audits need: run sidecar migrate ({_line(error)})"
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigError(f"this login may not audit: GRANT authz_audit TO it ({_line(error)})") from error
+    except psycopg.Error as error:
+        raise NotAsked(f"PostgreSQL: {_line(error)}") from error
+
+
+def _line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())
