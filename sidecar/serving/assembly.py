@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from threading import Event, Thread
@@ -268,6 +269,9 @@ class Parts:
                 self._stopping.wait(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
             else:
+                # Before the first question. While the database is silent, the probe tries again.
+                with suppress(DependencyError):
+                    self._store.compare_clocks(deadline=monotonic() + _ANSWERED_WITHIN_S)
                 self._why_cold = None
                 self._warm.set()
                 _log.info("ready: revision %s, %d verdicts known", self._revision, len(self._memo))
