@@ -52,6 +52,15 @@ DENIALS: Mapping[str, str] = {
     "quota_exceeded": "There is no room left",
     "denied_by_policy": "A rule of the company's own denies this",
 }
+# Titles of conflicts by code, as the sidecar's own.
+CONFLICTS: Mapping[str, str] = {
+    "idempotency_key_reused": "The key was used for another request",
+    "reservation_settled": "The reservation was settled otherwise",
+    "reservation_expired": "The reservation has expired, and it does not fit any more",
+    "commit_exceeds_reservation": "More was committed than is reserved",
+    "refund_exceeds_use": "More was given back than was taken",
+}
+_CONFLICT = "It was settled otherwise before"  # by a code of a newer sidecar
 _DENIED = "This is not allowed"  # for a reason of a newer sidecar
 
 
@@ -66,7 +75,7 @@ def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
             if error.shows_limits and error.decision is not None:
                 headers.update(limit_fields([error.decision]))
         case Conflict():
-            document = _problem(HTTPStatus.CONFLICT, error.code, "It was settled otherwise before")
+            document = _problem(HTTPStatus.CONFLICT, error.code, CONFLICTS.get(error.code, _CONFLICT))
             document["detail"] = error.detail
         case _:
             document = _problem(*PROBLEMS[type(error)])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sidecar.decisions.model import ReservationState
     from sidecar.quota.model import Charge
+    from sidecar.store.clock import Clock
     from sidecar.store.names import Spoken
 
 Outcome = Charged | Replayed | AlreadyExists | NoCapacity | Conflict
@@ -36,7 +37,7 @@ Row = tuple[object, ...]  # of COLUMNS
 TAKE = Query(
     name=b"take",
     sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-    b" FROM authz.change_as($16)",
+    b" FROM set_config('authz.expected_at', $16, true) AS expected, authz.change_as($17)",
     repeatable=False,
 )
 # With a key the query is idempotent: the second call is a replay.
@@ -71,7 +72,7 @@ COLUMNS = (
 )
 
 
-def take_of(charge: Charge, spoken: Spoken) -> list[bytes | None]:
+def take_of(charge: Charge, clock: Clock, spoken: Spoken) -> list[bytes | None]:
     """The parameters of TAKE, which knows all charges. BadQuestion for text that cannot be stored."""
     amounts = spoken.keys_to_stored("meter", charge.amounts)
     limits = spoken.keys_to_stored("meter", charge.limits)
@@ -92,6 +93,7 @@ def take_of(charge: Charge, spoken: Spoken) -> list[bytes | None]:
         charge.decision_id,
         charge.revision,
         encoded(_answer_in_stored_names(_stored_answer(charge), spoken)),
+        clock.expected(),
     )
     return encode_params(params)
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sidecar.decisions.model import Facts, Roster, Usage
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.store.addresses import ROLE
+from sidecar.store.clock import CLOCK, Clock
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
@@ -50,7 +51,7 @@ class PostgresFacts:
     DatabaseNotMigrated when the database lacks a function.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a worker joins
         self,
         url: str,
         /,
@@ -62,9 +63,11 @@ class PostgresFacts:
         pooler: bool = False,
         observe: Callable[[float, float], None] | None = None,
         names: Names | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._meters = tuple(catalog.meters)
         self._names = names or Names()
+        self._clock = clock or Clock()
         self.connections = Connections(
             url,
             size=pool_size,
@@ -85,9 +88,12 @@ class PostgresFacts:
         self.connections.close()
 
     def ask(self, members: Members, meters: Meters | None, /, *, deadline: float, done: Found) -> None:
-        """As `facts`, on the loop: *done* is called once, later, with the facts or the error."""
+        """As `facts`, on the loop: *done* is called once, later, with the facts or the error.
+
+        UsageContended for a period that has begun by a clock that is not trusted.
+        """
         needed = [self._meters] * len(members) if meters is None else meters
-        self._reads.ask(members, needed, deadline=deadline, done=done)
+        self._reads.ask(members, needed, deadline=deadline, done=self._clock.guarding(done))
 
     def facts(
         self, members: Members, meters: Meters | None = None, /, *, deadline: float
@@ -155,6 +161,10 @@ class PostgresFacts:
         """The revision that the plan tables were published with; None if no catalog was."""
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
+
+    def compare_clocks(self, *, deadline: float) -> None:
+        """Let our clock know what the database's says."""
+        self._clock.compare(self._answer(CLOCK, (), deadline))
 
     def missing(self, catalog: Catalog, *, deadline: float) -> tuple[str, ...]:
         """What keeps a sidecar from deciding by *catalog*, each with what to do; empty if nothing does.

@@ -457,3 +457,60 @@ def test_a_policy_and_a_scenario_exclude_each_other(data_dir):
     ended = CliRunner().invoke(command, options)
 
     assert (ended.exit_code, "exclude each other" in ended.output) == (2, True)
+
+
+OWN_PLANS = """version: 1
+currency: EUR
+default_plan: free
+roles: {guest: , boss: {includes: guest}}
+features: {export: {title: Export}}
+meters: {calls: {kind: counter, per: day}}
+plans:
+  free: {price: 0, limits: {calls: 5}}
+  full: {price: 9, features: [export], limits: {calls: 50}}
+actions:
+  call: {role: guest, takes: {calls: 1}}
+  export: {role: boss, feature: export}
+"""
+OWN_WORLD = """workspaces:
+  - {slug: north, plan: free, members: {ann: boss}}
+  - {slug: south, plan: full, members: {bob: guest}}
+"""
+
+
+def examples_in(printed: str) -> list[tuple[str, Any, Any]]:
+    """What each printed example says, asks and answers."""
+    found = re.findall(r"^  # (.*)\n  curl .*\n.* -d '(.*)'\n  → (\{.*\})$", printed, re.MULTILINE)
+    return [(says, json.loads(asked), json.loads(answer)) for says, asked, answer in found]
+
+
+def test_with_a_world_and_plans_of_one_s_own_the_examples_are_true_there(data_dir, tmp_path):
+    plans, world = tmp_path / "plans.yaml", tmp_path / "world.yaml"
+    plans.write_text(OWN_PLANS)
+    world.write_text(OWN_WORLD)
+
+    with dev(data_dir, "--plans", str(plans), "--world", str(world)) as running:
+        found = examples_in(running.wait_until_ready().printed)
+        answers = [running.ask(**asked) for _, asked, _ in found]
+
+    assert [(says, answer["reason"]) for says, _, answer in found] == [
+        ("ann may do call in north", "granted"),
+        ("bob is a stranger in north", "not_a_member"),
+        ("ann may not do export in north", "feature_not_in_plan"),
+    ]
+    assert [answer["reason"] for answer in answers] == [answer["reason"] for _, _, answer in found]
+
+
+def test_plans_that_the_demo_world_does_not_fit_start_with_an_empty_world(data_dir, tmp_path):
+    plans = tmp_path / "plans.yaml"
+    plans.write_text(OWN_PLANS)
+
+    for _ in range(2):
+        with dev(data_dir, "--plans", str(plans)) as running:
+            printed = running.wait_until_ready().printed
+            running.process.send_signal(signal.SIGINT)
+            running.rest()
+
+        assert "the demo world does not fit these plans" in printed
+        [(says, _, answer)] = examples_in(printed)
+        assert (says, answer["allow"]) == ("nobody is in a workspace yet: load some with --world", False)
