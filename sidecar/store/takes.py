@@ -24,6 +24,7 @@ from sidecar.store.charges import (
 from sidecar.store.connections import Query, Refused
 from sidecar.store.loop import closed
 from sidecar.store.queues import Queues
+from sidecar.store.session import not_storable
 from sidecar.store.ticks import Ticks
 from sidecar.text.encoding import decoded
 
@@ -207,6 +208,8 @@ class Takes:
         """Nothing was done."""
         plain = call.query in {CONSUME, CONSUME_MANY}
         error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
+        if refused.is_of_a_value:
+            error = not_storable()
         if refused.sqlstate in _CONTENDED:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
         if refused.sqlstate == _LOCKED and (call.queue is not None or call.query is CONSUME):

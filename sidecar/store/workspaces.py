@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sidecar.errors import BadQuestion, FactsMisread, FactsUnavailable, UnknownPlan, UnknownWorkspace
 from sidecar.store.connections import Connections, Query, Refused
+from sidecar.store.moments import moment_of
+from sidecar.store.session import not_storable
 from sidecar.workspaces.administration import (
     Override,
     OverridesChange,
@@ -19,6 +20,7 @@ from sidecar.workspaces.administration import (
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from datetime import datetime
 
     from sidecar.workspaces.administration import Change
 
@@ -54,7 +56,7 @@ class WorkspaceStore:
         query, params = _call_of(workspace, change, actor)
         texts = [None if text is None else text.encode(errors="surrogatepass") for text in params]
         if any(text and b"\0" in text for text in texts):
-            raise BadQuestion("text with a NUL cannot be stored")  # libpq would cut the text off there
+            raise not_storable()  # libpq would cut the text off there
         try:
             answer = self.connections.answer(query, texts, deadline=deadline)
         except Refused as refused:
@@ -88,8 +90,10 @@ def _meaning(refused: Refused) -> Exception:
             return UnknownWorkspace(str(refused))
         case "AZ002":
             return UnknownPlan(str(refused))
-        case "22023" | "22021":
+        case "22023":
             return BadQuestion(str(refused))
+        case _ if refused.is_of_a_value:
+            return not_storable()
         case _:
             return FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
 
@@ -99,7 +103,7 @@ def _state_of(document: dict[str, Any]) -> WorkspaceState:
         workspace_id=UUID(document["workspace_id"]),
         slug=document["slug"],
         plan=document["plan"],
-        as_of=datetime.fromisoformat(document["as_of"]),
+        as_of=moment_of(document["as_of"]),
         status=document["status"],
         reason=document["reason"],
         overrides=tuple(
@@ -107,7 +111,7 @@ def _state_of(document: dict[str, Any]) -> WorkspaceState:
                 kind=each["kind"],
                 name=each["name"],
                 value=each["enabled"] if each["kind"] == "feature" else each["at_most"],
-                expires_at=datetime.fromisoformat(each["expires_at"]) if each["expires_at"] else None,
+                expires_at=moment_of(each["expires_at"]) if each["expires_at"] else None,
                 reason=each["reason"],
             )
             for each in document["overrides"]

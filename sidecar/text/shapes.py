@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from itertools import islice
 from math import isfinite
@@ -102,15 +102,14 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A point in time, as RFC 3339 writes it."""
+    """A point in time, as RFC 3339 writes it, from 1970 to 9999 in UTC."""
 
     def problems(self, value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, str):
             yield _expected("a time as text", value, at)
         elif moment_from(value) is None:
-            yield Problem(
-                pointer=at, detail=f'must be a time such as "2030-01-31T12:00:00Z", got {shown(value)}'
-            )
+            wanted = 'a time such as "2030-01-31T12:00:00Z", from 1970 to 9999 in UTC'
+            yield Problem(pointer=at, detail=f"must be {wanted}, got {shown(value)}")
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -288,7 +287,7 @@ class Anything:
         if isinstance(value, str):
             if value and (fault := fault_in_text(value, longest=len(value))):
                 yield Problem(pointer=at, detail=fault)
-        elif isinstance(value, float) and not isfinite(value):
+        elif isinstance(value, int | float) and not (isfinite(value) and _is_held(value)):
             yield Problem(pointer=at, detail="is a number too large to hold")
         elif isinstance(value, dict | list) and not deepest:
             yield Problem(pointer=at, detail=f"is nested more than {self.deepest} levels deep")
@@ -305,6 +304,10 @@ class Anything:
     @property
     def schema(self) -> dict[str, Any]:
         return {"type": "object", **self.also} if self.kind is dict else dict(self.also)
+
+
+def _is_held(number: float) -> bool:
+    return not isinstance(number, int) or -(2**63) <= number < 2**64
 
 
 def problems_with(value: object, shape: Shape, *, at: str = "") -> tuple[Problem, ...]:
@@ -341,16 +344,19 @@ def fault_in_text(text: str, *, longest: int = LONGEST_TEXT) -> str | None:
     return None
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def moment_from(text: str) -> datetime | None:
+    """In UTC; None for what is no time, or lies outside of what Python and PostgreSQL read alike."""
     if not _RFC_3339.fullmatch(text):
         return None
     try:
-        return datetime.fromisoformat(text.upper())
-    except ValueError:
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):  # with its offset it may lie before year 1, or after 9999
         return None
+    return moment if moment >= _EPOCH else None
 
 
 def below(at: str, name: str) -> str:
