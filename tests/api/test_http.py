@@ -260,7 +260,8 @@ def test_entitlements_of_a_stranger_are_one_and_the_same_problem(user, workspace
     assert answer.status_code == 403
     assert answer.data == (
         b'{"type":"urn:policy-sidecar:problem:not_a_member","title":"The user is not a member of this'
-        b' workspace","status":403,"code":"not_a_member"}'
+        b' workspace","status":403,"code":"not_a_member",'
+        b'"detail":"ask for a user and a workspace that the user is a member of"}'
     )
 
 
