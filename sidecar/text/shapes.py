@@ -287,7 +287,7 @@ class Anything:
         if isinstance(value, str):
             if value and (fault := fault_in_text(value, longest=len(value))):
                 yield Problem(pointer=at, detail=fault)
-        elif isinstance(value, int | float) and not (isfinite(value) and _is_held(value)):
+        elif not _is_held(value):
             yield Problem(pointer=at, detail="is a number too large to hold")
         elif isinstance(value, dict | list) and not deepest:
             yield Problem(pointer=at, detail=f"is nested more than {self.deepest} levels deep")
@@ -306,8 +306,11 @@ class Anything:
         return {"type": "object", **self.also} if self.kind is dict else dict(self.also)
 
 
-def _is_held(number: float) -> bool:
-    return not isinstance(number, int) or -(2**63) <= number < 2**64
+def _is_held(value: object) -> bool:
+    """Whether every reader of JSON here can hold it, if it is a number."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**64
+    return not isinstance(value, float) or isfinite(value)
 
 
 def problems_with(value: object, shape: Shape, *, at: str = "") -> tuple[Problem, ...]:
