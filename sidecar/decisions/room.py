@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sidecar.decisions.model import Exceeded, Quota
 from sidecar.errors import BadQuestion, FieldFault
-from sidecar.text.shapes import nearest
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -287,6 +287,7 @@ def _flask(service: Service) -> flask.Flask:
 
     @app.errorhandler(HTTPException)
     def no_endpoint(error: HTTPException) -> str:
+        detail: str | None
         match error:
             case MethodNotAllowed():
                 methods = sorted(error.valid_methods or ())

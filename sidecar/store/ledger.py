@@ -32,6 +32,7 @@ from sidecar.store.connections import Query, array
 from sidecar.store.take import Take
 from sidecar.store.takes import Takes
 from sidecar.text.encoding import encoded
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -128,7 +129,7 @@ class PostgresLedger:
             raise BadQuestion(
                 "an amount of a meter that is not reserved",
                 code="meter_not_taken",
-                faults=_of_amounts(found["meters"], detail),
+                faults=_of_amounts(found["meters"], detail, known=tuple(found["amounts"])),
             )
         return _settlement_in(found)
 
@@ -200,8 +201,11 @@ def _why_not_more(found: Any) -> str:  # noqa: ANN401 - JSON
     return f"{_in_words(found['taken'])} were taken under this key"
 
 
-def _of_amounts(meters: Sequence[str], detail: str) -> tuple[FieldFault, ...]:
-    return tuple(FieldFault(field=("amounts", meter), detail=detail) for meter in meters)
+def _of_amounts(meters: Sequence[str], detail: str, *, known: tuple[str, ...] = ()) -> tuple[FieldFault, ...]:
+    return tuple(
+        FieldFault(field=("amounts", meter), detail=detail, suggestion=nearest(meter, known))
+        for meter in meters
+    )
 
 
 def _in_words(amounts: Mapping[str, int]) -> str:

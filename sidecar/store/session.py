@@ -43,7 +43,9 @@ class Refused(Exception):
 
 def not_storable() -> BadQuestion:
     """The request has a value that PostgreSQL does not take. The edge should have said where it stands."""
-    return BadQuestion("the request has text, a number or a date that PostgreSQL cannot hold")
+    return BadQuestion(
+        "PostgreSQL cannot hold a value of the request: text with a NUL, a number or date out of range"
+    )
 
 
 class Lost(Exception):

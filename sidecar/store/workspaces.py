@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sidecar.errors import BadQuestion, FactsMisread, FactsUnavailable, UnknownPlan, UnknownWorkspace
-from sidecar.store.connections import Connections, Query, Refused
+from sidecar.errors import (
+    BadQuestion,
+    FactsMisread,
+    FactsUnavailable,
+    FieldFault,
+    UnknownPlan,
+    UnknownWorkspace,
+)
+from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.moments import moment_of
 from sidecar.store.session import not_storable
+from sidecar.store.similar import nearest_slug, slug_asked_for, spellings_near
 from sidecar.workspaces.administration import (
     Override,
     OverridesChange,
@@ -34,6 +43,7 @@ SET_OVERRIDES = Query(
 SET_STATUS = Query(
     name=b"set_status", sql=b"SELECT authz.set_status($1, $2, $3) FROM authz.acting_as($4, 'caller')"
 )
+SLUGS_LIKE = Query(name=b"slugs_like", sql=b"SELECT authz.slugs_like($1, $2)")
 
 
 class WorkspaceStore:
@@ -60,11 +70,24 @@ class WorkspaceStore:
         try:
             answer = self.connections.answer(query, texts, deadline=deadline)
         except Refused as refused:
-            raise _meaning(refused) from refused
+            error = _meaning(refused)
+            if isinstance(error, UnknownWorkspace):
+                error = UnknownWorkspace(error.detail, faults=self._faults_of(workspace, deadline=deadline))
+            raise error from refused
         try:
             return _state_of(json.loads((answer or b"").decode()))
         except (KeyError, TypeError, ValueError) as error:
             raise FactsMisread(f"a workspace outside its contract: {error!r}") from error
+
+    def _faults_of(self, workspace: str, *, deadline: float) -> tuple[FieldFault, ...]:
+        """Of a workspace that is not there. Which one may be meant is told to an administrator alone."""
+        asked, meant = slug_asked_for(workspace), None
+        if asked is not None:
+            params = [asked.encode(), array(spellings_near(asked))]
+            with suppress(Refused, FactsUnavailable, ValueError):  # then without a suggestion
+                answer = self.connections.answer(SLUGS_LIKE, params, deadline=deadline)
+                meant = nearest_slug(asked, json.loads(answer or b"[]"))
+        return (FieldFault(field=("workspace",), detail="does not exist", suggestion=meant),)
 
 
 def _call_of(workspace: str, change: Change, actor: str) -> tuple[Query, tuple[str | None, ...]]:

@@ -6,13 +6,13 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import BadQuestion, Problem
 from sidecar.text.encoding import Duplicated, document_from
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -389,8 +389,3 @@ def _problem_with_name(name: str, within: dict[str, Any], at: str) -> Problem | 
     if isinstance(within, Duplicated) and name in within.names:
         return Problem(pointer=below(at, name), detail="is there more than once")
     return None
-
-
-def nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
-    near = get_close_matches(word, known, n=1)
-    return near[0] if near else None
