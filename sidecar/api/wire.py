@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sidecar.decisions.model import Question
 from sidecar.errors import BadQuestion, Problem
 from sidecar.text import shapes
-from sidecar.text.encoding import Duplicated, document_from
+from sidecar.text.encoding import Duplicated, document_from, is_too_deep, without_strings
 from sidecar.text.ids import is_uuid
 from sidecar.text.shapes import (
     Anything,
@@ -89,7 +89,6 @@ OVERRIDES = Record(
     }
 )
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SUSPICIOUS = re.compile(rb"\\u(0000|[dD])")  # a NUL, or half of a surrogate pair
 
 PlainText = Annotated[str, Meta(min_length=1, max_length=shapes.LONGEST_TEXT)]
@@ -137,6 +136,7 @@ def question_from(raw: bytes) -> Question:
         fields.user is UNSET
         or fields.workspace is UNSET
         or fields.action is UNSET
+        or is_too_deep(raw)
         or not plain(raw, names=_names_in(fields))
         or not _clean(fields)
     ):
@@ -160,6 +160,8 @@ def questions_from(raw: bytes) -> list[Question | BadQuestion]:
     try:
         batch = _MANY.decode(raw)
     except NOT_TYPED:
+        return _questions_by_shape(raw)
+    if is_too_deep(raw):
         return _questions_by_shape(raw)
     defaults = _NONE if batch.defaults is UNSET else batch.defaults
     _refuse_effects(defaults, "/defaults")
@@ -258,7 +260,7 @@ def plain(raw: bytes, *, names: int) -> bool:
     JSON has one colon for each name, and others only inside of text. So when there are as many colons as
     there are different names, none of them was dropped.
     """
-    if raw.count(b":") != names and _STRING.sub(b"", raw).count(b":") != names:
+    if raw.count(b":") != names and without_strings(raw).count(b":") != names:
         return False
     return b"\\u" not in raw or not _SUSPICIOUS.search(raw)
 

@@ -46,6 +46,7 @@ JWT_SECRET = "dev-secret-dev-secret-dev-secret-32"  # noqa: S105
 JWT_AUDIENCE = "authenticated"
 _SERVE = "from sidecar.cli import main, dev; main(dev.serve)"
 SCENARIOS = ("certification", "todo", "search", "gateway", "idp")
+_WITH_A_TOKEN = "certification"  # noqa: S105 - whose suite also tests that a wrong one is refused
 _READY_WITHIN_S = 60.0
 _POLL_S = 0.05
 _GRACE_S = 10.0
@@ -76,7 +77,8 @@ class _Stopped(BaseException):
 @click.option(
     "--authzen-scenario",
     type=click.Choice(SCENARIOS),
-    help="A policy of AuthZEN's own scenarios, served to anybody without a token: for a conformance run.",
+    help="A policy of AuthZEN's own scenarios, for a conformance run. `certification` asks for the dev token;"
+    " the others also serve who shows none.",
 )
 @click.option("--database-url", help="A server of your own (a superuser's URL) instead of the embedded one.")
 def command(  # noqa: PLR0913, PLR0917 - click gives each option
@@ -121,7 +123,8 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             }
             if authzen_policy is not None:
                 environ["AUTHZEN_POLICY"] = str(authzen_policy)
-            if authzen_scenario is not None:
+            is_open = authzen_scenario not in {None, _WITH_A_TOKEN}
+            if is_open:
                 environ["AUTHZEN_ANONYMOUS"] = "yes"
             if engine == "opa":
                 from sidecar.local.opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
@@ -130,7 +133,7 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             server = running.enter_context(_server(environ, _secret_file(data_dir), data_dir / "verdicts"))
             _wait_until_ready(server, port)
             if authzen_policy is not None:
-                who = "anybody" if authzen_scenario else f"whoever has the token {TOKEN}"
+                who = "anybody without a token" if is_open else f"whoever has the token {TOKEN}"
                 _say(f"AuthZEN: http://{HOST}:{port}/access/v1/… answers {who} by {authzen_policy}.")
             _print_examples(port, data_dir, database_url=database_url, catalog=compiled.catalog)
             code = server.wait()

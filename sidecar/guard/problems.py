@@ -42,6 +42,13 @@ PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
         "It cannot be decided now whether this is allowed",
     ),
 }
+# What the end user, or whoever is told, does about it; a BadRequest says so itself.
+_ADVICE: Mapping[type[GuardError], str] = {
+    Unauthenticated: "sign in, and send what proves it with the request",
+    Repeated: "leave it as it is: the first request has been answered; a new one needs a new key",
+    Refused: "tell the operator: the log of this backend has the cause",
+    Unavailable: "it is not known whether this is allowed: send the same again after a second",
+}
 # Titles of denials by reason, as in the sidecar's own routes: an end user meets both.
 DENIALS: Mapping[str, str] = {
     "not_a_member": "The user is not a member of this workspace",
@@ -79,8 +86,7 @@ def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
             document["detail"] = error.detail
         case _:
             document = _problem(*PROBLEMS[type(error)])
-            if isinstance(error, BadRequest):
-                document["detail"] = str(error)
+            document["detail"] = str(error) if isinstance(error, BadRequest) else _ADVICE[type(error)]
     match error:
         case Unauthenticated():
             headers["WWW-Authenticate"] = "Bearer"

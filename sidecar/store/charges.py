@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sidecar.decisions.model import Quota, Reservation
-from sidecar.errors import BadQuestion, FactsMisread, IdempotencyKeyReused
+from sidecar.errors import FactsMisread, IdempotencyKeyReused
 from sidecar.quota.model import (
     AlreadyExists,
     Charged,
@@ -21,6 +21,7 @@ from sidecar.quota.model import (
 from sidecar.store.connections import Query, array
 from sidecar.store.facts_token import token_in
 from sidecar.store.postgres import facts_in, usage_in
+from sidecar.store.session import not_storable
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
@@ -208,9 +209,9 @@ def encode_params(params: Sequence[str | bytes | None]) -> list[bytes | None]:
     try:
         encoded_params = [each.encode() if isinstance(each, str) else each for each in params]
     except UnicodeError as error:
-        raise BadQuestion("the request has text that no database can hold") from error
+        raise not_storable() from error
     if b"\0" in b"".join(filter(None, encoded_params)):
-        raise BadQuestion("the request has text that no database can hold")
+        raise not_storable()
     return encoded_params
 
 

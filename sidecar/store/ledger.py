@@ -36,6 +36,7 @@ from sidecar.store.connections import Query
 from sidecar.store.names import Keyed, ManyNames, Name, Names, params_in
 from sidecar.store.take import Take
 from sidecar.store.takes import Takes
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,7 +156,7 @@ class PostgresLedger:
             raise BadQuestion(
                 "an amount of a meter that is not reserved",
                 code="meter_not_taken",
-                faults=_of_amounts(found["meters"], detail),
+                faults=_of_amounts(found["meters"], detail, known=tuple(found["amounts"])),
             )
         return _settlement_in(found)
 
@@ -227,8 +228,11 @@ def _why_not_more(found: Any) -> str:  # noqa: ANN401 - JSON
     return f"{_in_words(found['taken'])} were taken under this key"
 
 
-def _of_amounts(meters: Sequence[str], detail: str) -> tuple[FieldFault, ...]:
-    return tuple(FieldFault(field=("amounts", meter), detail=detail) for meter in meters)
+def _of_amounts(meters: Sequence[str], detail: str, *, known: tuple[str, ...] = ()) -> tuple[FieldFault, ...]:
+    return tuple(
+        FieldFault(field=("amounts", meter), detail=detail, suggestion=nearest(meter, known))
+        for meter in meters
+    )
 
 
 def _in_words(amounts: Mapping[str, int]) -> str:

@@ -15,6 +15,7 @@ from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
 from sidecar.store.reads import Reads
 from sidecar.store.rows import rows_in, to_come_in
+from sidecar.store.session import not_storable
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ def _meaning(error: Exception) -> Exception:
     if isinstance(error, Refused):
         if error.sqlstate in _UNDEFINED:
             return DatabaseNotMigrated(f"the database is of a version before: {_MIGRATE}")
+        if error.is_of_a_value:
+            return not_storable()
         return FactsUnavailable(f"PostgreSQL refused ({error.sqlstate}): {error}")
     if not isinstance(error, FactsUnavailable):
         return error

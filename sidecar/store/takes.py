@@ -27,6 +27,7 @@ from sidecar.store.connections import Query, Refused
 from sidecar.store.loop import closed
 from sidecar.store.names import in_our_names
 from sidecar.store.queues import Queues
+from sidecar.store.session import not_storable
 from sidecar.store.ticks import Ticks
 from sidecar.text.encoding import decoded
 
@@ -220,6 +221,8 @@ class Takes:
     def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
         """Nothing was done."""
         error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
+        if refused.is_of_a_value:
+            error = not_storable()
         if refused.sqlstate in _CONTENDED:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
         elif refused.sqlstate == UNTRUSTED:

@@ -98,11 +98,14 @@ class Dev:
     def ask(self, **question: str) -> Any:
         return self.post("/v1/authorize", question)[1]
 
-    def post(self, path: str, body: object, *, authorization: str = "Bearer dev-token") -> tuple[int, Any]:
+    def post(
+        self, path: str, body: object, *, authorization: str | None = "Bearer dev-token"
+    ) -> tuple[int, Any]:
         request = Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=json.dumps(body).encode(),
-            headers={"Authorization": authorization, "Content-Type": "application/json"},
+            headers={"Content-Type": "application/json"}
+            | ({"Authorization": authorization} if authorization else {}),
         )
         try:
             with _direct.open(request, timeout=10) as response:
@@ -424,21 +427,28 @@ def test_a_world_of_one_s_own_is_loaded_once(data_dir, tmp_path):
             assert (answer["status"], answer["quota"]["minutes"]["used"]) == (402, 500)
 
 
-def test_a_scenario_of_authzen_is_served_to_anybody_and_our_own_api_is_not(data_dir):
-    with dev(data_dir, "--authzen-scenario", "certification") as running:
+@pytest.mark.parametrize("scenario", ["certification", "todo"])
+def test_a_scenario_of_authzen_is_served_and_our_own_api_beside_it(data_dir, scenario):
+    """The certification's to who has the dev token, however it is sent; the others also without one."""
+    with dev(data_dir, "--authzen-scenario", scenario) as running:
         printed = running.wait_until_ready().printed
         asked = {
             "subject": {"type": "user", "id": "bob"},
             "action": {"name": "read"},
             "resource": {"type": "record", "id": "record-1"},
         }
-        answer = running.post("/access/v1/evaluation", asked, authorization="undefined")
+        statuses = [
+            running.post("/access/v1/evaluation", asked, authorization=shown)[0]
+            for shown in ("Bearer dev-token", "dev-token", "undefined", "Bearer x", None)
+        ]
+        bare = running.post("/v1/authorize", {}, authorization="dev-token")
         refused = running.post("/v1/authorize", {}, authorization="undefined")
         ours = running.ask(user="adam", workspace="acme", action="platform.use")
 
-    assert f"AuthZEN: http://127.0.0.1:{running.port}/access/v1/… answers anybody by " in printed
-    assert answer == (200, {"decision": True})
-    assert refused[0] == 401
+    who = "whoever has the token dev-token" if scenario == "certification" else "anybody without a token"
+    assert f"AuthZEN: http://127.0.0.1:{running.port}/access/v1/… answers {who} by " in printed
+    assert statuses == [200, 200, 401, 401, 401 if scenario == "certification" else 200]
+    assert (bare[0], refused[0]) == (401, 401)
     assert ours["allow"] is True
 
 

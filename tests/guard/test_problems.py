@@ -10,6 +10,7 @@ from sidecar.api import problems, wire
 from sidecar.api.v1.usage import USAGE
 from sidecar.guard import Conflict, Denied
 from sidecar.guard.answers import decision_from
+from sidecar.guard.errors import BadRequest, Refused, Repeated, Unauthenticated, Unavailable
 from sidecar.guard.problems import CONFLICTS, DENIALS, problem_reply
 from sidecar.text.encoding import encoded
 from tests.api.stage import a_stage
@@ -72,3 +73,21 @@ def test_a_reason_of_a_newer_sidecar_is_a_denial_all_the_same():
     status, _, body = problem_reply(Denied(403, "moon_is_full", "No.", decision=decision))
 
     assert (status, json.loads(body)["code"]) == (403, "moon_is_full")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unauthenticated(),
+        Repeated(),
+        Refused(401, "unauthenticated", "s3cret"),
+        Unavailable("facts_unavailable", "s3cret"),
+        BadRequest("minutes must be a whole number"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_problem_says_what_to_do(error):
+    _, _, body = problem_reply(error)
+
+    assert len(json.loads(body)["detail"]) > 20
+    assert b"s3cret" not in body

@@ -87,6 +87,7 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "set_plan",
             "set_overrides",
             "set_status",
+            "slugs_like",
             "get_user_workspaces",
             "is_workspace_member",
             "get_workspace_role",
