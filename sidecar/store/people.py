@@ -12,6 +12,7 @@ from sidecar.errors import FactsMisread, FactsUnavailable, UnknownUser, Workspac
 from sidecar.store.connections import Query, Refused, array
 from sidecar.store.facts_token import token_in
 from sidecar.store.names import ManyNames, Name, Names, params_in
+from sidecar.store.session import not_storable
 from sidecar.workspaces.membership import Invitation, Member, Offer, WorkspaceSummary
 
 if TYPE_CHECKING:
@@ -302,6 +303,8 @@ class PostgresPeople:
                 raise UnknownUser from refused
             if refused.sqlstate in _CONTENDED:
                 raise WorkspaceContended(f"{refused} ({refused.sqlstate})") from refused
+            if refused.is_of_a_value:
+                raise not_storable() from refused
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
 
 
