@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry.decision_log import DecisionLog
 
 EVERY_S = 5.0
+MOST_ROWS = 100_000  # of one mark, as in authz.seal_history
 HISTORY_EVERY_S = 3_600.0
 _WITHIN_S = 2.0
 _LAST_WITHIN_S = 1.0
@@ -114,7 +115,10 @@ class Anchoring:
         def done(mark: bytes | None, error: Exception | None) -> None:
             self._sealing = False
             if mark is not None:
-                self._log.tell("history", json.loads(mark))
+                says = json.loads(mark)
+                self._log.tell("history", {"marked_at": says.pop("at"), **says})
+                if says["rows"] >= MOST_ROWS:
+                    self._history_at -= HISTORY_EVERY_S  # there are more: at once
             elif error is not None and not isinstance(error, FactsUnavailable | Refused):
                 raise error
 

@@ -24,7 +24,6 @@ from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of
 from sidecar.errors import Problem, UseTransfer
 from sidecar.text import shapes
-from sidecar.text.ids import fresh_id
 from sidecar.text.shapes import Record, Text
 from sidecar.workspaces.membership import OWNER, summary_of
 
@@ -62,7 +61,7 @@ def create_workspace(service: Service, request: Request, actor: Actor) -> Reply:
         "create_workspace",
         None,
         {
-            "decision_id": fresh_id(),
+            "decision_id": actor.change_id,
             "who": actor.user,
             "user": actor.user,
             "workspace": summary.slug,
