@@ -168,7 +168,8 @@ class Compared:
         """Of the cheapest plan that is offered; none is dearest. Two currencies are not compared."""
         before, after = self.old.compiled.catalog, self.new.compiled.catalog
         prices = _price(old, before), _price(new, after)
-        if before.currency != after.currency and inf not in prices:
+        currencies = {before.currency, after.currency} - {""}  # a bundle does not say which
+        if len(currencies) > 1 and inf not in prices:
             return 0, 0
         return prices
 
