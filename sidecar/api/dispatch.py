@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems
+from sidecar.api.advice import which_scope
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import parameters_of
 from sidecar.api.log_lines import note
@@ -55,7 +56,7 @@ def _refuse_without_scope(scope: str, request: Request) -> None:
     if request.refused is not None:
         raise request.refused
     if request.caller is None or scope not in request.caller.scopes:
-        raise CallerForbidden
+        raise CallerForbidden(which_scope(scope))
 
 
 def refuse(

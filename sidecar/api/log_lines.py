@@ -71,7 +71,7 @@ def note_outcome(
             question.user, question.workspace, question.action, mode=question.mode, amounts=question.amounts
         )
     if also:
-        head += b",%b" % encoded(also)[1:-1]
+        head += also_of(also)
     total_s = monotonic() - request.began
     if timings is not None:
         took = took_of(timings, total_s)
@@ -102,6 +102,11 @@ def asked_of(
         mode.encode(),
         b"null" if amounts is None else encoded(amounts),
     )
+
+
+def also_of(also: Mapping[str, Any]) -> bytes:
+    """What else a line says, to follow what was asked; *also* is not empty."""
+    return b",%b" % encoded(also)[1:-1]
 
 
 def took_of(timings: Timings, total_s: float) -> bytes:

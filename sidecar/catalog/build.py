@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sidecar.catalog.canonical import canonical_text
 from sidecar.catalog.catalog import (
     Action,
     Catalog,
@@ -39,6 +40,7 @@ def built(file: _File) -> Catalog:
         declared_actions=tuple(declared),
         routes=tuple(_route(route) for route in file.get("routes", [])),
         invariants=tuple(_invariant(invariant) for invariant in file.get("invariants", [])),
+        document=canonical_text(file),
     )
 
 

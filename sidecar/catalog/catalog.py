@@ -135,7 +135,8 @@ class Catalog:
     """*roles* are least first, *plans* cheapest first; *actions* include those made for features and roles.
 
     *declared_actions* are the names of the actions in the file. *renamed_from* of anything is the name that
-    rows of a database may have it under, from a revision before.
+    rows of a database may have it under, from a revision before. *document* is all of the file but its
+    invariants and comments, in canonical form.
     """
 
     currency: str
@@ -148,3 +149,4 @@ class Catalog:
     declared_actions: tuple[str, ...]
     routes: tuple[Route, ...]
     invariants: tuple[Invariant, ...]
+    document: str = ""

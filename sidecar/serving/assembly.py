@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from threading import Event, Thread
@@ -35,6 +36,7 @@ from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
 from sidecar.serving.threads import Threads
+from sidecar.store.clock import Clock
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.names import Names
@@ -97,6 +99,7 @@ class Parts:
             observe=self._metrics.observe_memo,
         )
         self._shared = shared
+        clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
         self._store = PostgresFacts(
             settings.database_url,
@@ -104,6 +107,7 @@ class Parts:
             pool_size=settings.threads,
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
+            clock=clock,
             names=names,
         )
         self._for_ledger = Connections(
@@ -132,7 +136,7 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
         )
-        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names)
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names, clock=clock)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
@@ -265,6 +269,9 @@ class Parts:
                 self._stopping.wait(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
             else:
+                # Before the first question. While the database is silent, the probe tries again.
+                with suppress(DependencyError):
+                    self._store.compare_clocks(deadline=monotonic() + _ANSWERED_WITHIN_S)
                 self._why_cold = None
                 self._warm.set()
                 _log.info("ready: revision %s, %d verdicts known", self._revision, len(self._memo))
@@ -290,6 +297,7 @@ class Parts:
 
     def _published_revision(self, deadline: float) -> str | None:
         self._fit.require_aloud(deadline=deadline)
+        self._store.compare_clocks(deadline=deadline)
         return self._store.revision(deadline=deadline)
 
     def _bundle(self) -> tuple[bytes, str]:

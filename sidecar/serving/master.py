@@ -30,8 +30,9 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped] # ditto
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped] # ditto
 
-from sidecar.errors import ConfigError, Problem
-from sidecar.settings import GRPC
+from sidecar.errors import ConfigError
+from sidecar.serving.addresses import kept as kept_address
+from sidecar.serving.addresses import require_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,18 +53,23 @@ _HAS_PROVED_ITSELF_S = 10.0  # a worker that lives so long: that another cannot 
 _OWN_DESCRIPTORS = 64  # of a worker itself: files, pipes, the policy engine
 _DESCRIPTORS_OF_A_THREAD = 3  # its connections to the database and to the policy engine
 _FEWEST_CONNECTIONS = 16
+_INHERITED = frozenset({"GUNICORN_FD", "LISTEN_FDS"})  # sockets of the master before, or of systemd
 
 
 def serve(settings: Settings, *, kept: Path | None = None) -> None:
     """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files.
 
+    Before they are read, with every address that cannot be had: gunicorn would try for five seconds.
+
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
     """
+    if _INHERITED.isdisjoint(os.environ):
+        require_free(settings.http_bind)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
         stack.callback(_remove, folder, ours=os.getpid())
         for address in settings.grpc_bind:
-            stack.enter_context(_kept(address))
+            stack.enter_context(kept_address(address))
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
         _Server(settings, folder, kept).run()
@@ -72,22 +78,6 @@ def serve(settings: Settings, *, kept: Path | None = None) -> None:
 def _remove(folder: Path, *, ours: int) -> None:
     if os.getpid() == ours:  # a worker that ends comes by here too, and the others still need it
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _kept(address: str) -> socket.socket:
-    """*address* for our workers alone, which share it: no other process, not even one of ours, has it."""
-    host, _, port = address.rpartition(":")
-    try:
-        family, *_, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        with socket.create_server(place[:2], family=family):
-            """Nobody listens there: it would have failed."""
-        kept = socket.socket(family)
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        kept.bind(place)
-    except OSError as error:
-        detail = f"cannot listen on {GRPC}{address}: {error.strerror}"
-        raise ConfigError(detail, problems=(Problem(pointer="SIDECAR_BIND", detail=detail),)) from error
-    return kept
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types

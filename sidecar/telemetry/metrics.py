@@ -103,6 +103,11 @@ class Metrics:
             "Lines that the decision log could not write.",
             registry=registry,
         )
+        self._clock_refusals = Counter(
+            "sidecar_clock_refusals_total",
+            "Questions that were refused because the database's clock is not trusted.",
+            registry=registry,
+        )
         memo = Counter(
             "sidecar_policy_memo_total",
             "Situations by whether the verdict was known.",
@@ -158,6 +163,9 @@ class Metrics:
     def count_dropped_lines(self, lines: int) -> None:
         self._counted.extend([self._dropped] * (lines - 1))
         self._count(self._dropped)
+
+    def count_clock_refusal(self) -> None:
+        self._count(self._clock_refusals)
 
     def observe_facts(self, seconds: float) -> None:
         self._took(seconds, self._facts_took)

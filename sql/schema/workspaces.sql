@@ -648,7 +648,13 @@ BEGIN
     INSERT INTO authz.users AS u (id, email) VALUES (see_user.user_id, CASE WHEN verified THEN see_user.email END)
     ON CONFLICT ON CONSTRAINT users_pkey DO UPDATE SET email = excluded.email
     WHERE excluded.email IS NOT NULL AND u.email IS DISTINCT FROM excluded.email;
-    RETURN 'seen';
+    RETURN CASE
+        WHEN EXISTS (
+            SELECT FROM authz.outbox AS o
+            WHERE o.transaction = pg_current_xact_id_if_assigned() AND o.kind = 'workspace.created'
+        ) THEN 'created'
+        ELSE 'seen'
+    END;
 END;
 $function$;
 COMMENT ON FUNCTION authz.see_user IS
@@ -657,7 +663,7 @@ address.
 - user_id: the user, by the token''s claim sub.
 - email: the token''s e-mail address; NULL if it has none.
 - verified: whether the token says that the address is verified; an address that is not is not kept.
-Returns: the text seen.
+Returns: the text created if they got a workspace, else seen.
 Raises: AZ020 if they were deleted; else as authz.create_default_workspace.
 Called by: authz_sidecar, when a user comes who was not seen for a while.';
 REVOKE ALL ON FUNCTION authz.see_user FROM PUBLIC;
@@ -1847,6 +1853,43 @@ Raises: AZ001 if there is no such workspace; 22023 if the status is another.
 Called by: authz_sidecar, to set a status.';
 REVOKE ALL ON FUNCTION authz.set_status FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.set_status TO authz_sidecar;
+
+CREATE OR REPLACE FUNCTION authz.slugs_like(asked text, candidates text[])
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(json_agg(found.slug ORDER BY found.slug), '[]')
+        FROM (
+            (
+                SELECT w.slug
+                FROM authz.workspaces AS w
+                WHERE w.slug = ANY (candidates) AND w.deleted_at IS NULL
+                LIMIT 10
+            )
+            UNION
+            (
+                SELECT w.slug
+                FROM authz.workspaces AS w
+                WHERE w.slug > asked || '-' AND w.slug < asked || '.' AND w.deleted_at IS NULL
+                ORDER BY w.slug
+                LIMIT 10
+            )
+        ) AS found
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.slugs_like IS
+    'Workspaces that somebody may have meant. For administrators alone: it tells which workspaces there are.
+- asked: the slug that was asked for, in lower case.
+- candidates: slugs that differ from it by a letter.
+Returns: a list of at most 20 slugs, in their order: of the candidates, and of those that begin with the slug and a hyphen.
+Called by: authz_sidecar, when an administrator names a workspace that does not exist.';
+REVOKE ALL ON FUNCTION authz.slugs_like FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authz.slugs_like TO authz_sidecar;
 
 CREATE OR REPLACE FUNCTION authz.get_user_workspaces(user_id text)
  RETURNS TABLE(workspace_id uuid, slug text, name text, plan_tier text, role text, status text, joined_at timestamp with time zone)

@@ -22,6 +22,7 @@ BEGIN
         'authz.catalog_revision()',
         'authz.change_as(bigint)',
         'authz.change_role(uuid,bigint,text,text)',
+        'authz.clock_now()',
         'authz.commit_reservation(text,jsonb)',
         'authz.consume(uuid,bigint,bigint,timestamp with time zone,timestamp with time zone,timestamp with time zone,'
             'text,text,text,bigint,text,text,text,text,json)',

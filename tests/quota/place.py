@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.ports import PolicyEngine
+    from sidecar.store.clock import Clock
 
 PLANS = Path(__file__).with_name("plans.yaml")
 LEDGER_CONNECTIONS = 4
@@ -48,7 +49,15 @@ class Workspace:
 
 
 class Place:
-    def __init__(self, url: str, rules: Rules, *, connections: int = 64, lock_timeout_s: float = 30) -> None:
+    def __init__(
+        self,
+        url: str,
+        rules: Rules,
+        *,
+        connections: int = 64,
+        lock_timeout_s: float = 30,
+        clock: Clock | None = None,
+    ) -> None:
         self.url = url
         self.catalog = rules.catalog
         self.facts = PostgresFacts(
@@ -57,6 +66,7 @@ class Place:
             pool_size=connections,
             statement_timeout_s=60,
             lock_timeout_s=lock_timeout_s,
+            clock=clock,
         )
         self.facts.open()
         self._as_superuser = psycopg.connect(url, autocommit=True)
@@ -67,7 +77,7 @@ class Place:
             lock_timeout_s=lock_timeout_s,
         )
         self.for_ledger.open()
-        self.ledger = PostgresLedger(self.for_ledger, catalog=rules.catalog)
+        self.ledger = PostgresLedger(self.for_ledger, catalog=rules.catalog, clock=clock)
         self.authorizer = Authorizer(
             catalog=rules.catalog,
             context_fields=frozenset(),

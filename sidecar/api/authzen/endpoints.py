@@ -87,7 +87,7 @@ def evaluations(service: Service, request: Request) -> Steps[Reply]:
 
 def search(service: Service, request: Request, *, kind: Kind) -> Reply:
     if kind not in service.authzen.domain.searches:
-        raise NotServed
+        raise NotServed(f"the policy has no rule for this search: {_WELL_KNOWN} lists what is served")
     asked = authzen_wire.search_from(kind, _body(request))
     after, limit = start_of(asked)
     found = service.authzen.domain.found(
@@ -121,7 +121,7 @@ def metadata(service: Service, request: Request) -> Reply:
     else:
         headers.append(("Cache-Control", f"max-age={_METADATA_FOR_S}"))
     if urlsplit(url).path.removeprefix("/") != request.path.get("tenant", ""):
-        raise NotServed
+        raise NotServed("no identifier here has this path: see SIDECAR_AUTHZEN_URL")
     served = [EVALUATION, EVALUATIONS]
     served += [_SEARCH_OF[kind] for kind in service.authzen.domain.searches]
     document = {"policy_decision_point": url}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import msgspec
+
 from sidecar.api import wire
 from sidecar.text import shapes
 from sidecar.text.encoding import Duplicated, document_from
@@ -98,6 +100,27 @@ class Evaluation:
     context: Mapping[str, Json] | None
 
 
+class _PlainEntity(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    type: wire.PlainText
+    id: wire.PlainText
+
+
+class _PlainAction(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    name: wire.PlainText
+
+
+class PlainEvaluation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An evaluation that says nothing but what its parts are known by."""
+
+    subject: _PlainEntity
+    action: _PlainAction
+    resource: _PlainEntity
+
+
+_PLAIN = msgspec.json.Decoder(PlainEvaluation)
+_NAMES_OF_PLAIN = 3 + sum(map(len, _KNOWN_BY.values()))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """*items* in order; a bad one is its own answer."""
@@ -120,6 +143,15 @@ class Search:
 def evaluation_from(raw: bytes) -> Evaluation:
     """BadQuestion with every problem of the body."""
     return _evaluation(shapes.check(raw, EVALUATION))
+
+
+def plain_evaluation_in(raw: bytes) -> PlainEvaluation | None:
+    """None for any other body, which may be an evaluation as well."""
+    try:
+        plain = _PLAIN.decode(raw)
+    except wire.NOT_TYPED:
+        return None
+    return plain if wire.plain(raw, names=_NAMES_OF_PLAIN) else None
 
 
 def evaluations_from(raw: bytes) -> Batch | Evaluation:

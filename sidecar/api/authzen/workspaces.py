@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import rendered, wire
 from sidecar.api.authzen.domain import Answer, Found
-from sidecar.api.authzen.wire import KINDS
+from sidecar.api.authzen.wire import KINDS, plain_evaluation_in
 from sidecar.api.problems import moved
 from sidecar.decisions.authorizer import AT_ONCE
 from sidecar.decisions.model import Question
@@ -114,6 +114,14 @@ class Workspaces:
                 names = authorizer.actions_of(question, deadline=deadline)
                 rest = [name for name in names if name > after]
                 return Found(names=rest[:limit], next=rest[limit - 1] if len(rest) > limit else None)
+
+
+def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
+    """As `wire.plain_question_in`, of an evaluation about a user and a workspace."""
+    plain = plain_evaluation_in(raw)
+    if plain is None or plain.subject.type != _USER or plain.resource.type != _WORKSPACE:
+        return None
+    return plain.subject.id, wire.workspace_from(plain.resource.id), plain.action.name
 
 
 def _question(evaluation: Evaluation) -> Question | BadQuestion:

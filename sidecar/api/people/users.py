@@ -17,6 +17,7 @@ from sidecar.api.v1.questions import MOST_ON_A_PAGE, USUAL_PAGE
 from sidecar.errors import Problem
 from sidecar.text import shapes
 from sidecar.text.emails import LONGEST_EMAIL
+from sidecar.text.nearest import nearest
 from sidecar.text.shapes import Shape, Text, Whole
 from sidecar.workspaces.actor import Actor, Denied
 
@@ -86,7 +87,7 @@ def stated_role(service: Service, role: str) -> str:
         problem = Problem(
             pointer="/role",
             detail=f"{shapes.shown(role)} is not in the catalog",
-            suggestion=shapes.nearest(role, declared),
+            suggestion=nearest(role, declared),
         )
         raise shapes.refusal((problem,))
     return role

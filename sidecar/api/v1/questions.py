@@ -165,7 +165,6 @@ AUTHORIZE = Endpoint(
         "meter_not_taken",
         "meter_not_consumable",
         "idempotency_key_reused",
-        "usage_contended",
         *OUTAGES,
     ),
     audience=Audience.AUTHORIZE,

@@ -94,7 +94,6 @@ USAGE = (
             "reservation_settled",
             "reservation_expired",
             "commit_exceeds_reservation",
-            "usage_contended",
             *OUTAGES,
         ),
         audience=Audience.AUTHORIZE,
