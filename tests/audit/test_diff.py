@@ -155,8 +155,8 @@ def test_a_comment_in_policies_changes_nothing():
         ),
         (
             "action: page.read}",
-            "action: page.read, ratelimit: true}",
-            ["route GET /w/{workspace}/pages page.read, ratelimit False → True plans.yaml:23"],
+            "action: page.read, user: {header: X-User}}",
+            ["route GET /w/{workspace}/pages page.read, user claim sub → header X-User plans.yaml:23"],
         ),
         ("plus: {price", "plus: {title: Extra, price", ["title plan plus Plus → Extra"]),
         (

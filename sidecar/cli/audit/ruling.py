@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
+from sidecar.errors import ConfigError
 from sidecar.rego.kept import archived, kept
 from sidecar.rego.load import compiled_at, plans_text
 
@@ -50,6 +51,26 @@ def by_archive(folder: Path | None, revision: str) -> Ruling:
     bundle = archived(folder, revision)
     source = str(folder / f"{revision}.tar.gz")
     return Ruling(compiled=kept(bundle, plans=None, revision=revision, source=source), catalog=None)
+
+
+def by_revision(revision: str, *, archive: Path | None, database_url: str | None) -> Ruling:
+    """As the database has kept it, else the archive. ConfigError if neither has."""
+    if database_url is None:
+        return by_archive(archive, revision)
+    from sidecar.store.audience import kept_files  # noqa: PLC0415 - psycopg is for those who have a database
+    from sidecar.store.auditing import looking  # noqa: PLC0415 - as above
+
+    with looking(database_url) as looked:
+        found = kept_files(looked, revision)
+    if found is not None:
+        plans, bundle, _ = found
+        compiled = kept(bundle, plans=plans, revision=revision, source=f"revision {revision}")
+        return Ruling(compiled=compiled, catalog=catalog_of(plans), text=plans)
+    if archive is not None:
+        return by_archive(archive, revision)
+    raise ConfigError(
+        f"revision {revision} was never published to this database: name an --archive that has it"
+    )
 
 
 def catalog_of(plans: bytes) -> str:
