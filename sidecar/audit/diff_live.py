@@ -133,6 +133,8 @@ def live_of(
     for group, question in asked:
         if kind := compared.kind_about(question):
             concerned.setdefault((kind, question.action.name), []).append(group)
+    # In one statement for all changes, which share groups.
+    population.people([group for groups in concerned.values() for group in groups], at_most=limit)
     order = {kind: at for at, kind in enumerate(KINDS)}
     changes = [
         LiveChange(

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from sidecar.store.auditing import Looked
 
 _Features: TypeAlias = tuple[tuple[str, bool], ...]
+_Key: TypeAlias = tuple[str, str, str, _Features]
 
 AUDIENCE = "SELECT plan, status, role, features, workspaces, people FROM authz.audience()"
 PEOPLE = """
-    SELECT a.slug, a.user_id
-    FROM jsonb_to_recordset(%(groups)s::jsonb) AS g (plan text, status text, role text, features jsonb)
+    SELECT g.at, a.slug, a.user_id
+    FROM jsonb_to_recordset(%(groups)s::jsonb)
+        AS g (at integer, plan text, status text, role text, features jsonb)
     CROSS JOIN LATERAL authz.audience_of(g.plan, g.status, g.role, g.features, %(at_most)s) AS a
-    ORDER BY a.slug, a.user_id
-    LIMIT %(at_most)s
 """
 WORKSPACES = """
     SELECT count(DISTINCT a.workspace_id)
@@ -49,6 +49,7 @@ class Audience:
 
     def __init__(self, looked: Looked) -> None:
         self._connection = looked.connection
+        self._people: dict[tuple[_Key, int], list[tuple[str, str]]] = {}
 
     def audience(self) -> list[tuple[str, str, str, _Features, int, int]]:
         return [
@@ -57,7 +58,15 @@ class Audience:
         ]
 
     def people(self, groups: Collection[Grouped], /, *, at_most: int) -> list[tuple[str, str]]:
-        return self._connection.execute(PEOPLE, {"groups": _json(groups), "at_most": at_most}).fetchall()
+        """A group is asked for once, whatever it is asked for again with."""
+        keys = {_key(group): group for group in groups}
+        fresh = [group for key, group in keys.items() if (key, at_most) not in self._people]
+        if fresh and at_most:
+            self._people |= {(_key(group), at_most): [] for group in fresh}
+            asked = {"groups": _json(fresh), "at_most": at_most}
+            for at, workspace, user in self._connection.execute(PEOPLE, asked):
+                self._people[_key(fresh[at]), at_most].append((workspace, user))
+        return sorted(row for key in keys for row in self._people.get((key, at_most), ()))[:at_most]
 
     def workspaces(self, groups: Collection[Grouped], /) -> int:
         row = self._connection.execute(WORKSPACES, {"groups": _json(groups)}).fetchone()
@@ -72,10 +81,20 @@ def kept_files(looked: Looked, revision: str) -> tuple[bytes, bytes, datetime] |
     return looked.connection.execute(KEPT, {"revision": revision}).fetchone()
 
 
+def _key(group: Grouped) -> _Key:
+    return group.plan, group.status, group.role, group.features
+
+
 def _json(groups: Collection[Grouped]) -> str:
     return json.dumps(
         [
-            {"plan": each.plan, "status": each.status, "role": each.role, "features": dict(each.features)}
-            for each in groups
+            {
+                "at": at,
+                "plan": each.plan,
+                "status": each.status,
+                "role": each.role,
+                "features": dict(each.features),
+            }
+            for at, each in enumerate(groups)
         ]
     )
