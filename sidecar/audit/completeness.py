@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from array import array
-from bisect import bisect_left
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sidecar.audit.findings import Finding
+from sidecar.audit.known import Known
 from sidecar.audit.moments import moment_in, shown_moment
 
 if TYPE_CHECKING:
@@ -106,8 +104,8 @@ class Completeness:
         self._looks_up = looks_up
         self._masked = masked
         self._writers: dict[str, _Writer] = {}
-        self._ids = _Known()
-        self._ids_of_users = _Known()
+        self._ids = Known()
+        self._ids_of_users = Known()
         self._marks: dict[int, _Marked] = {}
         self.revisions: set[str] = set()
         self._first_at = self._last_at = ""
@@ -270,30 +268,6 @@ class Completeness:
                 )
             case _:
                 pass
-
-
-class _Known:
-    """A set of texts in 8 bytes each: of a billion other texts it takes one for known."""
-
-    def __init__(self) -> None:
-        self._hashes = array("Q")
-        self._is_sorted = True
-
-    def add(self, text: str) -> None:
-        self._hashes.append(_hash(text))
-        self._is_sorted = False
-
-    def __contains__(self, text: str) -> bool:
-        if not self._is_sorted:
-            self._hashes = array("Q", sorted(self._hashes))
-            self._is_sorted = True
-        wanted = _hash(text)
-        at = bisect_left(self._hashes, wanted)
-        return at < len(self._hashes) and self._hashes[at] == wanted
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest())
 
 
 def _why_broken(told: str, known: Mark | None) -> str | None:

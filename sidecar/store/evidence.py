@@ -23,7 +23,6 @@ SELECT id, rows, encode(sha256, 'hex') AS sha256, rows_now, encode(sha256_now, '
 FROM authz.digests(since => %(since)s, until => %(until)s)"""
 UNACCOUNTED = "SELECT workspace_id::text, workspace, what, name, recorded, stored FROM authz.unaccounted()"
 PUBLISHED = "SELECT DISTINCT revision FROM authz.publications()"
-KEPT = "SELECT plans, bundle FROM authz.kept(%(revision)s) LIMIT 1"
 _AT_A_TIME = 10_000
 
 
@@ -67,11 +66,6 @@ class Evidence:
     def published(self) -> frozenset[str]:
         """Every revision that was ever published."""
         return frozenset(row["revision"] for row in self._rows(PUBLISHED))
-
-    def kept(self, revision: str) -> tuple[bytes, bytes] | None:
-        """plans.yaml and bundle as they were published last; None if they never were."""
-        rows = self._rows(KEPT, revision=revision)
-        return (bytes(rows[0]["plans"]), bytes(rows[0]["bundle"])) if rows else None
 
     def _rows(self, query: LiteralString, **values: object) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:

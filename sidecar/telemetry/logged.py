@@ -1,22 +1,13 @@
-"""Lines of decision logs as readers see them: each reader takes the few fields that it needs."""
+"""Lines of decision logs as readers see them: each reader takes the few fields that it needs.
+
+Who decodes raises ValueError or RecursionError for what is no JSON object of such fields.
+"""
 
 from __future__ import annotations
 
-from sidecar.text.encoding import Raw, Record, decoded, decoder_of
+from sidecar.text.encoding import Raw, Record, decoder_of
 
 _NOTHING = Raw()
-_TEXTS = (
-    "kind",
-    "at",
-    "decision_id",
-    "reason",
-    "detail",
-    "user",
-    "end_user",
-    "workspace",
-    "workspace_id",
-    "action",
-)
 
 
 class SealedLine(Record, gc=False):
@@ -56,6 +47,13 @@ class AskedLine(Record, gc=False):
     needs: Raw = _NOTHING
     waiting_helps: bool | None = None
     situation: Raw = _NOTHING
+    mode: str = ""
+    user: str | None = None
+    workspace: str | None = None
+    workspace_id: str | None = None
+    action: str | None = None
+    amounts: Raw = _NOTHING
+    limits: Raw = _NOTHING
 
 
 class FoundLine(Record, gc=False):
@@ -79,26 +77,32 @@ class FoundLine(Record, gc=False):
     limits: Raw = _NOTHING
 
 
-# Each raises ValueError or RecursionError for what is no JSON object of such fields.
+class _AnyLine(Record, gc=False):
+    v: int = 0
+    kind: str = ""
+    at: str = ""
+
+
+_any_line = decoder_of(_AnyLine)
 sealed_line = decoder_of(SealedLine)
-asked_line = decoder_of(AskedLine)
-_found = decoder_of(FoundLine)
+
+
+def asked_line(raw: bytes) -> AskedLine:
+    """Of a line with fields of another kind than a decision's, as entities of AuthZEN, only what it is."""
+    try:
+        return _asked(raw)
+    except ValueError:
+        line = _any_line(raw)
+        return AskedLine(v=line.v, kind=line.kind, at=line.at)
 
 
 def found_line(raw: bytes) -> FoundLine:
-    """Where a field is of another kind than a decision's, as an entity of AuthZEN is, it counts as absent."""
+    """As asked_line."""
     try:
         return _found(raw)
     except ValueError:
-        document = decoded(raw)
-        if not isinstance(document, dict):
-            raise
-        fields = {name: document.get(name) for name in _TEXTS}
-        texts = {name: text for name, text in fields.items() if isinstance(text, str)}
-        v, status, allow = document.get("v", 0), document.get("status"), document.get("allow")
-        return FoundLine(
-            v=v if isinstance(v, int) else -1,
-            status=status if isinstance(status, int) else None,
-            allow=allow if isinstance(allow, bool) else None,
-            **texts,
-        )
+        line = _any_line(raw)
+        return FoundLine(v=line.v, kind=line.kind, at=line.at)
+
+
+_asked, _found = decoder_of(AskedLine), decoder_of(FoundLine)

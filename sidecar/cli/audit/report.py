@@ -92,6 +92,21 @@ def _digested(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Itera
         yield chunk
 
 
+def say_csv(text: str, *, output: Path | None, meta: dict[str, Any]) -> None:
+    """As say; beside *output* stands FILE.meta.json with *meta* and the SHA-256 of the file."""
+    if output is None:
+        say(text, output=None)
+        return
+    content = text.encode()
+    beside = output.with_name(f"{output.name}.meta.json")
+    _write(beside, json_text({**meta, "sha256": sha256(content).hexdigest()}).encode())
+    try:
+        _write(output, content)
+    except NotAsked:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def json_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
 
