@@ -14,6 +14,7 @@ from threading import Event, Thread
 import psycopg
 import pytest
 
+from sidecar.identity.callers import SCOPES, token_line
 from tests.serving.processes import children_of
 from tests.serving.serving import run_to_its_end, serving
 
@@ -163,7 +164,10 @@ def test_a_database_that_is_down_holds_up_no_line(tmp_path, database, opa):
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("ALTER FUNCTION authz.anchor_log RENAME TO anchor_log_gone")
         try:
-            with a_sidecar(tmp_path, database, opa, workers=1) as sidecar:
+            tokens = tmp_path / "tokens"
+            tokens.write_text(token_line("all", SCOPES, "t") + "\n")
+            with a_sidecar(tmp_path, database, opa, workers=1, tokens=tokens) as sidecar:
+                sidecar.headers = {"Authorization": "Bearer t"}
                 assert sidecar.request("POST", "/v1/authorize", QUESTION)[0] == 200
 
                 def age():
