@@ -98,6 +98,16 @@ def test_in_a_folder_the_log_is_whole_over_a_reload_and_a_stop_and_its_ends_are_
     assert set(answered) <= set(ids)
     with psycopg.connect(database) as connection:
         rows = connection.execute("SELECT writer, number, head FROM authz.log_anchors WHERE ended").fetchall()
+        marks = connection.execute(
+            "SELECT id, writer, encode(sha256, 'hex') FROM authz.history_digests"
+        ).fetchall()
+    told = [
+        (line["mark"], line["writer"], line["sha256"])
+        for line in map(json.loads, (line for lines in files for line in lines))
+        if line["kind"] == "history"
+    ]
+    assert marks
+    assert sorted(told) == sorted(mark for mark in marks if mark[1] in heads)
     anchored = {writer: (number, head) for writer, number, head in rows}
     assert {writer: anchored.get(writer) for writer in heads} == heads
 
