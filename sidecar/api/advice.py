@@ -78,6 +78,10 @@ ADVICE: Mapping[str, str] = {
     ),
     "facts_misread": _OPERATOR,
     "database_not_migrated": "the operator runs `sidecar migrate` of this version; until then treat it as no",
+    "log_unavailable": (
+        "what was consumed stands: repeat the request with the same idempotency key; the operator has to make"
+        " room for the decision log"
+    ),
     "workspace_contended": "nothing was done: retry after a second",
     "identity_unavailable": _LATER,
 }

@@ -77,7 +77,7 @@ def _state_after(service: Service, effect: Settlement | GivenBack) -> dict[str, 
 
 
 def _note(service: Service, request: Request, endpoint: str, document: Mapping[str, Any]) -> None:
-    note(service, request, endpoint, None, {"status": HTTPStatus.OK, **document})
+    note(service, request, endpoint, None, {"status": HTTPStatus.OK, **document}, kind="settle")
 
 
 USAGE = (
