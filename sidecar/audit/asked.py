@@ -7,12 +7,14 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar.audit.answers import ManyAnswered
 from sidecar.decisions.cells import cell_counts, cells
+from sidecar.decisions.ports import PolicyEngine, RuleEngine
 from sidecar.decisions.situation import situation_bytes
 from sidecar.errors import ConfigError, EngineMisbehaved, RevisionMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Situation, Verdict
@@ -22,14 +24,8 @@ _AT_ONCE = 500  # cells
 _WITHIN_S = 60.0  # for those
 
 
-class ManyAnswered(Protocol):
-    """An engine that answers many situations; OPA does it in few queries."""
-
-    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict: ...
-
-    def verdicts(
-        self, situations: Iterable[bytes], /, *, deadline: float
-    ) -> Iterator[tuple[bytes, Verdict]]: ...
+class Engine(ManyAnswered, PolicyEngine, RuleEngine, Protocol):
+    """An engine that is asked everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ def size_of(catalog: Catalog) -> int:
 
 
 def asked_of(
-    engine: ManyAnswered, catalog: Catalog, *, which: Callable[[Situation], bool] = lambda _: True
+    engine: Engine, catalog: Catalog, *, which: Callable[[Situation], bool] = lambda _: True
 ) -> list[Asked]:
     """Each cell that is one of *which*, asked once, in the catalog's order.
 
@@ -96,7 +92,7 @@ def asked_of(
     return found
 
 
-def _verdicts(engine: ManyAnswered, situations: list[bytes]) -> list[Verdict | None]:
+def _verdicts(engine: Engine, situations: list[bytes]) -> list[Verdict | None]:
     try:
         deadline = monotonic() + _WITHIN_S
         return [verdict for _, verdict in engine.verdicts(situations, deadline=deadline)]
@@ -104,7 +100,7 @@ def _verdicts(engine: ManyAnswered, situations: list[bytes]) -> list[Verdict | N
         return [_verdict(engine, situation) for situation in situations]
 
 
-def _verdict(engine: ManyAnswered, situation: bytes) -> Verdict | None:
+def _verdict(engine: Engine, situation: bytes) -> Verdict | None:
     try:
         return engine.verdict(situation, deadline=monotonic() + _WITHIN_S)
     except (EngineMisbehaved, RevisionMismatch):
