@@ -270,10 +270,11 @@ def breaches(invariant, asked):
                 and one.situation.role == other.situation.role
                 and one.situation.role not in invariant.separate.exempt
             ]
-    one_of, (low, high) = invariant.ladder.of.removesuffix("s"), invariant.ladder.order
-    lower = [each for each in asked if label(one_of, each.situation) == low and each.granted]
-    higher = [each for each in asked if label(one_of, each.situation) == high and not each.granted]
-    return [(a, b) for a in lower for b in higher if rung_aside(a, one_of) == rung_aside(b, one_of)]
+        case _:
+            one_of, (low, high) = invariant.ladder.of.removesuffix("s"), invariant.ladder.order
+            lower = [each for each in asked if label(one_of, each.situation) == low and each.granted]
+            higher = [each for each in asked if label(one_of, each.situation) == high and not each.granted]
+            return [(a, b) for a in lower for b in higher if rung_aside(a, one_of) == rung_aside(b, one_of)]
 
 
 def may(each):
