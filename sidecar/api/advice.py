@@ -38,6 +38,7 @@ ADVICE: Mapping[str, str] = {
     "not_a_member": "ask for a user and a workspace that the user is a member of",
     "unknown_member": "name a member of the workspace; GET /workspaces/{workspace}/members lists them",
     "unknown_invitation": "name an open invitation; GET /workspaces/{workspace}/invitations lists them",
+    "already_a_member": "change their role instead: PATCH /workspaces/{workspace}/members/{user}",
     "invitation_invalid": "ask for a new invitation to the verified e-mail address of who accepts it",
     "unknown_route": "add a route for this method, host and path to plans.yaml, or use one that is there",
     "unsafe_path": "send the path exactly as the route in plans.yaml has it",

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 FIRST = b"policy-sidecar decision log 1\n"
 SEAL = b',"h":'
-_LENGTH, _PAD = 43, "="
+_LENGTH, _BYTES, _PAD = 43, 32, "="
 
 
 def first_head(writer: str) -> bytes:
@@ -35,7 +35,7 @@ def head_in(text: str) -> bytes | None:
         head = urlsafe_b64decode(text.encode() + _PAD.encode())
     except ValueError:
         return None
-    return head if len(text) == _LENGTH and shown(head) == text else None
+    return head if len(head) == _BYTES and shown(head) == text else None
 
 
 def last_sealed(lines: bytes) -> tuple[int, bytes] | None:

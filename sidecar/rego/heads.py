@@ -44,9 +44,24 @@ class Denials:
         return self._places.get((package, code)) or (computed[0] if len(computed) == 1 else None)
 
     @property
+    def own(self) -> dict[str, str]:
+        """PATH:LINE of each of the company's codes that stand in heads, in the order of codes."""
+        return {code: place for (package, code), place in sorted(self._places.items()) if package == "custom"}
+
+    @property
     def codes(self) -> tuple[str, ...]:
         """The company's codes that stand in heads, in order."""
-        return tuple(sorted(code for package, code in self._places if package == "custom"))
+        return tuple(self.own)
+
+
+def line_of_override(modules: Mapping[str, str]) -> str | None:
+    """PATH:LINE at which the rules of `authz` look up the override of a feature."""
+    for path, text in sorted(modules.items()):
+        code = _without_comments(text)
+        at = code.find("input.overrides.features[")
+        if at >= 0 and path.startswith("authz/"):
+            return f"{path}:{code.count(_NEW_LINE, 0, at) + 1}"
+    return None
 
 
 def code_of(text: str) -> str:

@@ -94,7 +94,7 @@ class DecisionLog:
         elif self._waiting_bytes > _ENOUGH_BYTES:
             if not self._hurried and self._writing is not None:
                 self._hurried = True
-                self._loop.call_soon_threadsafe(self._seal)
+                self._soon(self._seal)
             if len(waiting) > _MOST_LINES or self._waiting_bytes > _MOST_BYTES:
                 self._shed()
 
@@ -142,7 +142,11 @@ class DecisionLog:
 
     def _arm(self) -> None:
         self._idle = False
-        self._loop.call_soon_threadsafe(self._gather)
+        self._soon(self._gather)
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended: `stop` does what is left
+            self._loop.call_soon_threadsafe(call)
 
     def _gather(self) -> None:
         self._loop.call_later(_GATHERING_S, self._seal)
@@ -170,12 +174,11 @@ class DecisionLog:
         for waiter in block.waiters:
             waiter.tell(written=waiter.since >= self._missing.dropped_at)
         if not self._stopping:
-            self._loop.call_soon_threadsafe(self._go_on)
+            self._soon(self._go_on)
 
     def _failed(self) -> None:
         """On the thread that writes: nobody waits until it succeeds."""
-        with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._tell_all)
+        self._soon(self._tell_all)
 
     def _tell_all(self) -> None:
         for waiter in tuple(self._waiters):

@@ -14,6 +14,7 @@ from threading import Event, Thread
 import psycopg
 import pytest
 
+from sidecar.identity.callers import SCOPES, token_line
 from tests.serving.processes import children_of
 from tests.serving.serving import run_to_its_end, serving
 
@@ -97,6 +98,16 @@ def test_in_a_folder_the_log_is_whole_over_a_reload_and_a_stop_and_its_ends_are_
     assert set(answered) <= set(ids)
     with psycopg.connect(database) as connection:
         rows = connection.execute("SELECT writer, number, head FROM authz.log_anchors WHERE ended").fetchall()
+        marks = connection.execute(
+            "SELECT id, writer, encode(sha256, 'hex') FROM authz.history_digests"
+        ).fetchall()
+    told = [
+        (line["mark"], line["writer"], line["sha256"])
+        for line in map(json.loads, (line for lines in files for line in lines))
+        if line["kind"] == "history"
+    ]
+    assert marks
+    assert sorted(told) == sorted(mark for mark in marks if mark[1] in heads)
     anchored = {writer: (number, head) for writer, number, head in rows}
     assert {writer: anchored.get(writer) for writer in heads} == heads
 
@@ -163,7 +174,10 @@ def test_a_database_that_is_down_holds_up_no_line(tmp_path, database, opa):
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("ALTER FUNCTION authz.anchor_log RENAME TO anchor_log_gone")
         try:
-            with a_sidecar(tmp_path, database, opa, workers=1) as sidecar:
+            tokens = tmp_path / "tokens"
+            tokens.write_text(token_line("all", SCOPES, "t") + "\n")
+            with a_sidecar(tmp_path, database, opa, workers=1, tokens=tokens) as sidecar:
+                sidecar.headers = {"Authorization": "Bearer t"}
                 assert sidecar.request("POST", "/v1/authorize", QUESTION)[0] == 200
 
                 def age():
