@@ -12,12 +12,17 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from sidecar.cli import main
+from sidecar.engines.installed import embedded_engine
+from sidecar.engines.verdict import document_of
+from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.world import load
+from tests.audit.logs import a_short_day
 from tests.postgres_server import DEMO_WORLD
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +84,23 @@ def stage_changed(tmp_path, monkeypatch, database_url):
     )
     load(database_url, tmp_path / "world.yaml")
     monkeypatch.setenv("SIDECAR_AUDIT_URL", database_url)
+    return tmp_path
+
+
+@pytest.fixture
+def stage_log(tmp_path):
+    """A log of two writers, and the bundle of its revision in `archive`."""
+    compiled = compiled_at(shipped("plans.yaml"), shipped("policies"))
+    engine = embedded_engine(compiled)
+    a_short_day(
+        tmp_path,
+        compiled,
+        lambda situation: document_of(engine.verdict(situation, deadline=monotonic() + 60)),
+    )
+    text = shipped("plans.yaml").read_text()
+    before = "members.remove: {role: admin}"
+    assert before in text
+    (tmp_path / "new.yaml").write_text(text.replace(before, "members.remove: {role: owner}"))
     return tmp_path
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sidecar.audit.findings import Finding
 from sidecar.audit.known import Known
+from sidecar.audit.masks import PREFIX
 from sidecar.audit.moments import moment_in, shown_moment
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ class Completeness:
         return found
 
     def _as_told(self, change: Change) -> list[str]:
-        return [change.actor] if self._masked is None else [change.actor, self._masked(change.actor)]
+        return [change.actor, PREFIX if self._masked is None else self._masked(change.actor)]
 
     def _act(self, told: Told, decision: str) -> None:
         """A decision that may have taken or changed something; a check of a backend's cannot have."""
@@ -242,7 +243,11 @@ class Completeness:
             return
         self._ids.add(decision)
         if told.kind != "settle":
-            for user in {told.user, told.end_user} - {None}:
+            for user in {told.user, told.end_user}:
+                if user is None:
+                    continue
+                if self._masked is None and user.startswith(PREFIX):
+                    user = PREFIX  # noqa: PLW2901 - without the key it may be anybody
                 self._ids_of_users.add(f"{decision} {user}")
 
     def _own(self, writer: _Writer, file: str, number: int, line: bytes, told: Told) -> None:

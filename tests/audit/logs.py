@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 from sidecar.audit import chain as chain_module
 from sidecar.audit.chain import Chain
 from sidecar.audit.completeness import Completeness
+from sidecar.audit.questions import QuestionCell, Situations
 from sidecar.audit.verification import read
 from sidecar.audit.wholeness import Wholeness
+from sidecar.decisions.situation import situation_bytes
+from sidecar.rego.bundle import bundle
 from sidecar.telemetry.log_files import LONGEST_LINE, log_files
 from sidecar.telemetry.logged import sealed_line
 
@@ -97,3 +100,35 @@ def verified(*paths, anchors=None, begins_later=False):
         complete=complete,
     )
     return whole, complete
+
+
+def a_short_day(folder, compiled, verdict_of):
+    """Two writers, of whom one was killed, and their policies' bundle in `archive`: for docs/audit.md."""
+    situations = Situations(compiled.catalog, context_fields=compiled.context_fields)
+    asked = (
+        ("sam", "solo", "analytics.view", "starter", "owner"),
+        ("adam", "acme", "members.remove", "team", "admin"),
+        ("mia", "acme", "billing.manage", "team", "member"),
+        ("pia", "piano", "analytics.view", "pro", "owner"),
+    )
+    (folder / "log" / DAYS[0]).mkdir(parents=True)
+    for writer in ("host7-mi2k9x1q-30528", "host7-mi2k9x1q-30529"):
+        chain = Chain(writer)
+        lines = [line_of("begin")]
+        for number, (user, workspace, action, plan, role) in enumerate(asked, 1):
+            cell = situation_bytes(situations.of(QuestionCell(action=action, plan=plan, role=role)))
+            verdict = dict(verdict_of(cell))
+            at = BEGAN + timedelta(seconds=number, milliseconds=103)
+            says = {"user": user, "workspace": workspace, "action": action, "situation": json.loads(cell)}
+            revision = verdict.pop("revision")
+            decision_id = f"{len(writer) * number + int(writer[-1]):032x}"
+            lines.append(
+                decision(0, at=at, decision_id=decision_id, policy_revision=revision, **says | verdict)
+            )
+        if writer.endswith("8"):
+            at = BEGAN + timedelta(seconds=7)
+            lines.append(line_of("dropped", at=at, count=1_204, since=shown(BEGAN)))
+            lines.append(line_of("end", at=BEGAN + timedelta(seconds=8)))
+        (folder / "log" / DAYS[0] / f"{writer}.jsonl").write_bytes(b"".join(map(chain.seal, lines)))
+    (folder / "archive").mkdir()
+    (folder / "archive" / f"{compiled.revision}.tar.gz").write_bytes(bundle(compiled))
