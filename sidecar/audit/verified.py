@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar.audit.completeness import OF_THE_DATABASE
 from sidecar.audit.forms import shown, text_table
+from sidecar.audit.gaps import OF_THE_DATABASE
 from sidecar.audit.moments import shown_moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sidecar.audit.completeness import Gap, Source
     from sidecar.audit.findings import Finding
+    from sidecar.audit.gaps import Gap, Source
 
 _MOST_NAMED = 20
 _OF_ROWS = {

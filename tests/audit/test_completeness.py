@@ -6,7 +6,8 @@ import json
 from datetime import timedelta
 
 from sidecar.audit.chain import Chain
-from sidecar.audit.completeness import Change, Completeness, Mark
+from sidecar.audit.completeness import Completeness
+from sidecar.audit.gaps import Change, Mark
 from sidecar.audit.masks import mac_of
 from sidecar.telemetry.logged import sealed_line
 from tests.audit.logs import BEGAN, decision, line_of

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.audit.completeness import Change, Completeness, Mark
+from sidecar.audit.completeness import Completeness
+from sidecar.audit.gaps import Change, Mark
 from sidecar.audit.made import Made
 from sidecar.audit.moments import shown_moment
 from sidecar.audit.verification import heads_in, heads_text, merged, read
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from sidecar.audit.completeness import Gap
     from sidecar.audit.findings import Anchor, Finding
+    from sidecar.audit.gaps import Gap
     from sidecar.store.evidence import Evidence
 
 _AROUND = timedelta(seconds=10)  # an anchor is a few seconds younger than its line
