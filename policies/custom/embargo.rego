@@ -1,13 +1,6 @@
-# METADATA
-# title: An example of a rule of the company's own
-# description: |
-#   Rules in this folder can deny and nothing else: each adds the code of its denial, which the verdict shows
-#   as `detail`. This one is off: it uses input.context.country, and a field of the context is dropped until
-#   a policy declares it. To switch it on, write `context: [country]` below `custom:` here, and let callers
-#   send {"context": {"country": "…"}}.
-# scope: package
-# custom:
-#   context: []
+# An example of a rule of the company's own. Rules in this folder can deny and nothing else: each adds the code
+# of its denial, which the verdict shows as `detail`. This one is off: it uses input.context.country, and a field
+# of the context is dropped until a policy declares it. docs/policies.md says how to switch it on.
 package custom
 
 # METADATA

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sidecar.rego.marked import RULE
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -44,12 +46,14 @@ def denials_in(document: object) -> Denials:
         case {"is_set": False}:
             return Denials(fault="data.custom.denials is no set of codes: write `denials contains …`")
         case Exception():
-            return Denials(fault=str(document))
+            return Denials(fault=" ".join(str(document).replace(RULE, "data.custom.denials").split()))
+        case _:
+            pass
     return Denials(fault=f"data.custom.denials is {shown(document)}")
 
 
 def steps_of(situation: Situation) -> int:
-    """How far it is from what is sold: an active member of a declared role and plan, with room, no override."""
+    """How far it is from what is sold: an active member of a declared plan, with room."""
     if situation.status is None:
         return 1 + (situation.action is None)
     away = [
@@ -61,11 +65,6 @@ def steps_of(situation: Situation) -> int:
         situation.room is not None and situation.plan not in situation.room.fits_in,
     ]
     return sum(away)
-
-
-def smallest(situations: Iterable[Situation]) -> Situation | None:
-    """The nearest to what is sold; of equal ones the first."""
-    return min(situations, key=steps_of, default=None)
 
 
 def first_cells(asked: Iterable[tuple[Situation, Denials]]) -> dict[str, Situation]:

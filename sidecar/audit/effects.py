@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.audit.denials import Denials, denials_in, first_cells, smallest, switched_off, with_context
+from sidecar.audit.denials import Denials, denials_in, first_cells, steps_of, switched_off, with_context
 from sidecar.catalog.finding import finding_at
 from sidecar.decisions.cells import MOST_REMEMBERED, cells
 from sidecar.decisions.situation import situation_bytes
@@ -32,7 +32,7 @@ class Ask(Protocol):
     """Asks an engine."""
 
     def documents(self, compiled: Compiled, rule: str, situations: Sequence[bytes], /) -> Sequence[object]:
-        """What *rule* is in each, an exception where it is nothing; the list may end behind the first error."""
+        """What *rule* is in each, an exception where it is nothing; the first may end the list."""
 
     def fault_of(self, verdict: object, /) -> str | None:
         """Why it is no verdict; None if it is one."""
@@ -49,7 +49,8 @@ class Effects:
         self._depends = depends
         self._folder = folder
         self._ask = ask
-        self._cells = list(islice(cells(compiled.catalog), MOST_REMEMBERED + 1))
+        # Nearest to what is sold first: an engine may end with the first cell that is in error.
+        self._cells = sorted(islice(cells(compiled.catalog), MOST_REMEMBERED + 1), key=steps_of)
 
     def of_verdicts(self) -> list[Finding]:
         """Where the rules that decide are not the shipped ones: a cell that has no verdict."""
@@ -89,23 +90,26 @@ class Effects:
     def _without_verdict(
         self, situations: Sequence[Situation], *, fault: str | None = None
     ) -> Iterator[Finding]:
-        """One of *situations* without a verdict, the smallest; *fault* is known to be wrong with its denials."""
+        """One of *situations* without a verdict, the smallest; *fault* is wrong with its denials."""
         asked = [situation_bytes(each) for each in situations]
         documents = self._ask.documents(self._compiled, VERDICT, asked)
-        wrong = {
-            situation: why
+        wrong = [
+            (situation, why)
             for situation, document in zip(situations, documents, strict=False)
             if (why := self._ask.fault_of(document))
-        }
-        if (situation := smallest(wrong)) is not None:
-            says = f"{fault or wrong[situation]}: no verdict about {situation_bytes(situation).decode()}"
+        ]
+        if wrong:
+            situation, why = min(wrong, key=lambda each: steps_of(each[0]))
+            says = f"{fault or why}: no verdict about {situation_bytes(situation).decode()}"
             rule = self._only_odd_denial() if fault else None
             yield self._finding(rule, rule.rule.at if rule else 0, "no_verdict", says)
 
     def _only_odd_denial(self) -> Written | None:
         """The rule whose code is no text that is written out, if there is one alone."""
         rules = self._program.rules[DENIALS]
-        odd = [each for each in rules if not (isinstance(each.rule.element, Text) and each.rule.element.value)]
+        odd = [
+            each for each in rules if not (isinstance(each.rule.element, Text) and each.rule.element.value)
+        ]
         return odd[0] if len(odd) == 1 else None
 
     def _declared_fields(self, rule: Rule) -> set[str]:
@@ -142,11 +146,12 @@ class Effects:
         for mark, (field, kinds) in switched_off(told).items():
             written = marks[mark]
             code = written.rule.element
-            says = f"{' as well as '.join(kinds)} as {field} of the context switches this denial off"
             at = code.at if isinstance(code, Text) else written.rule.at
-            yield self._finding(
-                written, at, "absent_context", f"{says}: compare it with what it must be", warning=True
+            says = (
+                f"this denies nothing where {field} of the context is {' or '.join(kinds)}: compare it"
+                " with what it must be, or ask for its type"
             )
+            yield self._finding(written, at, "absent_context", says, warning=True)
 
     def _finding(
         self, written: Written | None, at: int, code: str, message: str, *, warning: bool = False
@@ -172,9 +177,7 @@ def changed_cells(compiled: Compiled, other: Compiled, *, ask: Ask) -> tuple[int
     return sum(one != another for one, another in zip(some, others, strict=True)), len(asked)
 
 
-def _literal_codes(
-    program: Program, marks: Mapping[str, Written]
-) -> Iterator[tuple[str, Written, Text]]:
+def _literal_codes(program: Program, marks: Mapping[str, Written]) -> Iterator[tuple[str, Written, Text]]:
     """By what each rule is known in an answer, the rule, and its code, if that is written out."""
     known = {written: mark for mark, written in marks.items()}
     meaning = Meaning(program)

@@ -1,4 +1,4 @@
-"""Whether policies build: by OPA where its binary is, else by the embedded engine, in a process of its own."""
+"""Whether policies build: by OPA where its binary is, else by the embedded engine, apart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IS_THERE = "data.authz.plans.revision"  # asked of the embedded engine, which b
 def refuse_unbuilt(compiled: Compiled, folder: Path, *, by_embedded: bool = True) -> None:
     """ConfigError with a line for each reason why *compiled*, of *folder*, does not build.
 
-    *by_embedded*: whether the embedded engine is asked where there is no OPA. If neither is there, nothing is.
+    *by_embedded*: whether the embedded engine is asked where there is no OPA. Without both, nobody is.
     """
     opa = opa_binary()
     if opa is not None:
@@ -36,7 +36,7 @@ def refuse_unbuilt(compiled: Compiled, folder: Path, *, by_embedded: bool = True
 
 
 def unbuilt_by_embedded(compiled: Compiled, folder: Path) -> list[Finding]:
-    """Why *compiled* does not build: as it is read, else as the embedded engine says; NotAsked after a timeout.
+    """Why *compiled* does not build: as it is read, else as the embedded engine says. NotAsked if late.
 
     Read first, since the engine does not notice all of it: on some it never ends.
     """
@@ -50,7 +50,9 @@ def unbuilt_by_embedded(compiled: Compiled, folder: Path) -> list[Finding]:
         problems = error.problems or (Problem(pointer="", detail=f"{error.detail} (does_not_build)"),)
         return [_finding(problem, folder) for problem in problems]
     except EngineUnavailable as error:
-        raise NotAsked(f"the embedded engine did not build the policies within {_BUILT_WITHIN_S:g} s") from error
+        raise NotAsked(
+            f"the embedded engine did not build the policies within {_BUILT_WITHIN_S:g} s"
+        ) from error
     return []
 
 
@@ -66,7 +68,8 @@ def in_folder(error: ConfigError, folder: Path) -> ConfigError:
     return ConfigError(
         error.detail,
         problems=tuple(
-            Problem(pointer=f"{folder}/{problem.pointer}", detail=problem.detail) for problem in error.problems
+            Problem(pointer=f"{folder}/{problem.pointer}", detail=problem.detail)
+            for problem in error.problems
         ),
     )
 
@@ -78,5 +81,9 @@ def _finding(problem: Problem, folder: Path) -> Finding:
         return Finding(source=str(folder), line=1, column=1, code="does_not_build", message=says)
     line, _, column = place.partition(":")
     return Finding(
-        source=f"{folder}/{path}.rego", line=int(line), column=int(column), code="does_not_build", message=says
+        source=f"{folder}/{path}.rego",
+        line=int(line),
+        column=int(column),
+        code="does_not_build",
+        message=says,
     )

@@ -23,7 +23,7 @@ def documents_by_opa(
 ) -> list[object]:
     """What *rule* is in each situation, in order; EngineMisbehaved, as a value, where it is nothing.
 
-    The first error ends the list: those behind it are not asked. NotAsked if OPA does not run, or not in time.
+    The first error ends the list: what is behind it is not asked. NotAsked if OPA does not run in time.
     """
     with tempfile.TemporaryDirectory(prefix="sidecar-eval-") as folder:
         path = Path(folder, "authz.tar.gz")
@@ -34,7 +34,7 @@ def documents_by_opa(
 def _found(
     rule: str, situations: Sequence[bytes], *, opa: Path, path: Path, deadline: float
 ) -> tuple[list[object], bool]:
-    """And whether all were asked. An error ends the whole query: so that half is looked at which has the first."""
+    """And whether all were asked. An error ends the query: then the half that has it is asked."""
     try:
         return _asked(rule, situations, opa=opa, path=path, deadline=deadline), True
     except EngineMisbehaved as error:
@@ -50,7 +50,9 @@ def _found(
 
 def _asked(rule: str, situations: Sequence[bytes], *, opa: Path, path: Path, deadline: float) -> list[object]:
     """EngineMisbehaved if *rule* is in error in one of them."""
-    query = f"{{position: found | some position, situation in input; found := {rule} with input as situation}}"
+    query = (
+        f"{{position: found | some position, situation in input; found := {rule} with input as situation}}"
+    )
     command = [str(opa), "eval", "--bundle", str(path), "--stdin-input", "--format=json", query]
     try:
         run = subprocess.run(  # noqa: S603 - our own OPA, no shell
@@ -79,5 +81,6 @@ def _asked(rule: str, situations: Sequence[bytes], *, opa: Path, path: Path, dea
             raise EngineMisbehaved(f"{why} ({file.rpartition(':')[2].lstrip('/')}:{row})")
         case {"errors": [{"message": str(why)}, *_]}:
             raise EngineMisbehaved(why)
+        case _:
+            pass
     raise NotAsked(f"{opa} eval did not answer as it does")
-

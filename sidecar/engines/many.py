@@ -1,4 +1,4 @@
-"""An engine for commands, asked once about many situations: OPA where its binary is, else the embedded one."""
+"""An engine for commands, asked about many situations at once: OPA where its binary is, else embedded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ManyAtOnce:
     def fault_of(self, verdict: object, /) -> str | None:
         """Why it is no verdict; None if it is one."""
         if isinstance(verdict, Exception):
-            return str(verdict)
+            return " ".join(str(verdict).split())
         try:
             named_revision(verdict)
         except EngineMisbehaved as error:

@@ -1,4 +1,4 @@
-"""Why rego-cpp does not build policies, as lines with a place: it says so as a tree, with offsets in bytes."""
+"""Why rego-cpp does not build policies, as lines with a place: it says a tree, with offsets in bytes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # (error 13:custom/x.rego|57|2 (errormsg 24:Invalid boolean operator) …
-_ERROR = re.compile(r"\(error\s+\d+:(?P<path>[^|\n]+)\|(?P<offset>\d+)\|\d+\s+\(errormsg\s+\d+:(?P<says>[^\n)]*)\)")
+_ERROR = re.compile(
+    r"\(error\s+\d+:(?P<path>[^|\n]+)\|(?P<offset>\d+)\|\d+\s+\(errormsg\s+\d+:(?P<says>[^\n)]*)\)"
+)
 
 
-def problems_of(tree: str, modules: Mapping[str, str], *, original: Callable[[str, int], int]) -> tuple[Problem, ...]:
+def problems_of(
+    tree: str, modules: Mapping[str, str], *, original: Callable[[str, int], int]
+) -> tuple[Problem, ...]:
     """One for each error in *tree* that has a place. *modules* are path → Rego as their authors wrote it.
 
     *original* takes a path and an offset in the bytes that were built, and returns that of the author's text.

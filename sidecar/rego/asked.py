@@ -73,7 +73,10 @@ class Dependencies:
 
     def context_of(self, rule: Rule) -> set[str]:
         """The context fields that *rule* looks at, itself or by others; "" for the context as a whole."""
-        rules = [rule, *(each.rule for name in self.behind(self.of(rule)) for each in self._program.rules[name])]
+        rules = [
+            rule,
+            *(each.rule for name in self.behind(self.of(rule)) for each in self._program.rules[name]),
+        ]
         paths = {path for each in rules for path in self._direct.get(each, ())}
         looked_at = {path[2:3] for path in paths if path[:2] == ("input", "context")}
         fields = {step for path in looked_at for step in path if isinstance(step, str)}
@@ -89,7 +92,10 @@ class Dependencies:
             yield name
             return
         for rule in self._program.rules:  # a package, or any of several
-            if all(step == found or not isinstance(step, str) for step, found in zip(path[1:], rule, strict=False)):
+            if all(
+                step == found or not isinstance(step, str)
+                for step, found in zip(path[1:], rule, strict=False)
+            ):
                 yield rule
 
 
@@ -110,7 +116,7 @@ def _whole_refs_in(term: Term) -> Iterator[Var | Ref]:
 def not_asked_in(
     program: Program, tests: Program, depends: Dependencies, *, texts: Mapping[str, str], folder: str
 ) -> list[Finding]:
-    """Rules that look like denials and that no verdict depends on. *tests* are the files that are not loaded."""
+    """Rules that look like denials and that no verdict depends on. *tests* are files that are not loaded."""
     roots = [DENIALS, *(name for name in program.rules if name[0] == "authz")]
     asked = depends.behind(roots)
     found = []
@@ -156,7 +162,9 @@ def clashes_in(program: Program, *, texts: Mapping[str, str], folder: str) -> li
         if name in program.packages:
             says = f"{name[-1]} is a rule, and a package as well"
         elif len({kind for each in written if (kind := _kind(each))}) > 1:
-            says = f"{name[-1]} is several things: rules of one name are all sets, all functions or all values"
+            says = (
+                f"{name[-1]} is several things: rules of one name are all sets, all functions or all values"
+            )
         if says:
             found.append(_finding(written[-1], says, texts, folder, code="does_not_build"))
     return found

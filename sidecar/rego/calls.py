@@ -39,9 +39,7 @@ def ways_into(scope: Scope, calls: Mapping[Name, list[CallSite]]) -> list[dict[N
     return ways
 
 
-def _ways(
-    function: Name, calls: Mapping[Name, list[CallSite]], depth: int
-) -> Iterator[dict[Name, CallSite]]:
+def _ways(function: Name, calls: Mapping[Name, list[CallSite]], depth: int) -> Iterator[dict[Name, CallSite]]:
     sites = calls.get(function, ())
     if not sites or not depth:
         yield {}

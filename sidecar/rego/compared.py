@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.rego.meaning import ANY, KEY, Collected, called
+from sidecar.rego.meaning import ANY, KEY
+from sidecar.rego.results import Collected, called
 from sidecar.rego.syntax.tree import Call, Comprehension, Infix, Pairs, Ref, Several, Text
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Comparisons:
         match term:
             case Infix(operator="in", left=left, right=right, keyed=keyed):
                 if keyed and isinstance(left, Several):
-                    key, left = left.items
-                    yield from self._lookup(right, key, scope)
+                    yield from self._lookup(right, left.items[0], scope)
+                    left = left.items[1]
                 yield from self._membership(left, right, scope)
             case Infix(operator=operator, left=left, right=right) if operator in _EQUAL:
                 yield from self.unknown_between(left, scope, right, scope)
@@ -41,13 +42,20 @@ class Comparisons:
                     if not isinstance(step, Text):
                         yield from self._lookup(before, step, scope)
             case Call(function=function, arguments=arguments):
-                match called(function), arguments:
-                    case "object.get", (whole, key, _):
-                        yield from self._lookup(whole, key, scope)
-                    case "startswith", (whole, start):
-                        yield from self._part(whole, start, scope, str.startswith)
-                    case "endswith", (whole, end):
-                        yield from self._part(whole, end, scope, str.endswith)
+                yield from self._call(called(function), arguments, scope)
+            case _:
+                pass
+
+    def _call(self, name: str, arguments: tuple[Term, ...], scope: Scope) -> Iterator[Unknown]:
+        match name, arguments:
+            case "object.get", (whole, key, _):
+                yield from self._lookup(whole, key, scope)
+            case "startswith", (whole, start):
+                yield from self._part(whole, start, scope, str.startswith)
+            case "endswith", (whole, end):
+                yield from self._part(whole, end, scope, str.endswith)
+            case _:
+                pass
 
     def unknown_between(
         self, one: Term | Collected, of_one: Scope, other: Term | Collected, of_other: Scope
@@ -76,6 +84,8 @@ class Comparisons:
                 for key, value in lefts:
                     if isinstance(key, Text) and key.value in named:
                         yield from self.unknown_between(value, of_left, named[key.value], of_right)
+            case _:
+                pass
 
     def _member_by_member(
         self, one: Term | Collected, of_one: Scope, other: Term | Collected, of_other: Scope
@@ -97,7 +107,7 @@ class Comparisons:
         term: Term | Collected,
         scope: Scope,
     ) -> Iterator[Unknown]:
-        """*term* is compared with *whole*, which may be one of *paths*, or a text that stands there instead."""
+        """*term* is compared with *whole*, which may be one of *paths*, or a text that is written there."""
         if not paths:
             return
         instead = {text.value for text, _ in self._meaning.texts(whole, of_whole)}
@@ -112,6 +122,8 @@ class Comparisons:
                 case Pairs(items=pairs):
                     for key, item in pairs:
                         yield from self._in_object(paths, key, item, of)
+                case _:
+                    pass
 
     def _in_object(self, paths: frozenset[Path], key: Term, item: Term, scope: Scope) -> Iterator[Unknown]:
         nothing = Collected(items=())

@@ -40,10 +40,21 @@ def waiting_in(modules: Mapping[str, Module], texts: Mapping[str, str]) -> dict[
         for end, root, _ in _blocks_in(texts[path], source=path):
             rule = next((each for each in module.rules if each.at >= end), None)
             match root:
-                case Fields(values={"custom": Fields(values={"off_until_declared": Items(items=items)})}) if rule:
+                case Fields(values={"custom": Fields(values={"off_until_declared": Items(items=items)})}) if (
+                    rule
+                ):
                     found[rule] = [item.value for item in items if isinstance(item, Text)]
                 case _:
                     pass
+    return found
+
+
+def annotated_packages(modules: Mapping[str, Module], texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """Of each package the files whose metadata are its own: OPA takes one."""
+    found: dict[str, list[str]] = {}
+    for path, module in modules.items():
+        if any(block.end() <= module.at for block in _BLOCK.finditer(texts[path])):
+            found.setdefault(".".join(module.package), []).append(path)
     return found
 
 

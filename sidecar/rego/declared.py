@@ -56,7 +56,7 @@ class Declared:
         return None
 
     def below(self, path: Path) -> set[str] | None:
-        """The names of policy data that may follow *path*; None if no object stands there, or *path* is not of it."""
+        """The names of policy data that may follow *path*; None if there is no object."""
         if path[: len(_PLANS)] != _PLANS:
             return None
         objects = [each for each in _found(self.data, path[len(_PLANS) :]) if isinstance(each, dict)]

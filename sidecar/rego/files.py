@@ -51,7 +51,8 @@ def stale_in(folder: Path, catalog: Catalog) -> list[Finding]:
 def changed_files(modules: Mapping[str, str], shipped: Mapping[str, str]) -> list[str]:
     """The files of authz that differ, are missing or are new."""
     ours, theirs = (
-        {path: text for path, text in some.items() if path.startswith("authz/")} for some in (modules, shipped)
+        {path: text for path, text in some.items() if path.startswith("authz/")}
+        for some in (modules, shipped)
     )
     return sorted(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path))
 

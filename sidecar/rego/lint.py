@@ -111,7 +111,9 @@ def problems_by_opa(
         options += ["--strict"] if strict else []
         options += ["--schema", str(schema)] if schema else []
         run = _output_of([str(opa), "check", *options, *(str(folder / path) for path in modules)])
-    if not run.returncode and not run.stderr.strip():  # the code alone may be lost: gunicorn's master reads it
+    if (
+        not run.returncode and not run.stderr.strip()
+    ):  # the code alone may be lost: gunicorn's master reads it
         return []
     try:
         errors = json.loads(run.stderr or run.stdout)["errors"]

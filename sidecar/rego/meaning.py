@@ -7,15 +7,17 @@ finding comes from a guess.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from sidecar.rego.program import imported
+from sidecar.rego.program import Origin, imported
+from sidecar.rego.results import Collected, called, results_of, values_of
 from sidecar.rego.syntax.tree import Call, Comprehension, Infix, Pairs, Ref, Scalar, Several, Text, Var
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from sidecar.rego.program import Name, Program, Scope
+    from sidecar.rego.results import Meant
     from sidecar.rego.syntax.tree import Term
 
 T = TypeVar("T")
@@ -34,16 +36,8 @@ class Step:
 ANY: Final = Step("ANY")  # some member
 KEY: Final = Step("KEY")  # not a member, but a key
 Path: TypeAlias = "tuple[str | Step, ...]"
-Meant: TypeAlias = "tuple[Term | Collected, Scope]"
-_DEEPEST = 40
+_DEEPEST = 120  # of questions within questions
 _MOST = 500  # values of one term
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Collected:
-    """What several rules make together: of a set the members, of an object keys and members."""
-
-    items: tuple[tuple[Meant | None, Meant], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,38 +72,30 @@ class Meaning:
             case Var(name=name):
                 yield from self._paths_of_name(name, scope)
             case Ref(head=head, steps=steps):
-                ways = [path for path in self.paths(head, scope) if KEY not in path]
+                ways: list[Path] = [way for way in self.paths(head, scope) if KEY not in way]
                 for step in steps:
                     names = self.names_of(step, scope)
-                    ways = [(*path, name) for path in ways for name in names]
-                for path in ways:
-                    yield path
-                    yield from self._behind(path)
+                    ways = [(*way, name) for way in ways for name in names]
+                for found in ways:
+                    yield found
+                    yield from self._behind(found)
                 for value, of in self._looked_up(self.values(head, scope), steps, scope):
                     yield from self.paths(value, of)
             case Call(function=function, arguments=arguments):
-                match called(function), arguments:
-                    case "object.get", (whole, key, otherwise):
-                        for names in self._key_paths(key, scope):
-                            yield from ((*path, *names) for path in self.paths(whole, scope))
-                        yield from self.paths(otherwise, scope)
+                if called(function) == "object.get" and len(arguments) == len(("object", "key", "default")):
+                    whole, key, otherwise = arguments
+                    for names in self._key_paths(key, scope):
+                        yield from ((*way, *names) for way in self.paths(whole, scope))
+                    yield from self.paths(otherwise, scope)
                 for value, of in self._results(function, scope):
                     yield from self.paths(value, of)
+            case _:
+                pass
 
     def _paths_of_name(self, name: str, scope: Scope) -> Iterator[Path]:
-        if not self.is_local(name, scope):
-            if found := imported(scope.written.module, name):
-                yield found.path
-                yield from self._behind(found.path)
-            elif (rule := (*scope.written.module.package, name)) in self._program.rules:
-                yield ("data", *rule)
-                yield from self._behind(("data", *rule))
-            elif name in {"input", "data"}:
-                yield (name,)
-            for origin in self._visits(name, scope):
-                yield from ((*path, KEY) for path in self.paths(origin.term, origin.scope))
-            return
-        for origin in scope.origins_of(name):
+        module = scope.written.module
+        origins = self._origins(name, scope)
+        for origin in origins:
             match origin.how:
                 case "is":
                     yield from self.paths(origin.term, origin.scope)
@@ -117,17 +103,23 @@ class Meaning:
                     yield from self.member_paths(origin.term, origin.scope)
                 case "key":
                     yield from ((*path, KEY) for path in self.paths(origin.term, origin.scope))
-        for origin in self._visits(name, scope):
-            yield from ((*path, KEY) for path in self.paths(origin.term, origin.scope))
-        for argument, of in self._arguments(name, scope):
-            yield from self.paths(argument, of)
+        if origins or self._is_local(name, scope):
+            return
+        found: Path = (name,) if name in {"input", "data"} else ()
+        if (*module.package, name) in self._program.rules:
+            found = ("data", *module.package, name)
+        if named := imported(module, name):
+            found = named.path
+        if found:
+            yield found
+            yield from self._behind(found)
 
     def _behind(self, path: Path) -> Iterator[Path]:
         """Where the rule that *path* leads to stands for another part of input or data."""
         if path[:1] != ("data",) or (rule := self._program.rule_before(path[1:])) is None:
             return
         rest = path[1 + len(rule) :]
-        for value, of in self._rule_values(rule):
+        for value, of in values_of(self._program, rule):
             for begun in self.paths(value, of):
                 yield (*begun, *rest)
 
@@ -139,6 +131,8 @@ class Meaning:
                     yield (name,)
                 case Several(kind="array", items=items):
                     yield tuple(name for item in items for name in self.names_of(item, of)[:1])
+                case _:
+                    pass
         if not self.values(key, scope):
             yield (ANY,)
 
@@ -169,37 +163,38 @@ class Meaning:
 
     def _values(self, term: Term | Collected, scope: Scope) -> Iterator[Meant]:
         match term:
-            case Var(name=name) if self.is_local(name, scope):
-                for origin in scope.origins_of(name):
-                    yield from self._all(self._of_origin(origin.how, origin.term, origin.scope))
-                for origin in self._visits(name, scope):
-                    yield from self._all(self.keys(origin.term, origin.scope))
-                yield from self._all(self._arguments(name, scope))
-            case Var() | Ref():
-                for path in self.paths(term, scope):
-                    if path[0] == "data" and (rule := self._program.rule_before(path[1:])):
-                        found = self._rule_values(rule)
-                        steps = path[1 + len(rule) :]
-                        yield from self._descended(found, steps)
-                if isinstance(term, Var):
-                    for origin in self._visits(term.name, scope):
-                        yield from self._all(self.keys(origin.term, origin.scope))
-                else:
-                    yield from self._looked_up(self.values(term.head, scope), term.steps, scope)
+            case Var(name=name):
+                origins = self._origins(name, scope)
+                for origin in origins:
+                    yield from self._all(self._of_origin(origin))
+                if not origins:
+                    yield from self._of_rules(term, scope)
+            case Ref(head=head, steps=steps):
+                yield from self._of_rules(term, scope)
+                yield from self._looked_up(self.values(head, scope), steps, scope)
             case Call(function=function, arguments=arguments):
                 yield term, scope
-                match called(function), arguments:
-                    case "object.get", (whole, key, otherwise):
-                        yield from self._looked_up(self.values(whole, scope), (key,), scope)
-                        yield from self.values(otherwise, scope)
+                if called(function) == "object.get" and len(arguments) == len(("object", "key", "default")):
+                    whole, key, otherwise = arguments
+                    yield from self._looked_up(self.values(whole, scope), (key,), scope)
+                    yield from self.values(otherwise, scope)
                 yield from self._all(self._results(function, scope))
             case _:
                 yield term, scope
 
-    def _of_origin(self, how: str, term: Term, scope: Scope) -> list[Meant]:
-        if how == "is":
-            return [(term, scope)]
-        return self.members(term, scope) if how == "member" else self.keys(term, scope)
+    def _of_rules(self, term: Var | Ref, scope: Scope) -> Iterator[Meant]:
+        for path in self.paths(term, scope):
+            if path[0] == "data" and (rule := self._program.rule_before(path[1:])):
+                yield from self._descended(values_of(self._program, rule), path[1 + len(rule) :])
+
+    def _of_origin(self, origin: Origin) -> list[Meant]:
+        match origin.how:
+            case "is":
+                return [(origin.term, origin.scope)]
+            case "member":
+                return self.members(origin.term, origin.scope)
+            case "key":
+                return self.keys(origin.term, origin.scope)
 
     def _all(self, meant: Iterable[Meant]) -> Iterator[Meant]:
         for term, scope in meant:
@@ -246,6 +241,8 @@ class Meaning:
                     yield item, self._program.inner[value]
                 case Collected(items=collected):
                     yield from (key or item for key, item in collected)
+                case _:
+                    pass
 
     def _looked_up(self, found: list[Meant], steps: tuple[Term, ...], scope: Scope) -> list[Meant]:
         """What stands in *found* behind *steps*."""
@@ -274,33 +271,13 @@ class Meaning:
                 pairs = [((key, scope), (item, scope)) for key, item in items]
             case Collected(items=items):
                 pairs = items
+            case _:
+                pass
         for key, item in pairs:
             if key is None or any(text.value == step for text, _ in self.texts(*key)):
                 yield item
 
-    # --- rules and functions
-
-    def _rule_values(self, name: Name) -> list[Meant]:
-        collected: list[tuple[Meant | None, Meant]] = []
-        found: list[Meant] = []
-        for written in self._program.rules.get(name, ()):
-            rule = written.rule
-            if rule.parameters is not None:
-                continue
-            for branch, scope in zip(rule.branches, self._program.at[rule], strict=True):
-                match rule.head:
-                    case _ if rule.element is not None:
-                        collected.append((None, (rule.element, scope)))
-                    case Ref(steps=(key,)) if branch.value is not None:
-                        collected.append(((key, scope), (branch.value, scope)))
-                    case Ref(steps=(key,)):
-                        collected.append(((key, scope), (Scalar(at=rule.at, written="true"), scope)))
-                    case Var() if branch.value is not None:
-                        found.append((branch.value, scope))
-        if collected:
-            first = self._program.rules[name][0].rule
-            found.append((Collected(items=tuple(collected)), self._program.at[first][0]))
-        return found
+    # --- variables and functions
 
     def function_called(self, function: Term, scope: Scope) -> Name | None:
         """Which of the program's own functions."""
@@ -311,44 +288,36 @@ class Meaning:
         return None
 
     def _results(self, function: Term, scope: Scope) -> Iterator[Meant]:
-        name = self.function_called(function, scope)
-        for written in self._program.rules.get(name, ()) if name else ():
-            for branch, of in zip(written.rule.branches, self._program.at[written.rule], strict=True):
-                if branch.value is not None:
-                    yield branch.value, of
+        if name := self.function_called(function, scope):
+            yield from results_of(self._program, name)
 
-    def _arguments(self, name: str, scope: Scope) -> list[Meant]:
-        position = scope.parameter(name)
-        if position is None:
+    def _origins(self, name: str, scope: Scope) -> list[Origin]:
+        """Where a variable of the body comes from; nothing of a rule and of an import."""
+        if (position := scope.parameter(name)) is not None:
+            return self._arguments(scope.written.name, position)
+        if not scope.is_declared(name) and self._is_known(name, scope):
             return []
-        function = scope.written.name
+        return scope.origins_of(name) or scope.visits_of(name)
+
+    def _arguments(self, function: Name, position: int) -> list[Origin]:
         sites = [self._calling[function]] if function in self._calling else self._calls.get(function, [])
         return [
-            (site.call.arguments[position], site.scope)
+            Origin(how="is", term=site.call.arguments[position], scope=site.scope)
             for site in sites
             if position < len(site.call.arguments)
         ]
 
-    def is_local(self, name: str, scope: Scope) -> bool:
-        """Whether it is a variable of the body, and not a rule or an import."""
-        return (
-            scope.is_declared(name) or bool(scope.origins_of(name)) and not self._is_known(name, scope)
-        ) or scope.parameter(name) is not None
+    def _is_local(self, name: str, scope: Scope) -> bool:
+        return scope.is_declared(name) or scope.parameter(name) is not None
 
     def _is_known(self, name: str, scope: Scope) -> bool:
         module = scope.written.module
         known = imported(module, name) is not None or (*module.package, name) in self._program.rules
         return known or name in {"input", "data"}
 
-    def _visits(self, name: str, scope: Scope) -> list[Any]:
-        """Only of a variable that comes from nowhere else."""
-        if scope.origins_of(name) or scope.parameter(name) is not None:
-            return []
-        return [] if self._is_known(name, scope) and not scope.is_declared(name) else scope.visits_of(name)
-
     def _once(self, what: tuple[object, ...], look: Callable[[], Iterable[T]]) -> list[T]:
         """Nothing where it leads back to itself, or too deep."""
-        if what in self._looking or len(self._looking) > _DEEPEST * 3:
+        if what in self._looking or len(self._looking) > _DEEPEST:
             return []
         self._looking.add(what)
         try:
@@ -367,13 +336,3 @@ def _item(value: Term | Collected, number: int, scope: Scope) -> list[Meant]:
         case Several(kind="array", items=items) if number < len(items):
             return [(items[number], scope)]
     return []
-
-
-def called(function: Term) -> str:
-    """`object.get` as it is written; "" where it is no name."""
-    match function:
-        case Var(name=name):
-            return name
-        case Ref(head=Var(name=name), steps=steps) if all(isinstance(step, Text) for step in steps):
-            return ".".join((name, *(step.value for step in steps if isinstance(step, Text))))
-    return ""

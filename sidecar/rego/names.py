@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from sidecar.catalog.finding import finding_at, nearest
 from sidecar.rego.calls import calls_in, ways_into
 from sidecar.rego.compared import Comparisons
-from sidecar.rego.meaning import KEY, Meaning, called
+from sidecar.rego.meaning import KEY, Meaning
 from sidecar.rego.program import bodies_of
+from sidecar.rego.results import called
 from sidecar.rego.syntax.tree import Call, Ref, Several, Text, Var
 from sidecar.rego.syntax.walk import terms_in
 
@@ -42,7 +43,7 @@ def unknown_names_in(
     waiting: Mapping[Rule, Collection[str]],
     folder: str,
 ) -> list[Finding]:
-    """In order, each place once. *texts* are the files of *program*; *waiting* are fields that a rule waits for."""
+    """In order, each place once. *texts* are the files of *program*, *waiting* fields that rules wait for."""
     look = _Look(program, texts, declared=declared, waiting=waiting, folder=folder)
     calls = calls_in(program)
     for scope, term in bodies_of(program):
@@ -119,6 +120,8 @@ class _Look:
                     self._at_step(ways, item, scope, meaning)
                     names = meaning.names_of(item, scope)
                     ways = [(*path, name) for path in ways for name in names[:1]]
+            case _:
+                pass
 
     def _at_name(self, ways: Collection[Path], name: str, file: str, at: int, rule: Rule | None) -> None:
         """*name* stands behind each of *ways*: a mistake if none of them can have it."""
@@ -151,7 +154,11 @@ class _Look:
 
     def _fault_in_rules(self, path: Path, name: str) -> tuple[str, str, Collection[str]] | None:
         package = path[1:]
-        if path[0] != "data" or not package or package not in self._program.packages | {("authz",), ("custom",)}:
+        if (
+            path[0] != "data"
+            or not package
+            or package not in self._program.packages | {("authz",), ("custom",)}
+        ):
             return None
         named = (*self._program.rules, *self._program.packages, ("authz", "plans"))
         known = {
@@ -167,9 +174,7 @@ class _Look:
         if kind == "context" and text.value in self._waiting.get(of.written.rule, ()):
             return
         code, message = _no_such(kind, text.value)
-        self._find(
-            code, message, nearest(text.value, self._declared.names[kind]), of.written.file, text.at
-        )
+        self._find(code, message, nearest(text.value, self._declared.names[kind]), of.written.file, text.at)
 
     def _find(self, code: str, message: str, suggestion: str | None, file: str, at: int) -> None:
         finding = finding_at(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal as OneOf, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+from typing import Literal as OneOf
 
 from sidecar.rego.syntax.parser import module_in
 from sidecar.rego.syntax.tokens import NotRego
@@ -44,7 +45,7 @@ class Origin:
 class Scope:
     """One body. *parameters* are those of the function, by name, with their position.
 
-    *visited* is where a variable goes through the keys of what it stands behind, if it comes from nowhere else.
+    *visited* is where a variable goes through the keys of what it stands behind, unless it has an origin.
     """
 
     written: Written
@@ -210,6 +211,8 @@ def _bind_equal(left: Term, right: Term, scope: Scope) -> None:
         case Several(kind="array", items=lefts), Several(kind="array", items=rights):
             for one, other in zip(lefts, rights, strict=False):
                 _bind_equal(one, other, scope)
+        case _:
+            pass
 
 
 def _bind_steps(ref: Ref, scope: Scope) -> None:

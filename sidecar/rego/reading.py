@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import finding_at
 from sidecar.rego.asked import Dependencies, circles_in, clashes_in, not_asked_in
-from sidecar.rego.context import context_fields_in, waiting_in
+from sidecar.rego.context import annotated_packages, context_fields_in, waiting_in
 from sidecar.rego.declared import declared_by
 from sidecar.rego.names import unknown_names_in
 from sidecar.rego.program import Program, program_of
 from sidecar.rego.unsafe import unsafe_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.catalog.finding import Finding
@@ -52,10 +52,23 @@ class Reading:
         if self.program.unread:
             return [self._unread(path, "does_not_build") for path in self.program.unread]
         return [
+            *self._annotated_twice(),
             *clashes_in(self.program, texts=self.texts, folder=self.folder),
             *circles_in(self.program, self.depends, texts=self.texts, folder=self.folder),
             *unsafe_in(self.program, texts=self.texts, folder=self.folder),
         ]
+
+    def _annotated_twice(self) -> Iterator[Finding]:
+        for package, files in annotated_packages(self.program.modules, self.texts).items():
+            for path in files[1:]:
+                message = f"package {package} has metadata in {files[0]} too: write them in one file"
+                yield finding_at(
+                    self.texts[path],
+                    self.program.modules[path].at,
+                    source=f"{self.folder}/{path}",
+                    code="does_not_build",
+                    message=message,
+                )
 
     def unread(self) -> list[Finding]:
         """Files that OPA reads and we do not."""
@@ -63,7 +76,11 @@ class Reading:
 
     def _unread(self, path: str, code: str) -> Finding:
         error = self.program.unread[path]
-        says = error.says if code == "does_not_build" else f"the names in this file were not checked: {error.says}"
+        says = (
+            error.says
+            if code == "does_not_build"
+            else f"the names in this file were not checked: {error.says}"
+        )
         return finding_at(
             self.texts[path],
             error.at,
@@ -76,6 +93,4 @@ class Reading:
 
 def reading_of(texts: Mapping[str, str], tests: Mapping[str, str], *, folder: str) -> Reading:
     program = program_of(texts)
-    return Reading(
-        texts=texts, tests=tests, program=program, depends=Dependencies(program), folder=folder
-    )
+    return Reading(texts=texts, tests=tests, program=program, depends=Dependencies(program), folder=folder)

@@ -1,4 +1,4 @@
-"""Variables that nothing gives a value: OPA refuses them, and the embedded engine takes them for undefined."""
+"""Variables that nothing gives a value: OPA refuses them, to the embedded engine they are undefined."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import finding_at
 from sidecar.rego.lint import ALLOWED_BUILTINS
-from sidecar.rego.meaning import Meaning, called
+from sidecar.rego.meaning import Meaning
 from sidecar.rego.program import bodies_of, imported
+from sidecar.rego.results import called
 from sidecar.rego.syntax.tree import Call, Infix, Ref, Var
 from sidecar.rego.syntax.walk import parts_of, terms_in
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.rego.syntax.tree import Literal, Term
 
 _ARITY = {"array.concat": 2, "endswith": 2, "object.get": 3, "startswith": 2}
+_UNKNOWN_ARITY = 99
 
 
 def unsafe_in(program: Program, *, texts: Mapping[str, str], folder: str) -> list[Finding]:
@@ -93,7 +95,9 @@ def _given_in(literal: Literal, scope: Scope, program: Program) -> Iterator[Term
             yield left
             if operator == "=":
                 yield right
-        case Call(function=function, arguments=arguments) if len(arguments) > _arity(function, scope, program):
+        case Call(function=function, arguments=arguments) if len(arguments) > _arity(
+            function, scope, program
+        ):
             yield arguments[-1]  # Rego's other way to say result = f(x)
 
 
@@ -102,4 +106,8 @@ def _arity(function: Term, scope: Scope, program: Program) -> int:
     if name in ALLOWED_BUILTINS:
         return _ARITY.get(name, 1)
     own = Meaning(program).function_called(function, scope)
-    return max((len(each.rule.parameters or ()) for each in program.rules.get(own, ())), default=99) if own else 99
+    return (
+        max((len(each.rule.parameters or ()) for each in program.rules.get(own, ())), default=99)
+        if own
+        else 99
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
@@ -13,9 +14,10 @@ from sidecar.api.authzen.policy import Rules
 from sidecar.decisions.cells import MOST_REMEMBERED, cells
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
+from sidecar.engines.building import in_folder, refuse_unbuilt
 from sidecar.engines.installed import engine_of
 from sidecar.engines.learnt import learn_verdicts
-from sidecar.errors import ConfigError, EngineMisbehaved, Problem
+from sidecar.errors import ConfigError, EngineMisbehaved, NotAsked, Problem
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
 from sidecar.rego.authzen import authzen_policy_at
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from sidecar.rego.authzen import AuthzenPolicy
     from sidecar.rego.compile import Compiled
     from sidecar.settings import Settings
+
+_log = logging.getLogger("sidecar")
 
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
 # OPA is another process, which may be waiting for our bundle: then the workers learn, as soon as it has it.
@@ -64,6 +68,7 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
     compiled, callers, identities, authzen = None, None, None, None
     try:
         compiled = compiled_at(settings.plans, settings.policies)
+        _refuse_unbuilt(compiled, settings)
     except ConfigError as error:
         problems += _problems_of(error)
     try:
@@ -93,6 +98,17 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
+    try:
+        known = learn_verdicts(
+            compiled,
+            situations,
+            engine=settings.engine,
+            opa_url=settings.opa_url,
+            deadline=monotonic() + _LEARNT_WITHIN_S[settings.engine],
+            kept=kept,
+        )
+    except ConfigError as error:
+        raise in_folder(error, settings.policies) from error
     return Loaded(
         compiled=compiled,
         bundle=bundle(compiled, authzen),
@@ -100,15 +116,16 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         identities=identities,
         authzen=authzen,
         cells=situations,
-        known=learn_verdicts(
-            compiled,
-            situations,
-            engine=settings.engine,
-            opa_url=settings.opa_url,
-            deadline=monotonic() + _LEARNT_WITHIN_S[settings.engine],
-            kept=kept,
-        ),
+        known=known,
     )
+
+
+def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:
+    """ConfigError as refuse_unbuilt. An OPA beside us that does not run is no reason not to serve."""
+    try:
+        refuse_unbuilt(compiled, settings.policies, by_embedded=settings.engine == "embedded")
+    except NotAsked as error:
+        _log.warning("the policies were not built before they are served: %s", error)
 
 
 def _problems_of(error: ConfigError, *, at: str = "") -> tuple[Problem, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal as OneOf
+from typing import TYPE_CHECKING
+from typing import Literal as OneOf
 
 from sidecar.rego.syntax.reader import Reader
 from sidecar.rego.syntax.tokens import KEYWORDS
@@ -33,7 +34,7 @@ _ABOVE_UNION = 2
 class TermReader(Reader):
     def query(self, closing: str) -> Query:
         """Its lines, up to *closing*, which is taken."""
-        found = []
+        found: list[Literal] = []
         while not found or not self.is_at(closing):
             found.append(self.literal())
             while self.take_if(";"):
@@ -68,9 +69,7 @@ class TermReader(Reader):
             names.append(self._operation())
         if self.take_if("in"):
             domain = self.term()
-            return Literal(
-                at=at, kind="some in", term=domain, names=tuple(names), replaced=self._replaced()
-            )
+            return Literal(at=at, kind="some in", term=domain, names=tuple(names), replaced=self._replaced())
         if not all(isinstance(name, Var) for name in names):
             self.fail("expected in after the pattern")
         return Literal(at=at, kind="some", term=None, names=tuple(names))
@@ -184,6 +183,8 @@ class TermReader(Reader):
                 return self.nested(lambda: self._in_braces(token))
             case "name" | "contains":
                 return Var(at=token.at, name=token.text)
+            case _:
+                pass
         return Scalar(at=token.at, written=token.text)
 
     def _in_brackets(self, opening: Token) -> Term:

@@ -49,7 +49,7 @@ class NotRego(Exception):
 class Token:
     """*kind* is "text", "template", "number", "name" or "end"; keywords and marks are their own kind.
 
-    *line_before* and *space_before*: whether a line ends, or any space stands, between the last token and this.
+    *line_before* and *space_before*: whether a line ends, or a space stands, since the last token.
     """
 
     kind: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal as OneOf, TypeAlias, Union
+from typing import Literal as OneOf
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,5 +147,5 @@ class Module:
     rules: tuple[Rule, ...]
 
 
-Term: TypeAlias = Union[Text, Scalar, Template, Var, Ref, Call, Several, Pairs, Comprehension, Infix]
+Term: TypeAlias = Text | Scalar | Template | Var | Ref | Call | Several | Pairs | Comprehension | Infix
 Query: TypeAlias = tuple[Literal, ...]

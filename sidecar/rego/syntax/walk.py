@@ -26,6 +26,8 @@ def parts_of(term: Term) -> Iterator[Term]:
                 yield from (key, value)
         case Infix(left=left, right=right):
             yield from (left, right)
+        case _:
+            pass
 
 
 def terms_in(term: Term) -> Iterator[Term]:
