@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.audit.denials import Denials, denials_in, first_cells, steps_of, switched_off, with_context
@@ -102,7 +103,7 @@ class Effects:
             situation, why = min(wrong, key=lambda each: steps_of(each[0]))
             says = f"{fault or why}: no verdict about {situation_bytes(situation).decode()}"
             rule = self._only_odd_denial() if fault else None
-            yield self._finding(rule, rule.rule.at if rule else 0, "no_verdict", says)
+            yield self._finding(rule, rule.rule.at if rule else 0, says, code="no_verdict")
 
     def _only_odd_denial(self) -> Written | None:
         """The rule whose code is no text that is written out, if there is one alone."""
@@ -123,10 +124,10 @@ class Effects:
                 f'"{code.value}" denies nothing where the context has no {_in_words(fields)}: gateways never'
                 " send context; docs/policies.md has the form that denies then"
             )
-            yield self._finding(written, code.at, "absent_context", says, warning=True)
+            yield self._finding(written, code.at, says, code="absent_context", warning=True)
         elif not self._depends.context_of(written.rule):
             says = f'"{code.value}" denies in none of the {len(self._cells)} cells: this rule never holds'
-            yield self._finding(written, code.at, "never_denies", says)
+            yield self._finding(written, code.at, says, code="never_denies")
 
     def _of_other_types(
         self,
@@ -151,16 +152,16 @@ class Effects:
                 f"this denies nothing where {field} of the context is {' or '.join(kinds)}: compare it"
                 " with what it must be, or ask for its type"
             )
-            yield self._finding(written, at, "absent_context", says, warning=True)
+            yield self._finding(written, at, says, code="absent_context", warning=True)
 
     def _finding(
-        self, written: Written | None, at: int, code: str, message: str, *, warning: bool = False
+        self, written: Written | None, at: int, message: str, *, code: str, warning: bool = False
     ) -> Finding:
         """Of the folder where no rule is known to be at fault."""
         return finding_at(
             self._compiled.modules[written.file] if written else "",
             at,
-            source=f"{self._folder}/{written.file}" if written else self._folder,
+            source=PurePosixPath(self._folder, written.file if written else "").as_posix(),
             code=code,
             message=message,
             severity="warning" if warning else "error",

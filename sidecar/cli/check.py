@@ -61,14 +61,13 @@ def command(
             "problems": [finding.document for finding in problems],
             "warnings": [finding.document for finding in warnings],
             "cells": count,
-            "asked": found.asked,
         }
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         for finding in (*problems, *warnings):
             print(finding)
         if count is not None:
-            print(f"{plans}: {_in_words(count)} cells{', not asked about: --quick' if quick else ''}")
+            print(f"{plans}: {_in_words(count)} cells")
     if problems:
         sys.exit(EXIT_FOUND)
 

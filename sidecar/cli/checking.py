@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Found:
-    """*asked*: whether an engine was asked about the cells."""
-
     problems: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
-    asked: bool = False
 
     def add(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
@@ -52,17 +49,24 @@ def policies_checked(folder: Path, catalog: Catalog | None, *, plans: Path, quic
     reading = reading_of(modules, tests_at(folder), folder=str(folder))
     form = problems_in(modules, folder=str(folder))
     found.add(form)
+    ours = modules_at(shipped("policies"))
     if catalog is not None:
-        found.add(_not_yet(reading.names(catalog), form))
+        # The shipped rules speak of the shipped catalog: of another one they hold nothing, and are not wrong.
+        same = {str(folder / path) for path, text in modules.items() if ours.get(path) == text}
+        names = [each for each in reading.names(catalog) if each.source not in same]
+        found.add(_not_yet(names, form))
     if form:
         return found
     policies = compiled(catalog, modules) if catalog is not None else None
     builds = _built(folder, reading, policies, found)
     if policies is None or not builds:
         return found
-    changed = changed_files(modules, modules_at(shipped("policies")))
+    changed = changed_files(modules, ours)
     if quick:
-        found.add(_changed(changed, policies, folder, None))
+        says = "--quick: the policies were not asked about the cells"
+        found.add(
+            [_warning(str(folder), says, code="not_checked"), *_changed(changed, policies, folder, None)]
+        )
         return found
     ask = ManyAtOnce(opa_binary())
     if opa_binary() is None and not has_embedded():
@@ -71,7 +75,6 @@ def policies_checked(folder: Path, catalog: Catalog | None, *, plans: Path, quic
     without = effects.of_verdicts() if changed else []
     found.add(without or effects.of_denials())
     found.add(_changed(changed, policies, folder, ask))
-    found.asked = True
     return found
 
 
@@ -86,12 +89,14 @@ def _built(folder: Path, reading: Reading, policies: Compiled | None, found: Fou
         return not problems
     problems = reading.unbuildable()
     says = "policies were built by the embedded engine only: types were not checked"
-    if not problems and policies is not None and has_embedded():
-        problems = unbuilt_by_embedded(policies, folder)
-    elif not has_embedded():
+    if not has_embedded():
         says = "policies were built by no engine: install OPA, or policy-sidecar[embedded]"
+    elif policies is None:
+        says = "policies were not built, since the catalog has problems"
+    elif not problems:
+        problems = unbuilt_by_embedded(policies, folder)
     found.add(problems)
-    found.add([_warning(str(folder), "not_checked", says)])
+    found.add([_warning(str(folder), says, code="not_checked")])
     return not problems
 
 
@@ -112,8 +117,8 @@ def _changed(changed: list[str], policies: Compiled, folder: Path, ask: ManyAtOn
         other = compiled(policies.catalog, ours)
         number, of = changed_cells(policies, other, ask=ask)
         says += f"; that changes {number} of {of} cells"
-    return [_warning(str(folder / "authz"), "authz_changed", says)]
+    return [_warning(str(folder / "authz"), says, code="authz_changed")]
 
 
-def _warning(source: str, code: str, message: str) -> Finding:
+def _warning(source: str, message: str, *, code: str) -> Finding:
     return Finding(source=source, line=1, column=1, code=code, message=message, severity="warning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def in_folder(error: ConfigError, folder: Path) -> ConfigError:
     return ConfigError(
         error.detail,
         problems=tuple(
-            Problem(pointer=f"{folder}/{problem.pointer}", detail=problem.detail)
+            Problem(pointer=PurePosixPath(folder, problem.pointer).as_posix(), detail=problem.detail)
             for problem in error.problems
         ),
     )
@@ -81,7 +82,7 @@ def _finding(problem: Problem, folder: Path) -> Finding:
         return Finding(source=str(folder), line=1, column=1, code="does_not_build", message=says)
     line, _, column = place.partition(":")
     return Finding(
-        source=f"{folder}/{path}.rego",
+        source=PurePosixPath(folder, f"{path}.rego").as_posix(),
         line=int(line),
         column=int(column),
         code="does_not_build",

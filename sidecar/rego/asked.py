@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import finding_at
@@ -122,11 +123,11 @@ def not_asked_in(
     found = []
     for name, written in program.rules.items():
         if name not in asked and (says := _why_meant(name, written)):
-            found.append(_finding(written[0], says, texts, folder))
+            found.append(_finding(written[0], says, texts, folder, code="not_asked"))
     for name, written in tests.rules.items():
         if name == DENIALS:
             says = "tests are not loaded, so these denials are not asked: rename the file, without _test"
-            found.append(_finding(written[0], says, texts, folder))
+            found.append(_finding(written[0], says, texts, folder, code="not_asked"))
     return found
 
 
@@ -180,9 +181,11 @@ def _kind(written: Written) -> str | None:
     return "a set" if rule.element is not None else "a value"
 
 
-def _finding(
-    written: Written, message: str, texts: Mapping[str, str], folder: str, *, code: str = "not_asked"
-) -> Finding:
+def _finding(written: Written, message: str, texts: Mapping[str, str], folder: str, *, code: str) -> Finding:
     return finding_at(
-        texts[written.file], written.rule.at, source=f"{folder}/{written.file}", code=code, message=message
+        texts[written.file],
+        written.rule.at,
+        source=PurePosixPath(folder, written.file).as_posix(),
+        code=code,
+        message=message,
     )

@@ -23,7 +23,7 @@ def not_loaded_in(folder: Path) -> list[Finding]:
     """Data that `opa eval -d` has and no bundle of ours."""
     message = "OPA's commands would read it, the bundle has it not: write it as rules, in *.rego"
     return [
-        _finding(path, "data_not_loaded", message)
+        _finding(path, message, code="data_not_loaded")
         for path in sorted(folder.rglob("*"))
         if path.name.endswith(_READ_BY_OPA)
         and path.is_file()
@@ -45,7 +45,7 @@ def stale_in(folder: Path, catalog: Catalog) -> list[Finding]:
     except ValueError:
         same = False
     message = "it is not what the catalog compiles to: run sidecar compile"
-    return [] if same else [_finding(path, "stale_data", message)]
+    return [] if same else [_finding(path, message, code="stale_data")]
 
 
 def changed_files(modules: Mapping[str, str], shipped: Mapping[str, str]) -> list[str]:
@@ -57,5 +57,5 @@ def changed_files(modules: Mapping[str, str], shipped: Mapping[str, str]) -> lis
     return sorted(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path))
 
 
-def _finding(path: Path, code: str, message: str) -> Finding:
+def _finding(path: Path, message: str, *, code: str) -> Finding:
     return Finding(source=str(path), line=1, column=1, code=code, message=message)

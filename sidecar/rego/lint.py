@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from sidecar.catalog.finding import Finding
 from sidecar.errors import NotAsked
 from sidecar.rego.context import context_problems_in
+from sidecar.rego.syntax.parser import module_in
+from sidecar.rego.syntax.tokens import NotRego
+from sidecar.rego.syntax.tree import Var
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -232,13 +235,20 @@ def _problem_of(
 
 def _functions_in(modules: Mapping[str, str], folder: PurePosixPath) -> frozenset[str]:
     """The functions that the policies of one folder define."""
-    return frozenset(
-        token["ref"]
-        for path, text in modules.items()
-        if PurePosixPath(path).parent == folder
-        for token in _heads_in(text)
-        if token["call"] and "." not in token["ref"]
-    )
+    found: set[str] = set()
+    for path, text in modules.items():
+        if PurePosixPath(path).parent == folder:
+            try:
+                rules = module_in(text).rules
+            except NotRego:  # reported elsewhere: here its other mistakes are
+                found |= {
+                    token["ref"] for token in _heads_in(text) if token["call"] and "." not in token["ref"]
+                }
+            else:
+                found |= {
+                    rule.name for rule in rules if rule.parameters is not None and isinstance(rule.head, Var)
+                }
+    return frozenset(found)
 
 
 def _heads_in(text: str) -> Iterator[re.Match[str]]:

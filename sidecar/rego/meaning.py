@@ -76,16 +76,16 @@ class Meaning:
                 for step in steps:
                     names = self.names_of(step, scope)
                     ways = [(*way, name) for way in ways for name in names]
-                for found in ways:
-                    yield found
-                    yield from self._behind(found)
+                for path in ways:
+                    yield path
+                    yield from self._behind(path)
                 for value, of in self._looked_up(self.values(head, scope), steps, scope):
                     yield from self.paths(value, of)
             case Call(function=function, arguments=arguments):
                 if called(function) == "object.get" and len(arguments) == len(("object", "key", "default")):
                     whole, key, otherwise = arguments
-                    for names in self._key_paths(key, scope):
-                        yield from ((*way, *names) for way in self.paths(whole, scope))
+                    for rest in self._key_paths(key, scope):
+                        yield from ((*way, *rest) for way in self.paths(whole, scope))
                     yield from self.paths(otherwise, scope)
                 for value, of in self._results(function, scope):
                     yield from self.paths(value, of)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.catalog.finding import finding_at, nearest
 from sidecar.rego.calls import calls_in, ways_into
@@ -54,6 +55,14 @@ def unknown_names_in(
             look.at_call(name, site.call, site.scope, Meaning(program, calls=calls))
     look.at_imports()
     return sorted(look.found.values(), key=lambda each: each.order)
+
+
+class _Fault(NamedTuple):
+    """*known* are the names that there are."""
+
+    code: str
+    message: str
+    known: Collection[str]
 
 
 class _Look:
@@ -128,37 +137,32 @@ class _Look:
         ways = [path for path in ways if KEY not in path]
         # Of a rule that stands for a part of input or data, that part counts.
         ways = [path for path in ways if not self._is_of_rule(path)] or ways
-        wrong = [problem for path in ways if (problem := self._fault(path, name, rule))]
+        wrong = [fault for path in ways if (fault := self._fault(path, name, rule))]
         if wrong and len(wrong) == len(ways):
-            code, message, known = wrong[0]
-            self._find(code, message, nearest(name, known), file, at)
+            self._find(wrong[0], name, file, at)
 
     def _is_of_rule(self, path: Path) -> bool:
         return path[0] == "data" and self._program.rule_before(path[1:]) is not None
 
-    def _fault(self, path: Path, name: str, rule: Rule | None) -> tuple[str, str, Collection[str]] | None:
-        """Code, message, and the names that there are."""
+    def _fault(self, path: Path, name: str, rule: Rule | None) -> _Fault | None:
         if path in _FIELDS and name not in _FIELDS[path]:
             says = f"{shown((*path, name))} is never there: this would never hold"
-            return "unknown_input", says, _FIELDS[path]
+            return _Fault(code="unknown_input", message=says, known=_FIELDS[path])
         if path in _NAMED and (kind := self._declared.kind_at((*path, KEY))):
-            names = self._declared.names[kind]
             waits = kind == "context" and rule is not None and name in self._waiting.get(rule, ())
-            return None if name in names or waits else (*_no_such(kind, name), names)
+            return None if name in self._declared.names[kind] or waits else self._no_such(kind, name)
         if path[:3] == ("data", "authz", "plans"):
             known = self._declared.below(path)
             if known is None or name in known:
                 return None
-            return "unknown_data", f"policy data has no {shown((*path, name))}", known
+            says = f"policy data has no {shown((*path, name))}"
+            return _Fault(code="unknown_data", message=says, known=known)
         return self._fault_in_rules(path, name)
 
-    def _fault_in_rules(self, path: Path, name: str) -> tuple[str, str, Collection[str]] | None:
+    def _fault_in_rules(self, path: Path, name: str) -> _Fault | None:
         package = path[1:]
-        if (
-            path[0] != "data"
-            or not package
-            or package not in self._program.packages | {("authz",), ("custom",)}
-        ):
+        packages = self._program.packages | {("authz",), ("custom",)}
+        if path[0] != "data" or not package or package not in packages:
             return None
         named = (*self._program.rules, *self._program.packages, ("authz", "plans"))
         known = {
@@ -168,22 +172,32 @@ class _Look:
         }
         if name in known or self._program.unread:
             return None
-        return "unknown_data", f"no rule and no function is called {shown((*path, name))}", known
+        says = f"no rule and no function is called {shown((*path, name))}"
+        return _Fault(code="unknown_data", message=says, known=known)
 
     def _no_name(self, kind: str, text: Text, of: Scope) -> None:
-        if kind == "context" and text.value in self._waiting.get(of.written.rule, ()):
-            return
-        code, message = _no_such(kind, text.value)
-        self._find(code, message, nearest(text.value, self._declared.names[kind]), of.written.file, text.at)
+        if kind != "context" or text.value not in self._waiting.get(of.written.rule, ()):
+            self._find(self._no_such(kind, text.value), text.value, of.written.file, text.at)
 
-    def _find(self, code: str, message: str, suggestion: str | None, file: str, at: int) -> None:
+    def _no_such(self, kind: str, name: str) -> _Fault:
+        names = self._declared.names[kind]
+        if kind == "context":
+            says = f"no policy declares the context field {name}, so it is never there"
+            says += f": write context: [{name}] in the metadata of package custom"
+            return _Fault(code="undeclared_context", message=says, known=names)
+        says = f'there is no {kind} "{name}" in plans.yaml'
+        if kind == "status":
+            says = f'no workspace has the status "{name}"'
+        return _Fault(code="unknown_name", message=says, known=names)
+
+    def _find(self, fault: _Fault, name: str, file: str, at: int) -> None:
         finding = finding_at(
             self._texts[file],
             at,
-            source=f"{self._folder}/{file}",
-            code=code,
-            message=message,
-            suggestion=suggestion,
+            source=PurePosixPath(self._folder, file).as_posix(),
+            code=fault.code,
+            message=fault.message,
+            suggestion=nearest(name, fault.known),
         )
         self.found.setdefault((file, at), finding)
 
@@ -197,14 +211,3 @@ def shown(path: Path) -> str:
         else:
             text += f".{step}" if step.isidentifier() else f'["{step}"]'
     return text
-
-
-def _no_such(kind: str, name: str) -> tuple[str, str]:
-    match kind:
-        case "context":
-            says = f"no policy declares the context field {name}, so it is never there"
-            return "undeclared_context", f"{says}: write context: [{name}] in the metadata of package custom"
-        case "status":
-            return "unknown_name", f'no workspace has the status "{name}"'
-        case _:
-            return "unknown_name", f'there is no {kind} "{name}" in plans.yaml'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import finding_at
@@ -50,7 +51,10 @@ class Reading:
     def unbuildable(self) -> list[Finding]:
         """What OPA would refuse, for where there is none."""
         if self.program.unread:
-            return [self._unread(path, "does_not_build") for path in self.program.unread]
+            return [
+                self._at(path, error.at, error.says, code="does_not_build")
+                for path, error in self.program.unread.items()
+            ]
         return [
             *self._annotated_twice(),
             *clashes_in(self.program, texts=self.texts, folder=self.folder),
@@ -59,35 +63,33 @@ class Reading:
         ]
 
     def _annotated_twice(self) -> Iterator[Finding]:
-        for package, files in annotated_packages(self.program.modules, self.texts).items():
+        modules = self.program.modules
+        for package, files in annotated_packages(modules, self.texts).items():
             for path in files[1:]:
-                message = f"package {package} has metadata in {files[0]} too: write them in one file"
-                yield finding_at(
-                    self.texts[path],
-                    self.program.modules[path].at,
-                    source=f"{self.folder}/{path}",
-                    code="does_not_build",
-                    message=message,
-                )
+                says = f"package {package} has metadata in {files[0]} too: write them in one file"
+                yield self._at(path, modules[path].at, says, code="does_not_build")
 
     def unread(self) -> list[Finding]:
         """Files that OPA reads and we do not."""
-        return [self._unread(path, "not_checked") for path in self.program.unread]
+        return [
+            self._at(
+                path,
+                error.at,
+                f"the names in this file were not checked: {error.says}",
+                code="not_checked",
+                warning=True,
+            )
+            for path, error in self.program.unread.items()
+        ]
 
-    def _unread(self, path: str, code: str) -> Finding:
-        error = self.program.unread[path]
-        says = (
-            error.says
-            if code == "does_not_build"
-            else f"the names in this file were not checked: {error.says}"
-        )
+    def _at(self, path: str, at: int, message: str, *, code: str, warning: bool = False) -> Finding:
         return finding_at(
             self.texts[path],
-            error.at,
-            source=f"{self.folder}/{path}",
+            at,
+            source=PurePosixPath(self.folder, path).as_posix(),
             code=code,
-            message=says,
-            severity="error" if code == "does_not_build" else "warning",
+            message=message,
+            severity="warning" if warning else "error",
         )
 
 

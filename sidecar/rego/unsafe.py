@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import finding_at
@@ -33,7 +34,7 @@ def unsafe_in(program: Program, *, texts: Mapping[str, str], folder: str) -> lis
                 found[file, var.at] = finding_at(
                     texts[file],
                     var.at,
-                    source=f"{folder}/{file}",
+                    source=PurePosixPath(folder, file).as_posix(),
                     code="does_not_build",
                     message=f"{var.name} is no rule, and nothing gives it a value",
                 )
