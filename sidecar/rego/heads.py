@@ -58,9 +58,9 @@ def line_of_override(modules: Mapping[str, str]) -> str | None:
     """PATH:LINE at which the rules of `authz` look up the override of a feature."""
     for path, text in sorted(modules.items()):
         code = _without_comments(text)
-        at = code.find("input.overrides.features[")
-        if at >= 0 and path.startswith("authz/"):
-            return f"{path}:{code.count(_NEW_LINE, 0, at) + 1}"
+        before, looked_up, _ = code.partition("input.overrides.features[")
+        if looked_up and path.startswith("authz/"):
+            return f"{path}:{before.count(_NEW_LINE) + 1}"
     return None
 
 
