@@ -28,6 +28,8 @@ MISCOUNTS = """
 STILL_WRONG = "SELECT kind, meter, resource FROM authz.miscounts(%s)"
 RECOUNT = "SELECT authz.recount(%s)"
 TIDY = "SELECT authz.tidy(%s, %s)"
+THIN_ANCHORS = "SELECT authz.thin_anchors()"
+PRUNE = "SELECT authz.prune_history(clock_timestamp() - make_interval(months => %s))"
 ACCEPT_CLOCK = "SELECT authz.accept_clock()"
 
 
@@ -93,6 +95,14 @@ def tidy(url: str, /) -> int:
         while True:
             (removed,) = connection.execute(TIDY, (page, _PAGES_AT_ONCE)).fetchone() or (None,)
             if removed is None:
-                return total
+                (thinned,) = connection.execute(THIN_ANCHORS).fetchone() or (0,)
+                return total + int(thinned)
             total += removed
             page += _PAGES_AT_ONCE
+
+
+def prune(url: str, /, *, keep_months: int) -> int:
+    """Delete the history of before that and return the number of rows. What then stood is kept as found."""
+    with owner_connection(url) as connection:
+        (pruned,) = connection.execute(PRUNE, (keep_months,)).fetchone() or (0,)
+    return int(pruned)

@@ -59,6 +59,7 @@ BEGIN
         'authz.set_overrides(text,jsonb,jsonb,timestamp with time zone,text)',
         'authz.set_plan(text,text,timestamp with time zone)',
         'authz.set_status(text,text,text)',
+        'authz.slugs_like(text,text[])',
         'authz.standing_of(text)',
         'authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,json)',
         'authz.to_come(uuid[],text[])',

@@ -243,7 +243,7 @@ def test_a_workspace_that_goes_leaves_nothing_behind(own):
 def test_a_database_that_cannot_be_asked_is_one_line(own, sidecar, command):
     code, output, errors = sidecar(command, "--database-url", own.url.replace("/authz_test_", "/no_such_"))
 
-    assert (code, output, errors.count("\n")) == (1, "", 1)
+    assert (code, output, errors.count("\n")) == (69, "", 1)
     assert errors.startswith("sidecar: PostgreSQL: ")
 
 
