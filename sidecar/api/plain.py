@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sidecar.api import wire
@@ -18,9 +17,8 @@ from sidecar.api.authzen import workspaces
 from sidecar.api.authzen.endpoints import EVALUATION
 from sidecar.api.gateways.by_header import DIALECTS, TOKEN_HEADER
 from sidecar.api.gateways.decision import identity_of, question_at_once
-from sidecar.api.log_lines import also_of, asked_of, head_of, took_of, whole
+from sidecar.api.log_lines import also_of, head_of, note_plainly
 from sidecar.api.v1.questions import AUTHORIZE
-from sidecar.decisions.timings import Timings
 from sidecar.text.encoding import encoded
 from sidecar.text.ids import fresh_id
 
@@ -129,10 +127,16 @@ class PlainChecks:
         if reply is None:
             return None
         self._service.metrics.count_verdict(cell.verdict)
-        head = head_of(request_id, asked.caller, alike.name)
-        head += asked_of(asked.user, asked.workspace, asked.action) + asked.also
-        took_s = monotonic() - began
-        self._service.log.note(whole(head, outcome % fills, took_of(Timings(facts_s=took_s), took_s)))
+        note_plainly(
+            self._service,
+            head_of(self._service, "decision", request_id, asked.caller, alike.name),
+            asked[:3],
+            outcome % fills,
+            facts=facts if is_member else None,
+            allows=cell.verdict.allow,
+            began=began,
+            also=asked.also,
+        )
         return reply
 
 
@@ -201,7 +205,9 @@ class _Gateway:
             or question.action not in self._nothing_taken
         ):
             return None
-        asked = Asked(question.user, question.workspace, question.action, request.caller, also_of(said))
+        asked = Asked(
+            question.user, question.workspace, question.action, request.caller, also_of(self.service, said)
+        )
         if not read <= self.names:
             self.names |= read
             self.found.clear()

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, wire
 from sidecar.decisions.model import Quota
+from sidecar.decisions.room import quotas_of
+from sidecar.engines.verdict import document_of
 from sidecar.text.encoding import embedded, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.decisions.model import Decision
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.model import Decision, Facts
 
 # None of these can be in a real decision: no text has a NUL, and no clock says so.
 _MARK_OF_ID, _MARK_OF_MESSAGE = "\0id\0", "\0message\0"
@@ -62,6 +65,10 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
         "reason": verdict.reason,
         "detail": verdict.detail,
         "status": verdict.status,
+        "charges": dict(verdict.charges),
+        "upgrade": verdict.upgrade,
+        "needs": document_of(verdict)["needs"],
+        "waiting_helps": verdict.waiting_helps,
         "policy_revision": verdict.revision,
         "situation": embedded(decision.situation),
         "facts_at": decision.at.astimezone(UTC),
@@ -72,6 +79,19 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
     if decision.replayed:
         document["replayed"] = True
     return document
+
+
+def limits_of(facts: Facts, amounts: Mapping[str, int], catalog: Catalog) -> dict[str, Any]:
+    """The figures of the meters of *amounts*, and whether each limit is the plan's or overridden."""
+    return {
+        meter: {
+            "limit": quota.limit,
+            "of": "override" if meter in facts.limit_overrides else "plan",
+            "used": quota.used,
+            "reserved": quota.reserved,
+        }
+        for meter, quota in quotas_of(amounts, facts, catalog=catalog).items()
+    }
 
 
 def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], Mapping[str, Any]]) -> bytes:

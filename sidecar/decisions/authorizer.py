@@ -505,6 +505,8 @@ class Authorizer:
             at=at,
             timings=timings,
             texts=cell.texts,
+            facts=member,
+            amounts=amounts,
         )
 
 

@@ -179,4 +179,5 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
             periods={meter: of.starts for meter, of in found.items()},
             until=row.until,
         ),
+        version=row.version,
     )

@@ -28,6 +28,7 @@ MISCOUNTS = """
 STILL_WRONG = "SELECT kind, meter, resource FROM authz.miscounts(%s)"
 RECOUNT = "SELECT authz.recount(%s)"
 TIDY = "SELECT authz.tidy(%s, %s)"
+LOG_REMOVED = "SELECT authz.log_removed(%s)"
 THIN_ANCHORS = "SELECT authz.thin_anchors()"
 PRUNE = "SELECT authz.prune_history(clock_timestamp() - make_interval(months => %s))"
 ACCEPT_CLOCK = "SELECT authz.accept_clock()"
@@ -95,8 +96,7 @@ def tidy(url: str, /) -> int:
         while True:
             (removed,) = connection.execute(TIDY, (page, _PAGES_AT_ONCE)).fetchone() or (None,)
             if removed is None:
-                (thinned,) = connection.execute(THIN_ANCHORS).fetchone() or (0,)
-                return total + int(thinned)
+                return total
             total += removed
             page += _PAGES_AT_ONCE
 
@@ -106,3 +106,16 @@ def prune(url: str, /, *, keep_months: int) -> int:
     with owner_connection(url) as connection:
         (pruned,) = connection.execute(PRUNE, (keep_months,)).fetchone() or (0,)
     return int(pruned)
+
+
+def thin_anchors(url: str, /) -> int:
+    """Delete anchors older than a day, but for the last one of each hour and writer; how many it was."""
+    with owner_connection(url) as connection:
+        (gone,) = connection.execute(THIN_ANCHORS).fetchone() or (0,)
+        return int(gone)
+
+
+def note_removed(url: str, writer: str, /) -> None:
+    """Before the files of *writer* are deleted: they are not missing."""
+    with owner_connection(url) as connection:
+        connection.execute(LOG_REMOVED, (writer,))

@@ -29,6 +29,7 @@ class Actor:
     """The end user of a request, with the *email* of their token; *record* is called with each decision.
 
     *change_id* stands for the decision of a change that no decision precedes: its line of the log has it.
+    *record_change* is called with what such a change was.
     """
 
     user: str
@@ -37,6 +38,7 @@ class Actor:
     deadline: float
     record: Callable[[Question, Decision], None]
     change_id: str = field(default_factory=fresh_id)
+    record_change: Callable[[str], None] = lambda _: None
 
 
 class Denied(Exception):

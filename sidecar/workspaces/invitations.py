@@ -177,7 +177,10 @@ class Invitations(AuthorizedActions):
             decision=actor.change_id,
             deadline=actor.deadline,
         )
-        raise AlreadyAMember if outcome == "member" else InvitationInvalid
+        if outcome == "member":
+            actor.record_change("invitation used up")
+            raise AlreadyAMember
+        raise InvitationInvalid
 
     def _counting(self, facts: Facts, members: Callable[[int], int]) -> Facts:
         """The facts with as many members as *members* makes of those that there are, invitations included."""

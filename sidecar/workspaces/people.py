@@ -76,6 +76,8 @@ class People(AuthorizedActions):
                 del self._provisioned[next(iter(self._provisioned))]
             self._provisioned.pop(key, None)
             self._provisioned[key] = monotonic() + _PROVISIONED_S
+        if made and decision == actor.change_id:
+            actor.record_change("provisioned")
         return made
 
     def is_nobody(self, user: str, *, deadline: float) -> bool:

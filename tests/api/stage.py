@@ -140,8 +140,14 @@ class WorkspacesOf:
 class Lines(list[dict[str, Any]]):
     """A decision log that keeps its lines."""
 
+    waits = False
+    skipped = 0
+
     def note(self, line: bytes) -> None:
-        self.append(json.loads(line))
+        self.append(json.loads(line + b"}"))
+
+    def skip(self) -> None:
+        self.skipped += 1
 
 
 def a_stage(members=None, *, tokens=TOKENS, **more):

@@ -200,7 +200,7 @@ def test_history_that_is_old_is_deleted_when_one_says_so(sidecar, fresh_database
         connection.execute("UPDATE authz.outbox SET at = at - interval '2 years' WHERE kind LIKE 'member.%'")
     before = rows(fresh_database_url, "SELECT user_id, role FROM authz.members_at()")
 
-    assert json.loads(sidecar("tidy", *owner, "--json")[1]) == {"removed": 0}
+    assert json.loads(sidecar("tidy", *owner, "--json")[1])["pruned"] is None
     assert json.loads(sidecar("tidy", *owner, "--keep-months", "25", "--json")[1])["pruned"] == 0
     assert json.loads(sidecar("tidy", *owner, "--keep-months", "6", "--json")[1])["pruned"] == 7
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.api.authzen.wire import Evaluation, Kind, Search
-    from sidecar.decisions.model import Question
+    from sidecar.decisions.model import Decision, Question
     from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.errors import BadQuestion
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Answer:
     """*text* is the whole answer in JSON, *outcome* what else the decision log keeps of it, a JSON object.
 
-    *question* is the one of ours that it answers; *timings* are its own.
+    *question* is the one of ours that it answers, *made* the decision of ours that it is; *timings* are its
+    own.
     """
 
     decision: bool
@@ -28,6 +29,7 @@ class Answer:
     question: Question | None
     outcome: bytes
     timings: Timings
+    made: Decision | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from sidecar.api.authzen import wire as authzen_wire
 from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
-from sidecar.api.log_lines import note, note_outcome
+from sidecar.api.log_lines import leave_out, note, note_listing, note_outcome
 from sidecar.api.problems import moved
 from sidecar.api.reply import JSON, json_reply, text_reply
 from sidecar.api.request import parsed
@@ -76,7 +76,7 @@ def evaluations(service: Service, request: Request) -> Steps[Reply]:
             texts.append(encoded(authzen_wire.error_document(error)))
             service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
-            note(service, request, EVALUATIONS.name, None, outcome)
+            note(service, request, EVALUATIONS.name, None, outcome, kind="problem")
         else:
             texts.append(answer.text)
             _note(service, request, EVALUATIONS.name, answer)
@@ -107,9 +107,15 @@ def search(service: Service, request: Request, *, kind: Kind) -> Reply:
     document["results"] = [
         {"name": name} if of_type is None else {"type": of_type, "id": name} for name in names
     ]
-    outcome = authzen_wire.names_in(asked.about) | {"results": len(names), "status": HTTPStatus.OK}
-    note(service, request, f"search_{kind}", None, outcome)
-    return json_reply(document)
+    return note_listing(
+        service,
+        request,
+        f"search_{kind}",
+        json_reply(document),
+        found=len(names),
+        **authzen_wire.names_in(asked.about),
+        results=len(names),
+    )
 
 
 def metadata(service: Service, request: Request) -> Reply:
@@ -140,7 +146,17 @@ def _one(service: Service, request: Request, asked: Evaluation, name: str) -> St
 
 
 def _note(service: Service, request: Request, name: str, answer: Answer) -> None:
-    note_outcome(service, request, name, answer.question, answer.outcome, timings=answer.timings)
+    if leave_out(service, request, is_granted_check=answer.decision):
+        return
+    note_outcome(
+        service,
+        request,
+        name,
+        answer.question,
+        answer.outcome,
+        timings=answer.timings,
+        decision=answer.made,
+    )
 
 
 def _decision_of(answer: Answer | BadQuestion) -> bool:

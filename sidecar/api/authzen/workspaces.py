@@ -79,6 +79,7 @@ class Workspaces:
             question=question,
             outcome=rendered.outcome(decision),
             timings=decision.timings,
+            made=decision,
         )
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:

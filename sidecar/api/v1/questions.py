@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, rendered, wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
-from sidecar.api.log_lines import note, note_decision
+from sidecar.api.log_lines import note, note_decision, note_listing
 from sidecar.api.reply import json_reply, text_reply
 from sidecar.api.request import parsed, part_of
 from sidecar.api.service import deadline_of
@@ -71,7 +70,7 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
             answers.append(encoded(problem))
             service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": problem["status"]}
-            note(service, request, "authorize_batch", question, outcome)
+            note(service, request, "authorize_batch", question, outcome, kind="problem")
     return text_reply(b'{"answers":[%b]}' % b",".join(answers))
 
 
@@ -81,14 +80,7 @@ def entitlements(service: Service, request: Request) -> Reply:
     has = service.authorizer.entitlements(
         user, wire.workspace_from(workspace), deadline=deadline_of(service, request)
     )
-    note(
-        service,
-        request,
-        "entitlements",
-        None,
-        {"user": user, "workspace": workspace, "status": HTTPStatus.OK},
-    )
-    return json_reply(
+    reply = json_reply(
         {
             "workspace": {"id": has.facts.workspace_id, "slug": has.facts.slug, "name": has.facts.name},
             "role": has.facts.role,
@@ -98,6 +90,17 @@ def entitlements(service: Service, request: Request) -> Reply:
             "actions": has.actions,
             "policy_revision": service.authorizer.policy.revision,
         }
+    )
+    return note_listing(
+        service,
+        request,
+        "entitlements",
+        reply,
+        found=sum(has.actions.values()),
+        user=user,
+        workspace=workspace,
+        workspace_id=has.facts.workspace_id,
+        facts_version=has.facts.version,
     )
 
 
@@ -111,14 +114,15 @@ def workspaces_of_a_user(service: Service, request: Request) -> Reply:
         limit=parameters.get("limit", USUAL_PAGE),
         deadline=deadline_of(service, request, questions=MAX_ROWS_SCANNED),
     )
-    note(
+    return note_listing(
         service,
         request,
         "workspaces_of_a_user",
-        None,
-        {"user": user, "action": parameters.get("action"), "status": HTTPStatus.OK},
+        json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next}),
+        found=len(page.workspaces),
+        user=user,
+        action=parameters.get("action"),
     )
-    return json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next})
 
 
 def _row(facts: Facts) -> dict[str, Any]:
