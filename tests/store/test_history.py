@@ -219,3 +219,17 @@ def test_a_sealed_part_of_the_history_shows_what_was_forged_and_what_was_pruned(
     assert rows(url, same) == [(False, False)]
     run(url, "SELECT authz.prune_history(clock_timestamp())")
     assert rows(url, same) == [(False, True)]
+
+
+def test_a_workspace_of_thousands_of_members_is_deleted_at_once(connection):
+    connection.execute(
+        """INSERT INTO authz.workspace_memberships
+        SELECT id, 'u-' || n, 'member' FROM authz.workspaces, generate_series(1, 5000) AS n WHERE slug = 'solo'"""
+    )
+    connection.execute("SET LOCAL statement_timeout = '5s'")  # one look-up for each member takes longer
+
+    connection.execute(
+        "SELECT authz.delete_workspace(id, facts_version) FROM authz.workspaces WHERE slug = 'solo'"
+    )
+
+    assert connection.execute(UNACCOUNTED).fetchall() == []
