@@ -224,7 +224,8 @@ def test_a_sealed_part_of_the_history_shows_what_was_forged_and_what_was_pruned(
 def test_a_workspace_of_thousands_of_members_is_deleted_at_once(connection):
     connection.execute(
         """INSERT INTO authz.workspace_memberships
-        SELECT id, 'u-' || n, 'member' FROM authz.workspaces, generate_series(1, 5000) AS n WHERE slug = 'solo'"""
+        SELECT id, 'u-' || n, 'member' FROM authz.workspaces, generate_series(1, 5000) AS n
+        WHERE slug = 'solo'"""
     )
     connection.execute("SET LOCAL statement_timeout = '5s'")  # one look-up for each member takes longer
 
