@@ -254,6 +254,9 @@ class Settings:
         "how long one question may take before it is answered 503",
         default=150,
     )
+    keep_months: int | None = _setting(
+        _number(1, 1_200, "months"), "how many months of the history `sidecar tidy` keeps; else all of it"
+    )
     grace_s: int = _setting(
         _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10
     )
