@@ -11,11 +11,11 @@ from sidecar.rego.compared import Comparisons
 from sidecar.rego.meaning import KEY, Meaning
 from sidecar.rego.program import bodies_of
 from sidecar.rego.results import called
-from sidecar.rego.syntax.tree import Call, Ref, Several, Text, Var
+from sidecar.rego.syntax.tree import Call, Infix, Ref, Several, Text, Var
 from sidecar.rego.syntax.walk import terms_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from sidecar.catalog.finding import Finding
     from sidecar.rego.declared import Declared
@@ -54,7 +54,7 @@ def unknown_names_in(
         for site in sites:
             look.at_call(name, site.call, site.scope, Meaning(program, calls=calls))
     look.at_imports()
-    return sorted(look.found.values(), key=lambda each: each.order)
+    return sorted(look.findings(), key=lambda each: each.order)
 
 
 class _Fault(NamedTuple):
@@ -75,18 +75,27 @@ class _Look:
         waiting: Mapping[Rule, Collection[str]],
         folder: str,
     ) -> None:
-        self.found: dict[tuple[str, int], Finding] = {}
+        self._found: dict[tuple[str, int], Finding] = {}
+        self._in_tables: dict[tuple[str, int], tuple[str, Finding]] = {}
         self._program = program
         self._texts = texts
         self._declared = declared
         self._waiting = waiting
         self._folder = folder
 
+    def findings(self) -> Iterator[Finding]:
+        """A name that stands in a table may stand for all others, as "*": then it is looked for."""
+        yield from self._found.values()
+        looked_for = set(_looked_for_in(self._program))
+        for place, (name, finding) in self._in_tables.items():
+            if place not in self._found and name not in looked_for:
+                yield finding
+
     def at_terms(self, outermost: Term, scope: Scope, meaning: Meaning) -> None:
         comparisons = Comparisons(meaning, self._declared)
         for term in terms_in(outermost):
             for kind, text, of in comparisons.unknown_in(term, scope):
-                self._no_name(kind, text, of)
+                self._no_name(kind, text, of, in_table=text not in set(terms_in(term)))
             match term:
                 case Ref(head=head, steps=steps):
                     ways = meaning.paths(head, scope)
@@ -175,9 +184,15 @@ class _Look:
         says = f"no rule and no function is called {shown((*path, name))}"
         return _Fault(code="unknown_data", message=says, known=known)
 
-    def _no_name(self, kind: str, text: Text, of: Scope) -> None:
-        if kind != "context" or text.value not in self._waiting.get(of.written.rule, ()):
-            self._find(self._no_such(kind, text.value), text.value, of.written.file, text.at)
+    def _no_name(self, kind: str, text: Text, of: Scope, *, in_table: bool = False) -> None:
+        if kind == "context" and text.value in self._waiting.get(of.written.rule, ()):
+            return
+        fault, file = self._no_such(kind, text.value), of.written.file
+        if in_table:
+            finding = self._finding(fault, text.value, file, text.at)
+            self._in_tables.setdefault((file, text.at), (text.value, finding))
+        else:
+            self._find(fault, text.value, file, text.at)
 
     def _no_such(self, kind: str, name: str) -> _Fault:
         names = self._declared.names[kind]
@@ -191,7 +206,10 @@ class _Look:
         return _Fault(code="unknown_name", message=says, known=names)
 
     def _find(self, fault: _Fault, name: str, file: str, at: int) -> None:
-        finding = finding_at(
+        self._found.setdefault((file, at), self._finding(fault, name, file, at))
+
+    def _finding(self, fault: _Fault, name: str, file: str, at: int) -> Finding:
+        return finding_at(
             self._texts[file],
             at,
             source=PurePosixPath(self._folder, file).as_posix(),
@@ -199,7 +217,23 @@ class _Look:
             message=fault.message,
             suggestion=nearest(name, fault.known),
         )
-        self.found.setdefault((file, at), finding)
+
+
+def _looked_for_in(program: Program) -> Iterator[str]:
+    """Texts that rules compare with, have in their heads, or look up in tables of their own."""
+    for scope, outermost in bodies_of(program):
+        for head in scope.written.rule.parameters or ():
+            yield from (each.value for each in terms_in(head) if isinstance(each, Text))
+        for term in terms_in(outermost):
+            match term:
+                case Infix(operator="==" | "!=" | "in", left=left, right=right):
+                    for operand in (left, right):
+                        items = operand.items if isinstance(operand, Several) else (operand,)
+                        yield from (each.value for each in items if isinstance(each, Text))
+                case Ref(head=Var(name=name), steps=steps) if name not in {"input", "data"}:
+                    yield from (each.value for each in steps if isinstance(each, Text))
+                case _:
+                    pass
 
 
 def shown(path: Path) -> str:

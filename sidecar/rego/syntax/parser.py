@@ -38,7 +38,7 @@ class _ModuleReader(TermReader):
         """`a.b["c"]` as names."""
         names = [self.expect("name", "a name").text]
         while self.is_joined(".", "["):
-            step = self.step()
+            step = self.step(keywords=True)
             if not isinstance(step, Text):
                 self.fail("expected only names before this")
             names.append(step.value)

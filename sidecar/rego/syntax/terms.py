@@ -148,15 +148,14 @@ class TermReader(Reader):
                 steps.append(self.step())
         return Ref(at=term.at, head=term, steps=tuple(steps)) if steps else term
 
-    def step(self) -> Term:
-        """Behind a dot or in brackets."""
+    def step(self, *, keywords: bool = False) -> Term:
+        """Behind a dot or in brackets. *keywords* may stand in imports alone."""
         if self.take().kind == "[":
             term = self.term()
             self.expect("]")
             return term
-        if not self.is_at("name", *KEYWORDS):
-            self.fail("expected a name after the dot")
-        token = self.take()
+        token = self.take_if(*KEYWORDS) if keywords else None
+        token = token or self.expect("name", "a name after the dot")
         return Text(at=token.at, end=token.end, value=token.text)
 
     def _primary(self) -> Term:
