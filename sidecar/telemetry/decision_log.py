@@ -6,7 +6,6 @@ sealed is written or tried again; only what is not sealed yet is ever dropped, a
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from threading import Lock
 from time import monotonic
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from sidecar.audit.chain import Chain, last_sealed, shown
 from sidecar.telemetry.fitted import fitted
 from sidecar.telemetry.own_lines import Missing, host_name, own_line, today, writer_name
+from sidecar.telemetry.unsealed import Unsealed
 from sidecar.telemetry.waiters import Waiter, wait_for
 from sidecar.telemetry.writing import Block, Writing
-from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 Sync = Literal["no", "yes", "wait"]
 
-_MOST_LINES = 20_000
-_MOST_BYTES = 32 * 1024 * 1024
 _GATHERING_S = 0.02  # how long lines come together
 _ENOUGH_BYTES = 64 * 1024  # for a block before that
 _LARGEST_BLOCK = 256 * 1024  # a millisecond of sealing: the loop has others to serve
@@ -54,8 +51,7 @@ class DecisionLog:
         self._begins_with = begins_with or {}
         self._syncs = sync != "no"
         self._on_drop = on_drop
-        self._waiting: deque[bytes | Waiter] = deque()
-        self._waiting_bytes = 0
+        self._unsealed = Unsealed()
         self._waiters: set[Waiter] = set()  # the loop's
         self._longest: int | None = None
         self._idle = self._hurried = self._stopping = False
@@ -75,7 +71,7 @@ class DecisionLog:
         if sink.longest is not None:
             self._longest = sink.longest - self._chain.longest_seal
         self._writing = Writing(sink, syncs=self._syncs, finished=self._finished, failed=self._failed)
-        self._waiting.appendleft(own_line("begin", {"host": host_name(), **self._begins_with}))
+        self._unsealed.add_first(own_line("begin", {"host": host_name(), **self._begins_with}))
         self._loop.call_soon_threadsafe(self._seal)
 
     def note(self, line: bytes) -> None:
@@ -85,18 +81,15 @@ class DecisionLog:
         if self._stopping:
             self._drop(1)
             return
-        waiting = self._waiting
-        waiting.append(line)
-        # Not exact with several threads; sealing sets it right again, and it is only for a bound.
-        self._waiting_bytes += len(line)
+        self._unsealed.add(line)
         if self._idle:
             self._arm()
-        elif self._waiting_bytes > _ENOUGH_BYTES:
+        elif self._unsealed.size > _ENOUGH_BYTES:
             if not self._hurried and self._writing is not None:
                 self._hurried = True
                 self._soon(self._seal)
-            if len(waiting) > _MOST_LINES or self._waiting_bytes > _MOST_BYTES:
-                self._shed()
+            if self._unsealed.is_too_much:
+                self._drop(self._unsealed.drop_oldest())
 
     def tell(self, kind: str, says: Mapping[str, object]) -> None:
         """A line of the log's own."""
@@ -125,7 +118,7 @@ class DecisionLog:
         if self._stopping:
             waiter.tell(written=False)
             return
-        self._waiting.append(waiter)
+        self._unsealed.add_waiter(waiter)
         self._loop.call_soon(self._seal)
 
     def await_written(self, since: float, *, deadline: float) -> None:
@@ -137,8 +130,6 @@ class DecisionLog:
         if self._day and self._day != today() and self._idle:
             self._turns_day = True
             self._seal()
-
-    # Sealing.
 
     def _arm(self) -> None:
         self._idle = False
@@ -162,7 +153,7 @@ class DecisionLog:
                 writing.write(block)
                 return
             self._idle = True
-        if self._waiting:  # since a moment ago
+        if self._unsealed:  # since a moment ago
             self._arm()
         elif (told_in_s := self._missing.told_in_s()) is not None:
             self._idle = False
@@ -171,8 +162,7 @@ class DecisionLog:
     def _finished(self, block: Block) -> None:
         """On the thread that writes."""
         self.written = block.n, block.head
-        for waiter in block.waiters:
-            waiter.tell(written=waiter.since >= self._missing.dropped_at)
+        self._tell(block.waiters)
         if not self._stopping:
             self._soon(self._go_on)
 
@@ -186,72 +176,47 @@ class DecisionLog:
 
     def _go_on(self) -> None:
         """A block is written."""
-        if self._waiting and (self.waits or self._waiting_bytes > _ENOUGH_BYTES):
+        if self._unsealed and (self.waits or self._unsealed.size > _ENOUGH_BYTES):
             self._seal()
         else:
             self._gather()
 
     def _block(self) -> Block | None:
         """The next lines, sealed, and who waits for them; None if there is nothing."""
-        chain = self._chain
-        before = chain.n, chain.head
-        day = today()
-        lines: list[bytes] = []
+        chain, day = self._chain, today()
+        before, size = (chain.n, chain.head), 0
+        own = self._missing.lines(at_the_end=self._stopping)
+        if self._day not in {"", day} and (own or self._unsealed or self._turns_day):
+            own.insert(0, own_line("day", {"previous": shown(chain.head)}))
+        lines = [chain.seal(line) for line in own]
         waiters: list[Waiter] = []
-        size, waiting = 0, self._waiting
-        if self._day not in {"", day} and (waiting or self._turns_day or self._missing.told_in_s()):
-            lines.append(chain.seal(own_line("day", {"previous": shown(chain.head)})))
-        lines += map(chain.seal, self._missing.lines(at_the_end=self._stopping))
-        while waiting and size < _LARGEST_BLOCK:
-            try:
-                item = waiting.popleft()
-            except IndexError:  # somebody has shed it meanwhile
-                break
+        while size < _LARGEST_BLOCK and (item := self._unsealed.take()) is not None:
             if isinstance(item, Waiter):
                 waiters.append(item)
             else:
-                line = chain.seal(item)
-                lines.append(line)
-                size += len(line)
-        self._waiting_bytes = max(0, self._waiting_bytes - size) if waiting else 0
+                lines.append(chain.seal(item))
+                size += len(item)
+        self._unsealed.set_right()
         self._hurried = self._turns_day = False
         if not lines:
-            for waiter in waiters:  # what they wait for is out
-                waiter.tell(written=waiter.since >= self._missing.dropped_at)
+            self._tell(waiters)  # what they wait for is out
             return None
         self._day = day
         self._last = block = Block(
-            text=b"".join(lines),
-            day=day,
-            n=chain.n,
-            head=chain.head,
-            before=before,
-            waiters=waiters,
+            text=b"".join(lines), day=day, n=chain.n, head=chain.head, before=before, waiters=waiters
         )
         return block
 
-    def _shed(self) -> None:
-        """Drop the oldest until there are as many as may wait."""
-        dropped = 0
-        while len(self._waiting) > _MOST_LINES or self._waiting_bytes > _MOST_BYTES:
-            try:
-                item = self._waiting.popleft()
-            except IndexError:
-                break
-            if isinstance(item, Waiter):
-                item.tell(written=False)
-            else:
-                self._waiting_bytes -= len(item)
-                dropped += 1
-        self._drop(dropped)
+    def _tell(self, waiters: list[Waiter]) -> None:
+        """That their lines are written, unless some were dropped since they began."""
+        for waiter in waiters:
+            waiter.tell(written=waiter.since >= self._missing.dropped_at)
 
     def _drop(self, lines: int) -> None:
         if not lines:
             return
         self._missing.drop(lines)
         self._on_drop(lines)
-
-    # The end.
 
     def stop(self) -> None:
         """Write what waits, and the end, within 2 s; what is not written by then is dropped."""
@@ -261,7 +226,7 @@ class DecisionLog:
             self._stopping = True
         if self._writing is not None:
             self._end(self._writing)
-        self._drop_waiting()
+        self._drop(self._unsealed.drop_all())
 
     def _end(self, writing: Writing) -> None:
         ends_at = monotonic() + _LAST_WAIT_S
@@ -278,7 +243,7 @@ class DecisionLog:
         writing.end()
         lines = self._taken_back(self._last, writing.sink)
         if lines is not None:
-            self._drop_waiting()
+            self._drop(self._unsealed.drop_all())
             lines += [*self._missing.lines(at_the_end=self._stopping), own_line("end", {})]
             text = b"".join(map(self._chain.seal, lines))
             if writing.sink.write_last(text, self._day or today()) == len(text):
@@ -293,33 +258,11 @@ class DecisionLog:
         if block is None or block.done == len(block.text):
             return []
         end = block.text.rfind(b"\n", 0, block.done) + 1
-        own, dropped = [], 0
-        for line in block.text[end:].splitlines():
-            document = decoded(line)
-            match document.get("kind"):
-                case "begin" | "skipped":
-                    own.append(line.rpartition(b',"writer":')[0])
-                case "day":
-                    self._day = ""
-                case "dropped":
-                    self._missing.drop(document["count"], since=document["since"])
-                case _:
-                    dropped += 1
-        self._drop(dropped)
+        own, lines, begins_day = self._missing.unwritten(block.text[end:])
+        self._drop(lines)
         self._chain.n, self._chain.head = last_sealed(block.text[:end]) or block.before
         if not sink.take_back(block.done - end):
             return None
-        if not self._day:
-            self._day = block.day
+        if begins_day:
             own.insert(0, own_line("day", {"previous": shown(self._chain.head)}))
         return own
-
-    def _drop_waiting(self) -> None:
-        lines = 0
-        while self._waiting:
-            item = self._waiting.popleft()
-            if isinstance(item, Waiter):
-                item.tell(written=False)
-            else:
-                lines += 1
-        self._drop(lines)

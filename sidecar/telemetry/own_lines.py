@@ -86,3 +86,22 @@ class Missing:
                 made.append(own_line("skipped", says))
                 self._skipped = 0
         return made
+
+    def unwritten(self, text: bytes) -> tuple[list[bytes], int, bool]:
+        """Of sealed lines that are not out: those to be sealed anew, how many others, whether a day begins.
+
+        What they tell of dropped lines is counted again.
+        """
+        own, others, begins_day = [], 0, False
+        for line in text.splitlines():
+            document = decoded(line)
+            match document.get("kind"):
+                case "begin" | "skipped":
+                    own.append(line.rpartition(b',"writer":')[0])
+                case "day":
+                    begins_day = True
+                case "dropped":
+                    self.drop(document["count"], since=document["since"])
+                case _:
+                    others += 1
+        return own, others, begins_day
