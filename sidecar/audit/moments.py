@@ -1,4 +1,4 @@
-"""Moments as reports write them."""
+"""Times as reports and logs write them: RFC 3339 in UTC, with Z."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from datetime import UTC, datetime
 
 
 def moment_text(moment: datetime | None) -> str | None:
-    """RFC 3339 with Z, in UTC; a fraction only if there is one."""
-    if moment is None:
-        return None
+    """As shown_moment; None for None."""
+    return None if moment is None else shown_moment(moment)
+
+
+def shown_moment(moment: datetime) -> str:
+    """To the microsecond where there are any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def moment_in(text: str) -> datetime:
-    """ValueError for what is no moment with a zone."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text} has no zone")
-    return moment.astimezone(UTC)
+def moment_in(text: str) -> datetime | None:
+    """None of what is no time with a zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None

@@ -6,7 +6,7 @@ import json
 import re
 from itertools import accumulate
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 DEEPEST = 64  # levels of any JSON from outside: more would end the stack of whoever walks through it
 _SHOWN = 40
+_T = TypeVar("_T")
+Raw = msgspec.Raw  # a value as the JSON text that stands there
+Record = msgspec.Struct  # what `decoder_of` makes fastest
 _MOST_DIGITS = 64  # of a whole number, far beyond any that is taken: Python gives up at some thousand
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
@@ -39,6 +42,11 @@ def embedded(raw: bytes) -> object:
 def decoded(raw: bytes) -> Any:  # noqa: ANN401 - JSON
     """The value of JSON from a trusted source; of a repeated name the last value. ValueError for no JSON."""
     return msgspec.json.decode(raw)
+
+
+def decoder_of(of: type[_T]) -> Callable[[bytes], _T]:
+    """Reads JSON as *of*, a Record; other fields are skipped. ValueError for what is not that."""
+    return msgspec.json.Decoder(of).decode
 
 
 def raw_fields(raw: bytes) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ import click
 from sidecar.errors import NotAsked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 def report_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -63,6 +63,35 @@ def say(text: str, *, output: Path | None) -> None:
         raise NotAsked(f"standard output cannot be written: {error.strerror}") from error
 
 
+def say_streamed(chunks: Iterable[bytes], *, output: Path | None, meta: dict[str, Any] | None = None) -> None:
+    """As say, of a report that may be larger than the memory. *chunks* must not fail any more.
+
+    With *meta*, FILE.meta.json stands beside *output*: it, and the SHA-256 of the file.
+    """
+    if output is not None:
+        digest = sha256()
+        _write(output, _digested(chunks, digest.update))
+        if meta is not None:
+            beside = output.with_name(f"{output.name}.meta.json")
+            _write(beside, json_text({**meta, "sha256": digest.hexdigest()}).encode())
+        return
+    try:
+        sys.stdout.flush()
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NotAsked(f"standard output cannot be written: {error.strerror}") from error
+
+
+def _digested(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        update(chunk)
+        yield chunk
+
+
 def say_csv(text: str, *, output: Path | None, meta: dict[str, Any]) -> None:
     """As say; beside *output* stands FILE.meta.json with *meta* and the SHA-256 of the file."""
     if output is None:
@@ -82,12 +111,12 @@ def json_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | Iterable[bytes]) -> None:
     fresh = None
     try:
         descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
         Path(fresh).replace(path)
     except OSError as error:
         raise NotAsked(f"{path} cannot be written: {error.strerror}") from error
