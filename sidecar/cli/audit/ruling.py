@@ -22,24 +22,25 @@ CATALOG_DIGITS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """*plans* and *policies* are None where a kept revision rules; *catalog* is 16 digits of a SHA-256."""
+    """*plans* and *policies* are None where a kept revision rules; *catalog* is 16 digits of a SHA-256.
+
+    *text* is the plans.yaml, if it is known.
+    """
 
     compiled: Compiled
     catalog: str | None
     plans: Path | None = None
     policies: Path | None = None
+    text: bytes | None = None
 
 
 def by_files(plans: Path | None, policies: Path | None) -> Ruling:
     """As named, else those here, else the shipped ones. ConfigError with every problem."""
     plans = plans_or_shipped(plans)
     policies = policies_or_shipped(policies, plans=plans)
-    return Ruling(
-        compiled=compiled_at(plans, policies),
-        catalog=catalog_of(plans_text(plans)),
-        plans=plans,
-        policies=policies,
-    )
+    compiled = compiled_at(plans, policies)
+    text = plans_text(plans)
+    return Ruling(compiled=compiled, catalog=catalog_of(text), plans=plans, policies=policies, text=text)
 
 
 def by_archive(folder: Path | None, revision: str) -> Ruling:
