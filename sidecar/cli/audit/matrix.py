@@ -17,11 +17,10 @@ from sidecar.audit.made import Made
 from sidecar.audit.matrix import COLUMNS, matrix_of
 from sidecar.audit.matrix_cases import cases_text
 from sidecar.audit.matrix_forms import MADE_BY, html_text, markdown_lines, text_lines
-from sidecar.catalog.finding import nearest
 from sidecar.catalog.places import Places
 from sidecar.cli import EXIT_FOUND
 from sidecar.cli.audit.asking import engine_for
-from sidecar.cli.audit.options import context_option, engine_option, files_options
+from sidecar.cli.audit.options import context_option, engine_option, files_options, refuse_undeclared
 from sidecar.cli.audit.report import json_text, made_by, report_options, say, say_csv
 from sidecar.cli.audit.ruling import by_archive, by_files
 from sidecar.cli.test import CASES, cases_at
@@ -73,7 +72,7 @@ def command(  # noqa: PLR0913 - click gives each option
         raise click.UsageError("--check goes with none of -o, --format")
     stated = plans_text(checked).decode(errors="replace") if checked else ""
     ruling = by_archive(archive, revision) if revision else by_files(plans, policies)
-    _refuse_undeclared(context, ruling.compiled.context_fields)
+    refuse_undeclared(context, ruling.compiled.context_fields)
     coverage = _coverage(folder, ruling, as_cases=as_cases)
     with engine_for(ruling.compiled, engine) as (asked, name):
         answers = Answers(asked)
@@ -177,14 +176,6 @@ def _coverage(named: Path | None, ruling: Ruling, *, as_cases: bool) -> Coverage
     if problems:
         raise refused(f"{folder} holds cases that cannot be read", problems)
     return Coverage(cases, ruling.compiled)
-
-
-def _refuse_undeclared(context: dict[str, Json], declared: frozenset[str]) -> None:
-    for field in context:
-        if field not in declared:
-            near = nearest(field, declared)
-            says = f'; did you mean "{near}"?' if near else ""
-            raise click.UsageError(f'--context: no policy declares the field "{field}"{says}')
 
 
 class _Rules:
