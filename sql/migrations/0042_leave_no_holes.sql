@@ -465,6 +465,36 @@ CREATE CONSTRAINT TRIGGER record_invitation AFTER INSERT OR UPDATE OR DELETE ON 
 COMMENT ON TRIGGER record_invitation ON authz.workspace_invitations IS
 'Records what was done by hand, when the transaction commits.';
 
+CREATE OR REPLACE FUNCTION authz.see_user(user_id text, email text, verified boolean)
+RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM authz.hold_user(user_id);
+    -- First, and so with any e-mail: it names their own workspace. Others are shown a verified one alone.
+    PERFORM authz.create_default_workspace(see_user.user_id, see_user.email);
+    INSERT INTO authz.users AS u (id, email) VALUES (see_user.user_id, CASE WHEN verified THEN see_user.email END)
+    ON CONFLICT ON CONSTRAINT users_pkey DO UPDATE SET email = excluded.email
+    WHERE excluded.email IS NOT NULL AND u.email IS DISTINCT FROM excluded.email;
+    RETURN CASE
+        WHEN EXISTS (
+            SELECT FROM authz.outbox AS o
+            WHERE o.transaction = pg_current_xact_id_if_assigned() AND o.kind = 'workspace.created'
+        ) THEN 'created'
+        ELSE 'seen'
+    END;
+END;
+$$;
+COMMENT ON FUNCTION authz.see_user IS
+'Notes a user who came with a token: creates their first workspace if they are in none, and keeps a proved e-mail
+address.
+- user_id: the user, by the token''s claim sub.
+- email: the token''s e-mail address; NULL if it has none.
+- verified: whether the token says that the address is verified; an address that is not is not kept.
+Returns: the text created if they got a workspace, else seen.
+Raises: AZ020 if they were deleted; else as authz.create_default_workspace.
+Called by: authz_sidecar, when a user comes who was not seen for a while.';
+
 CREATE OR REPLACE FUNCTION authz.accept_invitation(
     workspace_id uuid,
     facts_version bigint,

@@ -648,7 +648,13 @@ BEGIN
     INSERT INTO authz.users AS u (id, email) VALUES (see_user.user_id, CASE WHEN verified THEN see_user.email END)
     ON CONFLICT ON CONSTRAINT users_pkey DO UPDATE SET email = excluded.email
     WHERE excluded.email IS NOT NULL AND u.email IS DISTINCT FROM excluded.email;
-    RETURN 'seen';
+    RETURN CASE
+        WHEN EXISTS (
+            SELECT FROM authz.outbox AS o
+            WHERE o.transaction = pg_current_xact_id_if_assigned() AND o.kind = 'workspace.created'
+        ) THEN 'created'
+        ELSE 'seen'
+    END;
 END;
 $function$;
 COMMENT ON FUNCTION authz.see_user IS
@@ -657,7 +663,7 @@ address.
 - user_id: the user, by the token''s claim sub.
 - email: the token''s e-mail address; NULL if it has none.
 - verified: whether the token says that the address is verified; an address that is not is not kept.
-Returns: the text seen.
+Returns: the text created if they got a workspace, else seen.
 Raises: AZ020 if they were deleted; else as authz.create_default_workspace.
 Called by: authz_sidecar, when a user comes who was not seen for a while.';
 REVOKE ALL ON FUNCTION authz.see_user FROM PUBLIC;

@@ -119,7 +119,9 @@ class WorkspacesOf:
     def __init__(self) -> None:
         self.asked: tuple[object, ...] = ()
 
-    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
+    def apply(
+        self, workspace: str, change: Change, /, *, actor: str, decision: str | None = None, deadline: float
+    ) -> WorkspaceState:
         self.asked = (workspace, change, actor)
         if workspace == "nowhere":
             raise UnknownWorkspace('there is no workspace "nowhere"')
