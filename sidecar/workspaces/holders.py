@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,3 +89,19 @@ class Login:
     name: str
     superuser: bool
     roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of the outbox. *user* is whom it happened to, *actor* who did it."""
+
+    id: int
+    at: datetime
+    transaction: str
+    workspace_id: str
+    kind: str
+    user: str | None
+    data: Mapping[str, Any]
+    actor: str
+    actor_kind: str
+    decision_id: str | None

@@ -240,7 +240,9 @@ def test_bad_input_is_told_with_exit_code_2(audit, arguments, says):
 
 def test_a_workspace_that_is_gone_is_told_with_its_dates(audit, company):
     before, id_ = moment(company), company.id_of("solo")
-    company.do(f"SELECT authz.delete_workspace('{id_}', facts_version) FROM authz.workspaces WHERE id = '{id_}'")
+    company.do(
+        f"SELECT authz.delete_workspace('{id_}', facts_version) FROM authz.workspaces WHERE id = '{id_}'"
+    )
 
     code, _, err = audit("who-can", "platform.use", "--workspace", "solo", "--at", moment(company))
 
