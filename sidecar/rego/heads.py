@@ -48,6 +48,12 @@ class Denials:
         """The company's codes that stand in heads, in order."""
         return tuple(sorted(code for package, code in self._places if package == "custom"))
 
+    @property
+    def of_company(self) -> tuple[str, ...]:
+        """PATH:LINE of every rule of the company's own that denies, in order."""
+        places = [place for (package, _), place in self._places.items() if package == "custom"]
+        return tuple(sorted([*places, *self._computed.get("custom", [])]))
+
 
 def code_of(text: str) -> str:
     """*text* without comments, blank lines and spaces at the ends of lines."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from sidecar.store.names import Spoken
-from sidecar.workspaces.holders import Called, Grant, Invitation, Login, Member, OverrideHeld, Workspace
+from sidecar.workspaces.holders import Grant, Invitation, Login, Member, OverrideHeld, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ WORKSPACES_AT = """
 PEOPLE = """
     SELECT workspace_id, slug, name, plan, status, members, invitations, overrides FROM authz.people(%s::uuid)
 """
-CALLED = "SELECT workspace_id, until, created_at, deleted_at FROM authz.workspaces_called(%s)"
 UNACCOUNTED = "SELECT workspace_id FROM authz.unaccounted()"
 AUDIENCE = "SELECT COALESCE(sum(people), 0)::bigint FROM authz.audience()"
 NOT_UNDERSTOOD = "SELECT authz.not_understood(%s, %s::uuid)"
@@ -127,13 +126,6 @@ def _grants(
             role = spoken.to_ours("role", role)  # noqa: PLW2901 - in our names from here
             found.setdefault(id_, {})[user] = Grant(role, since.astimezone(UTC), kind, by, event)
     return found
-
-
-def workspaces_called(connection: psycopg.Connection, slug: str) -> list[Called]:
-    """Those that the history knows by *slug*, of any time, oldest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(CALLED, (slug,))
-        return [Called(str(id_), until, created, deleted) for id_, until, created, deleted in cursor]
 
 
 def people_in_sum(connection: psycopg.Connection) -> int:

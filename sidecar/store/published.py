@@ -11,22 +11,27 @@ if TYPE_CHECKING:
     import psycopg
 
 PUBLISHED = """
-    SELECT id, published_at, login, revision, catalog FROM authz.published(COALESCE(%s, clock_timestamp()))
+    SELECT id, published_at, login, revision, catalog, version
+    FROM authz.published(COALESCE(%s, clock_timestamp()))
 """
-PUBLICATIONS = "SELECT id, at, login, revision, catalog FROM authz.publications(%s, %s)"
-KEPT = "SELECT id, published_at, login, %(revision)s, catalog, plans, bundle FROM authz.kept(%(revision)s)"
+PUBLICATIONS = "SELECT id, at, login, revision, catalog, version FROM authz.publications(%s, %s)"
+KEPT = """
+    SELECT id, published_at, login, %(revision)s, catalog, version, plans, bundle
+    FROM authz.kept(%(revision)s)
+"""
 KNOWN_SINCE = "SELECT authz.known_since()"
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """*catalog* is the SHA-256 of plans.yaml, in hexadecimal digits."""
+    """*catalog* is the SHA-256 of plans.yaml, in hexadecimal digits; *version* that of the sidecar."""
 
     id: int
     at: datetime
     login: str
     revision: str
     catalog: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +47,16 @@ def published(connection: psycopg.Connection, at: datetime | None) -> Publicatio
     return Publication(*row) if row else None
 
 
-def publications(connection: psycopg.Connection, since: datetime, until: datetime) -> list[Publication]:
+def publications(
+    connection: psycopg.Connection, since: datetime | None, until: datetime | None
+) -> list[Publication]:
     return [Publication(*row) for row in connection.execute(PUBLICATIONS, (since, until))]
 
 
 def kept(connection: psycopg.Connection, revision: str) -> list[Kept]:
     """Each publication of *revision*, the last one first."""
     found = connection.execute(KEPT, {"revision": revision})
-    return [Kept(Publication(*row[:5]), row[5], row[6]) for row in found]
+    return [Kept(Publication(*row[:6]), row[6], row[7]) for row in found]
 
 
 def known_since(connection: psycopg.Connection) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,35 +73,9 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
-    """A workspace that had a slug: *until* is None while it has it, *deleted_at* while it is there."""
-
-    id: str
-    until: datetime | None
-    created_at: datetime | None
-    deleted_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Login:
     """A login of the database, and the roles that let it change what the schema `authz` holds."""
 
     name: str
     superuser: bool
     roles: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A row of the outbox. *user* is whom it happened to, *actor* who did it."""
-
-    id: int
-    at: datetime
-    transaction: str
-    workspace_id: str
-    kind: str
-    user: str | None
-    data: Mapping[str, Any]
-    actor: str
-    actor_kind: str
-    decision_id: str | None

@@ -174,9 +174,6 @@ def test_the_log_tells_who_was_seen_last_and_who_was_not(audit, company):
     ]
     log = company.folder / "log.jsonl"
     log.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + "no line\n")
-    company.do(
-        "UPDATE authz.workspace_memberships SET role = 'admin' WHERE user_id = 'pia'"
-    ) if False else None
 
     report = asked(audit, "--log", str(log))
 

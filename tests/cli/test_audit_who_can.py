@@ -247,7 +247,7 @@ def test_a_workspace_that_is_gone_is_told_with_its_dates(audit, company):
     code, _, err = audit("who-can", "platform.use", "--workspace", "solo", "--at", moment(company))
 
     assert code == 2
-    assert f"{id_}: made 20" in err
+    assert f"{id_}: called so since 20" in err
     assert ", deleted 20" in err
     assert who(asked(audit, "platform.use", "--workspace", "solo", "--at", before)[1]) == [("solo", "sam")]
 

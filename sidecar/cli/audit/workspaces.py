@@ -8,8 +8,10 @@ from uuid import UUID
 import click
 
 from sidecar.audit.moments import moment_text
-from sidecar.store.grants import people_at, people_now, workspaces_called
+from sidecar.store.grants import people_at, people_now
+from sidecar.store.history import workspaces_called
 from sidecar.store.published import known_since
+from sidecar.text.ids import is_uuid
 from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from sidecar.store.history import Called
     from sidecar.store.names import Spoken
-    from sidecar.workspaces.holders import Called, Workspace
+    from sidecar.workspaces.holders import Workspace
 
 
 def refuse_unknown_moment(connection: psycopg.Connection, at: datetime | None) -> None:
@@ -54,7 +57,7 @@ def people_in(
     if at:
         return _then(connection, named, at)
     id_ = _uuid(named) or next(
-        (called.id for called in workspaces_called(connection, named) if called.until is None), None
+        (str(called.id) for called in workspaces_called(connection, named) if called.until is None), None
     )
     found = people_now(connection, id_, spoken=spoken) if id_ else []
     if found and (_uuid(named) or found[0].slug == named):
@@ -83,7 +86,7 @@ def _then(connection: psycopg.Connection, named: str, at: datetime) -> list[Work
             f'--workspace: {len(called)} workspaces were called "{named}", name one by its UUID'
             + _what_was(called)
         )
-    found = people_at(connection, at, called[0].id) if called else []
+    found = people_at(connection, at, str(called[0].id)) if called else []
     if found and found[0].slug == named:
         return found
     if found:
@@ -103,16 +106,11 @@ def _then(connection: psycopg.Connection, named: str, at: datetime) -> list[Work
 def _what_was(called: list[Called]) -> str:
     lines = []
     for each in called:
-        made = (
-            f"made {moment_text(each.created_at)}" if each.created_at else "it is not known when it was made"
-        )
+        until = f", until {moment_text(each.until)}" if each.until else ""
         gone = f", deleted {moment_text(each.deleted_at)}" if each.deleted_at else ""
-        lines.append(f"\n  {each.id}: {made}{gone}")
+        lines.append(f"\n  {each.id}: called so since {moment_text(each.since)}{until}{gone}")
     return "".join(lines)
 
 
 def _uuid(text: str) -> str | None:
-    try:
-        return str(UUID(text)) if len(text) == 36 else None  # noqa: PLR2004 - the length of its canonical text
-    except ValueError:
-        return None
+    return str(UUID(text)) if is_uuid(text) else None
