@@ -2,19 +2,23 @@
 
 A code block `console` holds commands, `$ sidecar …`, each with its output; `…` alone on a line stands for any
 lines. What differs from run to run is compared by its kind: moments, revisions and ids, versions of engines.
-In blocks that need more than files, a test of the room gives a function that makes it: see `STAGES`.
+A block `console NAME` is run in the folder, and with the variables, that the fixture `stage_NAME` makes.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from sidecar.cli import main
+from sidecar.settings import shipped
+from sidecar.store.world import load
+from tests.postgres_server import DEMO_WORLD
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs/audit.md"
@@ -53,13 +57,36 @@ def fits(printed, wanted):
     )
 
 
+@pytest.fixture
+def stage_changed(tmp_path, monkeypatch, database_url):
+    """The demo, where new.yaml is another catalog and solo has used 97 minutes."""
+    text = shipped("plans.yaml").read_text()
+    for before, after in (
+        ("[video_avatar, live_coaching, analytics]", "[video_avatar, live_coaching]"),
+        ("[team_sessions, team_analytics]", "[team_sessions, team_analytics, analytics]"),
+        ("members.remove: {role: admin}", "members.remove: {role: owner}"),
+        ("{minutes: 100,", "{minutes: 60,"),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    (tmp_path / "new.yaml").write_text(text)
+    shutil.copy(shipped("plans.yaml"), tmp_path)
+    solo = "plan: starter, owner: sam}"
+    world = DEMO_WORLD.read_text()
+    assert solo in world
+    (tmp_path / "world.yaml").write_text(
+        world.replace(solo, "plan: starter, owner: sam, usage: {minutes: 97}}")
+    )
+    load(database_url, tmp_path / "world.yaml")
+    monkeypatch.setenv("SIDECAR_AUDIT_URL", database_url)
+    return tmp_path
+
+
 @pytest.mark.parametrize(("stage", "command", "output", "code"), list(examples()))
 def test_each_command_prints_what_stands_under_it(stage, command, output, code, monkeypatch, capfd, request):
     program, *arguments = shlex.split(command)
     assert program == "sidecar"
-    if stage:
-        request.getfixturevalue(f"stage_{stage}")
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(request.getfixturevalue(f"stage_{stage}") if stage else ROOT)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
 
     with pytest.raises(SystemExit) as left:

@@ -20,9 +20,16 @@ from sidecar.audit.matrix_forms import MADE_BY, html_text, markdown_lines, text_
 from sidecar.catalog.places import Places
 from sidecar.cli import EXIT_FOUND
 from sidecar.cli.audit.asking import engine_for
-from sidecar.cli.audit.options import context_option, engine_option, files_options, refuse_undeclared
+from sidecar.cli.audit.options import (
+    context_option,
+    database_option,
+    engine_option,
+    files_options,
+    refuse_undeclared,
+)
 from sidecar.cli.audit.report import json_text, made_by, report_options, say, say_csv
-from sidecar.cli.audit.ruling import by_archive, by_files
+from sidecar.cli.audit.ruling import by_files, by_revision
+from sidecar.cli.sources import PLANS
 from sidecar.cli.test import CASES, cases_at
 from sidecar.rego.heads import Denials
 from sidecar.rego.load import plans_text, refused
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 
 @click.command(name="matrix")
 @files_options
+@database_option()
 @engine_option()
 @context_option()
 @click.option(
@@ -54,6 +62,7 @@ def command(  # noqa: PLR0913 - click gives each option
     policies: Path | None,
     revision: str | None,
     archive: Path | None,
+    database_url: str | None,
     engine: str | None,
     context: dict[str, Json],
     folder: Path | None,
@@ -71,7 +80,10 @@ def command(  # noqa: PLR0913 - click gives each option
     if checked and (output or form != "text"):
         raise click.UsageError("--check goes with none of -o, --format")
     stated = plans_text(checked).decode(errors="replace") if checked else ""
-    ruling = by_archive(archive, revision) if revision else by_files(plans, policies)
+    if revision:
+        ruling = by_revision(revision, archive=archive, database_url=database_url)
+    else:
+        ruling = by_files(plans, policies)
     refuse_undeclared(context, ruling.compiled.context_fields)
     coverage = _coverage(folder, ruling, as_cases=as_cases)
     with engine_for(ruling.compiled, engine) as (asked, name):
@@ -192,7 +204,7 @@ class _Rules:
         if place:
             return f"{self._folder}{place}"
         line = self._places.action(cell.action)
-        return f"{self._plans}:{line}" if line else None
+        return f"{self._plans or PLANS}:{line}" if line else None
 
 
 def _check(path: Path, stated: str, lines: list[str]) -> None:

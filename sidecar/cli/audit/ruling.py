@@ -97,6 +97,16 @@ def by_database(
     )
 
 
+def by_revision(revision: str, *, archive: Path | None, database_url: str | None) -> Ruling:
+    """As the database has kept it, else the archive. ConfigError if neither has."""
+    if database_url is None:
+        return by_archive(archive, revision)
+    from sidecar.store.auditing import looking  # noqa: PLC0415 - psycopg is for those who have a database
+
+    with looking(database_url) as looked:
+        return by_database(looked.connection, revision=revision, archive=archive)
+
+
 def by_publication(connection: psycopg.Connection, publication: Publication) -> Ruling:
     found = published.kept(connection, publication.revision)
     return _by_kept(next(each for each in found if each.publication.id == publication.id))
