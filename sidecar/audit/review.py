@@ -242,7 +242,7 @@ def logins_of(logins: Iterable[Login]) -> list[Row]:
         Row(
             kind="login",
             user=login.name,
-            role=" ".join(login.roles),
+            role="superuser" if login.superuser else " ".join(login.roles),
             flags=["superuser"] if login.superuser else [],
         )
         for login in logins

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,21 +69,35 @@ class Company:
         return str(row[0])
 
 
-@pytest.fixture
-def company(fresh_database_url: str, tmp_path: Path) -> Iterator[Company]:
-    shutil.copy(shipped("plans.yaml"), tmp_path)
-    shutil.copytree(shipped("policies"), tmp_path / "policies")
-    url = fresh_database_url
+@contextmanager
+def a_company(url: str, folder: Path) -> Iterator[Company]:
+    """The demo world under what *folder* holds."""
     run(
         url,
         f"DROP ROLE IF EXISTS {AUDITOR}",
         f"CREATE ROLE {AUDITOR} LOGIN PASSWORD 'a' IN ROLE authz_audit",
     )
     login = make_conninfo(url, user=AUDITOR, password="a")  # noqa: S106 - a test's own role
-    company = Company(url, login, tmp_path)
+    company = Company(url, login, folder)
     company.publish()
     yield company
     run(url, f"DROP ROLE {AUDITOR}")
+
+
+@pytest.fixture
+def company(fresh_database_url: str, tmp_path: Path) -> Iterator[Company]:
+    shutil.copy(shipped("plans.yaml"), tmp_path)
+    shutil.copytree(shipped("policies"), tmp_path / "policies")
+    with a_company(fresh_database_url, tmp_path) as company:
+        yield company
+
+
+@pytest.fixture
+def stage_company(fresh_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """For docs/audit.md: the demo world under our own plans and policies, and a login that may audit it."""
+    with a_company(fresh_database_url, shipped("plans.yaml").parent) as company:
+        monkeypatch.setenv("SIDECAR_AUDIT_URL", company.auditor)
+        yield company.folder
 
 
 @pytest.fixture

@@ -93,13 +93,13 @@ def command(  # noqa: PLR0913 - click gives each option
     used = _used(logs)
     callers = callers_in(tokens).known if tokens else ()
     with looking(required_url(database_url)) as looked:
-        refuse_unknown_moment(looked.connection, at)
+        refuse_unknown_moment(looked, at)
         ruling = by_database(
-            looked.connection, at=at, revision=revision, plans=plans, policies=policies, archive=archive
+            looked, at=at, revision=revision, plans=plans, policies=policies, archive=archive
         )
         catalog = ruling.compiled.catalog
         store = AuditedFacts(looked.connection, catalog=catalog, revision=ruling.compiled.revision)
-        workspaces = people_in(looked.connection, workspace, at=at, spoken=store.spoken)
+        workspaces = people_in(looked, workspace, at=at, spoken=store.spoken)
         named = _roles_in(roles, workspaces, catalog)
         id_ = workspaces[0].id if workspace else None
         with engine_for(ruling.compiled, engine) as (asked, name):
@@ -156,7 +156,9 @@ def _say(
         case "html":
             say(review_html(documents, made, notes), output=output)
         case _:
-            kinds = ", ".join(f"{count:,} of kind {kind}" for kind, count in counts.items() if count)
+            kinds = ", ".join(
+                f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items() if count
+            )
             head = [f"access review, revision {made.revision}: {kinds or 'nothing'}", *notes, ""]
             say("\n".join([*head, *review_lines(documents)]), output=output)
 

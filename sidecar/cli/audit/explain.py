@@ -103,7 +103,7 @@ def command(  # noqa: PLR0913 - click gives each option
             explained = from_line(line, ruling, looked)
         else:
             assert looked  # noqa: S101 - required_url
-            refuse_unknown_moment(looked.connection, at)
+            refuse_unknown_moment(looked, at)
             refuse_unknown("action", action or "", ruling.compiled.catalog.actions)
             refuse_undeclared(context, ruling.compiled.context_fields)
             explained = from_question(
@@ -199,5 +199,5 @@ def _ruling(
     if plans or policies:
         return by_files(plans, policies)
     if looked:
-        return by_database(looked.connection, at=at, revision=revision, archive=archive)
+        return by_database(looked, at=at, revision=revision, archive=archive)
     return by_archive(archive, revision or "")

@@ -147,7 +147,7 @@ def from_question(
     """Now with quotas, or then without. UsageError for an unknown workspace or amount."""
     catalog = ruling.compiled.catalog
     store = AuditedFacts(looked.connection, catalog=catalog, revision=ruling.compiled.revision)
-    (found,) = people_in(looked.connection, workspace, at=at, spoken=store.spoken)
+    (found,) = people_in(looked, workspace, at=at, spoken=store.spoken)
     try:
         taken = amounts_of(
             Question(user=user, workspace=found.id, action=action, amounts=amounts), catalog=catalog

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    import psycopg
-
     from sidecar.rego.compile import Compiled
+    from sidecar.store.auditing import Looked
     from sidecar.store.published import Publication
 
 CATALOG_DIGITS = 16
@@ -69,7 +68,7 @@ def by_archive(folder: Path | None, revision: str) -> Ruling:
 
 
 def by_database(
-    connection: psycopg.Connection,
+    looked: Looked,
     *,
     at: datetime | None = None,
     revision: str | None = None,
@@ -81,14 +80,14 @@ def by_database(
     if revision is None and (plans or policies):
         return by_files(plans, policies)
     if revision is None:
-        publication = published.published(connection, at)
+        publication = published.published(looked.connection, at)
         if publication is None:
             raise ConfigError(
                 f"no policy is kept that was published{' by then' if at else ''}: name --plans and"
                 " --policies, or publish by sidecar migrate"
             )
-        return by_publication(connection, publication)
-    if found := published.kept(connection, revision):
+        return by_publication(looked, publication)
+    if found := published.kept(looked.connection, revision):
         return _by_kept(found[0])
     if archive is not None:
         return by_archive(archive, revision)
@@ -104,11 +103,11 @@ def by_revision(revision: str, *, archive: Path | None, database_url: str | None
     from sidecar.store.auditing import looking  # noqa: PLC0415 - psycopg is for those who have a database
 
     with looking(database_url) as looked:
-        return by_database(looked.connection, revision=revision, archive=archive)
+        return by_database(looked, revision=revision, archive=archive)
 
 
-def by_publication(connection: psycopg.Connection, publication: Publication) -> Ruling:
-    found = published.kept(connection, publication.revision)
+def by_publication(looked: Looked, publication: Publication) -> Ruling:
+    found = published.kept(looked.connection, publication.revision)
     return _by_kept(next(each for each in found if each.publication.id == publication.id))
 
 

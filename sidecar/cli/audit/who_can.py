@@ -97,15 +97,15 @@ def command(  # noqa: PLR0913 - click gives each option
     if everywhere == bool(workspace):
         raise click.UsageError("name a workspace by --workspace, or say --everywhere")
     with looking(required_url(database_url)) as looked:
-        refuse_unknown_moment(looked.connection, at)
+        refuse_unknown_moment(looked, at)
         ruling = by_database(
-            looked.connection, at=at, revision=revision, plans=plans, policies=policies, archive=archive
+            looked, at=at, revision=revision, plans=plans, policies=policies, archive=archive
         )
         catalog = ruling.compiled.catalog
         refuse_unknown("action", action, catalog.declared_actions)
         refuse_undeclared(context, ruling.compiled.context_fields)
         store = AuditedFacts(looked.connection, catalog=catalog, revision=ruling.compiled.revision)
-        workspaces = people_in(looked.connection, workspace, at=at, spoken=store.spoken)
+        workspaces = people_in(looked, workspace, at=at, spoken=store.spoken)
         with engine_for(ruling.compiled, engine) as (asked, name):
             rights = Rights(ruling.compiled, Answers(asked), context=context)
             now: _NowOf = _unknown
@@ -201,7 +201,8 @@ def _summary(rows: list[Row], catalog: Catalog) -> list[str]:
 def _control(others: list[Row], only: str, *, limit: int | None) -> list[str]:
     if not others:
         return [shown(f"nobody else than {only} may"), ""]
-    lines = [shown(f"{len(others):,} others than {only} may:")]
+    count = "1 other member" if len(others) == 1 else f"{len(others):,} other members"
+    lines = [shown(f"not only {only}: {count} may")]
     table = [[row.member.user, row.member.role, f"in {row.workspace.slug}"] for row in islice(others, limit)]
     return [*lines, *text_table(table, indent="  "), ""]
 
@@ -233,7 +234,7 @@ def _also(
     for each in publications(looked.connection, at - _ABOUT, at + _ABOUT):
         if each.revision == ruling.compiled.revision or each.revision in found:
             continue
-        other = by_publication(looked.connection, each)
+        other = by_publication(looked, each)
         with engine_for(other.compiled, engine) as (asked, _):
             differs = differing(rows, action, Rights(other.compiled, Answers(asked), context=context))
         found[each.revision] = {

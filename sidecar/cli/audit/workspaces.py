@@ -18,18 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    import psycopg
-
+    from sidecar.store.auditing import Looked
     from sidecar.store.history import Called
     from sidecar.store.names import Spoken
     from sidecar.workspaces.holders import Workspace
 
 
-def refuse_unknown_moment(connection: psycopg.Connection, at: datetime | None) -> None:
+def refuse_unknown_moment(looked: Looked, at: datetime | None) -> None:
     """A usage error for a moment before the history began; it names the first that is known."""
     if at is None:
         return
-    since = known_since(connection)
+    since = known_since(looked.connection)
     if since is None:
         raise click.UsageError("--at: this database has no history yet")
     if at < since:
@@ -48,22 +47,25 @@ def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
         )
 
 
-def people_in(
-    connection: psycopg.Connection, named: str | None, *, at: datetime | None, spoken: Spoken
-) -> list[Workspace]:
+def people_in(looked: Looked, named: str | None, *, at: datetime | None, spoken: Spoken) -> list[Workspace]:
     """Of the workspace *named*, a slug or UUID, or of all; then or now. UsageError if there is none."""
     if named is None:
-        return people_at(connection, at, None) if at else people_now(connection, None, spoken=spoken)
+        return (
+            people_at(looked.connection, at, None)
+            if at
+            else people_now(looked.connection, None, spoken=spoken)
+        )
     if at:
-        return _then(connection, named, at)
+        return _then(looked, named, at)
     id_ = _uuid(named) or next(
-        (str(called.id) for called in workspaces_called(connection, named) if called.until is None), None
+        (str(called.id) for called in workspaces_called(looked.connection, named) if called.until is None),
+        None,
     )
-    found = people_now(connection, id_, spoken=spoken) if id_ else []
+    found = people_now(looked.connection, id_, spoken=spoken) if id_ else []
     if found and (_uuid(named) or found[0].slug == named):
         return found
     # The history may not know what somebody did to the tables themselves.
-    everybody = people_now(connection, None, spoken=spoken)
+    everybody = people_now(looked.connection, None, spoken=spoken)
     found = [each for each in everybody if named in {each.slug, each.id}]
     if found:
         return found
@@ -71,22 +73,22 @@ def people_in(
     raise click.UsageError(
         f'--workspace: there is no "{named}"'
         + (f'; did you mean "{near}"?' if near else "")
-        + _what_was(workspaces_called(connection, named))
+        + _what_was(workspaces_called(looked.connection, named))
     )
 
 
-def _then(connection: psycopg.Connection, named: str, at: datetime) -> list[Workspace]:
+def _then(looked: Looked, named: str, at: datetime) -> list[Workspace]:
     if id_ := _uuid(named):
-        if found := people_at(connection, at, id_):
+        if found := people_at(looked.connection, at, id_):
             return found
         raise click.UsageError(f"--workspace: there was no {named} at {moment_text(at)}")
-    called = workspaces_called(connection, named)
+    called = workspaces_called(looked.connection, named)
     if len(called) > 1:
         raise click.UsageError(
             f'--workspace: {len(called)} workspaces were called "{named}", name one by its UUID'
             + _what_was(called)
         )
-    found = people_at(connection, at, str(called[0].id)) if called else []
+    found = people_at(looked.connection, at, str(called[0].id)) if called else []
     if found and found[0].slug == named:
         return found
     if found:
@@ -95,7 +97,7 @@ def _then(connection: psycopg.Connection, named: str, at: datetime) -> list[Work
         )
     near = None
     if not called:
-        near = nearest(named, [each.slug for each in people_at(connection, at, None)])
+        near = nearest(named, [each.slug for each in people_at(looked.connection, at, None)])
     raise click.UsageError(
         f'--workspace: there was no "{named}" at {moment_text(at)}'
         + (f'; did you mean "{near}"?' if near else "")
