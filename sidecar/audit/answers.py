@@ -54,6 +54,10 @@ class Answers:
             self.learn([situation])
         return self._known[situation_bytes(situation)]
 
+    def recall(self, situation: bytes) -> Verdict | None:
+        """What is known of it."""
+        return self._known.get(situation)
+
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
         known = self._known.get(situation)
         if known is None:

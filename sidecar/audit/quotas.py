@@ -73,6 +73,7 @@ class Now:
             context_fields=rights.compiled.context_fields,
             policy=rights.answers,
             facts=store,
+            recall=rights.answers.recall,
         )
         own = any(catalog.meters[meter].kind == "owned" for meter in self._amounts)
         read = workspaces if self._amounts else ()
@@ -84,9 +85,11 @@ class Now:
             return right
         facts = self._facts.of(member.user, member.role, workspace)
         question = replace(self._question, user=member.user, workspace=workspace.id)
-        decision = self._authorizer.decide_from(
-            question, self._amounts, facts, deadline=inf, timings=Timings()
-        )
+        decision = self._authorizer.decide_at_once(question, self._amounts, facts, timings=Timings())
+        if decision is None:
+            decision = self._authorizer.decide_from(
+                question, self._amounts, facts, deadline=inf, timings=Timings()
+            )
         return decision.verdict
 
 
