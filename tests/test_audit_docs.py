@@ -18,7 +18,10 @@ import pytest
 from sidecar.cli import main
 from sidecar.settings import shipped
 from sidecar.store.world import load
+from tests.cli.a_company import stage_company
 from tests.postgres_server import DEMO_WORLD
+
+__all__ = ["stage_company"]  # a fixture
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs/audit.md"

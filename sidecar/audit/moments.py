@@ -15,6 +15,11 @@ def shown_moment(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def seconds_text(moment: datetime) -> str:
+    """In whole seconds: for a table."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def moment_in(text: str) -> datetime | None:
     """None of what is no time with a zone."""
     try:

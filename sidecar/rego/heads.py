@@ -53,6 +53,12 @@ class Denials:
         """The company's codes that stand in heads, in order."""
         return tuple(self.own)
 
+    @property
+    def of_company(self) -> tuple[str, ...]:
+        """PATH:LINE of every rule of the company's own that denies, in order."""
+        places = [place for (package, _), place in self._places.items() if package == "custom"]
+        return tuple(sorted([*places, *self._computed.get("custom", [])]))
+
 
 def line_of_override(modules: Mapping[str, str]) -> str | None:
     """PATH:LINE at which the rules of `authz` look up the override of a feature."""
