@@ -50,6 +50,7 @@ class Mark:
     """A digest of the history, hexadecimal: as it was made, and of the rows as they are now."""
 
     id: int
+    at: datetime
     rows: int
     sha256: str
     rows_now: int
@@ -118,10 +119,10 @@ class Completeness:
         at = told.at
         if told.n > writer.last:
             writer.last, writer.last_at = told.n, at
-        at = at[:-1]  # without its Z, so that 57 stands before 57.1
+        at = at[:-1] if at.endswith("Z") else _without_zone(at)  # so that 57 stands before 57.1
         if at > self._last_at:  # noqa: PLR1730 - for each line: a call would double the time
             self._last_at = at
-        if at < self._first_at or not self._first_at:
+        if at and (at < self._first_at or not self._first_at):
             self._first_at = at
         revision = told.policy_revision
         if revision is not None and revision not in self.revisions and told.allow is not None:
@@ -213,7 +214,7 @@ class Completeness:
     def broken_marks(self, marks: Iterable[Mark], *, since: datetime, until: datetime) -> list[Finding]:
         """Where the log's digests of the history fit neither the database's nor the rows as they are now.
 
-        *marks* are all of that time.
+        *marks* are all of that time, and of a while before: a line comes after its mark.
         """
         known = {mark.id: mark for mark in marks}
         found = []
@@ -283,6 +284,12 @@ def _why_broken(told: str, known: Mark | None) -> str | None:
 def _is_after(at: str, until: datetime | None) -> bool:
     moment = moment_in(at)
     return until is not None and moment is not None and moment >= until
+
+
+def _without_zone(at: str) -> str:
+    """As UTC; empty for no time."""
+    moment = moment_in(at)
+    return shown_moment(moment)[:-1] if moment else ""
 
 
 def _clock(at: str) -> str:

@@ -19,7 +19,8 @@ HISTORY = """\
 SELECT id, at, workspace_id::text, kind, data, actor, actor_kind, decision_id
 FROM authz.history(since => %(since)s, until => %(until)s, kinds => %(kinds)s, after => %(after)s)"""
 DIGESTS = """\
-SELECT id, rows, encode(sha256, 'hex') AS sha256, rows_now, encode(sha256_now, 'hex') AS sha256_now, pruned
+SELECT id, at, rows, encode(sha256, 'hex') AS sha256,
+    rows_now, encode(sha256_now, 'hex') AS sha256_now, pruned
 FROM authz.digests(since => %(since)s, until => %(until)s)"""
 UNACCOUNTED = "SELECT workspace_id::text, workspace, what, name, recorded, stored FROM authz.unaccounted()"
 PUBLISHED = "SELECT DISTINCT revision FROM authz.publications()"
@@ -56,7 +57,7 @@ class Evidence:
             after = page[-1]["id"]
 
     def digests(self, since: datetime, until: datetime) -> list[dict[str, Any]]:
-        """`id`, `rows`, `sha256`, `rows_now`, `sha256_now`, `pruned`."""
+        """`id`, `at`, `rows`, `sha256`, `rows_now`, `sha256_now`, `pruned`."""
         return self._rows(DIGESTS, since=since, until=until)
 
     def unaccounted(self) -> list[dict[str, Any]]:

@@ -328,7 +328,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(edits=EDITS)
 def test_any_edit_of_a_log_whose_heads_are_known_is_found(edits):
     with TemporaryDirectory() as name:

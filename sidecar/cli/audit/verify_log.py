@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sidecar.store.evidence import Evidence
 
 _AROUND = timedelta(seconds=10)  # an anchor is a few seconds younger than its line
+_MARKED_BEFORE = timedelta(minutes=5)  # a line is written after its mark was set
 _AFTER = timedelta(microseconds=1)  # the database's times end before their end
 _USER = "user"
 
@@ -168,7 +169,7 @@ def _by_database(
     evidence: Evidence, complete: Completeness, since: datetime, until: datetime, *, whole_only: bool
 ) -> tuple[list[Finding], list[Gap]]:
     end = until + _AFTER
-    marks = [Mark(**row) for row in evidence.digests(since, end)]
+    marks = [Mark(**row) for row in evidence.digests(since - _MARKED_BEFORE, end)]
     findings = complete.broken_marks(marks, since=since, until=until)
     if whole_only:
         return findings, []
@@ -180,7 +181,7 @@ def _by_database(
     return findings, [
         *complete.gaps_of_effects(evidence.effects(since, end)),
         *complete.gaps_of_changes(changes),
-        *complete.gaps_of_marks(marks),
+        *complete.gaps_of_marks(mark for mark in marks if mark.at >= since),
         *complete.gaps_of_unaccounted(evidence.unaccounted()),
         *complete.gaps_of_revisions(evidence.published()),
     ]
