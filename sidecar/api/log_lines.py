@@ -81,6 +81,13 @@ def note_outcome(
     service.log.note(whole(head, outcome, took))
 
 
+def note_plainly(
+    service: Service, head: bytes, question: tuple[str, str, str], outcome: bytes, took: bytes
+) -> None:
+    """The line of a check that takes nothing: of user, workspace and action, to follow *head*."""
+    service.log.note(whole(head + asked_of(*question), outcome, took))
+
+
 def head_of(request_id: str, caller: Caller | None, endpoint: str) -> bytes:
     """How a line begins, with the time of now."""
     return b'{"at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"' % (

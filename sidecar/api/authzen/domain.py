@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar.text.value import value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from sidecar.identity.callers import Caller
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Answer:
     """*text* is the whole answer in JSON, *outcome* what else the decision log keeps of it, a JSON object.
 
