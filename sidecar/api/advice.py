@@ -38,6 +38,7 @@ ADVICE: Mapping[str, str] = {
     "not_a_member": "ask for a user and a workspace that the user is a member of",
     "unknown_member": "name a member of the workspace; GET /workspaces/{workspace}/members lists them",
     "unknown_invitation": "name an open invitation; GET /workspaces/{workspace}/invitations lists them",
+    "already_a_member": "change their role instead: PATCH /workspaces/{workspace}/members/{user}",
     "invitation_invalid": "ask for a new invitation to the verified e-mail address of who accepts it",
     "unknown_route": "add a route for this method, host and path to plans.yaml, or use one that is there",
     "unsafe_path": "send the path exactly as the route in plans.yaml has it",
@@ -77,6 +78,10 @@ ADVICE: Mapping[str, str] = {
     ),
     "facts_misread": _OPERATOR,
     "database_not_migrated": "the operator runs `sidecar migrate` of this version; until then treat it as no",
+    "log_unavailable": (
+        "what was consumed stands: repeat the request with the same idempotency key; the operator has to make"
+        " room for the decision log"
+    ),
     "workspace_contended": "nothing was done: retry after a second",
     "identity_unavailable": _LATER,
 }

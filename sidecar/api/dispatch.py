@@ -77,5 +77,5 @@ def refuse(
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why
-        note(service, request, name, request.question, outcome)
+        note(service, request, name, request.question, outcome, kind="problem")
     return problems.reply_of(problem)

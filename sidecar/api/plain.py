@@ -17,7 +17,7 @@ from sidecar.api.authzen import workspaces
 from sidecar.api.authzen.endpoints import EVALUATION
 from sidecar.api.gateways.by_header import DIALECTS, TOKEN_HEADER
 from sidecar.api.gateways.decision import identity_of, question_at_once
-from sidecar.api.log_lines import also_of, asked_of, head_of, took_of, whole
+from sidecar.api.log_lines import also_of, head_of, note_plainly, took_of
 from sidecar.api.v1.questions import AUTHORIZE
 from sidecar.decisions.authorizer import Known
 from sidecar.decisions.timings import Timings
@@ -120,15 +120,23 @@ class PlainChecks:
         outcome = None if cell is None else cell.texts.get("outcome")
         if cell is None or outcome is None:
             return None
-        fills = rendered.fills_of(Known(cell, facts))
+        known = Known(cell, facts)
+        fills = rendered.fills_of(known)
         reply = alike.reply(asked, cell, facts, fills)
         if reply is None:
             return None
         self._service.metrics.count_verdict(cell.verdict)
-        head = head_of(request_id, asked.caller, alike.name)
-        head += asked_of(asked.user, asked.workspace, asked.action) + asked.also
         took_s = monotonic() - began
-        self._service.log.note(whole(head, outcome % fills, took_of(Timings(facts_s=took_s), took_s)))
+        note_plainly(
+            self._service,
+            head_of(self._service, "decision", request_id, asked.caller, alike.name),
+            asked[:3],
+            outcome % fills,
+            facts=known.member,
+            allows=cell.verdict.allow,
+            took=took_of(Timings(facts_s=took_s), took_s),
+            also=asked.also,
+        )
         return reply
 
 
@@ -197,7 +205,9 @@ class _Gateway:
             or question.action not in self._nothing_taken
         ):
             return None
-        asked = Asked(question.user, question.workspace, question.action, request.caller, also_of(said))
+        asked = Asked(
+            question.user, question.workspace, question.action, request.caller, also_of(self.service, said)
+        )
         if not read <= self.names:
             self.names |= read
             self.found.clear()

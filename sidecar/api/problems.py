@@ -89,6 +89,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
     "database_not_migrated": (HTTPStatus.SERVICE_UNAVAILABLE, "The database lacks what this sidecar needs"),
     "workspace_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many are changing the workspace at once"),
+    "log_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The decision log cannot be written"),
     "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
 }
 

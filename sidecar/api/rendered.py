@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, wire
 from sidecar.decisions.model import Quota
+from sidecar.decisions.room import quotas_of
+from sidecar.engines.verdict import document_of
 from sidecar.text.encoding import embedded, encoded
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.authorizer import Known
-    from sidecar.decisions.model import Decision
+    from sidecar.decisions.model import Decision, Facts
 
 Fills = dict[bytes, bytes]
 # None of these can be in a real decision: no text has a NUL, and no clock says so.
@@ -65,6 +68,10 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
         "reason": verdict.reason,
         "detail": verdict.detail,
         "status": verdict.status,
+        "charges": dict(verdict.charges),
+        "upgrade": verdict.upgrade,
+        "needs": document_of(verdict)["needs"],
+        "waiting_helps": verdict.waiting_helps,
         "policy_revision": verdict.revision,
         "situation": embedded(decision.situation),
         "facts_at": decision.at.astimezone(UTC),
@@ -92,10 +99,21 @@ def filled(known: Known, form: str) -> tuple[bytes, bytes] | None:
 
 def fills_of(known: Known) -> Fills:
     """What varies of a decision without figures: the id, a new one, and the time."""
-    facts = known.facts
-    is_member = facts is not None and known.cell.verdict.reason != "not_a_member"
-    at = facts.at if facts is not None and is_member else datetime.now(UTC)
-    return {b"id": fresh_id().encode(), b"at": encoded(at)}
+    member = known.member
+    return {b"id": fresh_id().encode(), b"at": encoded(datetime.now(UTC) if member is None else member.at)}
+
+
+def limits_of(facts: Facts, amounts: Mapping[str, int], catalog: Catalog) -> dict[str, Any]:
+    """The figures of the meters of *amounts*, and whether each limit is the plan's or overridden."""
+    return {
+        meter: {
+            "limit": quota.limit,
+            "of": "override" if meter in facts.limit_overrides else "plan",
+            "used": quota.used,
+            "reserved": quota.reserved,
+        }
+        for meter, quota in quotas_of(amounts, facts, catalog=catalog).items()
+    }
 
 
 def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], Mapping[str, Any]]) -> bytes:

@@ -20,6 +20,7 @@ import click
 
 from sidecar.cli import plans_option, policies_option
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
+from sidecar.engines.building import refuse_unbuilt
 from sidecar.engines.installed import import_first
 from sidecar.errors import ConfigError, Interrupted
 from sidecar.identity.callers import SCOPES, token_line
@@ -100,6 +101,7 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             raise click.UsageError("--authzen-policy and --authzen-scenario exclude each other")
         authzen_policy = _scenario(authzen_scenario)
     compiled = compiled_at(plans, policies)
+    refuse_unbuilt(compiled, policies, by_embedded=engine == "embedded")
     authzen = authzen_policy_at(authzen_policy) if authzen_policy else None
     _refuse_taken(port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

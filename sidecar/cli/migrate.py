@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.cli import plans_option, policies_option
 from sidecar.cli.sources import policies_or_shipped, required_plans
-from sidecar.rego.load import compiled_at
+from sidecar.rego.bundle import bundle
+from sidecar.rego.load import compiled_at, plans_text
 from sidecar.store.migrate import migrate
+from sidecar.store.publish import Files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,11 +46,13 @@ def command(
     """
     plans = required_plans(plans)
     compiled = compiled_at(plans, policies_or_shipped(policies, plans=plans))
+    files = Files(plans=plans_text(plans), bundle=bundle(compiled), version=version("policy-sidecar"))
     migrated = migrate(
         database_url,
         catalog=compiled.catalog,
         revision=compiled.revision,
         accept_loss=accept == "loss",
+        files=files,
     )
     if as_json:
         print(json.dumps(asdict(migrated), indent=2, ensure_ascii=False))

@@ -77,10 +77,18 @@ class Cell:
 
 
 class Known(NamedTuple):
-    """All of a decision about a question that takes nothing, but its id; *facts* are those that were read."""
+    """All of a decision but its id, about a question that takes and says nothing beyond what is required.
+
+    *facts* are those that were read.
+    """
 
     cell: Cell
     facts: Facts | None
+
+    @property
+    def member(self) -> Facts | None:
+        """The facts of a member; None of anybody else."""
+        return None if self.cell.verdict.reason == "not_a_member" else self.facts
 
 
 class Authorizer:
@@ -185,7 +193,13 @@ class Authorizer:
                 answers.append(takes)
                 continue
             facts = facts_of[question.user, question.workspace]
-            if not takes and not question.context and (cell := self.known_cell(question.action, facts)):
+            if (
+                not takes
+                and question.amounts is None
+                and question.resource is None
+                and not question.context
+                and (cell := self.known_cell(question.action, facts))
+            ):
                 answers.append(Known(cell, facts))
                 continue
             own = Timings(facts_s=timings.facts_s)
@@ -515,6 +529,8 @@ class Authorizer:
             at=at,
             timings=timings,
             texts=cell.texts,
+            facts=member,
+            amounts=amounts,
         )
 
 

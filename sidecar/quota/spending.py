@@ -137,7 +137,7 @@ class Spending:
             settled = self._ledger.commit(reservation, amounts, deadline=deadline)
         if isinstance(settled, Expired):
             raise UsageContended("the reservation was to be committed late, and was not")
-        return replace(settled, replayed=decision.replayed)
+        return replace(settled, replayed=decision.replayed, late=(question, decision))
 
     def release(self, reservation: str, *, deadline: float, timings: Timings | None = None) -> Settlement:
         with _time_ledger(timings):

@@ -27,6 +27,7 @@ from sidecar.api.dispatch import refuse, serve, serving
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.api.gateways.opa import LIKE_OPA
+from sidecar.api.log_lines import written
 from sidecar.api.operation import HEALTHZ, READYZ
 from sidecar.api.people.users import STEPS
 from sidecar.api.plain import PlainChecks
@@ -35,7 +36,7 @@ from sidecar.api.request import Request, request_id
 from sidecar.api.service import Service, deadline_of
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
 from sidecar.decisions.steps import run
-from sidecar.errors import BadQuestion, UnknownCaller
+from sidecar.errors import BadQuestion, LogUnavailable, UnknownCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
@@ -207,7 +208,7 @@ class Application:
         if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
             return run(self.answering(request, endpoint))
         try:
-            return self._by_flask(request)
+            return run(self._once_written(self._by_flask(request), request, endpoint))
         except Exception as error:  # noqa: BLE001 - the border of the server
             return self.defect(request, error)
 
@@ -215,9 +216,17 @@ class Application:
         """As `answer`, in steps, of a hot endpoint."""
         try:
             reply = yield from serving(self.service, endpoint, request)
-            return _finish(reply, request)
+            return (yield from self._once_written(_finish(reply, request), request, endpoint))
         except Exception as error:  # noqa: BLE001 - the border of the server
             return self.defect(request, error)
+
+    def _once_written(self, reply: Reply, request: Request, endpoint: Endpoint | None) -> Steps[Reply]:
+        """*reply*; where answers wait for their lines, once those are written, or else a problem."""
+        try:
+            yield from written(self.service, request)
+        except LogUnavailable as error:
+            return self._refuse(request, endpoint, error.code)
+        return reply
 
     def defect(self, request: Request, error: Exception) -> Reply:
         """The reply to a request whose answer failed as nobody foresaw: it tells nothing, the log all."""

@@ -178,7 +178,7 @@ class Lane:
         service = self._application.service
         service.metrics.count_request("lane")
         alike, asked = head.alike, None
-        if alike is not None and service.serving():
+        if alike is not None and service.serving() and not service.log.waits:
             try:
                 asked = alike.asked(body, remote=self._remote, request=partial(self._request_of, head, body))
             except Exception:  # noqa: BLE001 - the endpoint meets this defect too, and answers

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib import import_module
 from itertools import islice
 from math import inf
@@ -10,12 +13,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.api.authzen.policy import Rules
+from sidecar.audit.masks import key_in
 from sidecar.decisions.cells import MOST_REMEMBERED, cells
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
+from sidecar.engines.building import in_folder, refuse_unbuilt
 from sidecar.engines.installed import engine_of
 from sidecar.engines.learnt import learn_verdicts
-from sidecar.errors import ConfigError, EngineMisbehaved, Problem
+from sidecar.errors import ConfigError, EngineMisbehaved, NotAsked, Problem
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
 from sidecar.rego.authzen import authzen_policy_at
@@ -34,6 +39,10 @@ if TYPE_CHECKING:
     from sidecar.rego.compile import Compiled
     from sidecar.settings import Settings
 
+CATALOG_DIGITS = 16
+_SHORTEST_KEY = 16
+_log = logging.getLogger("sidecar")
+
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
 # OPA is another process, which may be waiting for our bundle: then the workers learn, as soon as it has it.
 _LEARNT_WITHIN_S = {"opa": 5.0, "embedded": 60.0}
@@ -44,6 +53,7 @@ class Loaded:
     """Workers inherit it by the fork, so all of a generation decide alike.
 
     *cells* are the situations whose verdicts a worker keeps, *known* the verdicts that were learnt already.
+    *catalog* is the digest of plans.yaml, *mask_key* what the log masks values with.
     """
 
     compiled: Compiled
@@ -53,6 +63,8 @@ class Loaded:
     authzen: AuthzenPolicy | None = None
     cells: Sequence[bytes] = ()
     known: Mapping[bytes, Verdict] = field(default_factory=dict)
+    catalog: str = ""
+    mask_key: bytes = b""
 
 
 def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
@@ -64,6 +76,7 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
     compiled, callers, identities, authzen = None, None, None, None
     try:
         compiled = compiled_at(settings.plans, settings.policies)
+        _refuse_unbuilt(compiled, settings)
     except ConfigError as error:
         problems += _problems_of(error)
     try:
@@ -90,25 +103,69 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         identities = identities_of(settings)
     except ConfigError as error:
         problems += error.problems
+    mask_key, of_log = _log_of(settings)
+    problems += of_log
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
-    return Loaded(
-        compiled=compiled,
-        bundle=bundle(compiled, authzen),
-        callers=callers,
-        identities=identities,
-        authzen=authzen,
-        cells=situations,
-        known=learn_verdicts(
+    try:
+        known = learn_verdicts(
             compiled,
             situations,
             engine=settings.engine,
             opa_url=settings.opa_url,
             deadline=monotonic() + _LEARNT_WITHIN_S[settings.engine],
             kept=kept,
-        ),
+        )
+    except ConfigError as error:
+        raise in_folder(error, settings.policies) from error
+    return Loaded(
+        compiled=compiled,
+        bundle=bundle(compiled, authzen),
+        callers=callers,
+        identities=identities,
+        authzen=authzen,
+        catalog=sha256(settings.plans.read_bytes()).hexdigest()[:CATALOG_DIGITS],
+        mask_key=mask_key,
+        cells=situations,
+        known=known,
     )
+
+
+def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:
+    """The key of the log's masks, and why the log cannot be written or masked."""
+    key, problems = b"", []
+    if (folder := settings.log_dir) is not None:
+        try:
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            problems.append(Problem(pointer="SIDECAR_LOG_DIR", detail=f"{folder}: {error.strerror}"))
+        else:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                detail = f"{folder}: this process may not write there"
+                problems.append(Problem(pointer="SIDECAR_LOG_DIR", detail=detail))
+    if settings.log_mask and (file := settings.log_mask_key) is not None:
+        try:
+            key = key_in(file.read_bytes())
+            mode = file.stat().st_mode
+        except OSError as error:
+            problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=f"{file}: {error.strerror}"))
+        else:
+            if len(key) < _SHORTEST_KEY:
+                detail = f"{file}: must have {_SHORTEST_KEY} bytes or more"
+                problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=detail))
+            if mode & 0o077:
+                detail = f"{file}: others may read it; chmod 600"
+                problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=detail))
+    return key, problems
+
+
+def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:
+    """ConfigError as refuse_unbuilt. An OPA beside us that does not run is no reason not to serve."""
+    try:
+        refuse_unbuilt(compiled, settings.policies, by_embedded=settings.engine == "embedded")
+    except NotAsked as error:
+        _log.warning("the policies were not built before they are served: %s", error)
 
 
 def _problems_of(error: ConfigError, *, at: str = "") -> tuple[Problem, ...]:

@@ -288,6 +288,7 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             usage={meter: usage_in(*usage[meter][:3]) for meter in meters},
             at=datetime.fromisoformat(row["at"]),
             token=token,
+            version=token.version,
         )
         texts: tuple[object, ...] = (
             facts.slug,

@@ -180,4 +180,5 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
         usage=usage,
         at=_moment(row.at),
         token=FactsToken(version=row.version, periods=periods, until=row.until),
+        version=row.version,
     )

@@ -45,6 +45,7 @@ QUEUE_WAIT_S = 0.05  # how long a call of a queue waits for a lock before other 
 ALONE_WAIT_S = 0.005  # as authz.consume_many waits, where a group is of one
 SLOW_S = 0.05  # a group that takes longer does not keep the next one waiting
 
+_OVERFLOW = "22003"  # of a counter: every amount fits by itself
 _LOCKED = "55P03"  # lock_not_available
 _TOO_SLOW = frozenset({"40P01", "57014"})  # deadlock_detected, query_canceled (our own statement_timeout)
 _CONTENDED = _TOO_SLOW | {_LOCKED, "40001"}  # serialization_failure
@@ -221,7 +222,7 @@ class Takes:
     def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
         """Nothing was done."""
         error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
-        if refused.is_of_a_value:
+        if refused.is_of_a_value and refused.sqlstate != _OVERFLOW:
             error = not_storable()
         if refused.sqlstate in _CONTENDED:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")

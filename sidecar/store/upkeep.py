@@ -28,6 +28,8 @@ MISCOUNTS = """
 STILL_WRONG = "SELECT kind, meter, resource FROM authz.miscounts(%s)"
 RECOUNT = "SELECT authz.recount(%s)"
 TIDY = "SELECT authz.tidy(%s, %s)"
+LOG_REMOVED = "SELECT authz.log_removed(%s)"
+THIN_ANCHORS = "SELECT authz.thin_anchors()"
 ACCEPT_CLOCK = "SELECT authz.accept_clock()"
 
 
@@ -96,3 +98,16 @@ def tidy(url: str, /) -> int:
                 return total
             total += removed
             page += _PAGES_AT_ONCE
+
+
+def thin_anchors(url: str, /) -> int:
+    """Delete anchors older than a day, but for the last one of each hour and writer; how many it was."""
+    with owner_connection(url) as connection:
+        (gone,) = connection.execute(THIN_ANCHORS).fetchone() or (0,)
+        return int(gone)
+
+
+def note_removed(url: str, writer: str, /) -> None:
+    """Before the files of *writer* are deleted: they are not missing."""
+    with owner_connection(url) as connection:
+        connection.execute(LOG_REMOVED, (writer,))

@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 
 SET_PLAN = Query(
     name=b"set_plan",
-    sql=b"SELECT authz.set_plan($1, $2, $3) FROM authz.acting_as($4, 'caller'), authz.change_as($5)",
+    sql=b"SELECT authz.set_plan($1, $2, $3) FROM authz.acting_as($4, 'caller', $5), authz.change_as($6)",
 )
 SET_OVERRIDES = Query(
     name=b"set_overrides",
-    sql=b"SELECT authz.set_overrides($1, $2, $3, $4, $5) FROM authz.acting_as($6, 'caller'),"
-    b" authz.change_as($7)",
+    sql=b"SELECT authz.set_overrides($1, $2, $3, $4, $5) FROM authz.acting_as($6, 'caller', $7),"
+    b" authz.change_as($8)",
 )
 SET_STATUS = Query(
     name=b"set_status",
-    sql=b"SELECT authz.set_status($1, $2, $3) FROM authz.acting_as($4, 'caller'), authz.change_as($5)",
+    sql=b"SELECT authz.set_status($1, $2, $3) FROM authz.acting_as($4, 'caller', $5), authz.change_as($6)",
 )
 SLUGS_LIKE = Query(name=b"slugs_like", sql=b"SELECT authz.slugs_like($1, $2)")
 
@@ -75,8 +75,11 @@ class WorkspaceStore:
     def close(self) -> None:
         self.connections.close()
 
-    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
-        query, params = _call_of(workspace, change, actor)
+    def apply(
+        self, workspace: str, change: Change, /, *, actor: str, decision: str | None = None, deadline: float
+    ) -> WorkspaceState:
+        query, changed = _call_of(workspace, change)
+        params = (*changed, actor, decision)
 
         def params_of(spoken: Spoken) -> list[bytes | None]:
             texts = params_in(
@@ -110,12 +113,12 @@ class WorkspaceStore:
         return (FieldFault(field=("workspace",), detail="does not exist", suggestion=meant),)
 
 
-def _call_of(workspace: str, change: Change, actor: str) -> tuple[Query, tuple[Param, ...]]:
+def _call_of(workspace: str, change: Change) -> tuple[Query, tuple[Param, ...]]:
     match change:
         case PlanChange():
-            return SET_PLAN, (workspace, Name("plan", change.plan), _moment(change.as_of), actor)
+            return SET_PLAN, (workspace, Name("plan", change.plan), _moment(change.as_of))
         case StatusChange():
-            return SET_STATUS, (workspace, change.status, change.reason, actor)
+            return SET_STATUS, (workspace, change.status, change.reason)
         case OverridesChange():
             return SET_OVERRIDES, (
                 workspace,
@@ -123,7 +126,6 @@ def _call_of(workspace: str, change: Change, actor: str) -> tuple[Query, tuple[P
                 Keyed("meter", change.limits),
                 _moment(change.expires_at),
                 change.reason,
-                actor,
             )
 
 

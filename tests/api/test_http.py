@@ -22,6 +22,7 @@ from sidecar.errors import (
     FactsMisread,
     FactsUnavailable,
     IdentityUnavailable,
+    LogUnavailable,
     RevisionMismatch,
     SidecarError,
     UsageContended,
@@ -514,7 +515,8 @@ def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
 
 def test_the_outages_tested_are_all_there_are():
     of_users = {IdentityUnavailable, WorkspaceContended}  # tests/identity/test_jwks.py, tests/people
-    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users
+    of_the_log = {LogUnavailable}  # tests/serving/test_log.py
+    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users | of_the_log
 
 
 def test_a_defect_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(caplog):
@@ -760,6 +762,17 @@ def test_the_log_line_holds_what_was_asked_and_what_came_of_it_and_no_secret():
 
     [line] = stage.lines
     assert {name: line[name] for name in line if name not in {"at", "situation", "ms", "facts_at"}} == {
+        "v": 1,
+        "kind": "decision",
+        "catalog": "",
+        "resource": None,
+        "workspace_id": str(WORKSPACE_ID),
+        "facts_version": None,
+        "limits": {"minutes": {"limit": 1000, "of": "plan", "used": 0, "reserved": 0}},
+        "charges": {"minutes": 1000},
+        "upgrade": [],
+        "needs": {},
+        "waiting_helps": False,
         "request_id": "r-1",
         "caller": "backend",
         "endpoint": "authorize",
@@ -901,12 +914,12 @@ def leaves(kind=SidecarError):
 
 
 def test_every_error_that_can_reach_a_caller_has_a_status():
-    never_over_http = {"configuration", "interrupted"}
+    never_over_http = {"configuration", "interrupted", "not_asked"}
 
     codes = {leaf.code for leaf in leaves() if leaf.__module__ == "sidecar.errors"} - never_over_http
 
     assert codes - set(PROBLEMS) == set()
-    outages = {each.code for each in (*OUTAGES, IdentityUnavailable, WorkspaceContended)}
+    outages = {each.code for each in (*OUTAGES, IdentityUnavailable, WorkspaceContended, LogUnavailable)}
     assert {code for code in codes if PROBLEMS[code][0] == 503} == outages
 
 

@@ -110,7 +110,7 @@ def test_what_is_read_as_plain_is_what_the_shapes_read(read, module, plain, raws
 
 
 def without_times(line):
-    document = json.loads(line)
+    document = json.loads(line + b"}")  # the log closes it
     return {name: each for name, each in document.items() if name not in VARIES}
 
 

@@ -123,7 +123,7 @@ class Asking:
             stage.service,
             authorizer=AUTHORIZER,
             decider=Decider(AUTHORIZER, stage.service.spending),
-            log=SimpleNamespace(note=self.lines.append),
+            log=SimpleNamespace(note=self.lines.append, waits=False),
             authzen=more.get("authzen")
             or Authzen(domain=Workspaces(AUTHORIZER, metrics=stage.service.metrics)),
             routes=ROUTES,
@@ -190,8 +190,8 @@ class Asking:
 
 
 def without_times(line: bytes) -> dict[str, object]:
-    document = json.loads(line)
-    assert list(document)[:4] == ["at", "request_id", "caller", "endpoint"]
+    document = json.loads(line + b"}")
+    assert list(document)[:6] == ["v", "kind", "at", "request_id", "caller", "endpoint"]
     assert set(document.pop("ms")) == {"facts", "policy", "ledger", "total"}
     return {name: each for name, each in document.items() if name not in {"at", "facts_at", "decision_id"}}
 
@@ -366,7 +366,7 @@ def test_a_gateways_question_is_plain_if_the_endpoint_would_ask_the_same(target,
     assert (question is not None) is is_plain
     if question is not None:
         assert before[0] == 200
-        line = json.loads(asking.lines[-1])
+        line = json.loads(asking.lines[-1] + b"}")
         assert (question.user, question.workspace, question.action) == (
             line["user"],
             line["workspace"],

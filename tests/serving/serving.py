@@ -41,9 +41,13 @@ class Sidecar:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The decision log, but for a line that is being written."""
-        whole = (self.folder / "stdout").read_text().rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        """The decision log about requests, but for a line that is being written."""
+        return [line for line in map(json.loads, self.log) if "request_id" in line]
+
+    @property
+    def log(self) -> list[str]:
+        """All of it on standard output, but for a line that is being written."""
+        return (self.folder / "stdout").read_text().rpartition("\n")[0].splitlines()
 
     def request(self, method, path, body=None, *, headers=(), timeout=10):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.api.authzen.wire import Evaluation, Kind, Search
-    from sidecar.decisions.model import Question
+    from sidecar.decisions.authorizer import Known
+    from sidecar.decisions.model import Decision, Question
     from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.errors import BadQuestion
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Answer:
     """*text* is the whole answer in JSON, *outcome* what else the decision log keeps of it, a JSON object.
 
-    *question* is the one of ours that it answers; *timings* are its own.
+    *question* is the one of ours that it answers, *made* the decision of ours that it is; *timings* are its
+    own.
     """
 
     decision: bool
@@ -30,6 +32,7 @@ class Answer:
     question: Question | None
     outcome: bytes
     timings: Timings
+    made: Decision | Known | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

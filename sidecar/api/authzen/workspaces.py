@@ -81,7 +81,12 @@ class Workspaces:
                 verdict = decision.cell.verdict
                 self._metrics.count_verdict(verdict)
                 return Answer(
-                    decision=verdict.allow, text=texts[0], question=question, outcome=texts[1], timings=own
+                    decision=verdict.allow,
+                    text=texts[0],
+                    question=question,
+                    outcome=texts[1],
+                    timings=own,
+                    made=decision,
                 )
             decision = self._authorizer.decision(question, decision, timings=own)
         self._metrics.count_decision(decision, catalog=self._authorizer.catalog)
@@ -91,6 +96,7 @@ class Workspaces:
             question=question,
             outcome=rendered.outcome(decision),
             timings=decision.timings,
+            made=decision,
         )
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:

@@ -345,6 +345,7 @@ def refuse(
         endpoint,
         request.question,
         {"code": problem["code"], "status": problem["status"], **said},
+        kind="problem",
     )
     if problem["status"] not in _FOR_CLIENTS:
         problem = {**problem, "status": HTTPStatus.FORBIDDEN.value}

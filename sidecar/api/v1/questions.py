@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, rendered, wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
-from sidecar.api.log_lines import head_of, note, note_decision, note_plainly, took_of
+from sidecar.api.log_lines import head_of, note, note_decision, note_listing, note_plainly, took_of
 from sidecar.api.reply import json_reply, text_reply
 from sidecar.api.request import parsed, part_of
 from sidecar.api.service import deadline_of
@@ -62,7 +61,7 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
         if place % AT_ONCE == 0:
             if place:
                 yield Pause()
-            head = head_of(request.id, request.caller, AUTHORIZE_BATCH.name)
+            head = head_of(service, "decision", request.id, request.caller, AUTHORIZE_BATCH.name)
             took = took_of(request.timings, monotonic() - request.began)
         if isinstance(item, BadQuestion):
             answers.append(_problem(service, request, None, item))
@@ -73,7 +72,15 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
             if texts is not None:
                 answers.append(texts[0])
                 service.metrics.count_verdict(answer.cell.verdict)
-                note_plainly(service, head, (item.user, item.workspace, item.action), texts[1], took)
+                request.is_noted |= note_plainly(
+                    service,
+                    head,
+                    (item.user, item.workspace, item.action),
+                    texts[1],
+                    facts=answer.member,
+                    allows=answer.cell.verdict.allow,
+                    took=took,
+                )
                 continue
             own = Timings(facts_s=request.timings.facts_s)
             answer = service.authorizer.decision(item, answer, timings=own)
@@ -95,6 +102,7 @@ def _problem(service: Service, request: Request, question: Question | None, bad:
         AUTHORIZE_BATCH.name,
         question,
         {"code": bad.code, "status": problem["status"]},
+        kind="problem",
     )
     return encoded(problem)
 
@@ -105,14 +113,7 @@ def entitlements(service: Service, request: Request) -> Reply:
     has = service.authorizer.entitlements(
         user, wire.workspace_from(workspace), deadline=deadline_of(service, request)
     )
-    note(
-        service,
-        request,
-        "entitlements",
-        None,
-        {"user": user, "workspace": workspace, "status": HTTPStatus.OK},
-    )
-    return json_reply(
+    reply = json_reply(
         {
             "workspace": {"id": has.facts.workspace_id, "slug": has.facts.slug, "name": has.facts.name},
             "role": has.facts.role,
@@ -122,6 +123,17 @@ def entitlements(service: Service, request: Request) -> Reply:
             "actions": has.actions,
             "policy_revision": service.authorizer.policy.revision,
         }
+    )
+    return note_listing(
+        service,
+        request,
+        "entitlements",
+        reply,
+        found=sum(has.actions.values()),
+        user=user,
+        workspace=workspace,
+        workspace_id=has.facts.workspace_id,
+        facts_version=has.facts.version,
     )
 
 
@@ -135,14 +147,15 @@ def workspaces_of_a_user(service: Service, request: Request) -> Reply:
         limit=parameters.get("limit", USUAL_PAGE),
         deadline=deadline_of(service, request, questions=MAX_ROWS_SCANNED),
     )
-    note(
+    return note_listing(
         service,
         request,
         "workspaces_of_a_user",
-        None,
-        {"user": user, "action": parameters.get("action"), "status": HTTPStatus.OK},
+        json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next}),
+        found=len(page.workspaces),
+        user=user,
+        action=parameters.get("action"),
     )
-    return json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next})
 
 
 def _row(facts: Facts) -> dict[str, Any]:

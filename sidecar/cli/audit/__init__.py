@@ -11,7 +11,7 @@ from sidecar.cli import Commands
 
 
 @click.command(
-    name="audit", cls=Commands, package=__name__, helpers={"asking", "options", "report", "ruling"}
+    name="audit", cls=Commands, package=__name__, helpers={"asking", "options", "report", "ruling", "sides"}
 )
 def command() -> None:
     """Who may do what, since when and by whom; what is promised; and whether the log is whole."""

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,21 @@ def say(text: str, *, output: Path | None) -> None:
         raise
     except OSError as error:
         raise NotAsked(f"standard output cannot be written: {error.strerror}") from error
+
+
+def say_csv(text: str, *, output: Path | None, meta: dict[str, Any]) -> None:
+    """As say; beside *output* stands FILE.meta.json with *meta* and the SHA-256 of the file."""
+    if output is None:
+        say(text, output=None)
+        return
+    content = text.encode()
+    beside = output.with_name(f"{output.name}.meta.json")
+    _write(beside, json_text({**meta, "sha256": sha256(content).hexdigest()}).encode())
+    try:
+        _write(output, content)
+    except NotAsked:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def json_text(document: dict[str, Any]) -> str:
