@@ -90,7 +90,10 @@ def opa_binary() -> Path | None:
         kept = Path.home() / ".cache" / "opa-bin" / "opa"
     except RuntimeError:  # a user without a home, as containers have them
         return None
-    return kept if kept.is_file() else None
+    try:
+        return kept if kept.is_file() else None
+    except PermissionError:  # HOME is another user's
+        return None
 
 
 def problems_by_opa(

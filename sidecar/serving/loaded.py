@@ -178,8 +178,8 @@ def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
         return None
     policy = authzen_policy_at(settings.authzen_policy)
     if settings.engine == "embedded":
-        refuse_if_dangerous(policy)
         try:
+            refuse_if_dangerous(policy)
             engine = engine_of("embedded", policy, opa_url="", rules=tuple(policy.rules.values()))
         except ConfigError as error:
             raise in_folder(error, settings.authzen_policy, root=policy.root) from error
