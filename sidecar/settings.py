@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "SIDECAR_"
+# Of other commands, which may share an environment with `sidecar serve`.
+OF_COMMANDS = frozenset({"SIDECAR_AUDIT_URL"})
 GRPC = "grpc://"
 LOG_MASKS = frozenset({"user", "workspace", "resource", "request", "caller", "context"})
 LOG_KEEP_DAYS = 400
@@ -254,6 +256,9 @@ class Settings:
         "how long one question may take before it is answered 503",
         default=150,
     )
+    keep_months: int | None = _setting(
+        _number(1, 1_200, "months"), "how many months of the history `sidecar tidy` keeps; else all of it"
+    )
     grace_s: int = _setting(
         _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10
     )
@@ -288,7 +293,7 @@ class Settings:
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for name in sorted(environ):
-            if name.startswith(PREFIX) and name not in known:
+            if name.startswith(PREFIX) and name not in known and name not in OF_COMMANDS:
                 near = get_close_matches(name, known, n=1, cutoff=0.8)
                 hint = f"; did you mean {near[0]}?" if near else ": misspelt?"
                 problems.append(Problem(pointer=name, detail=f"is not a setting{hint}"))

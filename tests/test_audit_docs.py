@@ -23,7 +23,10 @@ from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.world import load
 from tests.audit.logs import a_short_day
+from tests.cli.a_company import stage_company
 from tests.postgres_server import DEMO_WORLD
+
+__all__ = ["stage_company"]  # a fixture
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs/audit.md"

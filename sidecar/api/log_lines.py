@@ -164,16 +164,19 @@ def note_plainly(
     *,
     facts: Facts | None,
     allows: bool,
-    began: float,
+    took: bytes,
     also: bytes = b"",
-) -> None:
-    """As `note_decision`, of a check that takes nothing: user, workspace, action. *head* is by `head_of`."""
+) -> bool:
+    """As `note_decision`, of a check that takes nothing: user, workspace, action. *head* is by `head_of`.
+
+    *took* is by `took_of`. False if the line is left out.
+    """
     if allows and service.skips_grants:
         service.log.skip()
-        return
-    took_ms = (monotonic() - began) * _MS
+        return False
     said = asked_of(service, *question) + facts_of(service, facts, {}) + also
-    service.log.note(line_of(service, head, said, outcome, _TOOK % (took_ms, 0.0, 0.0, took_ms)))
+    service.log.note(line_of(service, head, said, outcome, took))
+    return True
 
 
 def head_of(service: Service, kind: Kind, request_id: str, caller: Caller | None, endpoint: str) -> bytes:

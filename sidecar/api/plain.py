@@ -8,23 +8,24 @@ itself, with the same answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sidecar.api import wire
+from sidecar.api import rendered, wire
 from sidecar.api.authzen import workspaces
 from sidecar.api.authzen.endpoints import EVALUATION
 from sidecar.api.gateways.by_header import DIALECTS, TOKEN_HEADER
 from sidecar.api.gateways.decision import identity_of, question_at_once
-from sidecar.api.log_lines import also_of, head_of, note_plainly
+from sidecar.api.log_lines import also_of, head_of, note_plainly, took_of
 from sidecar.api.v1.questions import AUTHORIZE
-from sidecar.text.encoding import encoded
-from sidecar.text.ids import fresh_id
+from sidecar.decisions.authorizer import Known
+from sidecar.decisions.timings import Timings
 
 if TYPE_CHECKING:
     from sidecar.api.endpoint import Endpoint
     from sidecar.api.gateways.by_header import Dialect
+    from sidecar.api.rendered import Fills
     from sidecar.api.request import Request
     from sidecar.api.service import Service
     from sidecar.decisions.authorizer import Cell
@@ -41,7 +42,6 @@ _IN_BODIES = {
 _MOST_KEPT, _LONGEST_KEPT = 2_048, 2_048  # questions of one dialect, and characters that each is found by
 
 Header = Callable[[str], str | None]
-Fills = dict[bytes, bytes]
 Plainly = tuple[bytes, bytes]  # header lines of a reply's own and the body; its status is 200
 
 
@@ -120,21 +120,21 @@ class PlainChecks:
         outcome = None if cell is None else cell.texts.get("outcome")
         if cell is None or outcome is None:
             return None
-        is_member = facts is not None and cell.verdict.reason != "not_a_member"
-        at = facts.at if facts and is_member else datetime.now(UTC)
-        fills = {b"id": fresh_id().encode(), b"at": encoded(at)}
+        known = Known(cell, facts)
+        fills = rendered.fills_of(known)
         reply = alike.reply(asked, cell, facts, fills)
         if reply is None:
             return None
         self._service.metrics.count_verdict(cell.verdict)
+        took_s = monotonic() - began
         note_plainly(
             self._service,
             head_of(self._service, "decision", request_id, asked.caller, alike.name),
             asked[:3],
             outcome % fills,
-            facts=facts if is_member else None,
+            facts=known.member,
             allows=cell.verdict.allow,
-            began=began,
+            took=took_of(Timings(facts_s=took_s), took_s),
             also=asked.also,
         )
         return reply

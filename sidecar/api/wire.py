@@ -112,13 +112,22 @@ class _Batch(Struct, forbid_unknown_fields=True):
     defaults: _Fields | UnsetType = UNSET
 
 
-class _PlainQuestion(Struct, forbid_unknown_fields=True, gc=False):
-    user: PlainText
-    workspace: PlainText
-    action: PlainText
+class _PlainFields(Struct, forbid_unknown_fields=True, gc=False):
+    """Empty text stands for what is not said."""
+
+    user: PlainText = ""
+    workspace: PlainText = ""
+    action: PlainText = ""
 
 
-_PLAIN = msgspec.json.Decoder(_PlainQuestion)
+class _PlainBatch(Struct, forbid_unknown_fields=True):
+    questions: Annotated[list[_PlainFields], Meta(min_length=1, max_length=MOST_QUESTIONS)]
+    defaults: _PlainFields | UnsetType = UNSET
+
+
+_PLAIN = msgspec.json.Decoder(_PlainFields)
+_PLAIN_BATCH = msgspec.json.Decoder(_PlainBatch)
+_NOT_SAID = _PlainFields()
 _ONE = msgspec.json.Decoder(_Fields)
 _MANY = msgspec.json.Decoder(_Batch)
 NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -150,13 +159,17 @@ def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
         question = _PLAIN.decode(raw)
     except NOT_TYPED:
         return None
-    if not plain(raw, names=3):
+    user, workspace, action = question.user, question.workspace, question.action
+    if not (user and workspace and action and plain(raw, names=3)):
         return None
-    return question.user, workspace_from(question.workspace), question.action
+    return user, workspace_from(workspace), action
 
 
 def questions_from(raw: bytes) -> list[Question | BadQuestion]:
     """In order; a bad item is its own answer, a bad body or bad defaults are raised."""
+    questions = _plain_questions_in(raw)
+    if questions is not None:
+        return [*questions]
     try:
         batch = _MANY.decode(raw)
     except NOT_TYPED:
@@ -169,6 +182,29 @@ def questions_from(raw: bytes) -> list[Question | BadQuestion]:
     if not plain(raw, names=names) or not _clean(defaults) or not all(map(_clean, batch.questions)):
         return _questions_by_shape(raw)
     return [_item(fields, defaults, place) for place, fields in enumerate(batch.questions)]
+
+
+def _plain_questions_in(raw: bytes) -> list[Question] | None:
+    """As `plain_question_in`, of a batch."""
+    try:
+        batch = _PLAIN_BATCH.decode(raw)
+    except NOT_TYPED:
+        return None
+    default = _NOT_SAID if batch.defaults is UNSET else batch.defaults
+    questions = []
+    names = 1 + (batch.defaults is not UNSET) + _names_in_plain(default)
+    for fields in batch.questions:
+        names += _names_in_plain(fields)
+        user, workspace = fields.user or default.user, fields.workspace or default.workspace
+        action = fields.action or default.action
+        if not (user and workspace and action):
+            return None
+        questions.append(Question(user=user, workspace=workspace_from(workspace), action=action))
+    return questions if plain(raw, names=names) else None
+
+
+def _names_in_plain(fields: _PlainFields) -> int:
+    return (fields.user != "") + (fields.workspace != "") + (fields.action != "")
 
 
 def workspace_from(text: str) -> str:

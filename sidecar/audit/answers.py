@@ -18,14 +18,24 @@ _WITHIN_S = 300.0
 class ManyAnswered(Protocol):
     """An engine that answers many situations; OPA does it in few queries."""
 
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
     def verdicts(
         self, situations: Iterable[bytes], /, *, deadline: float
     ) -> Iterator[tuple[bytes, Verdict]]: ...
 
 
 class Answers:
+    """Also a PolicyEngine, for an authorizer that is to be asked the same."""
+
     def __init__(self, engine: ManyAnswered) -> None:
         self._engine = engine
+        self.name = engine.name
+        self.revision = engine.revision
         self._known: dict[bytes, Verdict] = {}
 
     def __len__(self) -> int:
@@ -43,3 +53,14 @@ class Answers:
         if situation_bytes(situation) not in self._known:
             self.learn([situation])
         return self._known[situation_bytes(situation)]
+
+    def recall(self, situation: bytes) -> Verdict | None:
+        """What is known of it."""
+        return self._known.get(situation)
+
+    def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
+        known = self._known.get(situation)
+        if known is None:
+            self._known.update(self._engine.verdicts([situation], deadline=deadline))
+            known = self._known[situation]
+        return known

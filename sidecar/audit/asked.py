@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.audit.answers import ManyAnswered
+from sidecar.audit.denials import steps_of
 from sidecar.decisions.cells import cell_counts, cells
 from sidecar.decisions.ports import PolicyEngine, RuleEngine
 from sidecar.decisions.situation import situation_bytes
@@ -42,13 +43,7 @@ class Asked:
 
     @property
     def steps(self) -> int:
-        """How far it is from *as sold*: active, without override, with room, all of it declared."""
-        situation = self.situation
-        undeclared = situation.action is None
-        if is_stranger(situation):
-            return 1 + undeclared
-        told = (situation.status == "suspended", situation.role is None, situation.plan is None, undeclared)
-        return sum(told) + bool(situation.feature_overrides) + (not has_room(situation))
+        return steps_of(self.situation)
 
 
 def is_stranger(situation: Situation) -> bool:

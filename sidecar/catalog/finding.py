@@ -55,6 +55,29 @@ class Finding:
         return f'{self.message}; did you mean "{self.suggestion}"?' if self.suggestion else self.message
 
 
+def finding_at(
+    text: str,
+    at: int,
+    *,
+    source: str,
+    code: str,
+    message: str,
+    suggestion: str | None = None,
+    severity: Severity = "error",
+) -> Finding:
+    """Of the offset *at* in *text*."""
+    before = text[:at]
+    return Finding(
+        source=source,
+        line=before.count("\n") + 1,
+        column=len(before) - (before.rfind("\n") + 1) + 1,
+        code=code,
+        message=message,
+        suggestion=suggestion,
+        severity=severity,
+    )
+
+
 def nearest(name: str, known: Collection[str]) -> str | None:
     """The one of *known* that somebody who wrote *name* most likely meant."""
     if len(name) > _LONGEST_NAME:

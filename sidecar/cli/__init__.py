@@ -64,7 +64,7 @@ class Commands(click.Group):
 @click.command(
     cls=Commands,
     package=__name__,
-    helpers={"sources"},
+    helpers={"checking", "sources"},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="policy-sidecar")

@@ -12,12 +12,12 @@ import click
 from sidecar.catalog.check import check_plans
 from sidecar.catalog.finding import Finding
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
+from sidecar.cli.checking import policies_checked
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
 from sidecar.decisions.cells import MOST_REMEMBERED, cell_counts
 from sidecar.rego.authzen import findings_at
-from sidecar.rego.lint import opa_binary, problems_by_opa, problems_in
+from sidecar.rego.lint import opa_binary, problems_by_opa
 from sidecar.rego.load import modules_at, plans_text
-from sidecar.settings import shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,18 +34,22 @@ _COUNTED = 1_000_000  # cells: to count more would take too long
     type=click.Path(path_type=Path),
     help="The folder of another domain's policy for AuthZEN, to be checked as well.",
 )
+@click.option("--quick", is_flag=True, help="Do not ask the policies about every cell.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
-def command(plans: Path | None, policies: Path | None, authzen_policy: Path | None, *, as_json: bool) -> None:
+def command(
+    plans: Path | None, policies: Path | None, authzen_policy: Path | None, *, quick: bool, as_json: bool
+) -> None:
     """Say what is wrong with the catalog and the policies.
 
     Exit code 1 if something is; a warning is nothing wrong. It also says how many cells the catalog has, the
-    situations in which a question can be asked.
+    situations in which a question can be asked, and asks the policies about each of them.
     """
     plans = plans_or_shipped(plans)
     catalog = check_plans(plans_text(plans), source=str(plans))
     folder = policies_or_shipped(policies, plans=plans)
-    problems = [*catalog.problems, *_problems_of_policies(folder)]
-    count, warnings = None, catalog.warnings
+    found = policies_checked(folder, catalog.catalog, plans=plans, quick=quick)
+    problems = [*catalog.problems, *found.problems]
+    count, warnings = None, (*catalog.warnings, *found.warnings)
     if catalog.catalog is not None:
         counts = cell_counts(catalog.catalog, enough=_COUNTED)
         count = sum(counts.values())
@@ -84,14 +88,7 @@ def _in_words(count: int) -> str:
     return str(count) if count < _COUNTED else f"at least {_COUNTED}"
 
 
-def _problems_of_policies(folder: Path) -> list[Finding]:
-    problems = problems_in(modules_at(folder), folder=str(folder))
-    return _and_by_opa(folder, problems, schema=shipped("schemas") / "input.json")
-
-
-def _and_by_opa(folder: Path, problems: list[Finding], *, schema: Path | None = None) -> list[Finding]:
+def _and_by_opa(folder: Path, problems: list[Finding]) -> list[Finding]:
     """Run OPA only on policies that have passed: it would report the same mistakes in other words."""
     opa = opa_binary()
-    if problems or opa is None:
-        return problems
-    return problems_by_opa(folder, modules_at(folder), opa=opa, schema=schema)
+    return problems if problems or opa is None else problems_by_opa(folder, modules_at(folder), opa=opa)

@@ -8,6 +8,7 @@ import click
 
 from sidecar.cli import plans_option, policies_option
 from sidecar.cli.sources import own_policies, plans_or_shipped
+from sidecar.engines.building import refuse_unbuilt
 from sidecar.errors import ConfigError, Problem
 from sidecar.rego.authzen import authzen_policy_at
 from sidecar.rego.bundle import bundle
@@ -34,7 +35,9 @@ def command(
     """
     plans = plans_or_shipped(plans)
     of_ones_own = own_policies(policies, plans=plans)
-    result = compiled_at(plans, of_ones_own or shipped("policies"))
+    folder = of_ones_own or shipped("policies")
+    result = compiled_at(plans, folder)
+    refuse_unbuilt(result, folder)
     authzen = authzen_policy_at(authzen_policy) if authzen_policy else None
     if of_ones_own:
         _write(of_ones_own / "authz" / "plans" / "data.json", data_file(result.catalog))

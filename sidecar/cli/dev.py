@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sidecar.cli import plans_option, policies_option
+from sidecar.cli.migrate import files_of
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
+from sidecar.engines.building import refuse_unbuilt
 from sidecar.engines.installed import import_first
 from sidecar.errors import ConfigError, Interrupted
 from sidecar.identity.callers import SCOPES, token_line
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.rego.compile import Compiled
+    from sidecar.store.publish import Files
 
 HOST = "127.0.0.1"
 # Everybody may know them: nobody else can reach this server.
@@ -100,6 +103,7 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             raise click.UsageError("--authzen-policy and --authzen-scenario exclude each other")
         authzen_policy = _scenario(authzen_scenario)
     compiled = compiled_at(plans, policies)
+    refuse_unbuilt(compiled, policies, by_embedded=engine == "embedded")
     authzen = authzen_policy_at(authzen_policy) if authzen_policy else None
     _refuse_taken(port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -108,7 +112,7 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
         with ExitStack() as running:
             if database_url is None:
                 database_url = _database(running, data_dir)
-            _prepare(database_url, data_dir, compiled, world)
+            _prepare(database_url, data_dir, compiled, world, files=files_of(plans, compiled))
             environ = {
                 "DATABASE_URL": database_url,
                 "BIND": f"{HOST}:{port}",
@@ -195,8 +199,10 @@ def _database(running: ExitStack, data_dir: Path) -> str:
     return running.enter_context(EmbeddedPostgres(data_dir / "postgres")).url
 
 
-def _prepare(database_url: str, data_dir: Path, compiled: Compiled, world: Path | None) -> None:
-    migrated = migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
+def _prepare(
+    database_url: str, data_dir: Path, compiled: Compiled, world: Path | None, *, files: Files
+) -> None:
+    migrated = migrate(database_url, catalog=compiled.catalog, revision=compiled.revision, files=files)
     for warning in migrated.warnings:
         _say(f"warning: {warning}")
     _write_privately(data_dir / "database.url", f"{database_url}\n")

@@ -20,6 +20,8 @@ from sidecar.store.publish import Files
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sidecar.rego.compile import Compiled
+
 
 @click.command(name="migrate")
 @plans_option(demo=False)
@@ -46,13 +48,12 @@ def command(
     """
     plans = required_plans(plans)
     compiled = compiled_at(plans, policies_or_shipped(policies, plans=plans))
-    files = Files(plans=plans_text(plans), bundle=bundle(compiled), version=version("policy-sidecar"))
     migrated = migrate(
         database_url,
         catalog=compiled.catalog,
         revision=compiled.revision,
         accept_loss=accept == "loss",
-        files=files,
+        files=files_of(plans, compiled),
     )
     if as_json:
         print(json.dumps(asdict(migrated), indent=2, ensure_ascii=False))
@@ -65,3 +66,8 @@ def command(
         print(f"published {migrated.revision}, before: {migrated.replaced or 'none'}")
     for warning in migrated.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def files_of(plans: Path, compiled: Compiled) -> Files:
+    """What is kept of a publication."""
+    return Files(plans=plans_text(plans), bundle=bundle(compiled), version=version("policy-sidecar"))

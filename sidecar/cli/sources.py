@@ -54,6 +54,12 @@ def policies_or_shipped(named: Path | None, /, *, plans: Path) -> Path:
     return own_policies(named, plans=plans) or shipped(POLICIES.name)
 
 
+def is_shipped(path: Path) -> bool:
+    """Whether it is the shipped file or folder of that name."""
+    ours = shipped(path.name)
+    return path.exists() and ours.exists() and path.samefile(ours)
+
+
 def _holds_rego(folder: Path) -> bool:
     try:
         next(folder.iterdir(), None)  # rglob skips unreadable folders, and rules would be lost

@@ -14,8 +14,10 @@ import click
 from sidecar.audit.cases import cases_in
 from sidecar.audit.coverage import Coverage, coverage_lines
 from sidecar.audit.runner import CaseRunner
+from sidecar.catalog.finding import Finding, nearest
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
+from sidecar.engines.building import refuse_unbuilt
 from sidecar.engines.installed import embedded_engine, engine_of
 from sidecar.errors import ConfigError, Problem
 from sidecar.rego.load import compiled_at, plans_text
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from sidecar.audit.cases import Case
     from sidecar.audit.runner import Difference
     from sidecar.catalog.catalog import Catalog
-    from sidecar.catalog.finding import Finding
     from sidecar.decisions.ports import PolicyEngine
     from sidecar.rego.compile import Compiled
 
@@ -67,17 +68,20 @@ def command(
     Exit code 1 if a story is answered otherwise, or a file has problems.
     """
     plans = plans_or_shipped(plans)
-    compiled = compiled_at(plans, policies_or_shipped(policies, plans=plans))
+    folder = policies_or_shipped(policies, plans=plans)
+    compiled = compiled_at(plans, folder)
+    refuse_unbuilt(compiled, folder)
     read, problems = cases_at(cases or (CASES,), compiled.catalog)
     with _engine(engine, compiled) as policy:
         runner = CaseRunner(policy, compiled=compiled)
         outcome = [(case, runner.differences(case, deadline=inf)) for case in read]
     covered = Coverage(read, compiled) if coverage or missing or fail_under is not None else None
+    warnings = list(_undeclared_context(read, compiled))
     if as_json:
-        print(_as_json(outcome, problems, covered))
+        print(_as_json(outcome, problems, warnings, covered))
     else:
         said = coverage_lines(covered, list_missing=missing) if covered else []
-        print("\n".join([*_lines(outcome, problems), *said]))
+        print("\n".join([*map(str, warnings), *_lines(outcome, problems), *said]))
     too_few = covered is not None and covered.as_sold.percent < (fail_under or 0)
     if problems or too_few or any(differences for _, differences in outcome):
         sys.exit(EXIT_FOUND)
@@ -116,6 +120,21 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
+def _undeclared_context(cases: list[Case], compiled: Compiled) -> Iterator[Finding]:
+    """Of each case the context that no policy declares: it is dropped, and tests nothing."""
+    for case in cases:
+        for name in sorted(case.question.context.keys() - compiled.context_fields):
+            yield Finding(
+                source=case.source,
+                line=case.line,
+                column=case.column,
+                code="undeclared_case_context",
+                message=f'no policy declares the context field "{name}", so this story is asked without it',
+                suggestion=nearest(name, compiled.context_fields),
+                severity="warning",
+            )
+
+
 def _lines(outcome: list[tuple[Case, list[Difference]]], problems: list[Finding]) -> Iterator[str]:
     yield from map(str, problems)
     failed = [(case, differences) for case, differences in outcome if differences]
@@ -131,10 +150,14 @@ def _lines(outcome: list[tuple[Case, list[Difference]]], problems: list[Finding]
 
 
 def _as_json(
-    outcome: list[tuple[Case, list[Difference]]], problems: list[Finding], covered: Coverage | None
+    outcome: list[tuple[Case, list[Difference]]],
+    problems: list[Finding],
+    warnings: list[Finding],
+    covered: Coverage | None,
 ) -> str:
     document: dict[str, Any] = {
         "problems": [finding.document for finding in problems],
+        "warnings": [finding.document for finding in warnings],
         "stories": [
             {
                 "source": case.source,

@@ -1,4 +1,4 @@
-"""`sidecar tidy`: delete expired keys, holds and reservations, and old decision logs."""
+"""`sidecar tidy`: delete expired keys, holds and reservations, and old history and decision logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sidecar.settings import LOG_KEEP_DAYS
-from sidecar.store.upkeep import note_removed, thin_anchors, tidy
+from sidecar.store.upkeep import note_removed, prune, thin_anchors, tidy
 from sidecar.telemetry.log_upkeep import compress_closed, delete_old
 
 
@@ -34,18 +34,30 @@ from sidecar.telemetry.log_upkeep import compress_closed, delete_old
     show_default=True,
     help="How many days of it are kept.  [env: SIDECAR_LOG_KEEP_DAYS]",
 )
+@click.option(
+    "--keep-months",
+    envvar="SIDECAR_KEEP_MONTHS",
+    metavar="N",
+    type=click.IntRange(1, 1_200),
+    help="Delete history that is older.  [env: SIDECAR_KEEP_MONTHS; default: keep all of it]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
-def command(database_url: str, log_dir: Path | None, log_keep_days: int, *, as_json: bool) -> None:
+def command(
+    database_url: str, log_dir: Path | None, log_keep_days: int, keep_months: int | None, *, as_json: bool
+) -> None:
     """Remove what no answer depends on any more. Run it once a day; nobody waits for it."""
     removed, anchors = tidy(database_url), thin_anchors(database_url)
+    pruned = None if keep_months is None else prune(database_url, keep_months=keep_months)
     compressed, days = 0, list[str]()
     if log_dir is not None:
         days = delete_old(log_dir, keep_days=log_keep_days, removed=partial(note_removed, database_url))
         compressed = compress_closed(log_dir)
     if as_json:
         document = {"removed": removed, "anchors": anchors, "compressed": compressed, "days": days}
-        print(json.dumps(document))
+        print(json.dumps(document | {"pruned": pruned}))
         return
     print(f"removed {removed} rows that were over")
     if log_dir is not None:
         print(f"compressed {compressed} files of the decision log, deleted {len(days)} days")
+    if pruned is not None:
+        print(f"pruned {pruned} rows of the history that were older than {keep_months} months")

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sidecar.engines.verdict import ENTRYPOINT, verdict_from
-from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
+from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,6 +61,16 @@ def verdicts_apart(
         if isinstance(document, EngineMisbehaved):
             raise document
         yield situation, verdict_from(document, revision=compiled.revision)
+
+
+def documents_apart(
+    compiled: Compiled, rule: str, situations: Iterable[bytes], *, deadline: float
+) -> Iterator[object]:
+    """What *rule* is in each situation, in order; EngineMisbehaved, as a value, where it is nothing.
+
+    ConfigError and EngineUnavailable as verdicts_apart.
+    """
+    return _documents(compiled, [(rule, situation) for situation in situations], deadline=deadline)
 
 
 def refuse_if_dangerous(policy: AuthzenPolicy, *, within_s: float = _TRIED_WITHIN_S) -> None:
@@ -105,8 +115,9 @@ def _documents(
             case {"misbehaved": str(why)}:
                 answered += 1
                 yield EngineMisbehaved(why)
-            case {"refused": str(why)}:
-                raise ConfigError(why)
+            case {"refused": str(why), "problems": list(where)}:
+                problems = tuple(Problem(pointer=pointer, detail=detail) for pointer, detail in where)
+                raise ConfigError(why, problems=problems)
             case _:
                 break  # the line that it was about to write when it ended
     if answered < len(asked) and not in_time:
@@ -155,7 +166,8 @@ def answer(given: Iterable[str], *, parent: int) -> None:
             request["modules"], request["data"].encode(), revision="", rules=tuple(request["rules"])
         )
     except ConfigError as error:
-        _write({"refused": error.detail})
+        where = [(problem.pointer, problem.detail) for problem in error.problems]
+        _write({"refused": error.detail, "problems": where})
         return
     for rule, situation in request["asked"]:
         try:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from regopy import Interpreter, LogLevel, RegoError, rego_version
 
+from sidecar.engines.unbuilt import problems_of
 from sidecar.engines.verdict import ENTRYPOINT, NOBODY, named_revision, verdict_from
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
 
@@ -77,7 +78,7 @@ class EmbeddedEngine:
             self._data = _as_we_write_it(data)
             self._loaded()
         except (RegoError, ValueError) as error:
-            raise ConfigError(f"the policies do not build: {error}") from error
+            raise _unbuilt(error, modules) from error
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
         """As decision_ports.PolicyEngine; but a slow evaluation returns late, with EngineUnavailable."""
@@ -160,6 +161,23 @@ def _literal_as_we_write_it(literal: re.Match[str]) -> str:
         return text  # no text in Rego either: the engine says so
     _refuse_stand_ins(value)
     return json.dumps(value.translate(_AS_STAND_INS), ensure_ascii=False)
+
+
+def _unbuilt(error: Exception, modules: Mapping[str, str]) -> ConfigError:
+    problems = problems_of(str(error), modules, original=lambda path, at: _original_offset(modules[path], at))
+    first = f"{problems[0].pointer}: {problems[0].detail}" if problems else str(error).splitlines()[0]
+    return ConfigError(f"the policies do not build: {first}", problems=problems)
+
+
+def _original_offset(rego: str, offset: int) -> int:
+    """The place in *rego* of one in what was built of it, both in bytes: texts have got another length."""
+    longer = 0
+    for literal in _LITERAL.finditer(rego):
+        start = len(rego[: literal.start()].encode())
+        if start + longer >= offset:
+            break
+        longer += len(_literal_as_we_write_it(literal).encode()) - len(literal[0].encode())
+    return max(offset - longer, 0)
 
 
 def _each_text(value: Any, table: Mapping[int, int]) -> Any:  # noqa: ANN401 - JSON

@@ -49,6 +49,11 @@ class Callers:
         self._known = known or {}
         self._without_token = BY_LOOPBACK if known is None else None
 
+    @property
+    def known(self) -> tuple[Caller, ...]:
+        """In the order of the file; one with two tokens is there twice."""
+        return tuple(self._known.values())
+
     def caller(self, authorization: str | None, *, by_socket: bool, bare: bool = False) -> Caller:
         """Who presents a token is who the token says; UnknownCaller if it says nobody.
 

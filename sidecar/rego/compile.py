@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sidecar.rego.lint import context_fields_in
+from sidecar.rego.context import context_fields_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

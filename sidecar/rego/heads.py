@@ -53,14 +53,20 @@ class Denials:
         """The company's codes that stand in heads, in order."""
         return tuple(self.own)
 
+    @property
+    def of_company(self) -> tuple[str, ...]:
+        """PATH:LINE of every rule of the company's own that denies, in order."""
+        places = [place for (package, _), place in self._places.items() if package == "custom"]
+        return tuple(sorted([*places, *self._computed.get("custom", [])]))
+
 
 def line_of_override(modules: Mapping[str, str]) -> str | None:
     """PATH:LINE at which the rules of `authz` look up the override of a feature."""
     for path, text in sorted(modules.items()):
         code = _without_comments(text)
-        at = code.find("input.overrides.features[")
-        if at >= 0 and path.startswith("authz/"):
-            return f"{path}:{code.count(_NEW_LINE, 0, at) + 1}"
+        before, looked_up, _ = code.partition("input.overrides.features[")
+        if looked_up and path.startswith("authz/"):
+            return f"{path}:{before.count(_NEW_LINE) + 1}"
     return None
 
 

@@ -11,7 +11,7 @@ from sidecar.catalog.catalog import Action, Catalog, Feature, Meter, Plan, Price
 from sidecar.catalog.check import check_plans
 from sidecar.errors import ConfigError
 from sidecar.rego.compile import Compiled, canonical, compiled
-from sidecar.rego.lint import context_fields_in
+from sidecar.rego.context import context_fields_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import Finding
-from sidecar.catalog.read import Fields, Items, Text, Truth, document_in
 from sidecar.errors import NotAsked
+from sidecar.rego.context import context_problems_in
+from sidecar.rego.syntax.parser import module_in
+from sidecar.rego.syntax.tokens import NotRego
+from sidecar.rego.syntax.tree import Var
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-
-    from sidecar.catalog.read import Node
 
 # Pure and the same in every engine: no clock, network, randomness or runtime, nothing that shows the order of
 # a set (concat) or depends on a version of Unicode (lower). What orders or merges is not: the embedded engine
@@ -77,13 +78,8 @@ def problems_in(
         own = _functions_in(modules, PurePosixPath(path).parent)
         decides = package is None and PurePosixPath(path).parts[0] == "authz"
         found += _problems_of_form(text, own=own, fields=fields, roots=roots, source=source, decides=decides)
-        found += _context_in(path, text, source=source)[1]
+        found += context_problems_in(path, text, source=source)
     return sorted(found, key=lambda each: each.order)
-
-
-def context_fields_in(modules: Mapping[str, str]) -> frozenset[str]:
-    """The context fields that policies see: `custom: {context: […]}` in an entrypoint's metadata."""
-    return frozenset().union(*(_context_in(path, text, source=path)[0] for path, text in modules.items()))
 
 
 def opa_binary() -> Path | None:
@@ -94,15 +90,18 @@ def opa_binary() -> Path | None:
         kept = Path.home() / ".cache" / "opa-bin" / "opa"
     except RuntimeError:  # a user without a home, as containers have them
         return None
-    return kept if kept.is_file() else None
+    try:
+        return kept if kept.is_file() else None
+    except PermissionError:  # HOME is another user's
+        return None
 
 
 def problems_by_opa(
-    folder: Path, modules: Mapping[str, str], *, opa: Path, schema: Path | None = None
+    folder: Path, modules: Mapping[str, str], *, opa: Path, schema: Path | None = None, strict: bool = True
 ) -> list[Finding]:
-    """What `opa check --strict` finds when OPA knows only the builtins that are allowed.
+    """What `opa check` finds when OPA knows only the builtins that are allowed.
 
-    *schema* is the JSON Schema of `input`.
+    *schema* is the JSON Schema of `input`. What is not *strict* is all that OPA needs to load them.
     """
     if not modules:
         return []
@@ -114,10 +113,13 @@ def problems_by_opa(
     with tempfile.TemporaryDirectory() as scratch:
         capabilities = Path(scratch, "capabilities.json")
         capabilities.write_text(json.dumps(known), encoding="utf-8")
-        options = ["--strict", "--format=json", "--capabilities", str(capabilities)]
+        options = ["--format=json", "--capabilities", str(capabilities)]
+        options += ["--strict"] if strict else []
         options += ["--schema", str(schema)] if schema else []
         run = _output_of([str(opa), "check", *options, *(str(folder / path) for path in modules)])
-    if not run.returncode:
+    if (
+        not run.returncode and not run.stderr.strip()
+    ):  # the code alone may be lost: gunicorn's master reads it
         return []
     try:
         errors = json.loads(run.stderr or run.stdout)["errors"]
@@ -236,13 +238,20 @@ def _problem_of(
 
 def _functions_in(modules: Mapping[str, str], folder: PurePosixPath) -> frozenset[str]:
     """The functions that the policies of one folder define."""
-    return frozenset(
-        token["ref"]
-        for path, text in modules.items()
-        if PurePosixPath(path).parent == folder
-        for token in _heads_in(text)
-        if token["call"] and "." not in token["ref"]
-    )
+    found: set[str] = set()
+    for path, text in modules.items():
+        if PurePosixPath(path).parent == folder:
+            try:
+                rules = module_in(text).rules
+            except NotRego:  # reported elsewhere: here its other mistakes are
+                found |= {
+                    token["ref"] for token in _heads_in(text) if token["call"] and "." not in token["ref"]
+                }
+            else:
+                found |= {
+                    rule.name for rule in rules if rule.parameters is not None and isinstance(rule.head, Var)
+                }
+    return frozenset(found)
 
 
 def _heads_in(text: str) -> Iterator[re.Match[str]]:
@@ -253,33 +262,3 @@ def _heads_in(text: str) -> Iterator[re.Match[str]]:
         first_on_line = text[: token.start()].endswith(("\n", "\ndefault ")) or not token.start()
         if token["ref"] and not depth and first_on_line and token["ref"] not in _KEYWORDS:
             yield token
-
-
-def _context_in(path: str, text: str, *, source: str) -> tuple[frozenset[str], list[Finding]]:
-    """The fields that the metadata of entrypoints under authz declare, and what is wrong with it."""
-    fields: set[str] = set()
-    found: list[Finding] = []
-    if PurePosixPath(path).parts[0] != "authz":
-        return frozenset(), []
-    for block in re.finditer(r"^# METADATA\n((?:#.*\n)*)", text, flags=re.MULTILINE):
-        above = "\n" * text.count("\n", 0, block.start(1))  # so that positions are the policy's
-        metadata = document_in(
-            (above + re.sub(r"^#", " ", block[1], flags=re.MULTILINE)).encode(), source=source
-        )
-        found += metadata.findings
-        match metadata.root:
-            case Fields(values={"entrypoint": Truth(value=True), "custom": Fields(values={"context": node})}):
-                fields |= _names_in(node, found, source=source)
-            case _:
-                pass
-    return frozenset(fields), found
-
-
-def _names_in(node: Node, found: list[Finding], *, source: str) -> set[str]:
-    if isinstance(node, Items) and all(isinstance(item, Text) for item in node.items):
-        return {item.value for item in node.items if isinstance(item, Text)}
-    message = "context: expected a list of field names, like [country, device]"
-    found.append(
-        Finding(source=source, line=node.line, column=node.column, code="bad_context", message=message)
-    )
-    return set()

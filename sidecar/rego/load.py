@@ -11,7 +11,7 @@ from sidecar.rego.compile import compiled
 from sidecar.rego.lint import problems_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
@@ -47,12 +47,21 @@ def plans_text(path: Path) -> bytes:
 
 def modules_at(folder: Path) -> dict[str, str]:
     """Every policy by its path inside *folder*, in order, without the tests."""
+    return dict(_rego_at(folder, tests=False))
+
+
+def tests_at(folder: Path) -> dict[str, str]:
+    """The Rego that is not loaded, by its path inside *folder*."""
+    return dict(_rego_at(folder, tests=True))
+
+
+def _rego_at(folder: Path, *, tests: bool) -> Iterator[tuple[str, str]]:
     if not folder.is_dir():
         raise unreadable(folder, NotADirectoryError(0, "there is no such folder"))
     paths = sorted(
         (path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.rego") if path.is_file()
     )
-    return {name: _module(path) for name, path in paths if not name.endswith("_test.rego")}
+    yield from ((name, _module(path)) for name, path in paths if name.endswith("_test.rego") == tests)
 
 
 def _module(path: Path) -> str:

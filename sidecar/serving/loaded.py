@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,9 +17,10 @@ from sidecar.audit.masks import key_in
 from sidecar.decisions.cells import MOST_REMEMBERED, cells
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
+from sidecar.engines.building import in_folder, refuse_unbuilt
 from sidecar.engines.installed import engine_of
 from sidecar.engines.learnt import learn_verdicts
-from sidecar.errors import ConfigError, EngineMisbehaved, Problem
+from sidecar.errors import ConfigError, EngineMisbehaved, NotAsked, Problem
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
 from sidecar.rego.authzen import authzen_policy_at
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 CATALOG_DIGITS = 16
 _SHORTEST_KEY = 16
+_log = logging.getLogger("sidecar")
+
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
 # OPA is another process, which may be waiting for our bundle: then the workers learn, as soon as it has it.
 _LEARNT_WITHIN_S = {"opa": 5.0, "embedded": 60.0}
@@ -72,6 +76,7 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
     compiled, callers, identities, authzen = None, None, None, None
     try:
         compiled = compiled_at(settings.plans, settings.policies)
+        _refuse_unbuilt(compiled, settings)
     except ConfigError as error:
         problems += _problems_of(error)
     try:
@@ -103,6 +108,17 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
+    try:
+        known = learn_verdicts(
+            compiled,
+            situations,
+            engine=settings.engine,
+            opa_url=settings.opa_url,
+            deadline=monotonic() + _LEARNT_WITHIN_S[settings.engine],
+            kept=kept,
+        )
+    except ConfigError as error:
+        raise in_folder(error, settings.policies) from error
     return Loaded(
         compiled=compiled,
         bundle=bundle(compiled, authzen),
@@ -112,14 +128,7 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         catalog=sha256(settings.plans.read_bytes()).hexdigest()[:CATALOG_DIGITS],
         mask_key=mask_key,
         cells=situations,
-        known=learn_verdicts(
-            compiled,
-            situations,
-            engine=settings.engine,
-            opa_url=settings.opa_url,
-            deadline=monotonic() + _LEARNT_WITHIN_S[settings.engine],
-            kept=kept,
-        ),
+        known=known,
     )
 
 
@@ -151,6 +160,14 @@ def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:
     return key, problems
 
 
+def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:
+    """ConfigError as refuse_unbuilt. An OPA beside us that does not run is no reason not to serve."""
+    try:
+        refuse_unbuilt(compiled, settings.policies, by_embedded=settings.engine == "embedded")
+    except NotAsked as error:
+        _log.warning("the policies were not built before they are served: %s", error)
+
+
 def _problems_of(error: ConfigError, *, at: str = "") -> tuple[Problem, ...]:
     return error.problems or (Problem(pointer=at, detail=error.detail),)
 
@@ -161,8 +178,11 @@ def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
         return None
     policy = authzen_policy_at(settings.authzen_policy)
     if settings.engine == "embedded":
-        refuse_if_dangerous(policy)
-        engine = engine_of("embedded", policy, opa_url="", rules=tuple(policy.rules.values()))
+        try:
+            refuse_if_dangerous(policy)
+            engine = engine_of("embedded", policy, opa_url="", rules=tuple(policy.rules.values()))
+        except ConfigError as error:
+            raise in_folder(error, settings.authzen_policy, root=policy.root) from error
         try:
             Rules(policy, engine).served_revision(deadline=inf)
         except EngineMisbehaved as error:

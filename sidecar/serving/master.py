@@ -20,7 +20,7 @@ import struct
 import sys
 import tempfile
 from asyncio import run_coroutine_threadsafe
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -35,7 +35,7 @@ from sidecar.serving.addresses import kept as kept_address
 from sidecar.serving.addresses import require_free
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sidecar.serving.loaded import Loaded
     from sidecar.serving.worker import Worker
@@ -168,6 +168,19 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         new.replace(self._bundle)
 
 
+@contextmanager
+def _no_signal_of_children() -> Iterator[None]:
+    """OPA builds the files as our child: its end is no worker's, and a signal that waits ends a reload.
+
+    A worker that ends meanwhile is reaped afterwards, when new ones are waited for.
+    """
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def start(self) -> None:
         self.app.most_connections = self._connections_that_fit()
@@ -176,7 +189,8 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def reload(self) -> None:
         before, old = self.app.loaded, set(self.WORKERS)
         try:
-            self.app.loaded = self.app.load_files()
+            with _no_signal_of_children():
+                self.app.loaded = self.app.load_files()
             self._take_over(old)
         except ConfigError as error:
             for problem in error.problems:

@@ -30,6 +30,7 @@ RECOUNT = "SELECT authz.recount(%s)"
 TIDY = "SELECT authz.tidy(%s, %s)"
 LOG_REMOVED = "SELECT authz.log_removed(%s)"
 THIN_ANCHORS = "SELECT authz.thin_anchors()"
+PRUNE = "SELECT authz.prune_history(clock_timestamp() - make_interval(months => %s))"
 ACCEPT_CLOCK = "SELECT authz.accept_clock()"
 
 
@@ -98,6 +99,13 @@ def tidy(url: str, /) -> int:
                 return total
             total += removed
             page += _PAGES_AT_ONCE
+
+
+def prune(url: str, /, *, keep_months: int) -> int:
+    """Delete the history of before that and return the number of rows. What then stood is kept as found."""
+    with owner_connection(url) as connection:
+        (pruned,) = connection.execute(PRUNE, (keep_months,)).fetchone() or (0,)
+    return int(pruned)
 
 
 def thin_anchors(url: str, /) -> int:

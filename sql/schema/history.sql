@@ -311,6 +311,7 @@ DECLARE
         'invitation', NULLIF(current_setting('authz.invitation', true), ''),
         'granted_by', NULLIF(current_setting('authz.granted_by', true), '')
     ));
+    gone jsonb; -- who went with a deleted workspace: {"workspace_id user_id": true}
 BEGIN
     -- A workspace that is not there any more has taken its members with it: that is recorded once, not for each.
     IF TG_OP = 'INSERT' THEN
@@ -321,6 +322,33 @@ BEGIN
         FROM new_rows AS n
         JOIN authz.workspaces AS w ON w.id = n.workspace_id;
     ELSIF TG_OP = 'DELETE' THEN
+        -- Of a deleted workspace those are recorded who were put into it since: the others went with it.
+        SELECT COALESCE(jsonb_object_agg(concat_ws(' ', left_with.workspace_id, left_with.user_id), true), '{}')
+        INTO gone
+        FROM (
+            SELECT d.workspace_id, m.user_id
+            FROM authz.workspaces AS w
+            CROSS JOIN LATERAL (
+                SELECT e.workspace_id, e.data FROM authz.outbox AS e
+                WHERE e.workspace_id = w.id AND e.kind = 'workspace.deleted'
+                ORDER BY e.id DESC
+                LIMIT 1
+            ) AS d
+            CROSS JOIN LATERAL jsonb_to_recordset(d.data -> 'members') AS m (user_id text)
+            WHERE w.deleted_at IS NOT NULL AND w.id IN (SELECT o.workspace_id FROM old_rows AS o)
+            EXCEPT
+            SELECT j.workspace_id, j.data ->> 'user'
+            FROM authz.workspaces AS w
+            CROSS JOIN LATERAL (
+                SELECT e.workspace_id, e.id FROM authz.outbox AS e
+                WHERE e.workspace_id = w.id AND e.kind = 'workspace.deleted'
+                ORDER BY e.id DESC
+                LIMIT 1
+            ) AS d
+            JOIN authz.outbox AS j
+                ON j.workspace_id = d.workspace_id AND j.id > d.id AND j.kind IN ('member.joined', 'member.found')
+            WHERE w.deleted_at IS NOT NULL AND w.id IN (SELECT o.workspace_id FROM old_rows AS o)
+        ) AS left_with;
         INSERT INTO authz.outbox (workspace_id, actor, actor_kind, kind, data)
         SELECT
             o.workspace_id, who, who_kind,
@@ -328,23 +356,7 @@ BEGIN
             jsonb_build_object('user', o.user_id, 'role', o.role)
         FROM old_rows AS o
         JOIN authz.workspaces AS w ON w.id = o.workspace_id
-        WHERE w.deleted_at IS NULL
-           -- Of a deleted one: who has been put into it since. The others went with it.
-           OR NOT COALESCE((
-               SELECT EXISTS (
-                   SELECT FROM jsonb_to_recordset(d.data -> 'members') AS m (user_id text) WHERE m.user_id = o.user_id
-               ) AND NOT EXISTS (
-                   SELECT FROM authz.outbox AS j
-                   WHERE j.workspace_id = o.workspace_id
-                     AND j.id > d.id
-                     AND j.kind IN ('member.joined', 'member.found')
-                     AND j.data ->> 'user' = o.user_id
-               )
-               FROM authz.outbox AS d
-               WHERE d.workspace_id = o.workspace_id AND d.kind = 'workspace.deleted'
-               ORDER BY d.id DESC
-               LIMIT 1
-           ), false);
+        WHERE w.deleted_at IS NULL OR NOT gone ? concat_ws(' ', o.workspace_id, o.user_id);
     ELSIF TG_NAME = 'record_members_moved' THEN
         -- Two tables of one statement cannot be paired once keys move: a key is gone, and another has come.
         INSERT INTO authz.outbox (workspace_id, actor, actor_kind, kind, data)

@@ -22,6 +22,17 @@ OF_POLICIES = {
     "not_without_name",
     "unknown_data",
     "unknown_input",
+    "does_not_build",
+    "not_checked",
+    "unknown_name",
+    "undeclared_context",
+    "absent_context",
+    "never_denies",
+    "no_verdict",
+    "not_asked",
+    "data_not_loaded",
+    "stale_data",
+    "authz_changed",
 }
 
 

@@ -22,8 +22,13 @@ from tests.values import the_catalog
 @pytest.fixture(name="folder")
 def a_folder_with_a_catalog_and_a_policy(tmp_path):
     (tmp_path / "plans.yaml").write_text(SMALL)
-    (tmp_path / "policies/custom").mkdir(parents=True)
-    (tmp_path / "policies/custom/rules.rego").write_text("package custom\n\ndenials contains 1 if false\n")
+    shutil.copytree(
+        ROOT / "policies", tmp_path / "policies", ignore=shutil.ignore_patterns("plans", "custom")
+    )
+    (tmp_path / "policies/custom").mkdir()
+    (tmp_path / "policies/custom/rules.rego").write_text(
+        'package custom\n\ndenials contains "closed" if input.role\n'
+    )
     return tmp_path
 
 
@@ -213,7 +218,7 @@ def test_compile_refuses_what_check_refuses(sidecar, folder):
 
     assert (code, output) == (78, "")
     assert errors.startswith("plans.yaml:2:11: currency")
-    assert not (folder / "policies/authz").exists()
+    assert not (folder / "policies/authz/plans").exists()
 
 
 def test_compile_tells_where_it_cannot_write(sidecar, folder):

@@ -14,6 +14,7 @@ import psycopg
 
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.model import Question
+from sidecar.decisions.steps import run
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.store.connections import Connections
@@ -113,7 +114,7 @@ class Place:
 
     def ask(self, action: str, at: Workspace, mode: str = "consume", **more: Any) -> Any:
         question = Question(**{"user": "mia", "workspace": at.slug, "action": action, "mode": mode, **more})
-        return self.decider.decide(question, deadline=monotonic() + PATIENCE_S)
+        return run(self.decider.deciding(question, deadline=monotonic() + PATIENCE_S))
 
     def commit(self, reservation: str, amounts: dict[str, int] | None = None) -> Any:
         return self.spending.commit(reservation, amounts, deadline=monotonic() + PATIENCE_S)

@@ -278,6 +278,6 @@ def test_a_batch_reads_once_more_for_all_its_denials(place):
         for action, amounts in (("ping", None), ("record", {"minutes": 5}))
     ]
 
-    answers = place.authorizer.decide_many(questions, deadline=monotonic() + 60)
+    answers = run_steps(place.authorizer.deciding_many(questions, deadline=monotonic() + 60))
 
     assert [answer.retry_after_s for answer in answers] == [10, 20, 20, 40]

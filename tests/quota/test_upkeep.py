@@ -186,6 +186,7 @@ def test_what_is_over_is_removed_and_what_is_not_stays(own, sidecar):
     assert json.loads(sidecar("tidy", "--json")[1])["removed"] == 1
     assert json.loads(sidecar("tidy", "--json")[1]) == {
         "removed": 0,
+        "pruned": None,
         "anchors": 0,
         "compressed": 0,
         "days": [],

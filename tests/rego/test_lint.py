@@ -8,10 +8,10 @@ import re
 import pytest
 
 from sidecar.errors import NotAsked
+from sidecar.rego.context import context_fields_in
 from sidecar.rego.lint import (
     ALLOWED_BUILTINS,
     INPUT_FIELDS,
-    context_fields_in,
     opa_binary,
     problems_by_opa,
     problems_in,

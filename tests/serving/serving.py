@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUESTION = {"user": "adam", "workspace": "acme", "action": "recording.start"}
-_BOOTS_WITHIN_S = 20
+_BOOTS_WITHIN_S = 90  # on a busy machine, where the embedded engine learns every cell first
 LANE = os.environ.get("TEST_LANE", "on")  # off: `.ci/run` has the same tests once more, without the lane
 
 

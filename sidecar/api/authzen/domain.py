@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar.text.value import value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.api.authzen.wire import Evaluation, Kind, Search
+    from sidecar.decisions.authorizer import Known
     from sidecar.decisions.model import Decision, Question
     from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from sidecar.identity.callers import Caller
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Answer:
     """*text* is the whole answer in JSON, *outcome* what else the decision log keeps of it, a JSON object.
 
@@ -29,7 +32,7 @@ class Answer:
     question: Question | None
     outcome: bytes
     timings: Timings
-    made: Decision | None = None
+    made: Decision | Known | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

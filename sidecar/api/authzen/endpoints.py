@@ -6,6 +6,7 @@ import re
 from functools import partial
 from http import HTTPStatus
 from itertools import takewhile
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,11 +15,20 @@ from sidecar.api.authzen import wire as authzen_wire
 from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
-from sidecar.api.log_lines import leave_out, note, note_listing, note_outcome
+from sidecar.api.log_lines import (
+    head_of,
+    leave_out,
+    note,
+    note_listing,
+    note_outcome,
+    note_plainly,
+    took_of,
+)
 from sidecar.api.problems import moved
 from sidecar.api.reply import JSON, json_reply, text_reply
 from sidecar.api.request import parsed
 from sidecar.api.service import deadline_of
+from sidecar.decisions.authorizer import Known
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
 from sidecar.text import shapes
@@ -146,16 +156,28 @@ def _one(service: Service, request: Request, asked: Evaluation, name: str) -> St
 
 
 def _note(service: Service, request: Request, name: str, answer: Answer) -> None:
+    question, made = answer.question, answer.made
+    if isinstance(made, Known) and question is not None:
+        request.is_noted |= note_plainly(
+            service,
+            head_of(service, "decision", request.id, request.caller, name),
+            (question.user, question.workspace, question.action),
+            answer.outcome,
+            facts=made.member,
+            allows=answer.decision,
+            took=took_of(answer.timings, monotonic() - request.began),
+        )
+        return
     if leave_out(service, request, is_granted_check=answer.decision):
         return
     note_outcome(
         service,
         request,
         name,
-        answer.question,
+        question,
         answer.outcome,
         timings=answer.timings,
-        decision=answer.made,
+        decision=None if isinstance(made, Known) else made,
     )
 
 

@@ -17,11 +17,16 @@ from sidecar.audit.made import Made
 from sidecar.audit.matrix import COLUMNS, matrix_of
 from sidecar.audit.matrix_cases import cases_text
 from sidecar.audit.matrix_forms import MADE_BY, html_text, markdown_lines, text_lines
-from sidecar.catalog.finding import nearest
 from sidecar.catalog.places import Places
 from sidecar.cli import EXIT_FOUND
 from sidecar.cli.audit.asking import engine_for
-from sidecar.cli.audit.options import context_option, database_option, engine_option, files_options
+from sidecar.cli.audit.options import (
+    context_option,
+    database_option,
+    engine_option,
+    files_options,
+    refuse_undeclared,
+)
 from sidecar.cli.audit.report import json_text, made_by, report_options, say, say_csv
 from sidecar.cli.audit.ruling import by_files, by_revision
 from sidecar.cli.sources import PLANS
@@ -79,7 +84,7 @@ def command(  # noqa: PLR0913 - click gives each option
         ruling = by_revision(revision, archive=archive, database_url=database_url)
     else:
         ruling = by_files(plans, policies)
-    _refuse_undeclared(context, ruling.compiled.context_fields)
+    refuse_undeclared(context, ruling.compiled.context_fields)
     coverage = _coverage(folder, ruling, as_cases=as_cases)
     with engine_for(ruling.compiled, engine) as (asked, name):
         answers = Answers(asked)
@@ -183,14 +188,6 @@ def _coverage(named: Path | None, ruling: Ruling, *, as_cases: bool) -> Coverage
     if problems:
         raise refused(f"{folder} holds cases that cannot be read", problems)
     return Coverage(cases, ruling.compiled)
-
-
-def _refuse_undeclared(context: dict[str, Json], declared: frozenset[str]) -> None:
-    for field in context:
-        if field not in declared:
-            near = nearest(field, declared)
-            says = f'; did you mean "{near}"?' if near else ""
-            raise click.UsageError(f'--context: no policy declares the field "{field}"{says}')
 
 
 class _Rules:

@@ -21,6 +21,8 @@ from sidecar.errors import NotAsked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_LONG = 10_000  # rows
+
 
 def report_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """--format of text, json and *formats* as `form`, --json in short, -o as `output`: Path or None."""
@@ -108,7 +110,9 @@ def say_csv(text: str, *, output: Path | None, meta: dict[str, Any]) -> None:
 
 
 def json_text(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    """Indented, unless it is so long that nobody reads it and that indenting it takes most of the time."""
+    is_long = any(isinstance(value, list) and len(value) > _LONG for value in document.values())
+    return json.dumps(document, indent=None if is_long else 2, ensure_ascii=False)
 
 
 def _write(path: Path, content: bytes | Iterable[bytes]) -> None:

@@ -1,0 +1,5 @@
+package custom
+
+import rego.v1
+
+denials contains "v1_import" if input.action == "billing.manage"

@@ -1,0 +1,8 @@
+package custom.lib.deep
+
+owners contains "owner"
+
+owners contains role if {
+	some role in data.authz.plans.roles
+	startswith(role, "own")
+}
