@@ -158,7 +158,7 @@ def test_without_a_database_what_it_knows_is_not_looked_at(log, verify):
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_leave_a_whole_log_that_is_not_complete(audited, tmp_path, verify):
+def test_workers_that_are_killed_leave_a_whole_log_that_is_not_complete(log, audited, tmp_path, verify):
     with a_sidecar(tmp_path, audited, workers=1) as sidecar:
         for _ in range(20):
             sidecar.ask(mode="consume", amounts={"minutes": 1})
@@ -166,7 +166,7 @@ def test_workers_that_are_killed_leave_a_whole_log_that_is_not_complete(audited,
         os.kill(worker, signal.SIGKILL)
         assert sidecar.until(lambda: not children_of(sidecar.process.pid) & workers, within_s=30)
         assert verify(tmp_path / "log")[1]["whole"]["ok"]  # it is still being written
-    code, report = verify(tmp_path / "log", "--database-url", audited)
+    code, report = verify(log, tmp_path / "log", "--database-url", audited)
 
     assert (code, report["whole"]) == (1, {"ok": True, "findings": []})
     assert {gap["source"] for gap in report["complete"]["findings"]} <= {"writer", "usage_ledger"}
