@@ -138,7 +138,10 @@ def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
         return None
     policy = authzen_policy_at(settings.authzen_policy)
     if settings.engine == "embedded":
-        refuse_if_dangerous(policy)
+        try:
+            refuse_if_dangerous(policy)
+        except ConfigError as error:
+            raise ConfigError(error.detail) from error  # its places are below the package, not the folder
         engine = engine_of("embedded", policy, opa_url="", rules=tuple(policy.rules.values()))
         try:
             Rules(policy, engine).served_revision(deadline=inf)
