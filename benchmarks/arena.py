@@ -121,7 +121,7 @@ class Arena:
 
     @cached_property
     def before(self) -> Running:
-        return self._sidecar("before", engine="embedded", tree=self._before)
+        return self._sidecar("before", engine="embedded", tree=self._before or ROOT)
 
     @cached_property
     def opa_of_ours(self) -> tuple[str, int]:
@@ -161,7 +161,17 @@ class Arena:
         folder.mkdir()
         (folder / "nginx.conf").write_text(text)
         options = f"daemon off; pid nginx.pid; worker_processes {PROCESSES};"
-        command = [_found("nginx"), "-p", str(folder), "-c", "nginx.conf", "-e", "stderr", "-g", options]
+        command = [
+            _found("nginx") or "nginx",
+            "-p",
+            str(folder),
+            "-c",
+            "nginx.conf",
+            "-e",
+            "stderr",
+            "-g",
+            options,
+        ]
         return self._start(command, port=port, ready="/_ready")
 
     def _sidecar(self, name: str, *, engine: str, tree: Path = ROOT) -> Running:

@@ -38,7 +38,10 @@ class Bar:
 
     @property
     def bound(self) -> float:
-        return self.at_least if self.at_most is None else self.at_most
+        bound = self.at_least if self.at_most is None else self.at_most
+        if bound is None:
+            raise ValueError("a bar is at least or at most something")
+        return bound
 
     def mark(self, value: float | None) -> Mark:
         """*value* is the ratio, or the figure itself; None: there is nothing to compare with."""

@@ -106,7 +106,7 @@ def main() -> None:
         [sys.executable, "-m", "benchmarks.clients", "--serve"], stdout=subprocess.PIPE, text=True
     )
     try:
-        port = int(server.stdout.readline())
+        port = int(server.stdout.readline())  # type: ignore[union-attr] # it is a pipe
         print(f"{'':26} {'median µs':>10} {'p99 µs':>8} {'own CPU µs':>11}")
         for name, (ask, hang_up) in contenders(port).items():
             took, cpu = [], time.process_time()

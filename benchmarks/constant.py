@@ -13,9 +13,11 @@ import sys
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 import uvloop
 
+from sidecar.api.plain import PlainChecks
 from sidecar.identity.callers import Callers
 from sidecar.serving.application import Application
 from sidecar.serving.connections import Connections
@@ -25,28 +27,38 @@ from sidecar.serving.lane import Lane
 from sidecar.serving.threads import Threads
 from tests.api.stage import a_stage
 
+if TYPE_CHECKING:
+    from sidecar.api.endpoint import Endpoint
+    from sidecar.api.reply import Reply
+    from sidecar.api.request import Request
+    from sidecar.decisions.steps import Steps
+
 BACKLOG = 2_048
 MOST = 2_000
 SWEEP_S = 1.0
 
 
-def _application(body: bytes):
+class _Constant(Application):
     """The real one, but for what an endpoint answers."""
-    application = Application(replace(a_stage().service, callers=Callers(None)))
-    reply = 200, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))], body
 
-    def answering(request, endpoint):
-        return reply
-        yield
+    def __init__(self, body: bytes) -> None:
+        super().__init__(replace(a_stage().service, callers=Callers(None)))
+        self.plain = _NothingPlain(self.service)
+        self._reply = 200, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))], body
 
-    application.answering = answering
-    application.plain.question_in = lambda _: None
-    return application
+    def answering(self, request: Request, endpoint: Endpoint) -> Steps[Reply]:
+        yield from ()
+        return self._reply
+
+
+class _NothingPlain(PlainChecks):
+    def alike_in_bodies(self, *_: object, **__: object) -> None:
+        """For there are no facts here to read."""
 
 
 async def _serve(listener: socket.socket, body: bytes) -> None:
     loop = asyncio.get_running_loop()
-    application = _application(body)
+    application = _Constant(body)
     reader = partial(
         Lane,
         application=application,

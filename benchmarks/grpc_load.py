@@ -10,6 +10,7 @@ import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import uvloop
@@ -136,8 +137,8 @@ def messages_of(checks: list[tuple[str, str]]) -> list[bytes]:
     """Of each path and token, a `CheckRequest` as a gRPC message."""
     written = []
     for path, token in checks:
-        http = {"method": "POST", "path": path, "host": "app.example"}
-        http["headers"] = {"authorization": f"Bearer {token}"}
+        headers = {"authorization": f"Bearer {token}"}
+        http = {"method": "POST", "path": path, "host": "app.example", "headers": headers}
         request = external_auth_pb2.CheckRequest(attributes={"request": {"http": http}})
         message = request.SerializeToString()
         written.append(struct.pack(">BI", 0, len(message)) + message)
@@ -155,7 +156,7 @@ async def _check(port: int, messages: list[bytes], *, connections: int, seconds:
     began = time.perf_counter()
     for first in islice(range(0, connections * 37, 37), connections):
         _, caller = await loop.create_connection(
-            lambda first=first: _Caller(messages, first % len(messages), tally), "127.0.0.1", port
+            partial(_Caller, messages, first % len(messages), tally), "127.0.0.1", port
         )
         callers.append(caller)
     await asyncio.sleep(seconds)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.processes import cpu_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from benchmarks.load import Figures
 
@@ -41,8 +41,8 @@ class Measured:
     """Medians over the rounds; `not_2xx` and `broken` are sums. A rate counts only what is 2xx."""
 
     def __init__(self, rounds: list[Round]) -> None:
-        def median(values) -> float:
-            return statistics.median(values)
+        def median(values: Iterable[float]) -> float:
+            return float(statistics.median(values))
 
         rates = [each.figures.per_second for each in rounds]
         self.per_second = median(rates)

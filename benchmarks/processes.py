@@ -54,8 +54,8 @@ def running(
             stderr=said,
         )
         try:
-            with suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(stdin)
+            with suppress(BrokenPipeError), process.stdin as to_it:  # type: ignore[union-attr] # it is a pipe
+                to_it.write(stdin)
             if why := _why_not_ready(process, port, ready, until=began + READY_WITHIN_S):
                 said.seek(0)
                 sys.exit(f"{said.read().decode(errors='replace')}{' '.join(command)} {why}")
@@ -69,7 +69,7 @@ def running(
                 process.wait()
 
 
-def _why_not_ready(process: subprocess.Popen, port: int, path: str, *, until: float) -> str:
+def _why_not_ready(process: subprocess.Popen[bytes], port: int, path: str, *, until: float) -> str:
     while not _answers(port, path):
         if process.poll() is not None:
             return f"ended with {process.returncode}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jwt
 
@@ -111,7 +111,7 @@ def _ten(member: Member) -> dict[str, object]:
 
 def _searched(what: str) -> Callable[[Member], bytes]:
     def search(member: Member) -> bytes:
-        asked = _authzen(member)
+        asked: dict[str, Any] = _authzen(member)
         asked[what] = {"type": asked[what]["type"]} if what != "action" else None
         return _posted(f"/access/v1/search/{what}", {name: part for name, part in asked.items() if part})
 

@@ -33,7 +33,7 @@ class Results:
     starts: list[tuple[str, float, Bar]] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        lines = []
+        lines: list[str] = []
         if self.rows:
             lines += _HEAD
             for row, found in self.rows:
@@ -117,7 +117,8 @@ def _value(bar: Bar, name: str, row: Row, found: dict[str, Measured]) -> float |
     def figure(measured: Measured) -> float:
         if bar.figure == "decisions":
             return measured.per_second * row.decisions
-        return getattr(measured, bar.figure)
+        value: float = getattr(measured, bar.figure)
+        return value
 
     if not bar.of:
         return figure(found[name])

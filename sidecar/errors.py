@@ -36,7 +36,8 @@ SidecarError
     ├── FactsMisread            PostgreSQL answered outside its contract
     ├── DatabaseNotMigrated     PostgreSQL lacks what this version or its catalog needs
     ├── WorkspaceContended      the workspace is being changed by too many at once
-    └── IdentityUnavailable     the identity provider's keys cannot be had
+    ├── IdentityUnavailable     the identity provider's keys cannot be had
+    └── LogUnavailable          the line of a decision could not be written in time
 """
 
 from __future__ import annotations
@@ -260,3 +261,9 @@ class WorkspaceContended(DependencyError):
 
 class IdentityUnavailable(DependencyError):
     code = "identity_unavailable"
+
+
+class LogUnavailable(DependencyError):
+    """Raised only where an answer waits for its line. What was consumed by then stands."""
+
+    code = "log_unavailable"

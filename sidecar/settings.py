@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "SIDECAR_"
+# Of other commands, which may share an environment with `sidecar serve`.
+OF_COMMANDS = frozenset({"SIDECAR_AUDIT_URL"})
 GRPC = "grpc://"
+LOG_MASKS = frozenset({"user", "workspace", "resource", "request", "caller", "context"})
+LOG_KEEP_DAYS = 400
 _BESIDE_THE_PACKAGE = Path(__file__).resolve().parent.parent
 _IN_THE_WHEEL = Path(__file__).resolve().parent / "shipped"
 
@@ -92,6 +96,28 @@ def _on_or_off(text: str) -> bool:
     if text not in {"on", "off"}:
         raise _Refused("must be on or off")
     return text == "on"
+
+
+def _log_sync(text: str) -> str:
+    if text not in {"no", "yes", "wait"}:
+        raise _Refused("must be no, yes or wait")
+    return text
+
+
+def _log_skip(text: str) -> frozenset[str]:
+    names = frozenset(part.strip() for part in text.split(","))
+    if names != {"check-grants"}:
+        raise _Refused("must be check-grants")
+    return names
+
+
+def _log_mask(text: str) -> frozenset[str]:
+    names = frozenset(part.strip() for part in text.split(","))
+    if not all(name in LOG_MASKS or re.fullmatch(r"context\.[^\s,]+", name) for name in names):
+        raise _Refused(
+            f"must be some of {', '.join(sorted(LOG_MASKS))} and context.NAME, with commas between"
+        )
+    return names
 
 
 def _identifier(text: str) -> str:
@@ -205,10 +231,33 @@ class Settings:
         "whether plain requests for hot endpoints take the fast lane; off, they get the same answers slower",
         default=True,
     )
+    log_dir: Path | None = _setting(
+        Path, "folder of the decision log, a file for each worker and day; without it, standard output"
+    )
+    log_sync: Literal["no", "yes", "wait"] = _setting(
+        _log_sync,
+        "whether a line of the decision log is synced to the disk, and whether its answer waits for that",
+        default="no",
+    )
+    log_skip: frozenset[str] = _setting(
+        _log_skip, "what the decision log leaves out and only counts: check-grants", default=frozenset()
+    )
+    log_mask: frozenset[str] = _setting(
+        _log_mask, "values that the decision log hides, with commas between", default=frozenset()
+    )
+    log_mask_key: Path | None = _setting(Path, "file of the key that masked values are coded with")
+    log_keep_days: int = _setting(
+        _number(1, 36_500, "days"),
+        "how many days of SIDECAR_LOG_DIR `sidecar tidy` keeps",
+        default=LOG_KEEP_DAYS,
+    )
     deadline_ms: int = _setting(
         _number(10, 10_000, "milliseconds"),
         "how long one question may take before it is answered 503",
         default=150,
+    )
+    keep_months: int | None = _setting(
+        _number(1, 1_200, "months"), "how many months of the history `sidecar tidy` keeps; else all of it"
     )
     grace_s: int = _setting(
         _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10
@@ -244,7 +293,7 @@ class Settings:
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for name in sorted(environ):
-            if name.startswith(PREFIX) and name not in known:
+            if name.startswith(PREFIX) and name not in known and name not in OF_COMMANDS:
                 near = get_close_matches(name, known, n=1, cutoff=0.8)
                 hint = f"; did you mean {near[0]}?" if near else ": misspelt?"
                 problems.append(Problem(pointer=name, detail=f"is not a setting{hint}"))
@@ -259,6 +308,7 @@ class Settings:
             except _Refused as refused:
                 shown = "" if each.metadata["secret"] else f", got {text!r}"
                 problems.append(Problem(pointer=name, detail=f"{refused.args[0]}{shown}"))
+        problems += _half_a_mask({name for name in known if environ.get(name, "").strip()})
         problems += _half_an_identity({name for name in known if environ.get(name, "").strip()})
         problems += _open_doors(values.get("bind", ()), guarded="tokens" in values)
         if values.get("authzen_anonymous"):
@@ -279,6 +329,13 @@ def _open_doors(bind: tuple[str, ...], *, guarded: bool) -> list[Problem]:
         for address in bind
         if not guarded and not is_loopback(address)
     ]
+
+
+def _half_a_mask(given: set[str]) -> list[Problem]:
+    mask, key = f"{PREFIX}LOG_MASK", f"{PREFIX}LOG_MASK_KEY"
+    if mask in given and key not in given:
+        return [Problem(pointer=key, detail=f"is required with {mask}")]
+    return []
 
 
 def _half_an_identity(given: set[str]) -> list[Problem]:

@@ -55,6 +55,27 @@ def a_catalog_at_random(random: Random) -> Catalog:
     )
 
 
+def plans_with_many_cells() -> dict[str, Any]:
+    """A plans.yaml whose one action takes so much that there are more cells than anybody can ask."""
+    meters = [f"m{number}" for number in range(8)]
+    plans = {
+        f"p{number}": {
+            "price": number,
+            "limits": {meter: (number * (7 + at)) % 13 for at, meter in enumerate(meters)},
+        }
+        for number in range(12)
+    }
+    return {
+        "version": 1,
+        "currency": "EUR",
+        "default_plan": "p0",
+        "roles": {f"r{number}": {} for number in range(90)},
+        "meters": {meter: {"kind": "level"} for meter in meters},
+        "plans": plans,
+        "actions": {"do": {"role": "r0", "takes": dict.fromkeys(meters, 1)}},
+    }
+
+
 def rules_at_random(catalog: Catalog, random: Random) -> str:
     """None to two rules of the company's own, most of which look at the plan or at the room."""
     plan = random.choice(sorted(catalog.plans))

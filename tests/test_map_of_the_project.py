@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.test_architecture import ALONE, PACKAGE, ROOT, TIERS, WITHIN_A_TIER
+from tests.test_architecture import ALONE, MODULES_WITHIN_A_TIER, PACKAGE, ROOT, TIERS, WITHIN_A_TIER
 
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 GLOSSARY = (ROOT / "docs/glossary.md").read_text()
@@ -34,8 +34,12 @@ def test_every_import_within_a_tier_is_named():
     section = ARCHITECTURE.partition("## The rooms")[2].partition("| tier |")[0]
     named = re.findall(r"`(\w+)` →\s+`([\w.]+)`", section)
 
+    modules = {
+        room: {name.removeprefix("sidecar.") for name in names}
+        for room, names in MODULES_WITHIN_A_TIER.items()
+    }
     assert sorted(named) == sorted(
-        (room, other) for room, others in WITHIN_A_TIER.items() for other in others
+        (room, other) for room, others in (WITHIN_A_TIER | modules).items() for other in others
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems
+from sidecar.api.advice import which_scope
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import parameters_of
 from sidecar.api.log_lines import note
@@ -55,7 +56,7 @@ def _refuse_without_scope(scope: str, request: Request) -> None:
     if request.refused is not None:
         raise request.refused
     if request.caller is None or scope not in request.caller.scopes:
-        raise CallerForbidden
+        raise CallerForbidden(which_scope(scope))
 
 
 def refuse(
@@ -76,5 +77,5 @@ def refuse(
         outcome = {"code": problem["code"], "status": problem["status"]}
         if why is not None:
             outcome["why"] = why
-        note(service, request, name, request.question, outcome)
+        note(service, request, name, request.question, outcome, kind="problem")
     return problems.reply_of(problem)

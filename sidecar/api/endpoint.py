@@ -27,6 +27,7 @@ OUTAGES = (
     "policy_engine_unavailable",
     "policy_engine_misbehaved",
     "policy_revision_mismatch",
+    "usage_contended",
     *FACTS_OUTAGES,
 )
 

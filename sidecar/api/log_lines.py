@@ -1,25 +1,39 @@
-"""The lines of the decision log: who asked, what, what came of it, and where the time went."""
+"""The lines of the decision log: who asked, what, what came of it, and where the time went.
+
+All of them are made here, by `line_of`. A line stays open at its end: the log adds its number and its seal.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sidecar.api import rendered
+from sidecar.decisions.steps import Wait
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
-    from sidecar.decisions.model import Decision, Question
+    from sidecar.decisions.model import Decision, Facts, Question
+    from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.identity.callers import Caller
 
+Kind = Literal["decision", "listing", "change", "settle", "problem"]
 _MS = 1_000
+_WRITTEN_WITHIN_S = 1.0  # a disk that takes longer is not there
 _TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
+_HEAD = b'{"v":1,"kind":"%b","at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"'
+_LINE = b'%b%b,%b,"catalog":"%b","ms":%b'
+_ASKED = b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b,"resource":%b'
+_FACTS = b',"workspace_id":"%b","facts_version":%b,"limits":%b'
+_NO_FACTS = b',"workspace_id":null,"facts_version":null,"limits":{}'
 
 
 def note_decision(
@@ -33,8 +47,19 @@ def note_decision(
 ) -> None:
     """Count *decision* and write its line; *also* is what else the line says."""
     service.metrics.count_decision(decision, catalog=service.authorizer.catalog)
+    is_check = question is not None and question.mode == "check"
+    if leave_out(service, request, is_granted_check=is_check and decision.allowed):
+        return
+    outcome = rendered.outcome(decision)
     note_outcome(
-        service, request, endpoint, question, rendered.outcome(decision), timings=decision.timings, also=also
+        service,
+        request,
+        endpoint,
+        question,
+        outcome,
+        timings=decision.timings,
+        decision=decision,
+        also=also,
     )
 
 
@@ -44,12 +69,30 @@ def note(
     endpoint: str,
     question: Question | None,
     outcome: Mapping[str, Any],
+    *,
+    kind: Kind,
 ) -> None:
-    """One line of the decision log. Who asked, what, what came of it, and where the time went.
+    """The line of anything but a decision. It has those parts of the time that its request has waited for."""
+    said = b"" if question is None else _asked(service, question, question.amounts)
+    waited = {name: round(s * _MS, 3) for name, s in _parts(request.timings).items() if s}
+    took = encoded({**waited, "total": round((monotonic() - request.began) * _MS, 3)})
+    _note(service, request, kind, endpoint, said, encoded(outcome), took)
 
-    It has those parts of the time that its request has waited for so far.
-    """
-    note_outcome(service, request, endpoint, question, encoded(outcome), timings=None)
+
+def note_listing(
+    service: Service, request: Request, endpoint: str, reply: Reply, *, found: int, **about: object
+) -> Reply:
+    """*reply*, which tells *found* things: its line says by which revision, and which answer it was."""
+    status, _, body = reply
+    outcome = {
+        **about,
+        "status": status,
+        "policy_revision": service.authorizer.policy.revision,
+        "found": found,
+        "sha256": sha256(body).hexdigest(),
+    }
+    note(service, request, endpoint, None, outcome, kind="listing")
+    return reply
 
 
 def note_outcome(
@@ -59,58 +102,149 @@ def note_outcome(
     question: Question | None,
     outcome: bytes,
     *,
-    timings: Timings | None,
+    timings: Timings,
+    decision: Decision | None = None,
     also: Mapping[str, Any] | None = None,
 ) -> None:
-    """As `note`. *outcome* is a JSON object with at least one field; *timings* are a decision's own."""
-    head = head_of(request.id, request.caller, endpoint)
-    if request.user is not None:
-        head += b',"end_user":%b' % encoded(request.user.id)
+    """The line of a decision, ours or not. *outcome* is a JSON object with a field; *timings* are its own."""
+    said = b""
     if question is not None:
-        head += asked_of(
-            question.user, question.workspace, question.action, mode=question.mode, amounts=question.amounts
-        )
+        said = _asked(service, question, (decision.amounts if decision else None) or question.amounts)
+    if decision is not None:
+        said += facts_of(service, decision.facts, decision.amounts)
     if also:
-        head += b",%b" % encoded(also)[1:-1]
-    total_s = monotonic() - request.began
-    if timings is not None:
-        took = took_of(timings, total_s)
-    else:
-        waited = {name: round(s * _MS, 3) for name, s in _parts(request.timings).items() if s}
-        took = encoded({**waited, "total": round(total_s * _MS, 3)})
-    service.log.note(whole(head, outcome, took))
+        said += also_of(service, also)
+    took = took_of(timings, monotonic() - request.began)
+    _note(service, request, "decision", endpoint, said, outcome, took)
 
 
-def head_of(request_id: str, caller: Caller | None, endpoint: str) -> bytes:
+def leave_out(service: Service, request: Request, *, is_granted_check: bool) -> bool:
+    """Whether there is no line for it; then it is counted. What an end user does is never left out."""
+    leaves_out = is_granted_check and service.skips_grants and request.user is None
+    if leaves_out:
+        service.log.skip()
+    return leaves_out
+
+
+def _note(
+    service: Service,
+    request: Request,
+    kind: Kind,
+    endpoint: str,
+    said: bytes,
+    outcome: bytes,
+    took: bytes,
+) -> None:
+    if request.user is not None:
+        said = b',"end_user":%b%b' % (_text(service, "end_user", request.user.id), said)
+    if service.masks is not None:
+        outcome = service.masks.document(outcome)
+    request.is_noted = True
+    head = head_of(service, kind, request.id, request.caller, endpoint)
+    service.log.note(line_of(service, head, said, outcome, took))
+
+
+def _asked(service: Service, question: Question, amounts: Mapping[str, int] | None) -> bytes:
+    return asked_of(
+        service,
+        question.user,
+        question.workspace,
+        question.action,
+        mode=question.mode,
+        amounts=amounts,
+        resource=question.resource,
+    )
+
+
+def note_plainly(
+    service: Service,
+    head: bytes,
+    question: tuple[str, str, str],
+    outcome: bytes,
+    *,
+    facts: Facts | None,
+    allows: bool,
+    took: bytes,
+    also: bytes = b"",
+) -> bool:
+    """As `note_decision`, of a check that takes nothing: user, workspace, action. *head* is by `head_of`.
+
+    *took* is by `took_of`. False if the line is left out.
+    """
+    if allows and service.skips_grants:
+        service.log.skip()
+        return False
+    said = asked_of(service, *question) + facts_of(service, facts, {}) + also
+    service.log.note(line_of(service, head, said, outcome, took))
+    return True
+
+
+def head_of(service: Service, kind: Kind, request_id: str, caller: Caller | None, endpoint: str) -> bytes:
     """How a line begins, with the time of now."""
-    return b'{"at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"' % (
+    return _HEAD % (
+        kind.encode(),
         encoded(datetime.now(UTC)),
         encoded(request_id),
-        encoded(caller.name) if caller else b"null",
+        _text(service, "caller", caller.name) if caller else b"null",
         endpoint.encode(),
     )
 
 
+def line_of(service: Service, head: bytes, said: bytes, outcome: bytes, took: bytes) -> bytes:
+    """*said* is empty, or fields that each follow a comma; *outcome* a JSON object with a field."""
+    return _LINE % (head, said, outcome[1:-1], service.catalog, took)
+
+
 def asked_of(
-    user: str, workspace: str, action: str, *, mode: str = "check", amounts: Mapping[str, int] | None = None
+    service: Service,
+    user: str,
+    workspace: str,
+    action: str,
+    *,
+    mode: str = "check",
+    amounts: Mapping[str, int] | None = None,
+    resource: str | None = None,
 ) -> bytes:
-    """What was asked, to follow the head."""
-    return b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b' % (
-        encoded(user),
-        encoded(workspace),
+    """What was asked."""
+    return _ASKED % (
+        _text(service, "user", user),
+        _text(service, "workspace", workspace),
         encoded(action),
         mode.encode(),
         b"null" if amounts is None else encoded(amounts),
+        b"null" if resource is None else _text(service, "resource", resource),
     )
+
+
+def facts_of(service: Service, facts: Facts | None, amounts: Mapping[str, int]) -> bytes:
+    """What was decided on: of a member, as it was before anything was taken."""
+    if facts is None:
+        return _NO_FACTS
+    return _FACTS % (
+        str(facts.workspace_id).encode(),
+        b"null" if facts.version is None else b"%d" % facts.version,
+        encoded(rendered.limits_of(facts, amounts, service.authorizer.catalog)) if amounts else b"{}",
+    )
+
+
+def also_of(service: Service, also: Mapping[str, Any]) -> bytes:
+    """What else a line says; *also* is not empty."""
+    text = encoded(also)
+    return b",%b" % (text if service.masks is None else service.masks.document(text))[1:-1]
 
 
 def took_of(timings: Timings, total_s: float) -> bytes:
     return _TOOK % (timings.facts_s * _MS, timings.policy_s * _MS, timings.ledger_s * _MS, total_s * _MS)
 
 
-def whole(head: bytes, outcome: bytes, took: bytes) -> bytes:
-    """The line: *head* is open, *outcome* a JSON object that becomes part of it."""
-    return b'%b,%b,"ms":%b}' % (head, outcome[1:-1], took)
+def written(service: Service, request: Request) -> Steps[None]:
+    """Where answers wait for their lines: wait for those of *request*. LogUnavailable."""
+    if service.log.waits and request.is_noted:
+        yield Wait(service.log.await_written, request.began, deadline=monotonic() + _WRITTEN_WITHIN_S)
+
+
+def _text(service: Service, field: str, value: str) -> bytes:
+    return encoded(value) if service.masks is None else service.masks.text(field, value)
 
 
 def _parts(timings: Timings) -> dict[str, float]:

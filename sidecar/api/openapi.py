@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LICENSE = "Apache-2.0"  # as SPDX writes it
 _OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found")
 
+_LOGGED = {Audience.AUTHORIZE, Audience.ADMIN, Audience.END_USERS, Audience.GATEWAYS}
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {
     "application/gzip": {},
     "application/json": {"type": "object"},
@@ -107,6 +108,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
 
 def _problems_of(endpoint: Endpoint) -> set[tuple[HTTPStatus, str]]:
     codes = ["invalid_request", "internal_error", *endpoint.codes]
+    if endpoint.audience in _LOGGED:
+        codes.append("log_unavailable")
     if endpoint.audience.scope is not None:
         codes += ["unauthenticated", "scope_missing"]
     if endpoint.audience is Audience.END_USERS:

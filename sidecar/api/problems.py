@@ -7,11 +7,14 @@ from functools import reduce
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from sidecar.api.advice import ADVICE
 from sidecar.api.wire import add_help
 from sidecar.errors import (
     BadQuestion,
+    CallerForbidden,
     CommitExceedsReservation,
     IdempotencyKeyReused,
+    NotServed,
     Problem,
     RefundExceedsUse,
     ReservationExpired,
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.decisions.model import Decision
 
-_UNDECIDED = "there is no answer, which is no yes; the log has more under this request id"
 _OUTAGE_RETRY_S = "1"
 
 # Each code with its status and its title; docs/errors.md says the same to people.
@@ -87,6 +89,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
     "database_not_migrated": (HTTPStatus.SERVICE_UNAVAILABLE, "The database lacks what this sidecar needs"),
     "workspace_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many are changing the workspace at once"),
+    "log_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The decision log cannot be written"),
     "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
 }
 
@@ -101,11 +104,13 @@ DENIALS: Mapping[str, str] = {
     "denied_by_policy": "A rule of the company's own denies this",
 }
 
-# The caller's own mistakes: only of these the detail is shown.
+# The caller's own mistakes: only of these the detail is shown, before what to do.
 _SHOWN = (
     BadQuestion,
+    CallerForbidden,
     CommitExceedsReservation,
     IdempotencyKeyReused,
+    NotServed,
     RefundExceedsUse,
     ReservationExpired,
     ReservationSettled,
@@ -117,10 +122,19 @@ _SHOWN = (
 
 
 def problem_of(error: SidecarError) -> dict[str, Any]:
-    """The problem document; of what is not the caller's mistake it tells the code and no more."""
+    """The problem document; of what is not the caller's mistake it tells the code and what to do, no more."""
     if isinstance(error, _SHOWN):
-        return problem(error.code, detail=error.detail, errors=_errors_of(error))
+        return problem(error.code, detail=_said(error), errors=_errors_of(error))
     return problem(error.code)
+
+
+def _said(error: SidecarError) -> str:
+    """What is wrong, and what to do, where its *errors* do not say so."""
+    advice = ADVICE[error.code]
+    if not error.detail or advice in error.detail:
+        return error.detail or advice
+    whole = error.detail.endswith(".")  # a sentence for people
+    return f"{advice}: {error.detail}" if whole else f"{error.detail}: {advice}"
 
 
 def problems_in(error: SidecarError, *, at: str = "") -> tuple[Problem, ...]:
@@ -144,17 +158,15 @@ def moved(bad: BadQuestion, at: str) -> BadQuestion:
 def problem(
     code: str, *, detail: str | None = None, errors: list[dict[str, str]] | None = None
 ) -> dict[str, Any]:
+    """*detail* None: the advice that everybody gets."""
     status, title = PROBLEMS[code]
     document: dict[str, Any] = {
         "type": f"urn:policy-sidecar:problem:{code}",
         "title": title,
         "status": status.value,
         "code": code,
+        "detail": detail or ADVICE[code],
     }
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        detail = _UNDECIDED
-    if detail and detail != code:
-        document["detail"] = detail
     if errors:
         document["errors"] = errors
     return document

@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, wire
 from sidecar.decisions.model import Quota
+from sidecar.decisions.room import quotas_of
+from sidecar.engines.verdict import document_of
 from sidecar.text.encoding import embedded, encoded
+from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.decisions.model import Decision
+    from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.authorizer import Known
+    from sidecar.decisions.model import Decision, Facts
 
+Fills = dict[bytes, bytes]
 # None of these can be in a real decision: no text has a NUL, and no clock says so.
 _MARK_OF_ID, _MARK_OF_MESSAGE = "\0id\0", "\0message\0"
 _MARK_OF_TIME = datetime.fromisoformat("0001-02-03T04:05:06.700001+00:00")
@@ -62,6 +68,10 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
         "reason": verdict.reason,
         "detail": verdict.detail,
         "status": verdict.status,
+        "charges": dict(verdict.charges),
+        "upgrade": verdict.upgrade,
+        "needs": document_of(verdict)["needs"],
+        "waiting_helps": verdict.waiting_helps,
         "policy_revision": verdict.revision,
         "situation": embedded(decision.situation),
         "facts_at": decision.at.astimezone(UTC),
@@ -72,6 +82,38 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
     if decision.replayed:
         document["replayed"] = True
     return document
+
+
+def filled(known: Known, form: str) -> tuple[bytes, bytes] | None:
+    """A new decision in this *form*, the name of a function above, and its `outcome`.
+
+    None as long as no decision of the cell has been rendered so.
+    """
+    texts = known.cell.texts
+    text, outcome_text = texts.get(form), texts.get("outcome")
+    if text is None or outcome_text is None:
+        return None
+    fills = fills_of(known)
+    return text % fills, outcome_text % fills
+
+
+def fills_of(known: Known) -> Fills:
+    """What varies of a decision without figures: the id, a new one, and the time."""
+    member = known.member
+    return {b"id": fresh_id().encode(), b"at": encoded(datetime.now(UTC) if member is None else member.at)}
+
+
+def limits_of(facts: Facts, amounts: Mapping[str, int], catalog: Catalog) -> dict[str, Any]:
+    """The figures of the meters of *amounts*, and whether each limit is the plan's or overridden."""
+    return {
+        meter: {
+            "limit": quota.limit,
+            "of": "override" if meter in facts.limit_overrides else "plan",
+            "used": quota.used,
+            "reserved": quota.reserved,
+        }
+        for meter, quota in quotas_of(amounts, facts, catalog=catalog).items()
+    }
 
 
 def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], Mapping[str, Any]]) -> bytes:

@@ -40,7 +40,8 @@ class Request:
     lines. *body* reads the body when it is first wanted: BadQuestion if it is too large or of another type
     than JSON. *refused* is why the caller is not known. *by_socket* and *remote*, an address, are of the
     connection itself. *patience_s* is how long the caller waits, where they say so. *user* is the end user of
-    an endpoint for users. *timings* are for the core to add to, so that the line of an outage has them too.
+    an endpoint for users. *is_noted*: a line of the decision log is about it. *timings* are for the core to
+    add to, so that the line of an outage has them too.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Request:
     timings: Timings = field(default_factory=Timings)
     question: Question | None = None
     user: EndUser | None = None
+    is_noted: bool = False
 
     def has_body(self) -> bool:
         """False where nothing was sent; then it need not be JSON either."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.api.authzen.domain import Authzen
+    from sidecar.api.masking import Masks
     from sidecar.api.request import Request
     from sidecar.catalog.routes import Routes
     from sidecar.decisions.authorizer import Authorizer
@@ -39,7 +40,9 @@ class Service:
 
     *identities* is None where no end user can prove who they are: nothing is served to them. *own_hosts* are
     the hosts and ports at which the sidecar itself is asked. *bundle* gives
-    the bytes and their ETag; *serving* is false until every verdict is in the memo.
+    the bytes and their ETag; *serving* is false until every verdict is in the memo. *catalog* is the digest
+    of plans.yaml that lines of the log have; *masks* is None where they hide nothing; with *skips_grants*
+    they leave out granted checks.
     """
 
     authorizer: Authorizer
@@ -59,6 +62,9 @@ class Service:
     bundle: Callable[[], tuple[bytes, str]]
     readiness: Callable[[], Readiness]
     serving: Callable[[], bool]
+    catalog: bytes = b""
+    masks: Masks | None = None
+    skips_grants: bool = False
 
 
 def deadline_of(service: Service, request: Request, *, questions: int = 1) -> float:

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sidecar.decisions.model import Question
 from sidecar.errors import BadQuestion, Problem
 from sidecar.text import shapes
-from sidecar.text.encoding import Duplicated, document_from
+from sidecar.text.encoding import Duplicated, document_from, is_too_deep, without_strings
 from sidecar.text.ids import is_uuid
 from sidecar.text.shapes import (
     Anything,
@@ -89,19 +89,18 @@ OVERRIDES = Record(
     }
 )
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SUSPICIOUS = re.compile(rb"\\u(0000|[dD])")  # a NUL, or half of a surrogate pair
 
-_Text = Annotated[str, Meta(min_length=1, max_length=shapes.LONGEST_TEXT)]
+PlainText = Annotated[str, Meta(min_length=1, max_length=shapes.LONGEST_TEXT)]
 _Key = Annotated[str, Meta(min_length=1, max_length=shapes.LONGEST_KEY)]
 
 
 class _Fields(Struct, forbid_unknown_fields=True):
-    user: _Text | UnsetType = UNSET
-    workspace: _Text | UnsetType = UNSET
-    action: _Text | UnsetType = UNSET
+    user: PlainText | UnsetType = UNSET
+    workspace: PlainText | UnsetType = UNSET
+    action: PlainText | UnsetType = UNSET
     mode: Literal["check", "consume", "reserve"] | UnsetType = UNSET
-    amounts: dict[_Text, Annotated[int, Meta(ge=1, le=MOST_AMOUNT)]] | UnsetType = UNSET
+    amounts: dict[PlainText, Annotated[int, Meta(ge=1, le=MOST_AMOUNT)]] | UnsetType = UNSET
     idempotency_key: _Key | UnsetType = UNSET
     resource: _Key | UnsetType = UNSET
     ttl_seconds: Annotated[int, Meta(ge=1, le=LONGEST_TTL_S)] | UnsetType = UNSET
@@ -113,16 +112,25 @@ class _Batch(Struct, forbid_unknown_fields=True):
     defaults: _Fields | UnsetType = UNSET
 
 
-class _PlainQuestion(Struct, forbid_unknown_fields=True, gc=False):
-    user: _Text
-    workspace: _Text
-    action: _Text
+class _PlainFields(Struct, forbid_unknown_fields=True, gc=False):
+    """Empty text stands for what is not said."""
+
+    user: PlainText = ""
+    workspace: PlainText = ""
+    action: PlainText = ""
 
 
-_PLAIN = msgspec.json.Decoder(_PlainQuestion)
+class _PlainBatch(Struct, forbid_unknown_fields=True):
+    questions: Annotated[list[_PlainFields], Meta(min_length=1, max_length=MOST_QUESTIONS)]
+    defaults: _PlainFields | UnsetType = UNSET
+
+
+_PLAIN = msgspec.json.Decoder(_PlainFields)
+_PLAIN_BATCH = msgspec.json.Decoder(_PlainBatch)
+_NOT_SAID = _PlainFields()
 _ONE = msgspec.json.Decoder(_Fields)
 _MANY = msgspec.json.Decoder(_Batch)
-_NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NONE = _Fields()
 
 
@@ -130,14 +138,15 @@ def question_from(raw: bytes) -> Question:
     """BadQuestion with every problem of the body."""
     try:
         fields = _ONE.decode(raw)
-    except _NOT_TYPED:
+    except NOT_TYPED:
         return _question_by_shape(raw)
     # The three comparisons are for the type checker and for a missing field alike.
     if (
         fields.user is UNSET
         or fields.workspace is UNSET
         or fields.action is UNSET
-        or not _plain(raw, names=_names_in(fields))
+        or is_too_deep(raw)
+        or not plain(raw, names=_names_in(fields))
         or not _clean(fields)
     ):
         return _question_by_shape(raw)
@@ -148,25 +157,54 @@ def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
     """User, workspace and action of a question that says nothing else; None for any other body."""
     try:
         question = _PLAIN.decode(raw)
-    except _NOT_TYPED:
+    except NOT_TYPED:
         return None
-    if not _plain(raw, names=3):
+    user, workspace, action = question.user, question.workspace, question.action
+    if not (user and workspace and action and plain(raw, names=3)):
         return None
-    return question.user, workspace_from(question.workspace), question.action
+    return user, workspace_from(workspace), action
 
 
 def questions_from(raw: bytes) -> list[Question | BadQuestion]:
     """In order; a bad item is its own answer, a bad body or bad defaults are raised."""
+    questions = _plain_questions_in(raw)
+    if questions is not None:
+        return [*questions]
     try:
         batch = _MANY.decode(raw)
-    except _NOT_TYPED:
+    except NOT_TYPED:
+        return _questions_by_shape(raw)
+    if is_too_deep(raw):
         return _questions_by_shape(raw)
     defaults = _NONE if batch.defaults is UNSET else batch.defaults
     _refuse_effects(defaults, "/defaults")
     names = 1 + (batch.defaults is not UNSET) + _names_in(defaults) + sum(map(_names_in, batch.questions))
-    if not _plain(raw, names=names) or not _clean(defaults) or not all(map(_clean, batch.questions)):
+    if not plain(raw, names=names) or not _clean(defaults) or not all(map(_clean, batch.questions)):
         return _questions_by_shape(raw)
     return [_item(fields, defaults, place) for place, fields in enumerate(batch.questions)]
+
+
+def _plain_questions_in(raw: bytes) -> list[Question] | None:
+    """As `plain_question_in`, of a batch."""
+    try:
+        batch = _PLAIN_BATCH.decode(raw)
+    except NOT_TYPED:
+        return None
+    default = _NOT_SAID if batch.defaults is UNSET else batch.defaults
+    questions = []
+    names = 1 + (batch.defaults is not UNSET) + _names_in_plain(default)
+    for fields in batch.questions:
+        names += _names_in_plain(fields)
+        user, workspace = fields.user or default.user, fields.workspace or default.workspace
+        action = fields.action or default.action
+        if not (user and workspace and action):
+            return None
+        questions.append(Question(user=user, workspace=workspace_from(workspace), action=action))
+    return questions if plain(raw, names=names) else None
+
+
+def _names_in_plain(fields: _PlainFields) -> int:
+    return (fields.user != "") + (fields.workspace != "") + (fields.action != "")
 
 
 def workspace_from(text: str) -> str:
@@ -252,13 +290,13 @@ def _over(fields: _Fields, defaults: _Fields) -> _Fields:
     return _Fields(**({name: getattr(defaults, name) for name in names} | own))
 
 
-def _plain(raw: bytes, *, names: int) -> bool:
+def plain(raw: bytes, *, names: int) -> bool:
     """True when no name of a field stands twice in *raw*, and no text needs a closer look.
 
     JSON has one colon for each name, and others only inside of text. So when there are as many colons as
     there are different names, none of them was dropped.
     """
-    if raw.count(b":") != names and _STRING.sub(b"", raw).count(b":") != names:
+    if raw.count(b":") != names and without_strings(raw).count(b":") != names:
         return False
     return b"\\u" not in raw or not _SUSPICIOUS.search(raw)
 

@@ -88,16 +88,27 @@ class Situations:
         self._context_fields = context_fields
         self._rooms = Rooms(catalog)
 
-    def of(self, cell: QuestionCell, *, context: Mapping[str, Json] = _NO_CONTEXT) -> Situation:
-        """With room for what the action takes: where the plan has none, by a limit of the workspace's own."""
+    def of(
+        self,
+        cell: QuestionCell,
+        *,
+        context: Mapping[str, Json] = _NO_CONTEXT,
+        features: Mapping[str, bool] | None = None,
+    ) -> Situation:
+        """With room for what the action takes: where the plan has none, by a limit of the workspace's own.
+
+        *features* are all overrides that the workspace has, instead of the one of *cell*.
+        """
         action = self._catalog.actions.get(cell.action)
         plan = self._catalog.plans.get(cell.plan)
         own = {
             meter: amount
             for meter, amount in (action.takes if action else {}).items()
-            if _lacks(plan, meter, amount)
+            if lacks(plan, meter, amount)
         }
         facts = replace(self._facts(cell, action), limit_overrides=own)
+        if features is not None:
+            facts = replace(facts, feature_overrides=features)
         return self._situation(cell, action, facts, context)
 
     def when_full(self, cell: QuestionCell, *, context: Mapping[str, Json] = _NO_CONTEXT) -> Situation | None:
@@ -143,6 +154,7 @@ class Situations:
         )
 
 
-def _lacks(plan: Plan | None, meter: str, amount: int) -> bool:
+def lacks(plan: Plan | None, meter: str, amount: int) -> bool:
+    """Whether *amount* does not fit into an unused *plan*."""
     limit = plan.limits[meter] if plan else 0
     return limit is not None and limit < amount

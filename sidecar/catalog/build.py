@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sidecar.catalog.canonical import canonical_text
 from sidecar.catalog.catalog import (
     Action,
     Catalog,
-    Cell,
     Feature,
-    Invariant,
     Meter,
     Plan,
     Price,
@@ -17,11 +16,17 @@ from sidecar.catalog.catalog import (
     Route,
     Source,
 )
+from sidecar.catalog.invariants import invariant_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _File = dict[str, Any]  # as validated by the shapes of sections.py
 
 
-def built(file: _File) -> Catalog:
+def built(file: _File, *, lines: Sequence[int] = ()) -> Catalog:
+    """*lines* are those on which the invariants stand."""
+    line_of = iter(lines)
     roles = _roles(file["roles"])
     features = {
         name: Feature(name=name, title=_title(name, feature or {}), renamed_from=_former(feature))
@@ -38,7 +43,8 @@ def built(file: _File) -> Catalog:
         actions=declared | _made_for_features(features, roles) | _made_for_roles(roles),
         declared_actions=tuple(declared),
         routes=tuple(_route(route) for route in file.get("routes", [])),
-        invariants=tuple(_invariant(invariant) for invariant in file.get("invariants", [])),
+        invariants=tuple(invariant_in(each, line=next(line_of, 0)) for each in file.get("invariants", [])),
+        document=canonical_text(file),
     )
 
 
@@ -167,18 +173,3 @@ def _source(file: _File) -> Source:
     kind: Any  # as the shape of a source names them
     ((kind, name),) = file.items()
     return Source(kind=kind, name=name)
-
-
-def _invariant(file: _File) -> Invariant:
-    holds: Any = "always" if "always" in file else "never"
-    cell = file[holds]
-    return Invariant(
-        title=file["title"],
-        holds=holds,
-        cell=Cell(
-            actions=tuple(cell.get("action", ())),
-            roles=tuple(cell.get("role", ())),
-            plans=tuple(cell.get("plan", ())),
-            statuses=tuple(cell.get("status", ())),
-        ),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -111,23 +111,68 @@ class Route:
     ratelimit: bool = False
 
 
+Form = Literal["never", "always", "only", "whenever", "separate", "ladder"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Any of *values*, or with *others* any but those."""
+
+    values: tuple[str, ...]
+    others: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """The situations that an invariant covers; an empty tuple means any."""
+    """What an invariant says of situations, and behind *whenever* and *then* of their verdicts.
 
-    actions: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    plans: tuple[str, ...] = ()
-    statuses: tuple[str, ...] = ()
+    None is not said. `stranger` and `undeclared` are roles and plans too, `none` and `some` are upgrades.
+    """
+
+    action: Choice | None = None
+    role: Choice | None = None
+    plan: Choice | None = None
+    status: Choice | None = None
+    override: Choice | None = None
+    room: Choice | None = None
+    allow: Choice | None = None
+    http_status: Choice | None = None
+    reason: Choice | None = None
+    upgrade: Choice | None = None
+    needs: Choice | None = None
+    detail: Choice | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Separate:
+    """No role but *exempt* is granted more than one of *actions*."""
+
+    actions: tuple[str, ...]
+    exempt: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """Along *order*; empty is that of `includes` for roles, and that of the price for plans."""
+
+    of: Literal["roles", "plans"]
+    order: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invariant:
-    """In each situation of *cell* the answer is *always* or *never* an allow."""
+    """A promise. *cell* is that of never, always, only or whenever; *then* belongs to whenever.
+
+    *line* is where it stands in the file, from 1; it is 0 where there was no file.
+    """
 
     title: str
-    holds: Literal["always", "never"]
-    cell: Cell
+    form: Form
+    cell: Cell = Cell()
+    then: Cell = Cell()
+    separate: Separate | None = None
+    ladder: Ladder | None = None
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +180,8 @@ class Catalog:
     """*roles* are least first, *plans* cheapest first; *actions* include those made for features and roles.
 
     *declared_actions* are the names of the actions in the file. *renamed_from* of anything is the name that
-    rows of a database may have it under, from a revision before.
+    rows of a database may have it under, from a revision before. *document* is all of the file but its
+    invariants and comments, in canonical form.
     """
 
     currency: str
@@ -148,3 +194,4 @@ class Catalog:
     declared_actions: tuple[str, ...]
     routes: tuple[Route, ...]
     invariants: tuple[Invariant, ...]
+    document: str = ""

@@ -9,6 +9,7 @@ from sidecar.catalog.build import built
 from sidecar.catalog.check_renames import check_renames
 from sidecar.catalog.check_routes import check_routes, warnings_about_routes
 from sidecar.catalog.finding import Finding, nearest
+from sidecar.catalog.invariants import check_invariants
 from sidecar.catalog.node import fields_at, node_at, text_at
 from sidecar.catalog.read import Broken, Fields, Items, Text, document_in, plain
 from sidecar.catalog.sections import PLANS_FILE
@@ -51,9 +52,10 @@ def check_plans(raw: bytes, *, source: str) -> Checked:
         _check_plans(root, walk)
         check_routes(root, walk)
         check_renames(_sections(root), walk)
+        check_invariants(_invariants_in(root), walk)
     if walk.findings or root is None:
         return Checked(catalog=None, problems=tuple(sorted(set(walk.findings), key=lambda each: each.order)))
-    catalog = built(plain(root))
+    catalog = built(plain(root), lines=[each.line for each in _invariants_in(root)])
     warnings = warnings_about(
         catalog, {name: each.keys for name, each in _sections(root).items()}, source=source
     )
@@ -92,6 +94,11 @@ def _sections(root: Node) -> dict[str, Fields]:
     return {
         name: section for name in _SECTION_OF.values() if isinstance(section := node_at(root, name), Fields)
     }
+
+
+def _invariants_in(root: Node) -> tuple[Node, ...]:
+    found = node_at(root, "invariants")
+    return found.items if isinstance(found, Items) else ()
 
 
 def _check_roles(roles: Mapping[str, Node], walk: Walk) -> None:

@@ -69,6 +69,13 @@ class Broken(_Placed):
     """A value whose problem was reported already: later checks skip it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Doubtful(Broken):
+    """A word without quotes that is text to some readers of YAML and true or false to others."""
+
+    word: str
+
+
 Node: TypeAlias = Text | Number | Truth | Nothing | Items | Fields | Broken
 
 
@@ -104,6 +111,7 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _MOST_DIGITS = 18
 _LONGEST_TRAP = 64
+DOUBTFUL = "yaml_word"
 _WORDS = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 _SURPRISING_NUMBERS = (  # in this order: each is what the ones above are not
     (re.compile(r"[-+]?0o?[0-9_]+"), "an octal number to some readers of YAML"),
@@ -266,7 +274,7 @@ class _Reader:
             return Number(*at, int(text))
         if trap := _trap_in(text):
             self._find(*trap, *at)
-            return Broken(*at)
+            return Doubtful(*at, text.lower()) if trap[0] == DOUBTFUL else Broken(*at)
         return Text(*at, text)
 
     def _find(self, code: str, message: str, line: int, column: int) -> None:
@@ -343,7 +351,7 @@ def _trap_in(text: str) -> tuple[str, str] | None:
     """Code and message, if parsers read *text* without quotes differently."""
     if meant := _WORDS.get(text.lower()) if text in {text.lower(), text.upper(), text.title()} else None:
         return (
-            "yaml_word",
+            DOUBTFUL,
             f"{text} means {meant} to some readers of YAML: write {meant}; text goes in quotes",
         )
     if _INTEGER.fullmatch(text):

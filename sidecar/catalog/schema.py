@@ -9,6 +9,7 @@ from sidecar.catalog.sections import PLANS_FILE
 from sidecar.catalog.shape import (
     MOST_ENTRIES,
     Anything,
+    Either,
     Field,
     Flag,
     Line,
@@ -35,24 +36,31 @@ def _schema(shape: Shape) -> _Schema:
         case Line(pattern=pattern, says=says):
             return {"type": "string", "pattern": f"^(?:{pattern})$", "description": says}
         case Words(words=words):
-            return {"enum": list(words)}
-        case Reference():
-            return {"type": "string"}
+            return {"enum": [*words, *((True, False) if shape.switch else ())]}
         case Whole():
             return _whole(shape)
-        case Flag():
-            return {"type": "boolean"}
+        case Flag() | Reference():
+            return {"type": "boolean" if isinstance(shape, Flag) else "string"}
         case Anything():
             return {}
         case ListOf():
             return _list(shape)
         case MapOf():
             return _map(shape)
+        case Either(record=record, other=other):
+            return _any_of(other, record)
         case _:
             return _record(shape)
 
 
+def _any_of(*shapes: Shape) -> _Schema:
+    schemas = [_schema(shape) for shape in shapes]
+    return {"anyOf": [one for each in schemas for one in each.get("anyOf", [each])]}
+
+
 def _whole(shape: Whole) -> _Schema:
+    if shape.among:
+        return {"enum": list(shape.among)}
     number = {"type": "integer", "minimum": shape.low, "maximum": shape.high}
     return {"anyOf": [number, {"const": shape.word}]} if shape.word else number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sidecar.catalog.invariants import INVARIANT
 from sidecar.catalog.shape import Field, Flag, Line, ListOf, MapOf, Record, Reference, Whole, Words
 
 HIGHEST = 10**12
@@ -162,47 +163,6 @@ _ROUTE = Record(
     says="a mapping with method, path and action",
 )
 
-
-def _any_of(kind: str) -> Field:
-    return Field(
-        shape=ListOf(
-            item=Reference(kind=kind, verb=f"names the {kind}"),
-            says=f"the name of {'an' if kind == 'action' else 'a'} {kind}, or a list",
-            least=1,
-            or_one=True,
-        ),
-        says=f"If absent, every {kind}.",
-    )
-
-
-_CELL = Record(
-    fields={
-        "action": _any_of("action"),
-        "role": _any_of("role"),
-        "plan": _any_of("plan"),
-        "status": Field(
-            shape=ListOf(
-                item=Words(words=("active", "suspended")),
-                says="active or suspended",
-                least=1,
-                or_one=True,
-            ),
-            says="If absent, active and suspended.",
-        ),
-    },
-    says="a mapping with action, role, plan or status",
-    least=1,
-)
-_INVARIANT = Record(
-    fields={
-        "title": Field(shape=_SHORT_TEXT, says="The promise, in words.", required=True),
-        "always": Field(shape=_CELL, says="These situations are always allowed."),
-        "never": Field(shape=_CELL, says="These situations are never allowed."),
-    },
-    says="a mapping with title, and always or never",
-    one_of=(("always", "never"),),
-)
-
 PLANS_FILE = Record(
     fields={
         "version": Field(
@@ -247,8 +207,8 @@ PLANS_FILE = Record(
             says="For gateways: which action a request asks for.",
         ),
         "invariants": Field(
-            shape=ListOf(item=_INVARIANT, says="a list of invariants", noun="invariant", unique=False),
-            says="Promises that the catalog is held to.",
+            shape=ListOf(item=INVARIANT, says="a list of invariants", noun="invariant", unique=False),
+            says="Promises that `sidecar audit prove` holds plans and policies to.",
         ),
     },
     says="a mapping with version, currency, roles, plans and default_plan",

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.catalog.finding import Finding, nearest
 from sidecar.catalog.read import (
+    DOUBTFUL,
     Broken,
+    Doubtful,
     Fields,
     Items,
     Nothing,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.read import Node
 
+_SWITCHES = (("on", "off"), ("yes", "no"))
 MOST_ENTRIES = 1000  # in one list or mapping, to bound the cost
 
 
@@ -46,30 +49,43 @@ class Words:
     def says(self) -> str:
         return " or ".join(self.words)
 
+    @property
+    def switch(self) -> tuple[str, str] | None:
+        """The two words for true and false, where there are such: then quotes make no difference."""
+        return next((pair for pair in _SWITCHES if {*pair} <= {*self.words}), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """The name of a *kind* that the file declares; *verb* joins the referring item and the name."""
+    """The name of a *kind* that the file declares; *verb* joins the referring item and the name.
+
+    The words in *also* stand for something else than a declared name.
+    """
 
     kind: str
     verb: str
+    also: tuple[str, ...] = ()
 
     @property
     def says(self) -> str:
-        return f"the name of {'an' if self.kind == 'action' else 'a'} {self.kind}"
+        name = f"the name of {'an' if self.kind == 'action' else 'a'} {self.kind}"
+        return " or ".join([name, *self.also])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """A whole number from *low* to *high*, or *word*."""
+    """A whole number from *low* to *high*, or *word*; if there are any *among*, one of those."""
 
     low: int
     high: int
     word: str | None = None
+    among: tuple[int, ...] = ()
     code: str = "bad_number"
 
     @property
     def says(self) -> str:
+        if self.among:
+            return " or ".join(map(str, self.among))
         numbers = str(self.low) if self.low == self.high else f"a whole number from {self.low} to {self.high}"
         return f"{numbers}, or the word {self.word}" if self.word else numbers
 
@@ -128,7 +144,16 @@ class Record:
     or_nothing: bool = False
 
 
-Shape: TypeAlias = Line | Words | Reference | Whole | Flag | Anything | ListOf | MapOf | Record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Either:
+    """A mapping as *record* says, or *other*."""
+
+    record: Record
+    other: Shape
+    says: str
+
+
+Shape: TypeAlias = Line | Words | Reference | Whole | Flag | Anything | ListOf | MapOf | Record | Either
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +195,14 @@ class Walk:
         )
 
     def sound(self, node: Node, shape: Shape, place: Place) -> Node:
+        node = self._switched(node, shape)
         match node, shape:
             case (Broken(), _) | (_, Anything()):
                 return node
+            case Fields(), Either():
+                return self._record(node, shape.record, place)
+            case Text() | Number() | Items(), Either():
+                return self.sound(node, shape.other, place)
             case Items(), ListOf():
                 return self._items(node, shape, place)
             case _, ListOf(or_one=True):
@@ -185,6 +215,24 @@ class Walk:
                 return Fields(node.line, node.column, {}, {})
             case _:
                 return self._scalar(node, shape, place)
+
+    def _switched(self, node: Node, shape: Shape) -> Node:
+        """The text, where *shape* has a word for true or false: both readings of YAML are the same then."""
+        match shape, node:
+            case Either(other=inner), _:
+                return self._switched(node, inner)
+            case ListOf(item=inner, or_one=True), Truth() | Doubtful():
+                return self._switched(node, inner)
+            case Words(switch=(true, false)), Truth(value=value):
+                return Text(node.line, node.column, true if value else false)
+            case Words(switch=(_, _)), Doubtful(word=word) if word in shape.words:
+                place = (node.line, node.column, DOUBTFUL)
+                self.findings[:] = [
+                    each for each in self.findings if (each.line, each.column, each.code) != place
+                ]
+                return Text(node.line, node.column, word)
+            case _:
+                return node
 
     def _scalar(self, node: Node, shape: Shape, place: Place) -> Node:
         match node, shape:
@@ -214,7 +262,7 @@ class Walk:
     def _text(self, node: Text, shape: Line | Reference | Words, place: Place) -> Node:
         if isinstance(shape, Reference):
             says = f'{place.owner} {shape.verb} "{shortened(node.value)}"'
-            return self._reference(node, shape.kind, says)
+            return self._reference(node, shape, says)
         pattern = shape.pattern if isinstance(shape, Line) else "|".join(shape.words)
         if re.fullmatch(pattern, node.value):
             return node
@@ -223,15 +271,20 @@ class Walk:
         self.find(code, message, node, self._nearest(node.value, words))
         return Broken(node.line, node.column)
 
-    def _reference(self, node: Text, kind: str, says: str) -> Node:
-        known = self.declared.get(kind)
+    def _reference(self, node: Text, shape: Reference, says: str) -> Node:
+        kind, known = shape.kind, self.declared.get(shape.kind)
         if known is None or node.value in known:
+            if known and node.value in shape.also:
+                self.find("ambiguous_name", f"{says}, which is also the name of a {kind}: rename that", node)
             return node
-        self.find(f"unknown_{kind}", f"{says}, which does not exist", node, self._nearest(node.value, known))
+        if node.value in shape.also:
+            return node
+        near = self._nearest(node.value, [*known, *shape.also])
+        self.find(f"unknown_{kind}", f"{says}, which does not exist", node, near)
         return Broken(node.line, node.column)
 
     def _number(self, node: Number, shape: Whole, place: Place) -> Node:
-        if shape.low <= node.value <= shape.high:
+        if shape.low <= node.value <= shape.high and (not shape.among or node.value in shape.among):
             return node
         suggestion = shape.word if node.value < 0 else None
         return self._wrong(node, shape, place, suggestion)
@@ -317,7 +370,7 @@ class Walk:
                     f"{place} has {there[0]} and {name}: keep one of them",
                     record.keys.get(name, at),
                 )
-        if len(record.values) < shape.least:
+        if len(record.keys) < shape.least:  # what is misspelt is told already
             self.find("empty", f"{place} is empty: expected {shape.says}", record)
 
     def _with_what_was_meant(
@@ -333,7 +386,9 @@ class Walk:
         return self.declared.get(key.kind) if isinstance(key, Reference) else None
 
     def _of_good_size(self, node: Node, size: int, least: int, most: int, place: Place) -> bool:
-        if size < least:
+        if size < least and size:
+            self.find("too_few", f"{place} has {size} of the {least} entries that it needs", node)
+        elif size < least:
             self.find("empty", f"{place} is empty: write at least one", node)
         elif size > most:
             self.find("too_many", f"{place} has {size} entries: at most {most} make sense", node)

@@ -14,29 +14,33 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sidecar.cli import plans_option, policies_option
+from sidecar.cli.migrate import files_of
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
 from sidecar.engines.building import refuse_unbuilt
 from sidecar.engines.installed import import_first
-from sidecar.errors import Interrupted
+from sidecar.errors import ConfigError, Interrupted
 from sidecar.identity.callers import SCOPES, token_line
 from sidecar.local.children import end, start
+from sidecar.local.examples import examples
 from sidecar.local.postgres import EmbeddedPostgres
 from sidecar.rego.authzen import authzen_policy_at
 from sidecar.rego.load import compiled_at
 from sidecar.settings import PREFIX, Settings, shipped
 from sidecar.store.migrate import migrate
-from sidecar.store.world import load
+from sidecar.store.world import load, members_in
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
+    from sidecar.catalog.catalog import Catalog
     from sidecar.rego.compile import Compiled
+    from sidecar.store.publish import Files
 
 HOST = "127.0.0.1"
 # Everybody may know them: nobody else can reach this server.
@@ -45,14 +49,10 @@ JWT_SECRET = "dev-secret-dev-secret-dev-secret-32"  # noqa: S105
 JWT_AUDIENCE = "authenticated"
 _SERVE = "from sidecar.cli import main, dev; main(dev.serve)"
 SCENARIOS = ("certification", "todo", "search", "gateway", "idp")
+_WITH_A_TOKEN = "certification"  # noqa: S105 - whose suite also tests that a wrong one is refused
 _READY_WITHIN_S = 60.0
 _POLL_S = 0.05
 _GRACE_S = 10.0
-_EXAMPLES = (
-    ("adam may start a team session at Acme", "adam", "acme", "team_sessions.start"),
-    ("zoe is a stranger there", "zoe", "acme", "platform.use"),
-    ("sam's plan has no video avatar: payment required", "sam", "solo", "roleplay.start_with_avatar"),
-)
 
 
 class _Stopped(BaseException):
@@ -80,7 +80,8 @@ class _Stopped(BaseException):
 @click.option(
     "--authzen-scenario",
     type=click.Choice(SCENARIOS),
-    help="A policy of AuthZEN's own scenarios, served to anybody without a token: for a conformance run.",
+    help="A policy of AuthZEN's own scenarios, for a conformance run. `certification` asks for the dev token;"
+    " the others also serve who shows none.",
 )
 @click.option("--database-url", help="A server of your own (a superuser's URL) instead of the embedded one.")
 def command(  # noqa: PLR0913, PLR0917 - click gives each option
@@ -111,7 +112,7 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
         with ExitStack() as running:
             if database_url is None:
                 database_url = _database(running, data_dir)
-            _prepare(database_url, data_dir, compiled, world)
+            _prepare(database_url, data_dir, compiled, world, files=files_of(plans, compiled))
             environ = {
                 "DATABASE_URL": database_url,
                 "BIND": f"{HOST}:{port}",
@@ -126,7 +127,8 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             }
             if authzen_policy is not None:
                 environ["AUTHZEN_POLICY"] = str(authzen_policy)
-            if authzen_scenario is not None:
+            is_open = authzen_scenario not in {None, _WITH_A_TOKEN}
+            if is_open:
                 environ["AUTHZEN_ANONYMOUS"] = "yes"
             if engine == "opa":
                 from sidecar.local.opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
@@ -135,9 +137,9 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
             server = running.enter_context(_server(environ, _secret_file(data_dir), data_dir / "verdicts"))
             _wait_until_ready(server, port)
             if authzen_policy is not None:
-                who = "anybody" if authzen_scenario else f"whoever has the token {TOKEN}"
+                who = "anybody without a token" if is_open else f"whoever has the token {TOKEN}"
                 _say(f"AuthZEN: http://{HOST}:{port}/access/v1/… answers {who} by {authzen_policy}.")
-            _print_examples(port, data_dir)
+            _print_examples(port, data_dir, database_url=database_url, catalog=compiled.catalog)
             code = server.wait()
         raise Interrupted(f"the server ended by itself, with exit code {code}; its last lines say why")
     except _Stopped:
@@ -197,17 +199,27 @@ def _database(running: ExitStack, data_dir: Path) -> str:
     return running.enter_context(EmbeddedPostgres(data_dir / "postgres")).url
 
 
-def _prepare(database_url: str, data_dir: Path, compiled: Compiled, world: Path | None) -> None:
-    migrated = migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
+def _prepare(
+    database_url: str, data_dir: Path, compiled: Compiled, world: Path | None, *, files: Files
+) -> None:
+    migrated = migrate(database_url, catalog=compiled.catalog, revision=compiled.revision, files=files)
     for warning in migrated.warnings:
         _say(f"warning: {warning}")
     _write_privately(data_dir / "database.url", f"{database_url}\n")
-    world = world or shipped("worlds") / "demo.yaml"
+    file = world or shipped("worlds") / "demo.yaml"
     # Only once: the next start must not undo a user's changes.
-    marker, mark = data_dir / "world.loaded", _digest_of(world)
+    marker, mark = data_dir / "world.loaded", _digest_of(file)
     if migrated.replaced is None or not marker.exists() or marker.read_text() != mark:
-        load(database_url, world)
-        marker.write_text(mark)
+        try:
+            load(database_url, file)
+        except ConfigError:
+            if world is not None:
+                raise
+            _say(
+                "the demo world does not fit these plans: no workspace is loaded; name your own with --world"
+            )
+        else:
+            marker.write_text(mark)
 
 
 def _digest_of(world: Path) -> str:
@@ -267,7 +279,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
     )
 
 
-def _ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, object]]:
+def _ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, Any]]:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     connection = HTTPConnection(HOST, port, timeout=5)
     try:
@@ -280,7 +292,11 @@ def _ask(port: int, method: str, path: str, body: str | None = None) -> tuple[in
         connection.close()
 
 
-def _print_examples(port: int, data_dir: Path) -> None:
+def _question(user: str, workspace: str, action: str) -> str:
+    return json.dumps({"user": user, "workspace": workspace, "action": action})
+
+
+def _print_examples(port: int, data_dir: Path, *, database_url: str, catalog: Catalog) -> None:
     """Shows what the server really answers."""
     lines = [
         "",
@@ -288,15 +304,20 @@ def _print_examples(port: int, data_dir: Path) -> None:
         f"Its database is the one in {data_dir}/database.url.",
         "Try:",
     ]
-    for says, user, workspace, action in _EXAMPLES:
-        question = json.dumps({"user": user, "workspace": workspace, "action": action})
-        _, answer = _ask(port, "POST", "/v1/authorize", question)
+
+    def ask(user: str, workspace: str, action: str) -> dict[str, Any]:
+        return _ask(port, "POST", "/v1/authorize", _question(user, workspace, action))[1]
+
+    for each in examples(
+        ask, members=members_in(database_url), actions=catalog.declared_actions or tuple(catalog.actions)
+    ):
+        question, answer = _question(each.user, each.workspace, each.action), each.answer
         shown = {name: answer.get(name) for name in ("allow", "status", "reason", "message")}
         if "upgrade" in answer:
             shown["upgrade"] = answer["upgrade"]
         lines += [
             "",
-            f"  # {says}",
+            f"  # {each.says}",
             f"  curl -s http://{HOST}:{port}/v1/authorize -H 'Authorization: Bearer {TOKEN}' \\",
             f"    -H 'Content-Type: application/json' -d '{question}'",
             f"  → {json.dumps(shown, ensure_ascii=False)}",

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.cli import plans_option, policies_option
 from sidecar.cli.sources import policies_or_shipped, required_plans
-from sidecar.rego.load import compiled_at
+from sidecar.rego.bundle import bundle
+from sidecar.rego.load import compiled_at, plans_text
 from sidecar.store.migrate import migrate
+from sidecar.store.publish import Files
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sidecar.rego.compile import Compiled
 
 
 @click.command(name="migrate")
@@ -48,6 +53,7 @@ def command(
         catalog=compiled.catalog,
         revision=compiled.revision,
         accept_loss=accept == "loss",
+        files=files_of(plans, compiled),
     )
     if as_json:
         print(json.dumps(asdict(migrated), indent=2, ensure_ascii=False))
@@ -60,3 +66,8 @@ def command(
         print(f"published {migrated.revision}, before: {migrated.replaced or 'none'}")
     for warning in migrated.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def files_of(plans: Path, compiled: Compiled) -> Files:
+    """What is kept of a publication."""
+    return Files(plans=plans_text(plans), bundle=bundle(compiled), version=version("policy-sidecar"))

@@ -53,6 +53,8 @@ def command(database_url: str, *, fix: bool, as_json: bool) -> None:
 def _document_of(miscount: Miscount) -> dict[str, object]:
     document = asdict(miscount)
     del document["mended"]  # "fixed" says it of all
+    if miscount.period_start is None:
+        del document["period_start"]
     return document
 
 
@@ -70,6 +72,9 @@ def _line_about(miscount: Miscount) -> str:
     match miscount.kind:
         case "counter":
             what = f'"{miscount.meter}" counts {counted}, its ledger adds up to {expected}'
+        case "period":
+            since = f"in the period from {miscount.period_start}"
+            what = f'"{miscount.meter}" has {counted} in its ledger {since}, and {expected} were used then'
         case "resource":
             what = f'"{miscount.meter}" has {counted} of "{miscount.resource}", its ledger {expected}'
         case "members":

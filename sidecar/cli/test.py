@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sidecar.audit.cases import cases_in
+from sidecar.audit.coverage import Coverage, coverage_lines
 from sidecar.audit.runner import CaseRunner
 from sidecar.catalog.finding import Finding, nearest
 from sidecar.cli import EXIT_FOUND, plans_option, policies_option
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.ports import PolicyEngine
     from sidecar.rego.compile import Compiled
 
-_CASES = Path("tests/decisions")
+CASES = Path("tests/decisions")
 
 
 @click.command(name="test")
@@ -39,8 +40,26 @@ _CASES = Path("tests/decisions")
 @policies_option()
 @click.option("--engine", type=click.Choice(["embedded", "opa"]), default="embedded", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
+@click.option("--coverage", is_flag=True, help="Say which cells the stories assert.")
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(0, 100),
+    metavar="N",
+    help="With --coverage: exit code 1 below N percent of the cells as sold.",
+)
+@click.option(
+    "--missing", is_flag=True, help="With --coverage: list the cells as sold that no story asserts."
+)
 def command(
-    cases: tuple[Path, ...], plans: Path | None, policies: Path | None, engine: str, *, as_json: bool
+    *,
+    cases: tuple[Path, ...],
+    plans: Path | None,
+    policies: Path | None,
+    engine: str,
+    as_json: bool,
+    coverage: bool,
+    fail_under: float | None,
+    missing: bool,
 ) -> None:
     """Ask what the stories in CASES ask, and say which are answered otherwise than they want.
 
@@ -52,17 +71,19 @@ def command(
     folder = policies_or_shipped(policies, plans=plans)
     compiled = compiled_at(plans, folder)
     refuse_unbuilt(compiled, folder)
-    read, problems = _read(cases or (_CASES,), compiled.catalog)
+    read, problems = cases_at(cases or (CASES,), compiled.catalog)
     with _engine(engine, compiled) as policy:
         runner = CaseRunner(policy, compiled=compiled)
         outcome = [(case, runner.differences(case, deadline=inf)) for case in read]
+    covered = Coverage(read, compiled) if coverage or missing or fail_under is not None else None
     warnings = list(_undeclared_context(read, compiled))
-    print(
-        _as_json(outcome, problems, warnings)
-        if as_json
-        else "\n".join([*map(str, warnings), *_lines(outcome, problems)])
-    )
-    if problems or any(differences for _, differences in outcome):
+    if as_json:
+        print(_as_json(outcome, problems, warnings, covered))
+    else:
+        said = coverage_lines(covered, list_missing=missing) if covered else []
+        print("\n".join([*map(str, warnings), *_lines(outcome, problems), *said]))
+    too_few = covered is not None and covered.as_sold.percent < (fail_under or 0)
+    if problems or too_few or any(differences for _, differences in outcome):
         sys.exit(EXIT_FOUND)
 
 
@@ -77,7 +98,8 @@ def _engine(name: str, compiled: Compiled) -> Iterator[PolicyEngine]:
         yield engine_of("opa", compiled, opa_url=url)
 
 
-def _read(paths: tuple[Path, ...], catalog: Catalog) -> tuple[list[Case], list[Finding]]:
+def cases_at(paths: tuple[Path, ...], catalog: Catalog) -> tuple[list[Case], list[Finding]]:
+    """The cases of those files and folders, and every problem of theirs."""
     cases: list[Case] = []
     problems: list[Finding] = []
     for path in (file for each in paths for file in _files(each)):
@@ -128,9 +150,12 @@ def _lines(outcome: list[tuple[Case, list[Difference]]], problems: list[Finding]
 
 
 def _as_json(
-    outcome: list[tuple[Case, list[Difference]]], problems: list[Finding], warnings: list[Finding]
+    outcome: list[tuple[Case, list[Difference]]],
+    problems: list[Finding],
+    warnings: list[Finding],
+    covered: Coverage | None,
 ) -> str:
-    document = {
+    document: dict[str, Any] = {
         "problems": [finding.document for finding in problems],
         "warnings": [finding.document for finding in warnings],
         "stories": [
@@ -147,6 +172,8 @@ def _as_json(
             for case, differences in outcome
         ],
     }
+    if covered is not None:
+        document |= covered.document
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.decisions.foresight import Foresight
 from sidecar.decisions.messages import message_about
@@ -74,6 +74,21 @@ class Cell:
     upgrade: tuple[Upgrade, ...]
     message: str | None
     texts: dict[str, bytes] = field(default_factory=dict)
+
+
+class Known(NamedTuple):
+    """All of a decision but its id, about a question that takes and says nothing beyond what is required.
+
+    *facts* are those that were read.
+    """
+
+    cell: Cell
+    facts: Facts | None
+
+    @property
+    def member(self) -> Facts | None:
+        """The facts of a member; None of anybody else."""
+        return None if self.cell.verdict.reason == "not_a_member" else self.facts
 
 
 class Authorizer:
@@ -143,18 +158,13 @@ class Authorizer:
         [facts] = yield from self._facts_of([member], [tuple(amounts)], deadline=deadline, timings=timings)
         return facts
 
-    def decide_many(
-        self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
-    ) -> list[Decision | BadQuestion]:
-        """`deciding_many`, on this thread."""
-        return run(self.deciding_many(questions, deadline=deadline, timings=timings))
-
     def deciding_many(
         self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
-    ) -> Steps[list[Decision | BadQuestion]]:
+    ) -> Steps[list[Decision | Known | BadQuestion]]:
         """In order, with one read of facts for all; a bad question is its own answer.
 
         *timings* are of all of them together; each decision has its own, with the read that all waited for.
+        What is Known becomes a decision by `decision`, if whoever renders it needs one.
         """
         timings = timings or Timings()
         meters: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -168,13 +178,14 @@ class Authorizer:
                 meters.setdefault(member, ())
             else:
                 wanted.append(amounts)
-                needed = (*meters.get(member, ()), *amounts)
-                meters[member] = tuple(dict.fromkeys(needed)) if needed else ()
+                meters.setdefault(member, ())
+                if amounts:
+                    meters[member] = tuple(dict.fromkeys((*meters[member], *amounts)))
         found = yield from self._facts_of(
             list(meters), list(meters.values()), deadline=deadline, timings=timings
         )
         facts_of = dict(zip(meters, found, strict=True))
-        answers: list[Decision | BadQuestion] = []
+        answers: list[Decision | Known | BadQuestion] = []
         for place, (question, takes) in enumerate(zip(questions, wanted, strict=True)):
             if place % AT_ONCE == AT_ONCE - 1:
                 yield Pause()
@@ -182,6 +193,15 @@ class Authorizer:
                 answers.append(takes)
                 continue
             facts = facts_of[question.user, question.workspace]
+            if (
+                not takes
+                and question.amounts is None
+                and question.resource is None
+                and not question.context
+                and (cell := self.known_cell(question.action, facts))
+            ):
+                answers.append(Known(cell, facts))
+                continue
             own = Timings(facts_s=timings.facts_s)
             decision = self.decide_at_once(question, takes, facts, timings=own)
             if decision is None:
@@ -197,11 +217,11 @@ class Authorizer:
 
     def _completing_many(
         self,
-        answers: list[Decision | BadQuestion],
+        answers: list[Decision | Known | BadQuestion],
         wanted: Sequence[Mapping[str, int] | BadQuestion],
         *,
         deadline: float,
-    ) -> Steps[list[Decision | BadQuestion]]:
+    ) -> Steps[list[Decision | Known | BadQuestion]]:
         denied = {
             place: (answer, takes)
             for place, (answer, takes) in enumerate(zip(answers, wanted, strict=True))
@@ -387,6 +407,10 @@ class Authorizer:
             return None
         return cell
 
+    def decision(self, question: Question, known: Known, *, timings: Timings) -> Decision:
+        """The decision about *question* that is *known*."""
+        return self._decision(known.cell, question, {}, known.facts, timings)
+
     def decide_at_once(
         self,
         question: Question,
@@ -505,6 +529,8 @@ class Authorizer:
             at=at,
             timings=timings,
             texts=cell.texts,
+            facts=member,
+            amounts=amounts,
         )
 
 

@@ -55,7 +55,8 @@ class Facts:
 
     *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *token* is made by the
     store of facts. The ledger and the store of people get it back, to see whether anything has changed
-    since; it means nothing to anybody else.
+    since; it means nothing to anybody else. *version* is the workspace's, for the log; None where the store
+    counts none.
     """
 
     workspace_id: UUID
@@ -69,6 +70,7 @@ class Facts:
     usage: Mapping[str, Usage]
     at: datetime
     token: object
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +209,8 @@ class Decision:
     is after the effect, if there was one; *replayed* says that there was none, since there had been before.
     *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own. *texts*
     is shared by all decisions that differ in figures, ids and times alone, for whoever renders them to keep
-    what is the same; None where a decision is one of its own.
+    what is the same; None where a decision is one of its own. *facts*, a member's, are those that it was
+    decided by, before any effect; *amounts* are what it takes of each meter.
     """
 
     verdict: Verdict
@@ -226,6 +229,8 @@ class Decision:
     reservation: Reservation | None = None
     replayed: bool = False
     texts: dict[str, bytes] | None = field(default=None, compare=False, repr=False)
+    facts: Facts | None = field(default=None, compare=False, repr=False)
+    amounts: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def allowed(self) -> bool:

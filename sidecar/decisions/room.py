@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sidecar.decisions.model import Quota, Room
 from sidecar.errors import BadQuestion, FieldFault
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +50,7 @@ def amounts_of(question: Question, *, catalog: Catalog) -> Mapping[str, int]:
             FieldFault(
                 field=("amounts", meter),
                 detail=f'the action "{action.name}" does not take "{meter}"; it takes {takes}',
+                suggestion=nearest(meter, action.takes),
             )
             for meter in strangers
         )

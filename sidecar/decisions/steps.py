@@ -61,5 +61,16 @@ def run(steps: Steps[T]) -> T:
         return result
 
 
+def at_once(steps: Steps[T]) -> T | None:
+    """What *steps* return if they wait for nothing; else None, and they go no further."""
+    try:
+        next(steps)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    steps.close()
+    return None
+
+
 def _nothing(*, deadline: float) -> None:
     """Of a Pause."""

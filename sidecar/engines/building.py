@@ -64,12 +64,18 @@ def has_embedded() -> bool:
     return find_spec("regopy") is not None
 
 
-def in_folder(error: ConfigError, folder: Path) -> ConfigError:
-    """The embedded engine's *error* with places below *folder*: it knows only paths inside of it."""
+def in_folder(error: ConfigError, folder: Path, *, root: str = "") -> ConfigError:
+    """The embedded engine's *error* with places below *folder*: it knows only paths inside of it.
+
+    *root* is what stands before them: the name of a domain's policies, which lie in *folder* itself.
+    """
     return ConfigError(
         error.detail,
         problems=tuple(
-            Problem(pointer=PurePosixPath(folder, problem.pointer).as_posix(), detail=problem.detail)
+            Problem(
+                pointer=PurePosixPath(folder, problem.pointer.removeprefix(f"{root}/")).as_posix(),
+                detail=problem.detail,
+            )
             for problem in error.problems
         ),
     )

@@ -42,6 +42,13 @@ PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
         "It cannot be decided now whether this is allowed",
     ),
 }
+# What the end user, or whoever is told, does about it; a BadRequest says so itself.
+_ADVICE: Mapping[type[GuardError], str] = {
+    Unauthenticated: "sign in, and send what proves it with the request",
+    Repeated: "leave it as it is: the first request has been answered; a new one needs a new key",
+    Refused: "tell the operator: the log of this backend has the cause",
+    Unavailable: "it is not known whether this is allowed: send the same again after a second",
+}
 # Titles of denials by reason, as in the sidecar's own routes: an end user meets both.
 DENIALS: Mapping[str, str] = {
     "not_a_member": "The user is not a member of this workspace",
@@ -52,6 +59,15 @@ DENIALS: Mapping[str, str] = {
     "quota_exceeded": "There is no room left",
     "denied_by_policy": "A rule of the company's own denies this",
 }
+# Titles of conflicts by code, as the sidecar's own.
+CONFLICTS: Mapping[str, str] = {
+    "idempotency_key_reused": "The key was used for another request",
+    "reservation_settled": "The reservation was settled otherwise",
+    "reservation_expired": "The reservation has expired, and it does not fit any more",
+    "commit_exceeds_reservation": "More was committed than is reserved",
+    "refund_exceeds_use": "More was given back than was taken",
+}
+_CONFLICT = "It was settled otherwise before"  # by a code of a newer sidecar
 _DENIED = "This is not allowed"  # for a reason of a newer sidecar
 
 
@@ -66,12 +82,11 @@ def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
             if error.shows_limits and error.decision is not None:
                 headers.update(limit_fields([error.decision]))
         case Conflict():
-            document = _problem(HTTPStatus.CONFLICT, error.code, "It was settled otherwise before")
+            document = _problem(HTTPStatus.CONFLICT, error.code, CONFLICTS.get(error.code, _CONFLICT))
             document["detail"] = error.detail
         case _:
             document = _problem(*PROBLEMS[type(error)])
-            if isinstance(error, BadRequest):
-                document["detail"] = str(error)
+            document["detail"] = str(error) if isinstance(error, BadRequest) else _ADVICE[type(error)]
     match error:
         case Unauthenticated():
             headers["WWW-Authenticate"] = "Bearer"

@@ -24,7 +24,8 @@ _RANDOM_BYTES = 32
 _FOR_THE_OWNER = 0o600
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
-_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]{1,4096}=*)", re.ASCII)
+_TOKEN = re.compile(r"([A-Za-z0-9._~+/-]{1,4096}=*)", re.ASCII)
+_BEARER = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +{_TOKEN.pattern}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,15 @@ class Callers:
         self._known = known or {}
         self._without_token = BY_LOOPBACK if known is None else None
 
-    def caller(self, authorization: str | None, *, by_socket: bool) -> Caller:
+    @property
+    def known(self) -> tuple[Caller, ...]:
+        """In the order of the file; one with two tokens is there twice."""
+        return tuple(self._known.values())
+
+    def caller(self, authorization: str | None, *, by_socket: bool, bare: bool = False) -> Caller:
         """Who presents a token is who the token says; UnknownCaller if it says nobody.
+
+        *bare*: the token may also stand alone, as AuthZEN's public runners send it.
 
         Without a token a Unix socket may do everything: its file's mode is its guard. On loopback without a
         tokens file anybody may ask; Settings refuses to start so on any other address.
@@ -61,7 +69,7 @@ class Callers:
                 raise UnknownCaller
             return self._without_token
 
-        bearer = _BEARER.fullmatch(authorization)
+        bearer = _BEARER.fullmatch(authorization) or (_TOKEN.fullmatch(authorization) if bare else None)
         if bearer is None:
             raise UnknownCaller
         # Found by its hash: how long that takes tells nothing about the token itself.

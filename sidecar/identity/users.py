@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jwt
 
-from sidecar.errors import ConfigError, Problem, UnknownUser
+from sidecar.errors import BadQuestion, ConfigError, Problem, UnknownUser
 from sidecar.identity.jwks import NotKeys, RemoteKeys
 from sidecar.text.emails import LONGEST_EMAIL
+from sidecar.text.encoding import document_from
 from sidecar.text.shapes import fault_in_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sidecar.decisions.model import Json
     from sidecar.settings import Settings
@@ -38,12 +39,15 @@ _EMAIL_CLAIM = "email_verified"
 # How somebody signed in who was reached at their address, or whose address another provider has verified.
 _PROVING_METHODS = frozenset({"otp", "magiclink", "oauth"})
 _MOST_REMEMBERED = 2_048
+_MOST_TRIED = 16  # keys for one token: a set may have hundreds, and each is some microseconds of a thread
+_DATES = ("exp", "nbf", "iat")
+_LAST_DATE = 253_402_300_799  # the end of year 9999, in seconds since 1970
 _BEARER = re.compile(
-    r"[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]{1,4096})\.[A-Za-z0-9_-]{1,32768}\.[A-Za-z0-9_-]{1,2048})",
+    r"[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{1,32768})\.[A-Za-z0-9_-]{1,2048})",
     re.ASCII,
 )
 
-KeySet = dict[tuple[str | None, str], jwt.PyJWK]  # by key id and algorithm
+KeySet = dict[tuple[str | None, str], tuple[jwt.PyJWK, ...]]  # by key id and algorithm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,20 +140,29 @@ class Identities:
 
         keys = self._keys.current(deadline=deadline)
         kid, algorithm = _key_name_in(bearer[2])
-        key = _key_in(keys, kid, algorithm)
-        if key is None and kid is not None:
+        _refuse_unreadable_claims(bearer[3])
+        claims = self._claims_by_any(bearer[1], _keys_in(keys, kid, algorithm))
+        if claims is None and kid is not None and (kid, algorithm) not in keys:
             keys = self._keys.newest(deadline=deadline)
-            key = _key_in(keys, kid, algorithm)
-        if key is None:
+            claims = self._claims_by_any(bearer[1], _keys_in(keys, kid, algorithm))
+        if claims is None:
             raise UnknownUser
-        claims = self._claims_in(bearer[1], key)
         user = self._user_of(claims)
         for_s = min(_REMEMBERED_S, int(claims["exp"]) - time.time())
         if for_s > 0:
             self._remember(_digest_of(authorization), keys, user, for_s=for_s)
         return user
 
-    def _claims_in(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
+    def _claims_by_any(self, token: str, keys: Sequence[jwt.PyJWK]) -> dict[str, Any] | None:
+        """By the first of *keys* that has signed it; None if none has."""
+        for key in keys[:_MOST_TRIED]:
+            claims = self._claims_in(token, key)
+            if claims is not None:
+                return claims
+        return None
+
+    def _claims_in(self, token: str, key: jwt.PyJWK) -> dict[str, Any] | None:
+        """None where another key has signed it."""
         try:
             claims = jwt.decode(
                 token,
@@ -160,6 +173,8 @@ class Identities:
                 leeway=_SKEW_S,
                 options={"require": self._required},
             )
+        except jwt.InvalidSignatureError:
+            return None
         except jwt.PyJWTError:
             raise UnknownUser from None
         since = int(claims["iat"]) if "iat" in claims else int(time.time())
@@ -256,7 +271,8 @@ def key_set_in(raw: bytes) -> KeySet:
     keys: KeySet = {}
     for each in listed:
         if isinstance(each, dict) and (key := _key_of(each)):
-            keys[each.get("kid"), key.algorithm_name] = key
+            name = each.get("kid"), key.algorithm_name
+            keys[name] = (*keys.get(name, ()), key)
     if not keys:
         raise NotKeys("no key for RS256 (2048 bits or more), ES256 or EdDSA is in it")
     return keys
@@ -272,7 +288,7 @@ def key_set_of_secret(raw: bytes) -> KeySet:
         key.Algorithm.prepare_key(key.key)
     except jwt.PyJWTError:
         raise NotKeys("a key or certificate that others may know is not a secret") from None
-    return {(None, _SECRET): key}
+    return {(None, _SECRET): (key,)}
 
 
 def _key_of(stated: dict[str, Any]) -> jwt.PyJWK | None:
@@ -287,17 +303,15 @@ def _key_of(stated: dict[str, Any]) -> jwt.PyJWK | None:
         return None
     try:
         key = jwt.PyJWK(stated, algorithm)
-    except jwt.PyJWTError:
+        is_too_short = key.Algorithm.check_key_length(key.key)
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError):  # numbers that are none, or no key's
         return None
-    return None if key.Algorithm.check_key_length(key.key) else key
+    return None if is_too_short else key
 
 
 def _key_name_in(header: str) -> tuple[str | None, str]:
     """Which key a token claims to be signed by. Nothing of it is believed: the key says what it is for."""
-    try:
-        stated = json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))
-    except (ValueError, RecursionError):
-        raise UnknownUser from None
+    stated = _document_in(header)
     match stated:
         case {"alg": "HS256"}:
             return None, _SECRET  # there is one secret, whatever a token calls it
@@ -309,9 +323,26 @@ def _key_name_in(header: str) -> tuple[str | None, str]:
             raise UnknownUser
 
 
-def _key_in(keys: KeySet, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-    """A token that names no key is verified where there is no choice."""
+def _refuse_unreadable_claims(payload: str) -> None:
+    """UnknownUser for what JSON can hold and a claim cannot, before a library counts with it."""
+    claims = _document_in(payload)
+    if not isinstance(claims, dict):
+        raise UnknownUser
+    for name in _DATES:
+        date = claims.get(name, 0)
+        if isinstance(date, bool) or not isinstance(date, int | float) or not 0 <= date <= _LAST_DATE:
+            raise UnknownUser
+
+
+def _document_in(part: str) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return document_from(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (BadQuestion, ValueError):
+        raise UnknownUser from None
+
+
+def _keys_in(keys: KeySet, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
+    """Those that may have signed it, to be tried in turn: of its name and without one, else all."""
     if kid is not None:
-        return keys.get((kid, algorithm))
-    fit = [key for (_, its), key in keys.items() if its == algorithm]
-    return fit[0] if len(fit) == 1 else None
+        return (*keys.get((kid, algorithm), ()), *keys.get((None, algorithm), ()))
+    return [key for (_, its), all_of_it in keys.items() if its == algorithm for key in all_of_it]

@@ -10,6 +10,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from sidecar.engines.opa import OpaEngine
+from sidecar.engines.verdict import NOBODY
 from sidecar.errors import EngineMisbehaved, EngineUnavailable, NotAsked
 from sidecar.local.children import end, start
 from sidecar.rego.bundle import bundle
@@ -54,7 +55,8 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], engine: OpaEngine, 
     deadline = monotonic() + _ANSWERS_WITHIN_S
     while process.poll() is None and monotonic() < deadline:
         try:
-            engine.served_revision(deadline=monotonic() + 1)
+            # Its data, not a verdict: policies without one are not an OPA that does not start.
+            engine.document("data.authz.plans.revision", NOBODY, deadline=monotonic() + 1)
         except (EngineUnavailable, EngineMisbehaved):
             sleep(_POLL_S)
         else:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.decisions.steps import run
-
 if TYPE_CHECKING:
     from sidecar.decisions.authorizer import Authorizer
     from sidecar.decisions.model import Decision, Question
@@ -18,10 +16,6 @@ class Decider:
     def __init__(self, authorizer: Authorizer, spending: Spending) -> None:
         self._authorizer = authorizer
         self._spending = spending
-
-    def decide(self, question: Question, *, deadline: float, timings: Timings | None = None) -> Decision:
-        """`deciding`, on this thread."""
-        return run(self.deciding(question, deadline=deadline, timings=timings))
 
     def deciding(
         self, question: Question, *, deadline: float, timings: Timings | None = None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sidecar.decisions.model import Facts, Quota, Reservation, ReservationState, Usage
+    from sidecar.decisions.model import Decision, Facts, Question, Quota, Reservation, ReservationState, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +134,16 @@ class UsageNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """A reservation that was committed or released; *committed* is None if it was released."""
+    """A reservation that was committed or released; *committed* is None if it was released.
+
+    *late* is the question that a commit after its time was, and the decision that allowed it.
+    """
 
     reservation: Reservation
     committed: Mapping[str, int] | None
     now: UsageNow
     replayed: bool
+    late: tuple[Question, Decision] | None = None
 
     @property
     def state(self) -> ReservationState:

@@ -34,6 +34,7 @@ from sidecar.quota.model import (
 )
 from sidecar.quota.ratelimit import with_ends
 from sidecar.text.ids import fresh_id
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -136,7 +137,7 @@ class Spending:
             settled = self._ledger.commit(reservation, amounts, deadline=deadline)
         if isinstance(settled, Expired):
             raise UsageContended("the reservation was to be committed late, and was not")
-        return replace(settled, replayed=decision.replayed)
+        return replace(settled, replayed=decision.replayed, late=(question, decision))
 
     def release(self, reservation: str, *, deadline: float, timings: Timings | None = None) -> Settlement:
         with _time_ledger(timings):
@@ -166,8 +167,10 @@ class Spending:
         """BadQuestion unless *meter* is a level, which alone is given back by name."""
         known = self._catalog.meters.get(meter)
         if known is None or known.kind != "level":
+            levels = tuple(name for name, each in self._catalog.meters.items() if each.kind == "level")
             what = "is not in the catalog" if known is None else "is not a level"
-            fault = FieldFault(field=("meter",), detail=f'"{meter}" {what}')
+            near = nearest(meter, levels) if known is None else None
+            fault = FieldFault(field=("meter",), detail=f'"{meter}" {what}', suggestion=near)
             if known is not None and known.is_counted:
                 raise _not_consumable(fault)
             raise BadQuestion("only a level is given back by the name of a resource", faults=(fault,))

@@ -79,13 +79,11 @@ def _plan(plan: Plan) -> dict[str, object]:
 
 
 def _revision(catalog: Catalog, modules: Mapping[str, str]) -> str:
-    """The hash of the policies and of what the database gets too, without titles, routes and comments."""
+    """The hash of the rules and of all of plans.yaml that answers depend on, titles and routes included."""
     content = {
         "modules": dict(modules),
+        "document": catalog.document,
         "plans": policy_data(catalog, revision=""),
-        "prices": {name: [plan.price.amount, plan.price.currency] for name, plan in catalog.plans.items()},
-        "meters": {name: [meter.kind, meter.per, meter.anchor] for name, meter in catalog.meters.items()},
-        "default_plan": catalog.default_plan,
     }
     return sha256(canonical(content)).hexdigest()[:REVISION_DIGITS]
 

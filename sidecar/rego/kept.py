@@ -22,8 +22,9 @@ _LARGEST_BUNDLE = 64 * 1024 * 1024
 def kept(bundle: bytes, *, plans: bytes | None, revision: str, source: str) -> Compiled:
     """*bundle* as `rego.bundle` writes it; *source* says where it came from.
 
-    With *plans*, the catalog of that file where it still compiles to the same revision; else what the bundle
-    says of it, without titles, prices and routes. ConfigError if the bundle is of another revision, or none.
+    With *plans*, the catalog of that file where it still compiles to the same revision; else what the
+    bundle says of it, without titles, currency and routes. ConfigError if the bundle is of another revision,
+    or none.
     """
     modules, data = _content_of(bundle, source=source)
     found = data.get("authz", {}).get("plans", {}).get("revision")
@@ -76,7 +77,6 @@ def _content_of(bundle: bytes, *, source: str) -> tuple[dict[str, str], dict[str
 
 def _catalog_of(plans: dict[str, Any]) -> Catalog:
     """What policy data says of a catalog that today's checks refuse: enough for every situation."""
-    free = Price(amount=0, currency="")
     roles = plans["roles"]
     return Catalog(
         currency="",
@@ -87,9 +87,10 @@ def _catalog_of(plans: dict[str, Any]) -> Catalog:
             name: Plan(
                 name=name,
                 title=name,
-                price=free,
+                price=Price(amount=plans["plans"][name].get("price", 0), currency=""),
                 features=frozenset(plans["plans"][name]["features"]),
                 limits=plans["plans"][name]["limits"],
+                sold=plans["plans"][name].get("sold", True),
             )
             for name in plans["by_price"]
         },

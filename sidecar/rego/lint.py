@@ -90,7 +90,10 @@ def opa_binary() -> Path | None:
         kept = Path.home() / ".cache" / "opa-bin" / "opa"
     except RuntimeError:  # a user without a home, as containers have them
         return None
-    return kept if kept.is_file() else None
+    try:
+        return kept if kept.is_file() else None
+    except PermissionError:  # HOME is another user's
+        return None
 
 
 def problems_by_opa(
@@ -102,7 +105,11 @@ def problems_by_opa(
     """
     if not modules:
         return []
-    known = json.loads(_output_of([str(opa), "capabilities", "--current"]).stdout)
+    said = _output_of([str(opa), "capabilities", "--current"])
+    try:
+        known = json.loads(said.stdout)
+    except ValueError:
+        raise NotAsked(f"{opa} capabilities: {said.stderr.strip() or 'it said nothing'}") from None
     known["builtins"] = [
         each for each in known["builtins"] if "infix" in each or each["name"] in ALLOWED_BUILTINS
     ]

@@ -20,21 +20,23 @@ import flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.api import problems, wire
+from sidecar.api.advice import where_to, which_method
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import EVALUATION, EVALUATIONS
 from sidecar.api.dispatch import refuse, serve, serving
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.api.gateways.opa import LIKE_OPA
+from sidecar.api.log_lines import written
 from sidecar.api.operation import HEALTHZ, READYZ
 from sidecar.api.people.users import STEPS
+from sidecar.api.plain import PlainChecks
 from sidecar.api.reply import JSON
 from sidecar.api.request import Request, request_id
 from sidecar.api.service import Service, deadline_of
-from sidecar.api.v1.plain import PlainChecks
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
 from sidecar.decisions.steps import run
-from sidecar.errors import BadQuestion, UnknownCaller
+from sidecar.errors import BadQuestion, LogUnavailable, UnknownCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
@@ -92,14 +94,9 @@ class Addressed:
     caller: Caller | None
     refused: SidecarError | None
 
-    def may_authorize(self, endpoint: Endpoint) -> bool:
-        """Whether this is a plain request for `authorize` by somebody whose token is for it."""
-        return (
-            endpoint is AUTHORIZE
-            and not self.query
-            and self.caller is not None
-            and "authorize" in self.caller.scopes
-        )
+    def id(self, sent: str) -> str:
+        """The request's id, of the one that was *sent*; else a new one."""
+        return sent if self.any_id and _ANY_ID.fullmatch(sent) else request_id(sent)
 
     def request(
         self,
@@ -110,9 +107,8 @@ class Addressed:
         by_socket: bool,
         remote: str,
     ) -> Request:
-        sent_id = header("X-Request-ID") or ""
         return Request(
-            id=sent_id if self.any_id and _ANY_ID.fullmatch(sent_id) else request_id(sent_id),
+            id=self.id(header("X-Request-ID") or ""),
             method=method,
             caller=self.caller,
             target=self.target,
@@ -154,10 +150,11 @@ class Application:
         of_authzen = path.startswith(_AUTHZEN)
         caller, refused = None, None
         if not path.startswith(_GATEWAYS):  # there it is the end user's own
+            shown = header("Authorization")
             try:
-                caller = self.service.callers.caller(header("Authorization"), by_socket=by_socket)
+                caller = self.service.callers.caller(shown, by_socket=by_socket, bare=of_authzen)
             except UnknownCaller as error:
-                if of_authzen and self.service.authzen.anybody:
+                if shown is None and of_authzen and self.service.authzen.anybody:
                     caller = self.service.authzen.anybody
                 else:
                     refused = error
@@ -211,7 +208,7 @@ class Application:
         if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
             return run(self.answering(request, endpoint))
         try:
-            return self._by_flask(request)
+            return run(self._once_written(self._by_flask(request), request, endpoint))
         except Exception as error:  # noqa: BLE001 - the border of the server
             return self.defect(request, error)
 
@@ -219,9 +216,17 @@ class Application:
         """As `answer`, in steps, of a hot endpoint."""
         try:
             reply = yield from serving(self.service, endpoint, request)
-            return _finish(reply, request)
+            return (yield from self._once_written(_finish(reply, request), request, endpoint))
         except Exception as error:  # noqa: BLE001 - the border of the server
             return self.defect(request, error)
+
+    def _once_written(self, reply: Reply, request: Request, endpoint: Endpoint | None) -> Steps[Reply]:
+        """*reply*; where answers wait for their lines, once those are written, or else a problem."""
+        try:
+            yield from written(self.service, request)
+        except LogUnavailable as error:
+            return self._refuse(request, endpoint, error.code)
+        return reply
 
     def defect(self, request: Request, error: Exception) -> Reply:
         """The reply to a request whose answer failed as nobody foresaw: it tells nothing, the log all."""
@@ -279,6 +284,11 @@ def _flask(service: Service) -> flask.Flask:
     app = flask.Flask("sidecar", static_folder=None, template_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = True  # to _Defects, where those of the hot path go too
     app.url_map.merge_slashes = False
+    served = [
+        endpoint.path
+        for endpoint in ENDPOINTS
+        if endpoint.audience is not Audience.END_USERS or service.identities is not None
+    ]
     for endpoint in ENDPOINTS:
         if endpoint.audience is Audience.GATEWAYS:
             continue  # found by the application itself, whatever the method
@@ -293,18 +303,19 @@ def _flask(service: Service) -> flask.Flask:
 
     @app.errorhandler(HTTPException)
     def no_endpoint(error: HTTPException) -> str:
+        detail: str | None
         match error:
             case MethodNotAllowed():
-                code, headers = (
-                    "method_not_allowed",
-                    [("Allow", ", ".join(sorted(error.valid_methods or ())))],
-                )
+                methods = sorted(error.valid_methods or ())
+                code, detail = "method_not_allowed", which_method(methods)
+                headers = [("Allow", ", ".join(methods))]
             case NotFound():
-                code, headers = "not_found", []
+                code, detail = "not_found", where_to(flask.request.environ[_REQUEST].target, served)
+                headers = []
             case _:
-                code, headers = "invalid_request", []
+                code, detail, headers = "invalid_request", None, []
         service.metrics.count_problem(code)
-        status, own_headers, body = problems.reply_of(problems.problem(code))
+        status, own_headers, body = problems.reply_of(problems.problem(code, detail=detail))
         flask.request.environ[_REPLY] = status, [*own_headers, *headers], body
         return ""
 
@@ -368,9 +379,9 @@ def json_body(request: Request, body: bytes, *, largest: int) -> bytes:
     """*body*, as it is. BadQuestion if it is larger than *largest* bytes, or is not said to be JSON."""
     if not is_json(request.header):
         media_type = request.header("Content-Type") or ""
-        said = f"expected application/json, got {media_type[:64] or 'no Content-Type'}"
+        said = "the Content-Type is another" if media_type else "there is no Content-Type"
         if _JSON_TYPE.fullmatch(media_type):
-            said = "a compressed body is not taken"
+            said = "the body is compressed"
         raise BadQuestion(said, code="unsupported_media_type")
     if len(body) > largest or announced_length(request) > largest:
         raise BadQuestion(f"at most {largest} bytes are taken", code="body_too_large")

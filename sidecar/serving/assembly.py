@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
+from importlib.metadata import version
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.policy import PolicyDomain, Rules
 from sidecar.api.authzen.workspaces import Workspaces
+from sidecar.api.masking import Masks
 from sidecar.api.problems import PROBLEMS
 from sidecar.api.service import Service
 from sidecar.catalog.routes import Routes
@@ -29,12 +33,15 @@ from sidecar.identity.callers import ANYBODY
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.rego.authzen import DECISION
+from sidecar.serving.anchoring import Anchoring
 from sidecar.serving.application import Application
 from sidecar.serving.driver import Driver
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
 from sidecar.serving.readiness import Probe
 from sidecar.serving.threads import Threads
+from sidecar.store.anchors import LogAnchors
+from sidecar.store.clock import Clock
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.names import Names
@@ -42,8 +49,10 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.telemetry.decision_log import DecisionLog
+from sidecar.telemetry.log_folder import LogFolder
 from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules, timed
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.output import STDOUT, Output
 from sidecar.workspaces.administration import Administration
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
@@ -59,6 +68,7 @@ if TYPE_CHECKING:
     from sidecar.serving.grpc import EnvoyServer
     from sidecar.serving.loaded import Loaded
     from sidecar.settings import Settings
+    from sidecar.telemetry.writing import Sink
 
 _log = logging.getLogger("sidecar")
 
@@ -97,6 +107,7 @@ class Parts:
             observe=self._metrics.observe_memo,
         )
         self._shared = shared
+        clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
         self._store = PostgresFacts(
             settings.database_url,
@@ -104,6 +115,7 @@ class Parts:
             pool_size=settings.threads,
             lock_timeout_s=settings.deadline_s / 2,
             observe=self._metrics.observe_pool,
+            clock=clock,
             names=names,
         )
         self._for_ledger = Connections(
@@ -115,7 +127,23 @@ class Parts:
         )
         self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url, names=names)
-        self._log = DecisionLog(on_drop=self._metrics.count_dropped_lines)
+        self._log = DecisionLog(
+            partial(_sink, settings.log_dir),
+            begins_with={
+                "version": version("policy-sidecar"),
+                "revision": compiled.revision,
+                "catalog": loaded.catalog,
+                "engine": settings.engine,
+            },
+            sync=settings.log_sync,
+            on_drop=self._metrics.count_dropped_lines,
+        )
+        self._anchoring = Anchoring(
+            self._log,
+            LogAnchors(self._workspaces.connections),
+            observe=self._metrics.observe_anchor_age,
+        )
+        self._anchors: Task[None] | None = None
         self._warm = Event()
         self._stopping = Event()
         self._why_cold: SidecarError | None = None
@@ -132,7 +160,7 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
         )
-        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names)
+        self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names, clock=clock)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
@@ -142,6 +170,7 @@ class Parts:
             facts.to_come: timed(self._store.ask_to_come, self._metrics.observe_facts),
             ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
             ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
+            self._log.await_written: self._log.ask_written,
         }
         domain: Domain = Workspaces(authorizer, metrics=self._metrics)
         self._rules: Rules | None = None
@@ -191,6 +220,9 @@ class Parts:
                 bundle=self._bundle,
                 readiness=lambda: self._probe.found,
                 serving=self._warm.is_set,
+                catalog=loaded.catalog.encode(),
+                masks=Masks(settings.log_mask, key=loaded.mask_key) if settings.log_mask else None,
+                skips_grants="check-grants" in settings.log_skip,
             )
         )
 
@@ -199,7 +231,7 @@ class Parts:
         self._loop = loop
         self.threads = Threads(self._settings.threads, loop=loop)
         self.driver = Driver(loop=loop, threads=self.threads, starts=self._starts)
-        self._log.start()
+        self._log.start(loop)
         self._store.open(loop)
         self._for_ledger.open(loop)
         self._workspaces.open(loop)
@@ -212,6 +244,7 @@ class Parts:
 
     async def listen(self) -> None:
         """Where the sidecar speaks gRPC; what speaks HTTP is gunicorn's. On the loop, while it runs."""
+        self._anchors = self._loop.create_task(self._anchoring.run())
         if self._settings.grpc_bind:
             self._grpc = import_module(GRPC).EnvoyServer(
                 self.application.service, self._settings.grpc_bind, driver=self.driver
@@ -230,6 +263,13 @@ class Parts:
         """End what was asked by gRPC and is not answered yet: the grace is over."""
         if self._grpc is not None:
             await self._grpc.end(grace_s=0)
+
+    async def end_log(self) -> None:
+        """On the loop, when all is answered: write the rest of the log, and anchor its end."""
+        if self._anchors is not None:
+            self._anchors.cancel()
+        await self._loop.run_in_executor(None, self._log.stop)
+        await self._anchoring.end()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -265,6 +305,9 @@ class Parts:
                 self._stopping.wait(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
             else:
+                # Before the first question. While the database is silent, the probe tries again.
+                with suppress(DependencyError):
+                    self._store.compare_clocks(deadline=monotonic() + _ANSWERED_WITHIN_S)
                 self._why_cold = None
                 self._warm.set()
                 _log.info("ready: revision %s, %d verdicts known", self._revision, len(self._memo))
@@ -290,11 +333,16 @@ class Parts:
 
     def _published_revision(self, deadline: float) -> str | None:
         self._fit.require_aloud(deadline=deadline)
+        self._store.compare_clocks(deadline=deadline)
         return self._store.revision(deadline=deadline)
 
     def _bundle(self) -> tuple[bytes, str]:
         content = self._newest_bundle()
         return content, f'"{sha256(content).hexdigest()[:32]}"'
+
+
+def _sink(folder: Path | None, writer: str) -> Sink:
+    return Output(STDOUT) if folder is None else LogFolder(folder, writer=writer)
 
 
 def _with_deadlines(engine: OpaEngine | EmbeddedEngine) -> Breaker | OnThreads:

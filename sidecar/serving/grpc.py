@@ -18,8 +18,9 @@ from grpc_health.v1 import health_pb2
 
 from sidecar.api import problems
 from sidecar.api.gateways.decision import GRPC_STATUS, REMOVED, asked_of, decide_for_gateway, for_grpc, refuse
+from sidecar.api.log_lines import written
 from sidecar.api.request import Request, request_id
-from sidecar.errors import Unroutable
+from sidecar.errors import LogUnavailable, Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -135,6 +136,10 @@ class _Checks:
         """A response; or INTERNAL, for nothing that was not foreseen may be a yes."""
         try:
             decision = yield from decide_for_gateway(self._service, request, NAME, read, token=token)
+            try:
+                yield from written(self._service, request)
+            except LogUnavailable as error:
+                decision = refuse(self._service, request, NAME, problems.problem_of(error), {})
             return _response(decision, content_type)
         except Exception as error:  # noqa: BLE001 - the border of the server
             _log.error("request %s met a defect", request.id, exc_info=error)

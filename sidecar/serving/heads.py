@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from sidecar.api.audience import Audience
 from sidecar.serving.application import is_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.api.endpoint import Endpoint
+    from sidecar.api.plain import Alike
     from sidecar.serving.application import Addressed, Application
 
 END = b"\r\n\r\n"
 MOST_FIELDS = 1_000
 LARGEST = 64 * 1024  # bytes; a longer head is gunicorn's to read
 _LONGEST_LINE = 8_192
-_MOST_KEPT, _MOST_SEEN = 512, 4_096
+_MOST_KEPT, _MOST_SEEN = 2_048, 8_192
 _LARGEST_KEPT = 1_024
 _FIRST_LINE = re.compile(r"([A-Z-]{3,20}) (/[!-~]*) HTTP/1\.([01])", re.ASCII)
 _NAMES = re.compile(r"(?:[!#$%&'*+.^`|~A-Za-z0-9-]+\n)*", re.ASCII)  # tokens, but for those with _
@@ -45,17 +47,17 @@ class Fields(NamedTuple):
 class Head:
     """*length* is of the body, in bytes; *keeps*: the connection stays.
 
-    Its endpoint takes a body as long as that. *is_json*: the body is said to be JSON. *is_plain*: it is for
-    `authorize`, by somebody who may ask there, and goes on as most requests do.
+    Its endpoint takes a body as long as that. *is_json*: the body is said to be JSON. *alike* is of its plain
+    requests; None where it has none.
     """
 
     __slots__ = (
         "addressed",
+        "alike",
         "endpoint",
         "fields",
         "is_1_0",
         "is_json",
-        "is_plain",
         "keeps",
         "length",
         "method",
@@ -80,8 +82,8 @@ class Head:
         self.keeps = keeps
         self.is_1_0 = is_1_0
         self.is_json = is_json
-        self.is_plain = is_json and keeps and not is_1_0 and addressed.may_authorize(endpoint)
         self.addressed = addressed
+        self.alike: Alike | None = None
 
     def header(self, name: str) -> str | None:
         return self.fields.by_name.get(name.lower())
@@ -171,15 +173,31 @@ class Heads:
         addressed = self._application.addressed(target, header=header, by_socket=self._by_socket)
         if int(length) > self._application.largest_body(addressed, endpoint):
             return None
-        return Head(
+        of_json = is_json(header)
+        head = Head(
             method=method,
             fields=found_fields,
             endpoint=endpoint,
             length=int(length),
             keeps=keeps,
             is_1_0=is_1_0,
-            is_json=is_json(header),
+            is_json=of_json,
             addressed=addressed,
+        )
+        if keeps and not is_1_0:
+            head.alike = self._alike(head, target)
+        return head
+
+    def _alike(self, head: Head, target: str) -> Alike | None:
+        addressed, plain = head.addressed, self._application.plain
+        if head.endpoint.audience is not Audience.GATEWAYS:
+            return plain.alike_in_bodies(
+                head.endpoint, caller=addressed.caller, query=addressed.query, is_json=head.is_json
+            )
+        if head.fields.repeated:
+            return None
+        return plain.alike_from_gateway(
+            head.endpoint, method=head.method, target=target, by_socket=self._by_socket, header=head.header
         )
 
 

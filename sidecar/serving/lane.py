@@ -13,7 +13,6 @@ from socket import AF_UNIX
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from sidecar.api.request import request_id
 from sidecar.serving.application import STATUS_LINES, json_body
 from sidecar.serving.heads import END
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from sidecar.api.plain import Alike, Asked
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.decisions.model import Facts
@@ -34,8 +34,7 @@ SERVER = "gunicorn/asgi"  # as gunicorn's protocol says: who asks cannot tell wh
 
 _NO_METERS = [()]
 _PLAINLY = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n"
-    b"Cache-Control: no-store\r\n%b%b\r\n%b"
+    b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\nX-Request-ID: %b\r\nCache-Control: no-store\r\n%b%b\r\n%b"
 )
 
 
@@ -178,44 +177,53 @@ class Lane:
         self._connection.begin_answer()
         service = self._application.service
         service.metrics.count_request("lane")
-        question = self._application.plain.question_in(body) if head.is_plain and service.serving() else None
-        if question is None:
+        alike, asked = head.alike, None
+        if alike is not None and service.serving() and not service.log.waits:
+            try:
+                asked = alike.asked(body, remote=self._remote, request=partial(self._request_of, head, body))
+            except Exception:  # noqa: BLE001 - the endpoint meets this defect too, and answers
+                asked = None
+        if alike is None or asked is None:
             steps = self._application.answering(self._request_of(head, body), head.endpoint)
             self._driver.drive(steps, self._reply)
             return
         began = monotonic()
         self._driver.start(
             self._read_facts,
-            [question[:2]],
+            [asked[:2]],
             _NO_METERS,
             deadline=began + service.deadline_s,
-            done=partial(self._answer_plainly, head, question, body, began),
+            done=partial(self._answer_plainly, head, alike, asked, body, began),
         )
 
     def _answer_plainly(
         self,
         head: Head,
-        question: tuple[str, str, str],
+        alike: Alike,
+        asked: Asked,
         body: bytes,
         began: float,
         found: list[Facts | None] | None,
         error: Exception | None,
     ) -> None:
-        id_ = request_id(head.header("X-Request-ID") or "")
-        text = None
+        id_ = head.addressed.id(head.header("X-Request-ID") or "")
+        reply = None
         if found is not None:
-            text = self._application.plain.answer(
-                question, found[0], caller=head.addressed.caller, request_id=id_, began=began
-            )
-        if text is None:  # the usual way, from here on
+            try:
+                reply = self._application.plain.answer(alike, asked, found[0], request_id=id_, began=began)
+            except Exception:  # noqa: BLE001 - ditto
+                reply = None
+        if reply is None:  # the usual way, from here on
             request = self._request_of(head, body)
             request.id, request.began = id_, began
             steps = self._application.answering(request, head.endpoint)
             self._driver.drive_from(steps, self._reply, self._read_facts, found, error)
             return
         closes = b"" if not self._is_stopping() else b"Connection: close\r\n"
+        lines, text = reply
         self._write(
-            _PLAINLY % (len(text), id_.encode(), closes, _standing().encode(), text), keeps=not closes
+            _PLAINLY % (lines, len(text), id_.encode("latin-1"), closes, _standing().encode(), text),
+            keeps=not closes,
         )
 
     def _request_of(self, head: Head, body: bytes) -> Request:

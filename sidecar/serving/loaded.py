@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib import import_module
 from itertools import islice
 from math import inf
@@ -11,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.api.authzen.policy import Rules
+from sidecar.audit.masks import key_in
 from sidecar.decisions.cells import MOST_REMEMBERED, cells
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from sidecar.rego.compile import Compiled
     from sidecar.settings import Settings
 
+CATALOG_DIGITS = 16
+_SHORTEST_KEY = 16
 _log = logging.getLogger("sidecar")
 
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
@@ -48,6 +53,7 @@ class Loaded:
     """Workers inherit it by the fork, so all of a generation decide alike.
 
     *cells* are the situations whose verdicts a worker keeps, *known* the verdicts that were learnt already.
+    *catalog* is the digest of plans.yaml, *mask_key* what the log masks values with.
     """
 
     compiled: Compiled
@@ -57,6 +63,8 @@ class Loaded:
     authzen: AuthzenPolicy | None = None
     cells: Sequence[bytes] = ()
     known: Mapping[bytes, Verdict] = field(default_factory=dict)
+    catalog: str = ""
+    mask_key: bytes = b""
 
 
 def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
@@ -95,6 +103,8 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         identities = identities_of(settings)
     except ConfigError as error:
         problems += error.problems
+    mask_key, of_log = _log_of(settings)
+    problems += of_log
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
@@ -115,9 +125,39 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         callers=callers,
         identities=identities,
         authzen=authzen,
+        catalog=sha256(settings.plans.read_bytes()).hexdigest()[:CATALOG_DIGITS],
+        mask_key=mask_key,
         cells=situations,
         known=known,
     )
+
+
+def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:
+    """The key of the log's masks, and why the log cannot be written or masked."""
+    key, problems = b"", []
+    if (folder := settings.log_dir) is not None:
+        try:
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            problems.append(Problem(pointer="SIDECAR_LOG_DIR", detail=f"{folder}: {error.strerror}"))
+        else:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                detail = f"{folder}: this process may not write there"
+                problems.append(Problem(pointer="SIDECAR_LOG_DIR", detail=detail))
+    if settings.log_mask and (file := settings.log_mask_key) is not None:
+        try:
+            key = key_in(file.read_bytes())
+            mode = file.stat().st_mode
+        except OSError as error:
+            problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=f"{file}: {error.strerror}"))
+        else:
+            if len(key) < _SHORTEST_KEY:
+                detail = f"{file}: must have {_SHORTEST_KEY} bytes or more"
+                problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=detail))
+            if mode & 0o077:
+                detail = f"{file}: others may read it; chmod 600"
+                problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=detail))
+    return key, problems
 
 
 def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:
@@ -140,9 +180,9 @@ def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:
     if settings.engine == "embedded":
         try:
             refuse_if_dangerous(policy)
+            engine = engine_of("embedded", policy, opa_url="", rules=tuple(policy.rules.values()))
         except ConfigError as error:
-            raise ConfigError(error.detail) from error  # its places are below the package, not the folder
-        engine = engine_of("embedded", policy, opa_url="", rules=tuple(policy.rules.values()))
+            raise in_folder(error, settings.authzen_policy, root=policy.root) from error
         try:
             Rules(policy, engine).served_revision(deadline=inf)
         except EngineMisbehaved as error:

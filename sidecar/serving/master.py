@@ -20,7 +20,7 @@ import struct
 import sys
 import tempfile
 from asyncio import run_coroutine_threadsafe
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -30,11 +30,12 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped] # ditto
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped] # ditto
 
-from sidecar.errors import ConfigError, Problem
-from sidecar.settings import GRPC
+from sidecar.errors import ConfigError
+from sidecar.serving.addresses import kept as kept_address
+from sidecar.serving.addresses import require_free
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sidecar.serving.loaded import Loaded
     from sidecar.serving.worker import Worker
@@ -52,18 +53,23 @@ _HAS_PROVED_ITSELF_S = 10.0  # a worker that lives so long: that another cannot 
 _OWN_DESCRIPTORS = 64  # of a worker itself: files, pipes, the policy engine
 _DESCRIPTORS_OF_A_THREAD = 3  # its connections to the database and to the policy engine
 _FEWEST_CONNECTIONS = 16
+_INHERITED = frozenset({"GUNICORN_FD", "LISTEN_FDS"})  # sockets of the master before, or of systemd
 
 
 def serve(settings: Settings, *, kept: Path | None = None) -> None:
     """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files.
 
+    Before they are read, with every address that cannot be had: gunicorn would try for five seconds.
+
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
     """
+    if _INHERITED.isdisjoint(os.environ):
+        require_free(settings.http_bind)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
         stack.callback(_remove, folder, ours=os.getpid())
         for address in settings.grpc_bind:
-            stack.enter_context(_kept(address))
+            stack.enter_context(kept_address(address))
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
         _Server(settings, folder, kept).run()
@@ -72,22 +78,6 @@ def serve(settings: Settings, *, kept: Path | None = None) -> None:
 def _remove(folder: Path, *, ours: int) -> None:
     if os.getpid() == ours:  # a worker that ends comes by here too, and the others still need it
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _kept(address: str) -> socket.socket:
-    """*address* for our workers alone, which share it: no other process, not even one of ours, has it."""
-    host, _, port = address.rpartition(":")
-    try:
-        family, *_, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        with socket.create_server(place[:2], family=family):
-            """Nobody listens there: it would have failed."""
-        kept = socket.socket(family)
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        kept.bind(place)
-    except OSError as error:
-        detail = f"cannot listen on {GRPC}{address}: {error.strerror}"
-        raise ConfigError(detail, problems=(Problem(pointer="SIDECAR_BIND", detail=detail),)) from error
-    return kept
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -178,6 +168,19 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         new.replace(self._bundle)
 
 
+@contextmanager
+def _no_signal_of_children() -> Iterator[None]:
+    """OPA builds the files as our child: its end is no worker's, and a signal that waits ends a reload.
+
+    A worker that ends meanwhile is reaped afterwards, when new ones are waited for.
+    """
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def start(self) -> None:
         self.app.most_connections = self._connections_that_fit()
@@ -186,7 +189,8 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def reload(self) -> None:
         before, old = self.app.loaded, set(self.WORKERS)
         try:
-            self.app.loaded = self.app.load_files()
+            with _no_signal_of_children():
+                self.app.loaded = self.app.load_files()
             self._take_over(old)
         except ConfigError as error:
             for problem in error.problems:

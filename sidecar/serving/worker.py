@@ -131,6 +131,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         await asyncio.sleep(0)
         with suppress(TimeoutError):
             await asyncio.wait_for(parts.cut_off(), _CUT_OFF_WITHIN_S)
+        await parts.end_log()
 
     def _accept(self, listener: socket.socket) -> bool:
         """One connection, so that workers share them evenly; False where there was none."""

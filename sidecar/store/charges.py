@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sidecar.decisions.model import Quota, Reservation
-from sidecar.errors import BadQuestion, FactsMisread, IdempotencyKeyReused
+from sidecar.errors import FactsMisread, IdempotencyKeyReused
 from sidecar.quota.model import (
     AlreadyExists,
     Charged,
@@ -21,6 +21,7 @@ from sidecar.quota.model import (
 from sidecar.store.connections import Query, array
 from sidecar.store.facts_token import token_in
 from sidecar.store.postgres import facts_in, usage_in
+from sidecar.store.session import not_storable
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from sidecar.decisions.model import ReservationState
     from sidecar.quota.model import Charge
+    from sidecar.store.clock import Clock
     from sidecar.store.names import Spoken
 
 Outcome = Charged | Replayed | AlreadyExists | NoCapacity | Conflict
@@ -36,7 +38,7 @@ Row = tuple[object, ...]  # of COLUMNS
 TAKE = Query(
     name=b"take",
     sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-    b" FROM authz.change_as($16)",
+    b" FROM set_config('authz.expected_at', $16, true) AS expected, authz.change_as($17)",
     repeatable=False,
 )
 # With a key the query is idempotent: the second call is a replay.
@@ -71,7 +73,7 @@ COLUMNS = (
 )
 
 
-def take_of(charge: Charge, spoken: Spoken) -> list[bytes | None]:
+def take_of(charge: Charge, clock: Clock, spoken: Spoken) -> list[bytes | None]:
     """The parameters of TAKE, which knows all charges. BadQuestion for text that cannot be stored."""
     amounts = spoken.keys_to_stored("meter", charge.amounts)
     limits = spoken.keys_to_stored("meter", charge.limits)
@@ -92,6 +94,7 @@ def take_of(charge: Charge, spoken: Spoken) -> list[bytes | None]:
         charge.decision_id,
         charge.revision,
         encoded(_answer_in_stored_names(_stored_answer(charge), spoken)),
+        clock.expected(),
     )
     return encode_params(params)
 
@@ -206,9 +209,9 @@ def encode_params(params: Sequence[str | bytes | None]) -> list[bytes | None]:
     try:
         encoded_params = [each.encode() if isinstance(each, str) else each for each in params]
     except UnicodeError as error:
-        raise BadQuestion("the request has text that no database can hold") from error
+        raise not_storable() from error
     if b"\0" in b"".join(filter(None, encoded_params)):
-        raise BadQuestion("the request has text that no database can hold")
+        raise not_storable()
     return encoded_params
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.store.publish import Files
 
 LOCK = "SELECT pg_advisory_lock(7022026)"
 WAIT_FOR_ANOTHER = "SET lock_timeout = '60s'"
@@ -43,6 +44,14 @@ CREATE_LEDGER = """
         CONSTRAINT migrations_pkey PRIMARY KEY (number)
     )
 """
+HAS_HISTORY = "SELECT to_regclass('authz.policy_history') IS NOT NULL"
+HAS_BEGUN = """
+    SELECT EXISTS (
+        SELECT FROM authz.outbox
+        WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND kind = 'history.began'
+    )
+"""
+FIND_UNRECORDED = "SELECT authz.find_unrecorded()"
 APPLIED = "SELECT number, name, checksum FROM authz.migrations ORDER BY number"
 RECORD = "INSERT INTO authz.migrations (number, name, checksum) VALUES (%s, %s, %s)"
 
@@ -79,11 +88,13 @@ def migrate(
     revision: str,
     migrations: Path | None = None,
     accept_loss: bool = False,
+    files: Files | None = None,
 ) -> Migrated:
     """As the owner of the schema, straight to the server: a transaction pooler loses the lock.
 
     ConfigError when files and database contradict each other, or when rows would lose what they refer to;
-    with *accept_loss* such rows are dead from then on. Interrupted when the database refuses.
+    with *accept_loss* such rows are dead from then on. *files* are kept as what was published.
+    Interrupted when the database refuses.
     """
     known = migrations_in(migrations or shipped("sql") / "migrations")
     with owner_connection(url) as connection:
@@ -91,7 +102,10 @@ def migrate(
         connection.execute(LOCK)  # two migrations at once: the second waits, and finds nothing to do
         connection.execute(WAIT_FOR_A_TABLE)
         applied = _apply(connection, known)
-        published = publish(connection, catalog, revision, accept_loss=accept_loss)
+        with connection.transaction():
+            if _value(connection, HAS_HISTORY) and not _value(connection, HAS_BEGUN):
+                connection.execute(FIND_UNRECORDED)  # as was before it was recorded
+        published = publish(connection, catalog, revision, accept_loss=accept_loss, files=files)
     return Migrated(
         applied=applied, revision=revision, replaced=published.replaced, warnings=published.warnings
     )

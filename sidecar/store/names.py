@@ -226,21 +226,26 @@ class Names:
 
     def _read(self, value: bytes | None) -> None:
         """DatabaseNotMigrated for a revision that is so old that its names are forgotten."""
-        found: Any = None
-        try:
-            found = decoded(value or b"")
-            generation, names = found["generation"], found["names"]
-            stored = {kind: dict(renamed) for kind, renamed in (names or {}).items() if renamed}
-            spoken = Spoken(generation=b"%d" % generation, stored=stored)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FactsMisread(f"names outside their contract: {error!r} in {found}") from error
-        if names is None and self._was_known:
+        spoken, is_known = spoken_in(value or b"")
+        if not is_known and self._was_known:
             raise DatabaseNotMigrated(
                 f"revision {self._revision} is older than the two before the published one: its names are"
                 " forgotten; start this sidecar again with the published catalog"
             )
-        self._was_known = self._was_known or names is not None
+        self._was_known = self._was_known or is_known
         self.spoken = spoken
+
+
+def spoken_in(value: bytes) -> tuple[Spoken, bool]:
+    """What authz.names_for answers, and whether it remembers the names of the revision. FactsMisread."""
+    found: Any = None
+    try:
+        found = decoded(value)
+        generation, names = found["generation"], found["names"]
+        stored = {kind: dict(renamed) for kind, renamed in (names or {}).items() if renamed}
+        return Spoken(generation=b"%d" % generation, stored=stored), names is not None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FactsMisread(f"names outside their contract: {error!r} in {found}") from error
 
 
 def _too_often() -> FactsUnavailable:

@@ -9,11 +9,13 @@ from uuid import UUID
 from sidecar.decisions.model import Facts, Roster, Usage
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
 from sidecar.store.addresses import ROLE
+from sidecar.store.clock import CLOCK, Clock
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
 from sidecar.store.reads import Reads
 from sidecar.store.rows import rows_in, to_come_in
+from sidecar.store.session import not_storable
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class PostgresFacts:
     DatabaseNotMigrated when the database lacks a function.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a worker joins
         self,
         url: str,
         /,
@@ -62,9 +64,11 @@ class PostgresFacts:
         pooler: bool = False,
         observe: Callable[[float, float], None] | None = None,
         names: Names | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._meters = tuple(catalog.meters)
         self._names = names or Names()
+        self._clock = clock or Clock()
         self.connections = Connections(
             url,
             size=pool_size,
@@ -85,9 +89,12 @@ class PostgresFacts:
         self.connections.close()
 
     def ask(self, members: Members, meters: Meters | None, /, *, deadline: float, done: Found) -> None:
-        """As `facts`, on the loop: *done* is called once, later, with the facts or the error."""
+        """As `facts`, on the loop: *done* is called once, later, with the facts or the error.
+
+        UsageContended for a period that has begun by a clock that is not trusted.
+        """
         needed = [self._meters] * len(members) if meters is None else meters
-        self._reads.ask(members, needed, deadline=deadline, done=done)
+        self._reads.ask(members, needed, deadline=deadline, done=self._clock.guarding(done))
 
     def facts(
         self, members: Members, meters: Meters | None = None, /, *, deadline: float
@@ -156,6 +163,10 @@ class PostgresFacts:
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
 
+    def compare_clocks(self, *, deadline: float) -> None:
+        """Let our clock know what the database's says."""
+        self._clock.compare(self._answer(CLOCK, (), deadline))
+
     def missing(self, catalog: Catalog, *, deadline: float) -> tuple[str, ...]:
         """What keeps a sidecar from deciding by *catalog*, each with what to do; empty if nothing does.
 
@@ -212,6 +223,8 @@ def _meaning(error: Exception) -> Exception:
     if isinstance(error, Refused):
         if error.sqlstate in _UNDEFINED:
             return DatabaseNotMigrated(f"the database is of a version before: {_MIGRATE}")
+        if error.is_of_a_value:
+            return not_storable()
         return FactsUnavailable(f"PostgreSQL refused ({error.sqlstate}): {error}")
     if not isinstance(error, FactsUnavailable):
         return error
@@ -275,6 +288,7 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             usage={meter: usage_in(*usage[meter][:3]) for meter in meters},
             at=datetime.fromisoformat(row["at"]),
             token=token,
+            version=token.version,
         )
         texts: tuple[object, ...] = (
             facts.slug,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from psycopg.types.json import Jsonb
@@ -54,7 +54,17 @@ PUT_REVISION = """
         default_plan = excluded.default_plan,
         published_at = CASE c.revision WHEN excluded.revision THEN c.published_at ELSE now() END
 """
-ACTING = "SELECT authz.acting_as('sidecar migrate', 'sql')"
+ACTING = """
+    SELECT authz.acting_as('sidecar migrate', 'sql'), set_config('authz.publishing', 'on', true)
+"""
+KEEP = """
+    INSERT INTO authz.policy_history (revision, catalog, version, plans, bundle)
+    SELECT %(revision)s, encode(sha256(%(plans)s), 'hex'), %(version)s, %(plans)s, %(bundle)s
+    WHERE NOT EXISTS (
+        SELECT FROM authz.policy_history
+        WHERE id = (SELECT max(id) FROM authz.policy_history) AND plans = %(plans)s AND bundle = %(bundle)s
+    )
+"""
 MOVE_DELETED = """
     UPDATE authz.workspaces SET plan_tier = %s WHERE plan_tier = ANY (%s) AND deleted_at IS NOT NULL
 """
@@ -74,6 +84,15 @@ FORGET_FORMER = "DELETE FROM authz.revisions WHERE revision <> ALL (%s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """What is kept of a publication: *plans* is plans.yaml as read, *bundle* as of `sidecar compile -o`."""
+
+    plans: bytes
+    bundle: bytes
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """*replaced* is the revision before; *warnings* say what was lost on purpose, or moved."""
 
@@ -82,10 +101,16 @@ class Publication:
 
 
 def publish(
-    connection: psycopg.Connection, catalog: Catalog, revision: str, *, accept_loss: bool
+    connection: psycopg.Connection,
+    catalog: Catalog,
+    revision: str,
+    *,
+    accept_loss: bool,
+    files: Files | None = None,
 ) -> Publication:
     """ConfigError, and nothing is changed, if rows would lose what they refer to; each loss is a problem."""
     with connection.transaction():
+        connection.execute(ACTING)
         (replaced,) = connection.execute(REVISION).fetchone() or (None,)
         before = published_in(connection)
         change = change_to(catalog, revision, before=before)
@@ -105,6 +130,8 @@ def publish(
         if before.remembers and _remember(connection, before, change, revision, replaced):
             connection.execute(NEXT_GENERATION)
         connection.execute(DROP_PLANS, {"names": list(catalog.plans)})
+        if files is not None:
+            connection.execute(KEEP, asdict(files) | {"revision": revision})
     return Publication(replaced=replaced, warnings=(*(f"lost: {loss.says}" for loss in losses), *moved))
 
 
@@ -120,7 +147,6 @@ def _lines(losses: list[Loss]) -> list[str]:
 def _write(connection: psycopg.Connection, catalog: Catalog, change: Change) -> None:
     plans = {"names": list(catalog.plans)}
     with connection.cursor() as cursor:
-        cursor.execute(ACTING)
         cursor.execute(DROP_PLAN_FEATURES)
         cursor.execute(DROP_PLAN_LIMITS)
         cursor.execute(PUT_PLANS, plans)

@@ -33,7 +33,8 @@ class _Queue:
 class Queues:
     """Each `where` of a take has its queue as long as something is in it, or a lock was met just before.
 
-    Queues have their turns in a circle. A take gives up after *lock_timeout_s*, with UsageContended.
+    Queues have their turns in a circle. A take that has met a lock, or others of its queue, gives up after
+    *lock_timeout_s*, with UsageContended.
     """
 
     def __init__(self, *, lock_timeout_s: float) -> None:
@@ -58,9 +59,10 @@ class Queues:
             take.fail(UsageContended("too many wait for workspaces that are locked"))
             return
         now = monotonic()
-        if take.gives_up_at == inf:
-            take.gives_up_at = min(take.deadline, now + self._lock_timeout_s)
         queue = self._queues.get(take.where)
+        # Who waits for a turn alone waits for nobody's lock: many new counters may come together.
+        patience_s = inf if queue is None and not locked else self._lock_timeout_s
+        take.gives_up_at = min(take.gives_up_at, take.deadline, now + patience_s)
         if queue is None:
             self._queues[take.where] = queue = _Queue(take.where)
         if locked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
 
@@ -140,6 +141,7 @@ def _facts(row: _Row, wanted: Sequence[str]) -> Facts | FactsMisread:
         return FactsMisread(f"facts outside their contract: {error!r} in workspace {row.slug}")
 
 
+@lru_cache(maxsize=64)  # the rows of one query say the same times
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -152,6 +154,8 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
     found = row.usage
     frees = row.frees or {}
     usage: dict[str, Usage] = {}
+    periods: dict[str, str] = {}
+    limits = row.limits
     for meter in wanted:
         of = found[meter]
         usage[meter] = Usage(
@@ -160,9 +164,10 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
             resets_at=_moment(of.resets_at) if of.resets_at else None,
             frees_at=_moment(ends) if frees and (ends := frees.get(meter)) else None,
         )
-    limits = row.limits
-    if elsewhere := {meter: of.limit[0] for meter, of in found.items() if of.limit}:
-        limits = limits | elsewhere
+    if found:
+        periods = {meter: of.starts for meter, of in found.items()}
+        if elsewhere := {meter: of.limit[0] for meter, of in found.items() if of.limit}:
+            limits = limits | elsewhere
     return Facts(
         workspace_id=row.workspace_id,
         slug=row.slug,
@@ -174,9 +179,6 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
         limit_overrides=limits,
         usage=usage,
         at=_moment(row.at),
-        token=FactsToken(
-            version=row.version,
-            periods={meter: of.starts for meter, of in found.items()},
-            until=row.until,
-        ),
+        token=FactsToken(version=row.version, periods=periods, until=row.until),
+        version=row.version,
     )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from psycopg import Error
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
+from sidecar.errors import BadQuestion
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from sidecar.store.asked import Asked
 
 LONGEST_WAIT_S = 3600.0
+# Text, a date or a number that a type cannot hold, or a whole that is too large; see PostgreSQL's appendix A.
+_OF_A_VALUE = frozenset({"22001", "22003", "22007", "22008", "22009", "22021", "22P02", "22P05", "54000"})
 _CUT_OFF = select.POLLHUP | select.POLLERR
 _GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
@@ -30,6 +34,18 @@ class Refused(Exception):
     def __init__(self, sqlstate: str, said: str) -> None:
         super().__init__(said)
         self.sqlstate = sqlstate
+
+    @property
+    def is_of_a_value(self) -> bool:
+        """The server is well, and cannot hold a value that it was given: trying again would not help."""
+        return self.sqlstate in _OF_A_VALUE
+
+
+def not_storable() -> BadQuestion:
+    """The request has a value that PostgreSQL does not take. The edge should have said where it stands."""
+    return BadQuestion(
+        "PostgreSQL cannot hold a value of the request: text with a NUL, a number or date out of range"
+    )
 
 
 class Lost(Exception):

@@ -22,16 +22,19 @@ from sidecar.store.charges import (
     consume_of,
     misread,
 )
+from sidecar.store.clock import UNTRUSTED
 from sidecar.store.connections import Query, Refused
 from sidecar.store.loop import closed
 from sidecar.store.names import in_our_names
 from sidecar.store.queues import Queues
+from sidecar.store.session import not_storable
 from sidecar.store.ticks import Ticks
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sidecar.store.clock import Clock
     from sidecar.store.connections import Connections
     from sidecar.store.names import Names, ParamsOf, Spoken
     from sidecar.store.take import Take
@@ -42,6 +45,7 @@ QUEUE_WAIT_S = 0.05  # how long a call of a queue waits for a lock before other 
 ALONE_WAIT_S = 0.005  # as authz.consume_many waits, where a group is of one
 SLOW_S = 0.05  # a group that takes longer does not keep the next one waiting
 
+_OVERFLOW = "22003"  # of a counter: every amount fits by itself
 _LOCKED = "55P03"  # lock_not_available
 _TOO_SLOW = frozenset({"40P01", "57014"})  # deadlock_detected, query_canceled (our own statement_timeout)
 _CONTENDED = _TOO_SLOW | {_LOCKED, "40001"}  # serialization_failure
@@ -72,9 +76,10 @@ class Takes:
     and queues never take the last connection: so a workspace that is locked holds up nobody else.
     """
 
-    def __init__(self, connections: Connections, /, *, names: Names) -> None:
+    def __init__(self, connections: Connections, /, *, names: Names, clock: Clock) -> None:
         self._connections = connections
         self._names = names
+        self._clock = clock
         self._most_queues = max(1, connections.size - 1)
         self._lock_timeout_s = connections.lock_timeout_s or inf
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -217,8 +222,12 @@ class Takes:
     def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
         """Nothing was done."""
         error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
+        if refused.is_of_a_value and refused.sqlstate != _OVERFLOW:
+            error = not_storable()
         if refused.sqlstate in _CONTENDED:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
+        elif refused.sqlstate == UNTRUSTED:
+            error = self._clock.refusal(str(refused))
         if refused.sqlstate == _LOCKED and (call.queue is not None or call.query is CONSUME):
             now = monotonic()
             for take in waiting:

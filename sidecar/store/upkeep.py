@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
+from sidecar.errors import Interrupted
 from sidecar.store.migrate import owner_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
 _WORKSPACES_AT_ONCE = 500
 _PAGES_AT_ONCE = 1_000  # of a table: 8 MB
 _NO_ID = UUID(int=0)  # before all others
 
 MISCOUNTS = """
-    SELECT w.id, w.slug, m.kind, m.meter, m.resource, m.counted, m.expected
+    SELECT w.id, w.slug, m.kind, m.meter, m.resource, m.counted, m.expected,
+        CASE m.kind WHEN 'period' THEN m.period_start END
     FROM (SELECT id, slug FROM authz.workspaces WHERE id > %s ORDER BY id LIMIT %s) AS w
     LEFT JOIN LATERAL authz.miscounts(w.id) AS m ON true
-    ORDER BY w.id, m.kind, m.meter, m.resource
+    ORDER BY w.id, m.kind, m.meter, m.resource, m.period_start
 """
 STILL_WRONG = "SELECT kind, meter, resource FROM authz.miscounts(%s)"
 RECOUNT = "SELECT authz.recount(%s)"
 TIDY = "SELECT authz.tidy(%s, %s)"
+LOG_REMOVED = "SELECT authz.log_removed(%s)"
+THIN_ANCHORS = "SELECT authz.thin_anchors()"
+PRUNE = "SELECT authz.prune_history(clock_timestamp() - make_interval(months => %s))"
+ACCEPT_CLOCK = "SELECT authz.accept_clock()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miscount:
     """*counted* is the stored count, *expected* the sum of ledger or memberships.
 
+    *period_start*, of kind ``period`` alone, is when it began; *counted* is what the ledger has of it, and
+    *expected* what was used in it.
     *mended* is true if it was put right, and was not found again afterwards.
     """
 
     workspace: str
-    kind: Literal["counter", "resource", "members"]
+    kind: Literal["counter", "period", "resource", "members"]
     meter: str | None
     resource: str | None
     counted: int
     expected: int
     mended: bool
+    period_start: str | None = None
 
 
 def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
@@ -55,7 +66,7 @@ def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
             for id_ in dict.fromkeys(row[0] for row in wrong) if fix else ():
                 connection.execute(RECOUNT, (id_,))
                 left |= {(id_, *row) for row in connection.execute(STILL_WRONG, (id_,))}
-            for id_, workspace, kind, meter, resource, counted, expected in wrong:
+            for id_, workspace, kind, meter, resource, counted, expected, period_start in wrong:
                 yield Miscount(
                     workspace=workspace,
                     kind=kind,
@@ -63,9 +74,19 @@ def miscounts(url: str, /, *, fix: bool) -> Iterator[Miscount]:
                     resource=resource,
                     counted=counted,
                     expected=expected,
+                    period_start=None if period_start is None else period_start.astimezone(UTC).isoformat(),
                     mended=fix and (id_, kind, meter, resource) not in left,
                 )
             last = page[-1][0]
+
+
+def accept_clock(url: str, /) -> datetime:
+    """Let every worker trust the database's clock again, within seconds; what it says."""
+    with owner_connection(url) as connection:
+        (at,) = connection.execute(ACCEPT_CLOCK).fetchone() or (None,)
+    if at is None:
+        raise Interrupted("the table authz.clock has no row: run `sidecar migrate`")
+    return at  # type: ignore[no-any-return] # a timestamptz
 
 
 def tidy(url: str, /) -> int:
@@ -78,3 +99,23 @@ def tidy(url: str, /) -> int:
                 return total
             total += removed
             page += _PAGES_AT_ONCE
+
+
+def prune(url: str, /, *, keep_months: int) -> int:
+    """Delete the history of before that and return the number of rows. What then stood is kept as found."""
+    with owner_connection(url) as connection:
+        (pruned,) = connection.execute(PRUNE, (keep_months,)).fetchone() or (0,)
+    return int(pruned)
+
+
+def thin_anchors(url: str, /) -> int:
+    """Delete anchors older than a day, but for the last one of each hour and writer; how many it was."""
+    with owner_connection(url) as connection:
+        (gone,) = connection.execute(THIN_ANCHORS).fetchone() or (0,)
+        return int(gone)
+
+
+def note_removed(url: str, writer: str, /) -> None:
+    """Before the files of *writer* are deleted: they are not missing."""
+    with owner_connection(url) as connection:
+        connection.execute(LOG_REMOVED, (writer,))

@@ -85,6 +85,14 @@ PUT_USER = """
 """
 PUT_OWN_WORKSPACE = "SELECT authz.create_default_workspace(%s, %s)"
 
+MEMBERS = """
+    SELECT w.slug, m.user_id
+    FROM authz.workspaces AS w JOIN authz.workspace_memberships AS m ON m.workspace_id = w.id
+    WHERE w.deleted_at IS NULL
+    ORDER BY w.slug, m.user_id
+    LIMIT 50
+"""
+
 _WORKSPACE = Record(
     fields={
         "slug": Field(
@@ -156,6 +164,12 @@ def load(url: str, path: Path, /) -> Loaded:
             connection.execute(PUT_USER, (user["id"], user.get("email")))
             connection.execute(PUT_OWN_WORKSPACE, (user["id"], user.get("email")))
     return Loaded(users=len(users), workspaces=len(workspaces))
+
+
+def members_in(url: str, /) -> list[tuple[str, str]]:
+    """Some workspaces by slug, each with a user in it."""
+    with owner_connection(url) as connection:
+        return [(slug, user) for slug, user in connection.execute(MEMBERS)]
 
 
 def _declared(connection: psycopg.Connection) -> dict[str, set[str]]:

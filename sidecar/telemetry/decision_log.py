@@ -1,97 +1,268 @@
-"""The decision log: one JSON line per question on standard output, after the answer.
+"""The decision log: one JSON line per question, sealed, in files or on standard output.
 
-Lines are handed over by the thread that answers and written by another, so that a slow or closed output
-costs no caller anything. What cannot be written is counted and dropped.
+Whoever answers only hands a line over. The loop numbers and seals what waits, and a thread writes it. What is
+sealed is written or tried again; only what is not sealed yet is ever dropped, and a line tells how much.
 """
 
 from __future__ import annotations
 
-from threading import Event, Thread
-from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Literal
 
-from sidecar.telemetry.output import Output
-from sidecar.telemetry.waiting import taken_from
+from sidecar.audit.chain import Chain, last_sealed, shown
+from sidecar.telemetry.fitted import fitted
+from sidecar.telemetry.own_lines import Missing, host_name, own_line, today, writer_name
+from sidecar.telemetry.unsealed import Unsealed
+from sidecar.telemetry.waiters import Waiter, wait_for
+from sidecar.telemetry.writing import Block, Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Mapping
 
-STDOUT = 1
-# As much waits, and the writer has as much again in hand. What is noted beyond that is dropped.
-_MOST_LINES = 20_000
-_MOST_BYTES = 8 * 1024 * 1024
-_GATHERING_S = 0.02  # how long the writer lets lines come together: it rarely takes the interpreter
-_STOPPED_WITHIN_S = 2.0
-_LAST_WAIT_S = 1.8  # for a slow reader; what is left then is dropped
+    from sidecar.telemetry.writing import Sink
+
+Sync = Literal["no", "yes", "wait"]
+
+_GATHERING_S = 0.02  # how long lines come together
+_ENOUGH_BYTES = 64 * 1024  # for a block before that
+_LARGEST_BLOCK = 256 * 1024  # a millisecond of sealing: the loop has others to serve
+_LAST_WAIT_S = 1.8  # for a slow reader, when the log ends; what is left then is dropped
+_HUNG_S = 0.2  # beyond that: the system itself does not come back
 
 
 class DecisionLog:
-    def __init__(self, *, output: int = STDOUT, on_drop: Callable[[int], None] = lambda _: None) -> None:
-        """*on_drop* is called with a number of lines, on any thread."""
-        self._descriptor = output
+    """*begins_with* is what the first line says; *on_drop* is called with how many, on any thread."""
+
+    def __init__(
+        self,
+        sink_of: Callable[[str], Sink],
+        *,
+        begins_with: Mapping[str, object] | None = None,
+        sync: Sync = "no",
+        on_drop: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """*sink_of* makes the sink of a writer, when the log starts."""
+        self.written: tuple[int, bytes] | None = None  # number and seal of the last line that is out
+        self.waits = sync == "wait"
+        self._sink_of = sink_of
+        self._begins_with = begins_with or {}
+        self._syncs = sync != "no"
         self._on_drop = on_drop
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._most_lines = _MOST_LINES
-        self._idle = False
-        self._wake = Event()
-        self._stopping = False
-        self._given_up = False
-        self._running: tuple[Thread, Output] | None = None
+        self._unsealed = Unsealed()
+        self._waiters: set[Waiter] = set()  # the loop's
+        self._longest: int | None = None
+        self._idle = self._hurried = self._stopping = False
+        self._lock = Lock()  # of sealing
+        self._missing = Missing()
+        self._day = ""
+        self._turns_day = False
+        self._last: Block | None = None
+        self._writing: Writing | None = None
 
-    def start(self) -> None:
-        """Called in the worker, after the fork: a thread does not survive one."""
-        output = Output(self._descriptor)
-        writer = Thread(target=self._write_on, args=(output,), name="decision-log", daemon=True)
-        self._running = writer, output
-        writer.start()
-
-    def stop(self) -> None:
-        """Write what waits and end, within 2 s; what is not written by then or comes later is dropped."""
-        self._most_lines = 0
-        if self._running is not None:
-            writer, output = self._running
-            output.ends_at = monotonic() + _LAST_WAIT_S
-            self._stopping = True
-            self._wake.set()
-            writer.join(timeout=_STOPPED_WITHIN_S)
-            self._given_up = writer.is_alive()
-            if self._given_up:  # a disk or a terminal holds it up
-                self._dropped(output.unwritten)
-            else:
-                output.close()
-            self._running = None
-        self._dropped(len(taken_from(self._waiting)))
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Called in the worker, after the fork: a thread does not survive one. *loop* seals while it runs."""
+        self.writer = writer_name()
+        self._chain = Chain(self.writer)
+        self._loop = loop
+        sink = self._sink_of(self.writer)
+        if sink.longest is not None:
+            self._longest = sink.longest - self._chain.longest_seal
+        self._writing = Writing(sink, syncs=self._syncs, finished=self._finished, failed=self._failed)
+        self._unsealed.add_first(own_line("begin", {"host": host_name(), **self._begins_with}))
+        self._loop.call_soon_threadsafe(self._seal)
 
     def note(self, line: bytes) -> None:
-        """*line* has no newline, neither in it nor at its end."""
-        waiting = self._waiting
-        if len(waiting) < self._most_lines and self._waiting_bytes < _MOST_BYTES:
-            waiting.append(line)
-            # Not exact with several threads; the writer sets it to 0 again, and it is only for a bound.
-            self._waiting_bytes += len(line)
-        else:
-            self._on_drop(1)
+        """*line* is a JSON object with a field, without its last brace and without a newline."""
+        if self._longest is not None and len(line) > self._longest:
+            line = fitted(line, self._longest)
+        if self._stopping:
+            self._drop(1)
+            return
+        self._unsealed.add(line)
         if self._idle:
-            self._idle = False
-            self._wake.set()
+            self._arm()
+        elif self._unsealed.size > _ENOUGH_BYTES:
+            if not self._hurried and self._writing is not None:
+                self._hurried = True
+                self._soon(self._seal)
+            if self._unsealed.is_too_much:
+                self._drop(self._unsealed.drop_oldest())
 
-    def _write_on(self, output: Output) -> None:
-        while self._waiting or not self._stopping:
-            self._idle = True  # before it looks: who adds a line afterwards wakes it
-            if not self._waiting and not self._stopping:
-                self._wake.wait()
-            self._idle = False
-            self._wake.clear()
-            if not self._stopping:
-                sleep(_GATHERING_S)
-            lines = taken_from(self._waiting)
-            self._waiting_bytes = 0
-            if lines:
-                dropped = output.write(b"\n".join([*lines, b""]))
-                if not self._given_up:
-                    self._dropped(dropped)
+    def tell(self, kind: str, says: Mapping[str, object]) -> None:
+        """A line of the log's own."""
+        self.note(own_line(kind, says))
 
-    def _dropped(self, lines: int) -> None:
-        if lines:
-            self._on_drop(lines)
+    def skip(self) -> None:
+        """A granted check was left out: a line each second tells how many were."""
+        self._missing.skip()
+        if self._idle:
+            self._arm()
+
+    def ask_written(
+        self, since: float, *, deadline: float, done: Callable[[None, Exception | None], None]
+    ) -> None:
+        """Call *done* once all lines that are noted until now are written, or with LogUnavailable.
+
+        On the loop. *since* is when the first of them can have been noted, on the monotonic clock.
+        """
+
+        def told(_: None, error: Exception | None) -> None:
+            self._waiters.discard(waiter)
+            done(None, error)
+
+        waiter = Waiter(self._loop, since, deadline=deadline, done=told)
+        self._waiters.add(waiter)
+        if self._stopping:
+            waiter.tell(written=False)
+            return
+        self._unsealed.add_waiter(waiter)
+        self._loop.call_soon(self._seal)
+
+    def await_written(self, since: float, *, deadline: float) -> None:
+        """As `ask_written`, on another thread than the loop's. LogUnavailable."""
+        wait_for(self._loop, self.ask_written, since, deadline=deadline)
+
+    def turn_day(self) -> None:
+        """On the loop, now and then: also who has nothing to say begins a new file each day."""
+        if self._day and self._day != today() and self._idle:
+            self._turns_day = True
+            self._seal()
+
+    def _arm(self) -> None:
+        self._idle = False
+        self._soon(self._gather)
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended: `stop` does what is left
+            self._loop.call_soon_threadsafe(call)
+
+    def _gather(self) -> None:
+        self._loop.call_later(_GATHERING_S, self._seal)
+
+    def _seal(self) -> None:
+        """On the loop: seal what waits, unless the block before is still being written."""
+        with self._lock:
+            writing = self._writing
+            if self._stopping or writing is None or not writing.is_free.is_set():
+                return
+            block = self._block()
+            if block is not None:
+                writing.write(block)
+                return
+            self._idle = True
+        if self._unsealed:  # since a moment ago
+            self._arm()
+        elif (told_in_s := self._missing.told_in_s()) is not None:
+            self._idle = False
+            self._loop.call_later(max(_GATHERING_S, told_in_s), self._seal)
+
+    def _finished(self, block: Block) -> None:
+        """On the thread that writes."""
+        self.written = block.n, block.head
+        self._tell(block.waiters)
+        if not self._stopping:
+            self._soon(self._go_on)
+
+    def _failed(self) -> None:
+        """On the thread that writes: nobody waits until it succeeds."""
+        self._soon(self._tell_all)
+
+    def _tell_all(self) -> None:
+        for waiter in tuple(self._waiters):
+            waiter.tell(written=False)
+
+    def _go_on(self) -> None:
+        """A block is written."""
+        if self._unsealed and (self.waits or self._unsealed.size > _ENOUGH_BYTES):
+            self._seal()
+        else:
+            self._gather()
+
+    def _block(self) -> Block | None:
+        """The next lines, sealed, and who waits for them; None if there is nothing."""
+        chain, day = self._chain, today()
+        before, size = (chain.n, chain.head), 0
+        own = self._missing.lines(at_the_end=self._stopping)
+        if self._day not in {"", day} and (own or self._unsealed or self._turns_day):
+            own.insert(0, own_line("day", {"previous": shown(chain.head)}))
+        lines = [chain.seal(line) for line in own]
+        waiters: list[Waiter] = []
+        while size < _LARGEST_BLOCK and (item := self._unsealed.take()) is not None:
+            if isinstance(item, Waiter):
+                waiters.append(item)
+            else:
+                lines.append(chain.seal(item))
+                size += len(item)
+        self._unsealed.set_right()
+        self._hurried = self._turns_day = False
+        if not lines:
+            self._tell(waiters)  # what they wait for is out
+            return None
+        self._day = day
+        self._last = block = Block(
+            text=b"".join(lines), day=day, n=chain.n, head=chain.head, before=before, waiters=waiters
+        )
+        return block
+
+    def _tell(self, waiters: list[Waiter]) -> None:
+        """That their lines are written, unless some were dropped since they began."""
+        for waiter in waiters:
+            waiter.tell(written=waiter.since >= self._missing.dropped_at)
+
+    def _drop(self, lines: int) -> None:
+        if not lines:
+            return
+        self._missing.drop(lines)
+        self._on_drop(lines)
+
+    def stop(self) -> None:
+        """Write what waits, and the end, within 2 s; what is not written by then is dropped."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+        if self._writing is not None:
+            self._end(self._writing)
+        self._drop(self._unsealed.drop_all())
+
+    def _end(self, writing: Writing) -> None:
+        ends_at = monotonic() + _LAST_WAIT_S
+        writing.end_by(ends_at)
+        while writing.is_free.wait(max(0.0, ends_at - monotonic()) + _HUNG_S):
+            is_out = self._last is None or self._last.done == len(self._last.text)
+            block = self._block() if is_out and monotonic() < ends_at else None
+            if block is None:
+                break
+            writing.write(block)
+        if not writing.is_free.is_set():  # the system holds it up: there is nothing to write with
+            self._drop(self._last.text.count(b"\n", self._last.done) if self._last else 0)
+            return
+        writing.end()
+        lines = self._taken_back(self._last, writing.sink)
+        if lines is not None:
+            self._drop(self._unsealed.drop_all())
+            lines += [*self._missing.lines(at_the_end=self._stopping), own_line("end", {})]
+            text = b"".join(map(self._chain.seal, lines))
+            if writing.sink.write_last(text, self._day or today()) == len(text):
+                self.written = self._chain.n, self._chain.head
+        writing.sink.close()
+
+    def _taken_back(self, block: Block | None, sink: Sink) -> list[bytes] | None:
+        """Lines of the log's own that must be sealed anew, since they are not out; the others are dropped.
+
+        As if what is not out had never been sealed. None: a line was cut off, and none may follow.
+        """
+        if block is None or block.done == len(block.text):
+            return []
+        end = block.text.rfind(b"\n", 0, block.done) + 1
+        own, lines, begins_day = self._missing.unwritten(block.text[end:])
+        self._drop(lines)
+        self._chain.n, self._chain.head = last_sealed(block.text[:end]) or block.before
+        if not sink.take_back(block.done - end):
+            return None
+        if begins_day:
+            own.insert(0, own_line("day", {"previous": shown(self._chain.head)}))
+        return own

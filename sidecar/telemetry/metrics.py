@@ -12,7 +12,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from sidecar.telemetry.waiting import taken_from
 
@@ -103,6 +103,17 @@ class Metrics:
             "Lines that the decision log could not write.",
             registry=registry,
         )
+        self._anchor_age = Gauge(
+            "sidecar_log_anchor_age_seconds",
+            "For how long lines of the decision log have had no anchor in the database; 0: all have.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._clock_refusals = Counter(
+            "sidecar_clock_refusals_total",
+            "Questions that were refused because the database's clock is not trusted.",
+            registry=registry,
+        )
         memo = Counter(
             "sidecar_policy_memo_total",
             "Situations by whether the verdict was known.",
@@ -159,6 +170,9 @@ class Metrics:
         self._counted.extend([self._dropped] * (lines - 1))
         self._count(self._dropped)
 
+    def count_clock_refusal(self) -> None:
+        self._count(self._clock_refusals)
+
     def observe_facts(self, seconds: float) -> None:
         self._took(seconds, self._facts_took)
 
@@ -170,6 +184,9 @@ class Metrics:
 
     def observe_pool(self, waited_s: float, _: float) -> None:
         self._took(waited_s, self._pool_waited)
+
+    def observe_anchor_age(self, seconds: float) -> None:
+        self._anchor_age.set(seconds)
 
     def observe_memo(self, result: Literal["hit", "miss"]) -> None:
         self._count(self._memo[result])

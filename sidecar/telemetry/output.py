@@ -1,9 +1,12 @@
-"""A descriptor that other processes share: lines are written to it whole, and with a deadline."""
+"""Standard output, which other processes share: lines are written to it whole, and with a deadline."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import select
+from contextlib import suppress
 from ctypes import PyDLL, c_char_p, c_int, c_size_t, c_ssize_t, get_errno
 from math import inf
 from stat import S_ISFIFO, S_ISSOCK
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Up to this size a pipe takes a write as one: lines of several processes do not mix.
-_PIPE_BUF = 4_096
+PIPE_BUF = 4_096
+STDOUT = 1
+_NO_DISK = {errno.EINVAL, errno.EROFS, errno.ENOTSUP}  # a pipe, a socket, a terminal
 _LOOKED_AFTER_S = 0.1  # how often who waits for a reader looks whether it is to end
 _MAKING_ROOM_S = 0.003  # for a reader to make room for more than one write
 
@@ -26,33 +31,52 @@ _keeping_write.restype = c_ssize_t
 
 
 class Output:
+    """A Sink that other processes share."""
+
+    longest: int | None = PIPE_BUF
+
     def __init__(self, descriptor: int) -> None:
         """*descriptor* stays the caller's and its flags as they are: other processes share them."""
         self.ends_at = inf  # by monotonic(); from then on nothing waits for a reader
         self._given = descriptor
         mode = _mode(descriptor)
-        self._most = _PIPE_BUF if S_ISFIFO(mode) or S_ISSOCK(mode) else None
-        self._own = _opened_again(descriptor) if S_ISFIFO(mode) else None
+        self._is_pipe = S_ISFIFO(mode)
+        self._most = PIPE_BUF if self._is_pipe or S_ISSOCK(mode) else None
+        self._own = _opened_again(descriptor) if self._is_pipe else None
         self._room = select.poll()
         self._room.register(descriptor if self._own is None else self._own, select.POLLOUT)
-        self._block = b""
-        self._begin = 0
 
-    def write(self, block: bytes) -> int:
-        """Write *block*, lines that each end in a newline; how many of them could not be written."""
-        self._block = block
-        dropped = 0
+    def write(self, block: bytes, day: str) -> int:  # noqa: ARG002 - of one output all days are alike
+        """How many bytes of *block*, lines that each end in a newline, went out: all, unless it failed.
+
+        It waits for a reader until `ends_at`.
+        """
         for begin, end in _pieces(block, self._most):
-            self._begin = begin
-            written = self._written(block[begin:end])
-            dropped += block.count(b"\n", begin + written, end)
-        self._block = b""
-        return dropped
+            done = self._written(block[begin:end])
+            if done < end - begin:
+                return begin + done
+        return len(block)
 
-    @property
-    def unwritten(self) -> int:
-        """How many lines a `write` that is held up has yet to write."""
-        return self._block.count(b"\n", self._begin)
+    def write_last(self, block: bytes, day: str) -> int:
+        """As `write`, of the last words: where a pipe is full it is made larger, so that they fit."""
+        if self._is_pipe:
+            with suppress(OSError):  # the system allows no more
+                size = fcntl.fcntl(self._given, fcntl.F_GETPIPE_SZ)
+                if not self._room.poll(0):
+                    fcntl.fcntl(self._given, fcntl.F_SETPIPE_SZ, 2 * size)
+        return self.write(block, day)
+
+    def sync(self) -> None:
+        """OSError if it is a file and its disk has not got it."""
+        try:
+            os.fdatasync(self._given)
+        except OSError as error:
+            if error.errno not in _NO_DISK:
+                raise
+
+    def take_back(self, size: int) -> bool:
+        """Whether the last *size* bytes are gone again: never, for somebody may have read them."""
+        return not size
 
     def close(self) -> None:
         if self._own is not None:

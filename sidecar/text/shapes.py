@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
-from difflib import get_close_matches
+from datetime import UTC, datetime
 from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import BadQuestion, Problem
 from sidecar.text.encoding import Duplicated, document_from
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,15 +102,14 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A point in time, as RFC 3339 writes it."""
+    """A point in time, as RFC 3339 writes it, from 1970 to 9999 in UTC."""
 
     def problems(self, value: object, at: str) -> Iterator[Problem]:
         if not isinstance(value, str):
             yield _expected("a time as text", value, at)
         elif moment_from(value) is None:
-            yield Problem(
-                pointer=at, detail=f'must be a time such as "2030-01-31T12:00:00Z", got {shown(value)}'
-            )
+            wanted = 'a time such as "2030-01-31T12:00:00Z", from 1970 to 9999 in UTC'
+            yield Problem(pointer=at, detail=f"must be {wanted}, got {shown(value)}")
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -292,7 +291,7 @@ class Anything:
         if isinstance(value, str):
             if value and (fault := fault_in_text(value, longest=len(value))):
                 yield Problem(pointer=at, detail=fault)
-        elif isinstance(value, float) and not isfinite(value):
+        elif not _is_held(value):
             yield Problem(pointer=at, detail="is a number too large to hold")
         elif isinstance(value, dict | list) and not deepest:
             yield Problem(pointer=at, detail=f"is nested more than {self.deepest} levels deep")
@@ -309,6 +308,13 @@ class Anything:
     @property
     def schema(self) -> dict[str, Any]:
         return {"type": "object", **self.also} if self.kind is dict else dict(self.also)
+
+
+def _is_held(value: object) -> bool:
+    """Whether every reader of JSON here can hold it, if it is a number."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**64
+    return not isinstance(value, float) or isfinite(value)
 
 
 def problems_with(value: object, shape: Shape, *, at: str = "") -> tuple[Problem, ...]:
@@ -345,16 +351,19 @@ def fault_in_text(text: str, *, longest: int = LONGEST_TEXT) -> str | None:
     return None
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def moment_from(text: str) -> datetime | None:
+    """In UTC; None for what is no time, or lies outside of what Python and PostgreSQL read alike."""
     if not _RFC_3339.fullmatch(text):
         return None
     try:
-        return datetime.fromisoformat(text.upper())
-    except ValueError:
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):  # with its offset it may lie before year 1, or after 9999
         return None
+    return moment if moment >= _EPOCH else None
 
 
 def below(at: str, name: str) -> str:
@@ -384,8 +393,3 @@ def _problem_with_name(name: str, within: dict[str, Any], at: str) -> Problem | 
     if isinstance(within, Duplicated) and name in within.names:
         return Problem(pointer=below(at, name), detail="is there more than once")
     return None
-
-
-def nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
-    near = get_close_matches(word, known, n=1)
-    return near[0] if near else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from sidecar.decisions.model import Question
@@ -10,6 +10,7 @@ from sidecar.decisions.room import amounts_of
 from sidecar.decisions.steps import run
 from sidecar.decisions.timings import Timings
 from sidecar.errors import EngineMisbehaved, WorkspaceContended
+from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,19 @@ _TRIES = 2  # what was decided by facts that have changed since is decided once 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """The end user of a request, with the *email* of their token; *record* is called with each decision."""
+    """The end user of a request, with the *email* of their token; *record* is called with each decision.
+
+    *change_id* stands for the decision of a change that no decision precedes: its line of the log has it.
+    *record_change* is called with what such a change was.
+    """
 
     user: str
     email: str | None
     email_verified: bool
     deadline: float
     record: Callable[[Question, Decision], None]
+    change_id: str = field(default_factory=fresh_id)
+    record_change: Callable[[str], None] = lambda _: None
 
 
 class Denied(Exception):

@@ -93,8 +93,12 @@ class WorkspaceState:
 class AdministrationStore(Protocol):
     """A change is one call, recorded as the *actor*'s, and is all or nothing. Sent twice it is one change."""
 
-    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
+    def apply(
+        self, workspace: str, change: Change, /, *, actor: str, decision: str | None = None, deadline: float
+    ) -> WorkspaceState:
         """*workspace* is a UUID or a slug; *deadline* is on the monotonic clock, in seconds.
+
+        *decision* is the id of the line of the decision log that tells of it.
 
         UnknownWorkspace, UnknownPlan, BadQuestion for what makes no sense. FactsUnavailable if nothing was
         answered: then it may have been applied.
@@ -121,12 +125,14 @@ class Administration:
             case StatusChange():
                 return ()
 
-    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
+    def apply(
+        self, workspace: str, change: Change, /, *, actor: str, decision: str | None = None, deadline: float
+    ) -> WorkspaceState:
         """As `AdministrationStore.apply`; what the catalog lacks is refused before the store is asked."""
         if missing := self.undeclared(change):
             detail = ", ".join(f'{each.field}: "{each.name}" is not in the catalog' for each in missing)
             raise UnknownPlan(detail) if missing[0].field == "plan" else BadQuestion(detail)
-        state = self._store.apply(workspace, change, actor=actor, deadline=deadline)
+        state = self._store.apply(workspace, change, actor=actor, decision=decision, deadline=deadline)
         declared = {"feature": self._catalog.features, "limit": self._catalog.meters}
         shown = tuple(each for each in state.overrides if each.name in declared[each.kind])
         return replace(state, overrides=shown)

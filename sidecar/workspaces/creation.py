@@ -30,6 +30,7 @@ class Creation:
 
     seen: Facts | None
     owned_at_most: int | None
+    decision_id: str
 
 
 class Creations(AuthorizedActions):
@@ -55,7 +56,9 @@ class Creations(AuthorizedActions):
             raise WorkspaceContended("the oldest workspace of this user is theirs no longer")
         facts, decision = self._require_grant(actor, question, facts, timings)
         return Creation(
-            seen=None if oldest is None else facts, owned_at_most=self._owned_at_most(facts, decision)
+            seen=None if oldest is None else facts,
+            owned_at_most=self._owned_at_most(facts, decision),
+            decision_id=decision.decision_id,
         )
 
     def _first_workspace(self) -> Facts:

@@ -71,6 +71,7 @@ class Invitations(AuthorizedActions):
                 token_hash=hash_of(token),
                 seats=self._seats(decision),
                 actor=actor.user,
+                decision=decision.decision_id,
                 deadline=actor.deadline,
             )
 
@@ -83,9 +84,13 @@ class Invitations(AuthorizedActions):
     def revoke(self, actor: Actor, workspace: str, invitation: UUID | None) -> None:
         """UnknownInvitation too for None, which is no id."""
 
-        def act(facts: Facts, _: Decision) -> bool:
+        def act(facts: Facts, decision: Decision) -> bool:
             if invitation is None or not self._store.revoke(
-                facts, invitation, actor=actor.user, deadline=actor.deadline
+                facts,
+                invitation,
+                actor=actor.user,
+                decision=decision.decision_id,
+                deadline=actor.deadline,
             ):
                 raise UnknownInvitation
             return True
@@ -129,6 +134,7 @@ class Invitations(AuthorizedActions):
             actor.user,
             proved,
             seats=self._seats(decision),
+            decision=decision.decision_id,
             deadline=actor.deadline,
         )
         if outcome == "invalid":
@@ -163,9 +169,18 @@ class Invitations(AuthorizedActions):
         if own is None:
             return
         outcome = self._store.accept(
-            own, digest, actor.user, proved, seats=Seats(limits={}), deadline=actor.deadline
+            own,
+            digest,
+            actor.user,
+            proved,
+            seats=Seats(limits={}),
+            decision=actor.change_id,
+            deadline=actor.deadline,
         )
-        raise AlreadyAMember if outcome == "member" else InvitationInvalid
+        if outcome == "member":
+            actor.record_change("invitation used up")
+            raise AlreadyAMember
+        raise InvitationInvalid
 
     def _counting(self, facts: Facts, members: Callable[[int], int]) -> Facts:
         """The facts with as many members as *members* makes of those that there are, invitations included."""

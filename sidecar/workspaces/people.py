@@ -46,8 +46,10 @@ class People(AuthorizedActions):
         # A catalog without such a role: the highest there is, rather than none.
         self._former_owner = FORMER_OWNER if FORMER_OWNER in below else (below or [FORMER_OWNER])[-1]
 
-    def provision(self, actor: Actor) -> None:
+    def provision(self, actor: Actor) -> bool:
         """Give a user who comes for the first time a workspace of their own, as a signup does.
+
+        True if it was made, by the decision that allowed it or the actor's *change_id*.
 
         A user who may not create one stays without. UnknownUser for one who was deleted, even if they were
         provisioned a moment ago; everybody else who was is left as they are.
@@ -55,18 +57,28 @@ class People(AuthorizedActions):
         key = _key_of(actor)
         if self._provisioned.get(key, 0.0) > monotonic():
             self._refuse_nobody(actor)
-            return
+            return False
+        decision = actor.change_id
         if self._creations.is_asked and self._refuse_nobody(actor) == "homeless":
             try:
-                retry(lambda: self._creations.authorize(actor))
+                decision = retry(lambda: self._creations.authorize(actor)).decision_id
             except Denied:
-                return
-        self._store.provision(actor.user, actor.email, verified=actor.email_verified, deadline=actor.deadline)
+                return False
+        made = self._store.provision(
+            actor.user,
+            actor.email,
+            verified=actor.email_verified,
+            decision=decision,
+            deadline=actor.deadline,
+        )
         with self._lock:
             if len(self._provisioned) >= _MOST_PROVISIONED:
                 del self._provisioned[next(iter(self._provisioned))]
             self._provisioned.pop(key, None)
             self._provisioned[key] = monotonic() + _PROVISIONED_S
+        if made and decision == actor.change_id:
+            actor.record_change("provisioned")
+        return made
 
     def is_nobody(self, user: str, *, deadline: float) -> bool:
         """Whether *user* was deleted, and so what proves who they are proves nothing."""
@@ -89,7 +101,9 @@ class People(AuthorizedActions):
     def create(self, actor: Actor, name: Callable[[], str]) -> WorkspaceSummary:
         id_ = uuid4()  # ours, so that it is one workspace even if the database is asked twice
         if not self._creations.is_asked:
-            return self._store.create(id_, actor.user, name(), deadline=actor.deadline)
+            return self._store.create(
+                id_, actor.user, name(), decision=actor.change_id, deadline=actor.deadline
+            )
 
         def once() -> WorkspaceSummary | None:
             granted = self._creations.authorize(actor)
@@ -99,6 +113,7 @@ class People(AuthorizedActions):
                 name(),
                 seen=granted.seen,
                 owned_at_most=granted.owned_at_most,
+                decision=granted.decision_id,
                 deadline=actor.deadline,
             )
 
@@ -109,16 +124,20 @@ class People(AuthorizedActions):
         return self._authorizer.entitlements_from(actor.user, facts, deadline=actor.deadline)
 
     def rename(self, actor: Actor, workspace: str, name: Callable[[], str]) -> WorkspaceSummary:
-        def act(facts: Facts, _: Decision) -> WorkspaceSummary:
+        def act(facts: Facts, decision: Decision) -> WorkspaceSummary:
             stated = name()
-            self._store.rename(facts, stated, actor=actor.user, deadline=actor.deadline)
+            self._store.rename(
+                facts, stated, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
+            )
             return replace(summary_of(facts), name=stated)
 
         return self._act(actor, workspace, UPDATE, act)
 
     def delete(self, actor: Actor, workspace: str) -> None:
-        def act(facts: Facts, _: Decision) -> bool:
-            self._store.delete(facts, actor=actor.user, deadline=actor.deadline)
+        def act(facts: Facts, decision: Decision) -> bool:
+            self._store.delete(
+                facts, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
+            )
             return True
 
         self._act(actor, workspace, DELETE, act)
@@ -130,31 +149,37 @@ class People(AuthorizedActions):
     def change_role(self, actor: Actor, workspace: str, user: str, role: Callable[[], str]) -> Member:
         """OwnerMustTransfer for the owner, who can only change by a transfer."""
 
-        def act(facts: Facts, _: Decision) -> Member:
+        def act(facts: Facts, decision: Decision) -> Member:
             stated = role()
             self._check_reach(actor, workspace, facts, stated)
             member = self._target(actor, workspace, facts, user)
             if member.role == OWNER:
                 raise OwnerMustTransfer
-            return self._store.change_role(facts, user, stated, actor=actor.user, deadline=actor.deadline)
+            return self._store.change_role(
+                facts, user, stated, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
+            )
 
         return self._act(actor, workspace, CHANGE_ROLE, act)
 
     def remove(self, actor: Actor, workspace: str, user: str) -> None:
-        def act(facts: Facts, _: Decision) -> bool:
+        def act(facts: Facts, decision: Decision) -> bool:
             member = self._target(actor, workspace, facts, user)
             if member.role == OWNER:
                 raise OwnerMustTransfer
-            self._store.remove(facts, user, actor=actor.user, deadline=actor.deadline)
+            self._store.remove(
+                facts, user, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
+            )
             return True
 
         self._act(actor, workspace, REMOVE, act)
 
     def leave(self, actor: Actor, workspace: str) -> None:
-        def act(facts: Facts, _: Decision) -> bool:
+        def act(facts: Facts, decision: Decision) -> bool:
             if facts.role == OWNER:
                 raise OwnerMustTransfer
-            self._store.remove(facts, actor.user, actor=actor.user, deadline=actor.deadline)
+            self._store.remove(
+                facts, actor.user, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
+            )
             return True
 
         self._act(actor, workspace, USE, act)
@@ -162,14 +187,19 @@ class People(AuthorizedActions):
     def transfer(self, actor: Actor, workspace: str, user: Callable[[], str]) -> tuple[Member, Member]:
         """The new owner and the former one, who is an admin from now on."""
 
-        def act(facts: Facts, _: Decision) -> tuple[Member, Member]:
+        def act(facts: Facts, decision: Decision) -> tuple[Member, Member]:
             stated = user()
             if stated == actor.user:
                 raise _not_to("is the owner already")
             if self._store.member(facts.workspace_id, stated, deadline=actor.deadline) is None:
                 raise _not_to("is no member of this workspace")
             return self._store.transfer(
-                facts, stated, self._former_owner, actor=actor.user, deadline=actor.deadline
+                facts,
+                stated,
+                self._former_owner,
+                actor=actor.user,
+                decision=decision.decision_id,
+                deadline=actor.deadline,
             )
 
         return self._act(actor, workspace, TRANSFER, act)

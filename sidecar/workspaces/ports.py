@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 class PeopleStore(Protocol):
     """Who is in which workspace. Each change is one call, recorded as the *actor*'s, and is all or nothing.
 
+    *decision* is the id of the decision that allowed it, or of the line of the decision log that tells of it.
+
     UnknownUser if whoever would become a member was deleted.
 
     *seen* are the facts that the decision saw: WorkspaceContended if they do not hold any more; then nothing
     was done. FactsUnavailable if nothing was answered: then it may have been.
     """
 
-    def provision(self, user: str, email: str | None, /, *, verified: bool, deadline: float) -> None:
-        """Note who the user is; a new one gets a workspace of their own. Idempotent."""
+    def provision(
+        self, user: str, email: str | None, /, *, verified: bool, decision: str | None, deadline: float
+    ) -> bool:
+        """Note who the user is; a new one gets a workspace of their own: then it is true. Idempotent."""
         ...
 
     def standing(self, user: str, /, *, deadline: float) -> Literal["nobody", "homeless", "member"]:
@@ -32,7 +36,9 @@ class PeopleStore(Protocol):
         """The oldest workspace that *user* owns, suspended or not."""
         ...
 
-    def create(self, id_: UUID, user: str, name: str, /, *, deadline: float) -> WorkspaceSummary:
+    def create(
+        self, id_: UUID, user: str, name: str, /, *, decision: str | None, deadline: float
+    ) -> WorkspaceSummary:
         """The same *id_* twice is one workspace."""
         ...
 
@@ -45,6 +51,7 @@ class PeopleStore(Protocol):
         *,
         seen: Facts | None,
         owned_at_most: int | None,
+        decision: str | None,
         deadline: float,
     ) -> WorkspaceSummary | None:
         """As `create`; None if *user* owns more before it than *owned_at_most*, where None is no limit.
@@ -53,9 +60,11 @@ class PeopleStore(Protocol):
         """
         ...
 
-    def rename(self, seen: Facts, name: str, /, *, actor: str, deadline: float) -> None: ...
+    def rename(
+        self, seen: Facts, name: str, /, *, actor: str, decision: str | None, deadline: float
+    ) -> None: ...
 
-    def delete(self, seen: Facts, /, *, actor: str, deadline: float) -> None: ...
+    def delete(self, seen: Facts, /, *, actor: str, decision: str | None, deadline: float) -> None: ...
 
     def members(
         self, workspace_id: UUID, /, *, after: str | None, limit: int, deadline: float
@@ -65,15 +74,27 @@ class PeopleStore(Protocol):
 
     def member(self, workspace_id: UUID, user: str, /, *, deadline: float) -> Member | None: ...
 
-    def change_role(self, seen: Facts, user: str, role: str, /, *, actor: str, deadline: float) -> Member: ...
+    def change_role(
+        self, seen: Facts, user: str, role: str, /, *, actor: str, decision: str | None, deadline: float
+    ) -> Member: ...
 
-    def remove(self, seen: Facts, user: str, /, *, actor: str, deadline: float) -> None: ...
+    def remove(
+        self, seen: Facts, user: str, /, *, actor: str, decision: str | None, deadline: float
+    ) -> None: ...
 
     def transfer(
-        self, seen: Facts, user: str, former_role: str, /, *, actor: str, deadline: float
+        self,
+        seen: Facts,
+        user: str,
+        former_role: str,
+        /,
+        *,
+        actor: str,
+        decision: str | None,
+        deadline: float,
     ) -> tuple[Member, Member]: ...
 
-    def invite(
+    def invite(  # noqa: PLR0913 - all that an invitation is, and by whom
         self,
         seen: Facts,
         id_: UUID,
@@ -84,6 +105,7 @@ class PeopleStore(Protocol):
         token_hash: str,
         seats: Seats,
         actor: str,
+        decision: str | None,
         deadline: float,
     ) -> Invitation | None:
         """None when there is no seat. One that is open for the same *email* is replaced."""
@@ -99,14 +121,25 @@ class PeopleStore(Protocol):
         """Up to *limit* open ones, ordered by e-mail, those behind *after*."""
         ...
 
-    def revoke(self, seen: Facts, invitation: UUID, /, *, actor: str, deadline: float) -> bool:
+    def revoke(
+        self, seen: Facts, invitation: UUID, /, *, actor: str, decision: str | None, deadline: float
+    ) -> bool:
         """False if there is no such open one."""
         ...
 
     def offer(self, token_hash: str, /, *, deadline: float) -> Offer | None: ...
 
     def accept(
-        self, seen: Facts, token_hash: str, user: str, email: str, /, *, seats: Seats, deadline: float
+        self,
+        seen: Facts,
+        token_hash: str,
+        user: str,
+        email: str,
+        /,
+        *,
+        seats: Seats,
+        decision: str | None,
+        deadline: float,
     ) -> Literal["joined", "full", "invalid", "member"]:
         """*seen* are the inviter's facts; those of *user*, if they are a member: then it is used up."""
         ...

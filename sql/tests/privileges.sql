@@ -16,11 +16,13 @@ BEGIN
     found := pg_temp.executable('authz_sidecar');
     ASSERT found = ARRAY[
         'authz.accept_invitation(uuid,bigint,text,text,text,text[],bigint[])',
-        'authz.acting_as(text,text)',
+        'authz.acting_as(text,text,text)',
+        'authz.anchor_log(text,bigint,bytea,boolean)',
         'authz.catalog_in_use()',
         'authz.catalog_revision()',
         'authz.change_as(bigint)',
         'authz.change_role(uuid,bigint,text,text)',
+        'authz.clock_now()',
         'authz.commit_reservation(text,jsonb)',
         'authz.consume(uuid,bigint,bigint,timestamp with time zone,timestamp with time zone,timestamp with time zone,'
             'text,text,text,bigint,text,text,text,text,json)',
@@ -52,16 +54,44 @@ BEGIN
         'authz.rename_workspace(uuid,bigint,text)',
         'authz.repeated(uuid,text[],text,text,text)',
         'authz.revoke_invitation(uuid,bigint,uuid)',
+        'authz.seal_history(text)',
         'authz.see_user(text,text,boolean)',
         'authz.set_overrides(text,jsonb,jsonb,timestamp with time zone,text)',
         'authz.set_plan(text,text,timestamp with time zone)',
         'authz.set_status(text,text,text)',
+        'authz.slugs_like(text,text[])',
         'authz.standing_of(text)',
         'authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,json)',
         'authz.to_come(uuid[],text[])',
         'authz.transfer_ownership(uuid,bigint,text,text)',
         'authz.workspaces_of(text,text,integer)'
     ], format('authz_sidecar may execute %s', found);
+    found := pg_temp.executable('authz_audit');
+    ASSERT found = ARRAY[
+        'authz.anchors(timestamp with time zone,timestamp with time zone,text,bigint)',
+        'authz.audience()',
+        'authz.audience_of(text,text,text,jsonb,bigint)',
+        'authz.catalog_revision()',
+        'authz.digests(timestamp with time zone,timestamp with time zone)',
+        'authz.effects(timestamp with time zone,timestamp with time zone)',
+        'authz.facts_for(text[],text[],text[])',
+        'authz.history(timestamp with time zone,timestamp with time zone,uuid,text[],bigint)',
+        'authz.kept(text)',
+        'authz.known_since()',
+        'authz.members_at(timestamp with time zone,uuid)',
+        'authz.members_of(text,text,integer)',
+        'authz.names_for(text)',
+        'authz.not_understood(timestamp with time zone,uuid)',
+        'authz.over_limits(jsonb)',
+        'authz.people(uuid)',
+        'authz.publications(timestamp with time zone,timestamp with time zone)',
+        'authz.published(timestamp with time zone)',
+        'authz.read_as(bigint)',
+        'authz.to_come(uuid[],text[])',
+        'authz.unaccounted()',
+        'authz.workspaces_at(timestamp with time zone,uuid)',
+        'authz.workspaces_called(text)'
+    ], format('authz_audit may execute %s', found);
     found := pg_temp.executable('authz_app');
     ASSERT found = ARRAY[
         'authz.claimed_workspace()',
@@ -74,7 +104,7 @@ BEGIN
         'authz.is_workspace_member(text,uuid)'
     ], format('authz_app may execute %s', found);
 
-    FOREACH group_name IN ARRAY ARRAY['authz_sidecar', 'authz_app'] LOOP
+    FOREACH group_name IN ARRAY ARRAY['authz_sidecar', 'authz_app', 'authz_audit'] LOOP
         SELECT array_agg(c.relname::text) INTO found
         FROM pg_class AS c
         WHERE c.relnamespace = 'authz'::regnamespace AND c.relkind IN ('r', 'v', 'S', 'm', 'p')
@@ -137,6 +167,18 @@ BEGIN
         'SELECT FROM authz.outbox',
         'SELECT FROM authz.workspace_invitations',
         'DELETE FROM authz.outbox',
+        'SELECT FROM authz.log_anchors',
+        'DELETE FROM authz.log_anchors',
+        'UPDATE authz.log_anchors SET removed_at = now()',
+        'INSERT INTO authz.log_anchors (writer, number, head) VALUES (''w'', 1, sha256(''''))',
+        'SELECT FROM authz.policy_history',
+        'DELETE FROM authz.history_digests',
+        'SELECT authz.log_removed(''w'')',
+        'SELECT authz.thin_anchors()',
+        'SELECT authz.prune_history(now())',
+        'SELECT authz.find_unrecorded()',
+        'SELECT authz.members_at()',
+        'SELECT authz.unaccounted()',
         'SELECT authz.record(gen_random_uuid(), ''member.joined'', ''{}'')',
         'SELECT authz.restore_workspace(gen_random_uuid())',
         'SELECT authz.purge_workspaces(''0'')',
@@ -190,6 +232,47 @@ BEGIN
                 CONTINUE;
         END;
         RAISE EXCEPTION 'authz_app may %', attempt;
+    END LOOP;
+END;
+$$;
+
+SET LOCAL ROLE authz_audit;
+
+DO $$
+DECLARE
+    attempt text;
+BEGIN
+    ASSERT (SELECT count(*) FROM authz.members_at()) > 0;
+    ASSERT (SELECT count(*) FROM authz.unaccounted()) = 0;
+    ASSERT (SELECT count(*) FROM authz.history()) > 0;
+
+    FOREACH attempt IN ARRAY ARRAY[
+        'SELECT FROM authz.outbox',
+        'SELECT FROM authz.workspaces',
+        'SELECT FROM authz.workspace_memberships',
+        'SELECT FROM authz.policy_history',
+        'SELECT FROM authz.log_anchors',
+        'SELECT FROM authz.history_digests',
+        'SELECT FROM authz.usage_ledger',
+        'DELETE FROM authz.outbox',
+        'INSERT INTO authz.outbox (workspace_id) VALUES (gen_random_uuid())',
+        'TRUNCATE authz.outbox',
+        'SELECT authz.acting_as(''olivia'', ''user'')',
+        'SELECT authz.anchor_log(''w'', 1, sha256(''''))',
+        'SELECT authz.seal_history(''w'')',
+        'SELECT authz.log_removed(''w'')',
+        'SELECT authz.prune_history(now())',
+        'SELECT authz.find_unrecorded()',
+        'SELECT authz.set_plan(''solo'', ''team'')',
+        'CREATE TABLE authz.mine ()'
+    ] LOOP
+        BEGIN
+            EXECUTE attempt;
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                CONTINUE;
+        END;
+        RAISE EXCEPTION 'authz_audit may %', attempt;
     END LOOP;
 END;
 $$;

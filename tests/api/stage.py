@@ -119,7 +119,9 @@ class WorkspacesOf:
     def __init__(self) -> None:
         self.asked: tuple[object, ...] = ()
 
-    def apply(self, workspace: str, change: Change, /, *, actor: str, deadline: float) -> WorkspaceState:
+    def apply(
+        self, workspace: str, change: Change, /, *, actor: str, decision: str | None = None, deadline: float
+    ) -> WorkspaceState:
         self.asked = (workspace, change, actor)
         if workspace == "nowhere":
             raise UnknownWorkspace('there is no workspace "nowhere"')
@@ -138,8 +140,14 @@ class WorkspacesOf:
 class Lines(list[dict[str, Any]]):
     """A decision log that keeps its lines."""
 
+    waits = False
+    skipped = 0
+
     def note(self, line: bytes) -> None:
-        self.append(json.loads(line))
+        self.append(json.loads(line + b"}"))
+
+    def skip(self) -> None:
+        self.skipped += 1
 
 
 def a_stage(members=None, *, tokens=TOKENS, **more):

@@ -686,8 +686,9 @@ def test_in_a_conformance_run_anybody_asks_and_nobody_else_anything_else():
     domain = a_stage().service.authzen.domain
     stage = a_stage(authzen=Authzen(domain=domain, anybody=ANYBODY))
 
-    for headers in ({}, {"Authorization": "undefined"}, {"Authorization": f"Bearer {BACKEND}"}):
+    for headers in ({}, {"Authorization": f"Bearer {BACKEND}"}, {"Authorization": BACKEND}):
         assert stage.client.post(ONE, json=EVALUATION, headers=headers).status_code == 200
-    assert [line["caller"] for line in stage.lines] == ["anybody", "anybody", "backend"]
+    assert [line["caller"] for line in stage.lines] == ["anybody", "backend", "backend"]
+    assert stage.client.post(ONE, json=EVALUATION, headers={"Authorization": "undefined"}).status_code == 401
     assert stage.client.post("/v1/authorize", json={}).status_code == 401
     assert stage.client.get("/metrics").status_code == 401

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sidecar.api.advice import ADVICE
 from sidecar.api.audience import Audience
 from sidecar.api.endpoints import ENDPOINTS
-from sidecar.api.problems import PROBLEMS
+from sidecar.api.problems import PROBLEMS, problem
 from sidecar.api.service import Readiness
 from sidecar.errors import (
     BadQuestion,
@@ -21,6 +22,7 @@ from sidecar.errors import (
     FactsMisread,
     FactsUnavailable,
     IdentityUnavailable,
+    LogUnavailable,
     RevisionMismatch,
     SidecarError,
     UsageContended,
@@ -260,7 +262,8 @@ def test_entitlements_of_a_stranger_are_one_and_the_same_problem(user, workspace
     assert answer.status_code == 403
     assert answer.data == (
         b'{"type":"urn:policy-sidecar:problem:not_a_member","title":"The user is not a member of this'
-        b' workspace","status":403,"code":"not_a_member"}'
+        b' workspace","status":403,"code":"not_a_member",'
+        b'"detail":"ask for a user and a workspace that the user is a member of"}'
     )
 
 
@@ -512,7 +515,8 @@ def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
 
 def test_the_outages_tested_are_all_there_are():
     of_users = {IdentityUnavailable, WorkspaceContended}  # tests/identity/test_jwks.py, tests/people
-    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users
+    of_the_log = {LogUnavailable}  # tests/serving/test_log.py
+    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users | of_the_log
 
 
 def test_a_defect_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(caplog):
@@ -758,6 +762,17 @@ def test_the_log_line_holds_what_was_asked_and_what_came_of_it_and_no_secret():
 
     [line] = stage.lines
     assert {name: line[name] for name in line if name not in {"at", "situation", "ms", "facts_at"}} == {
+        "v": 1,
+        "kind": "decision",
+        "catalog": "",
+        "resource": None,
+        "workspace_id": str(WORKSPACE_ID),
+        "facts_version": None,
+        "limits": {"minutes": {"limit": 1000, "of": "plan", "used": 0, "reserved": 0}},
+        "charges": {"minutes": 1000},
+        "upgrade": [],
+        "needs": {},
+        "waiting_helps": False,
         "request_id": "r-1",
         "caller": "backend",
         "endpoint": "authorize",
@@ -842,18 +857,69 @@ def test_every_problem_has_the_same_shape():
         assert (answer.status_code, answer.json["title"]) == PROBLEMS[answer.json["code"]]
 
 
+def test_every_problem_says_what_to_do():
+    assert set(ADVICE) == set(PROBLEMS)
+    for code in PROBLEMS:
+        assert len(problem(code)["detail"]) > 20
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("/v1/authorise", "/v1/authorize"),
+        ("/v1/authorize/", "/v1/authorize"),
+        ("/V1/Authorize", "/v1/authorize"),
+        ("//v1/authorize", "/v1/authorize"),
+        ("/v1/workspace/s3cret/plan", "/v1/workspaces/{workspace}/plan"),
+        ("/v1/workspaces/s3cret/plans", "/v1/workspaces/{workspace}/plan"),
+        ("/v1/reservation/s3cret/commit", "/v1/reservations/{reservation}/commit"),
+        ("/gw/ngnix", "/gw/nginx"),
+        ("/health", "/healthz"),
+        ("/workspaces/s3cret", None),  # no end users are served
+        ("/s3cret", None),
+        ("/v1/" + "s3cret" * 2_000, None),
+    ],
+)
+def test_a_404_says_the_nearest_path_and_nothing_of_the_request(path, near):
+    answer = a_stage(MEMBERS).client.get(path)
+
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert "/openapi.json" in answer.json["detail"]
+    found = re.search(r"the nearest path is (\S+);", answer.json["detail"])
+    assert (found and found[1]) == near
+    assert "s3cret" not in answer.text
+
+
+def test_a_405_says_the_methods():
+    answer = a_stage(MEMBERS).client.get("/v1/authorize")
+
+    assert (answer.status_code, answer.json["detail"]) == (405, "this path takes POST")
+
+
+@pytest.mark.parametrize("token", [None, UNKNOWN, OPS])
+def test_a_401_and_a_403_say_which_credential_and_how_to_make_one(token):
+    headers = bearer(token) if token else {}
+    answer = a_stage(MEMBERS).client.post("/v1/authorize", json=QUESTION, headers=headers)
+
+    assert answer.status_code == (403 if token == OPS else 401)
+    assert "caller token" in answer.json["detail"]
+    assert "`sidecar token --name NAME --scope" in answer.json["detail"]
+    if token == OPS:
+        assert "with the scope authorize" in answer.json["detail"]
+
+
 def leaves(kind=SidecarError):
     below = kind.__subclasses__()
     return {kind} if not below else set().union(*map(leaves, below))
 
 
 def test_every_error_that_can_reach_a_caller_has_a_status():
-    never_over_http = {"configuration", "interrupted"}
+    never_over_http = {"configuration", "interrupted", "not_asked"}
 
     codes = {leaf.code for leaf in leaves() if leaf.__module__ == "sidecar.errors"} - never_over_http
 
     assert codes - set(PROBLEMS) == set()
-    outages = {each.code for each in (*OUTAGES, IdentityUnavailable, WorkspaceContended)}
+    outages = {each.code for each in (*OUTAGES, IdentityUnavailable, WorkspaceContended, LogUnavailable)}
     assert {code for code in codes if PROBLEMS[code][0] == 503} == outages
 
 

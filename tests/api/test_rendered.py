@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import product
-from time import monotonic
-from types import SimpleNamespace
 
 import pytest
 
 from sidecar.api import problems, rendered, wire
-from sidecar.api.log_lines import note_decision
-from sidecar.api.request import Request
-from sidecar.api.v1.plain import PlainChecks
 from sidecar.decisions.authorizer import Authorizer
-from sidecar.decisions.cells import cells
-from sidecar.decisions.model import Question, Reservation, Usage
-from sidecar.decisions.situation import situation_bytes
+from sidecar.decisions.model import Question, Reservation
 from sidecar.decisions.timings import Timings
-from sidecar.engines.memo import MemoisedEngine
-from sidecar.identity.callers import Caller
-from sidecar.quota.decider import Decider
 from sidecar.text.encoding import encoded
-from tests.api.stage import PolicyInPython, a_stage
+from tests.api.known import AUTHORIZER, CATALOG, facts_of
+from tests.api.stage import PolicyInPython
 from tests.fakes import FactsInMemory
-from tests.values import FAR_AWAY, some_facts, the_catalog
+from tests.values import FAR_AWAY, some_facts
 
-CATALOG = the_catalog()
 FORMS = {
     rendered.native: wire.document_about,
     rendered.authzen: rendered.authzen_document,
@@ -38,68 +26,10 @@ FORMS = {
 }
 
 
-class AlsoARule(PolicyInPython):
-    """One rule of the company's own, whose detail would be a place to fill if it was not escaped."""
-
-    def verdict(self, situation, /, *, deadline):
-        verdict = super().verdict(situation, deadline=deadline)
-        if verdict.allow and b'"data.' in situation:
-            return replace(
-                verdict,
-                allow=False,
-                reason="denied_by_policy",
-                status=403,
-                charges={},
-                detail='100%(id)b "%d"',
-            )
-        return verdict
-
-
-def an_authorizer():
-    memo = MemoisedEngine(AlsoARule(CATALOG), cells=map(situation_bytes, cells(CATALOG)))
-    for cell in memo.unknown:
-        memo.verdict(cell, deadline=FAR_AWAY)
-    return Authorizer(
-        catalog=CATALOG,
-        context_fields=frozenset({"ip"}),
-        policy=memo,
-        facts=FactsInMemory({}),
-        recall=memo.recall,
-    )
-
-
-AUTHORIZER = an_authorizer()
-
-
 def decided(question, facts, *, at_once):
     amounts = question.amounts or AUTHORIZER.catalog.actions[question.action].takes
     return (AUTHORIZER.decide_at_once if at_once else AUTHORIZER.decide_from)(
         question, amounts, facts, timings=Timings(), **({} if at_once else {"deadline": FAR_AWAY})
-    )
-
-
-def some_usage(chance):
-    """Around every limit there is, and far from it."""
-    limits = [limit for plan in CATALOG.plans.values() for limit in plan.limits.values() if limit is not None]
-    resets = datetime(2026, 12, 1, tzinfo=UTC) + timedelta(microseconds=chance.randrange(10**6))
-    return {
-        meter: Usage(
-            used=max(0, chance.choice(limits) + chance.choice((-2, -1, 0, 1, 10**9))),
-            reserved=chance.choice((0, 0, 1, 7)),
-            resets_at=chance.choice((None, resets)),
-        )
-        for meter in CATALOG.meters
-    }
-
-
-def facts_of(chance, role, plan, status, action):
-    feature = CATALOG.actions[action].feature
-    return replace(
-        some_facts(role=role, plan=plan, status=status),
-        feature_overrides=chance.choice(({}, {feature: True}, {feature: False})) if feature else {},
-        limit_overrides=chance.choice(({}, {meter: chance.choice((0, 5, None)) for meter in CATALOG.meters})),
-        usage=some_usage(chance),
-        at=datetime(2026, 11, 28, 7, tzinfo=UTC) + timedelta(microseconds=chance.randrange(10**6)),
     )
 
 
@@ -178,78 +108,3 @@ def test_nothing_is_kept_of_a_verdict_that_is_not_known_for_good():
     facts = some_facts()
     authorizer.decide_from(question, {}, facts, deadline=FAR_AWAY, timings=Timings())
     assert authorizer.decide_at_once(question, {}, facts, timings=Timings()) is None
-
-
-def test_a_plain_check_is_answered_with_the_same_bytes_as_any_other_and_logged_alike():
-    """Once its cell has been rendered; before that, and for whatever is not plain, it is not answered."""
-    stage = a_stage({}, tokens={})
-    lines: list[bytes] = []
-    service = replace(
-        stage.service,
-        authorizer=AUTHORIZER,
-        decider=Decider(AUTHORIZER, stage.service.spending),
-        log=SimpleNamespace(note=lines.append),
-    )
-    plain, chance, answered = PlainChecks(service), random.Random(5), 0  # noqa: S311 - no secret
-    caller = Caller(name='back"end', scopes=frozenset({"authorize"}))
-    for role, plan, status, action in product(
-        [*CATALOG.roles, "janitor"], [*CATALOG.plans, "gold"], ("active", "suspended"), CATALOG.actions
-    ):
-        facts = chance.choice((facts_of(chance, role, plan, status, action),) * 9 + (None,))
-        raw = encoded({"user": "u%é", "workspace": "w", "action": action})
-        asked = plain.question_in(raw)
-        assert (asked is None) == bool(CATALOG.actions[action].takes)
-        if asked is None:
-            continue
-        question = wire.question_from(raw)
-        assert asked == (question.user, question.workspace, question.action)
-        decision = AUTHORIZER.decide_from(question, {}, facts, deadline=FAR_AWAY, timings=Timings())
-        expected = rendered.native(decision), rendered.outcome(decision)
-        lines.clear()
-        text = plain.answer(asked, facts, caller=caller, request_id="r-1", began=monotonic())
-        if decision.texts is None:
-            assert (text, lines) == (None, [])
-            continue
-        answered += 1
-        own, theirs = json.loads(text or b""), json.loads(expected[0])
-        for document in (own, theirs):
-            del document["decision_id"]
-            if facts is None:  # a stranger learns the time of the answer
-                del document["facts"]["at"]
-        assert own == theirs
-        assert len(text or b"") == len(expected[0])
-        [line] = lines
-        request = Request(id="r-1", caller=caller)
-        note_decision(service, request, "authorize", question, decision)
-        assert without_times(line) == without_times(lines[1])
-    assert answered > 100
-
-
-def without_times(line: bytes) -> dict[str, object]:
-    return {
-        name: value
-        for name, value in json.loads(line).items()
-        if name not in {"at", "facts_at", "decision_id", "ms"}
-    }
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b'{"user":"u","workspace":"w"}',
-        b'{"user":"u","workspace":"w","action":"platform.use","mode":"check"}',
-        b'{"user":"u","workspace":"w","action":"platform.use","context":{}}',
-        b'{"user":"u","user":"v","workspace":"w","action":"platform.use"}',
-        b'{"user":"","workspace":"w","action":"platform.use"}',
-        b'{"user":"\\u0000","workspace":"w","action":"platform.use"}',
-        b'{"user":"\\ud800","workspace":"w","action":"platform.use"}',
-        b'{"user":"u","workspace":"w","action":"nothing.declared"}',
-        b'{"user":7,"workspace":"w","action":"platform.use"}',
-        b'{"user":"%b","workspace":"w","action":"platform.use"}' % (b"u" * 257),
-    ],
-)
-def test_what_is_not_plain_is_left_to_authorize(body):
-    assert PlainChecks(a_stage({}).service).question_in(body) is None

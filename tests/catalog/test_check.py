@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.catalog.catalog import Cell, Source
+from sidecar.catalog.catalog import Cell, Choice, Ladder, Separate, Source
 from sidecar.catalog.finding import Finding
+from sidecar.catalog.invariants import HTTP_STATUSES, REASONS
+from sidecar.decisions.reasons import REASONS as ALL_REASONS
 from tests.catalog.files import HEAD, SMALL, check, codes_in, sound
 
 
@@ -138,17 +140,81 @@ def test_one_path_may_be_routed_by_method_and_by_host():
     assert codes == []
 
 
-def test_an_invariant_names_one_or_several():
-    (invariant,) = sound(
-        SMALL + "actions: {a: {role: member}}\n"
-        "invariants:\n"
-        "  - {title: t, always: {action: a, role: [member], plan: free, status: [active, suspended]}}\n"
+def invariant(text, above=""):
+    actions = "actions: {a: {role: member}, b: {role: member}}\n"
+    (found,) = sound(
+        SMALL + f"  pro: {{price: 9}}\n{above}{actions}invariants:\n  - {{title: t, {text}}}\n"
     ).invariants
+    return found
 
-    assert (invariant.holds, invariant.cell) == (
-        "always",
-        Cell(actions=("a",), roles=("member",), plans=("free",), statuses=("active", "suspended")),
+
+def test_an_invariant_names_one_or_several_or_all_but_some():
+    found = invariant("always: {action: a, role: [member, stranger], plan: {not: free}, status: [active]}")
+
+    assert (found.form, found.line) == ("always", 10)
+    assert found.cell == Cell(
+        action=Choice(values=("a",)),
+        role=Choice(values=("member", "stranger")),
+        plan=Choice(values=("free",), others=True),
+        status=Choice(values=("active",)),
     )
+
+
+def test_whenever_and_then_may_speak_of_the_verdict():
+    found = invariant(
+        "whenever: {http_status: [402, 429]}, then: {upgrade: some, detail: {not: no_recording}}"
+    )
+
+    assert found.cell == Cell(http_status=Choice(values=("402", "429")))
+    assert found.then == Cell(
+        upgrade=Choice(values=("some",)), detail=Choice(values=("no_recording",), others=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{override: "on", room: "no", allow: "no"}',
+        "{override: on, room: no, allow: no}",
+        "{override: [on], room: [No], allow: [NO]}",
+        "{override: true, room: false, allow: false}",
+    ],
+)
+def test_where_a_word_means_yes_or_no_quotes_make_no_difference(text):
+    found = invariant(f"whenever: {text}, then: {{reason: granted}}")
+
+    assert found.cell == Cell(
+        override=Choice(values=("on",)), room=Choice(values=("no",)), allow=Choice(values=("no",))
+    )
+
+
+def test_elsewhere_such_a_word_is_refused_as_before():
+    text = SMALL + "invariants: [{title: t, never: {status: off, override: yes, role: on}}]\n"
+
+    assert codes_in(text) == ["yaml_word"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "ladder"),
+    [
+        ("roles", Ladder(of="roles", order=())),
+        ("plans", Ladder(of="plans", order=())),
+        ("{plans: [pro, free]}", Ladder(of="plans", order=("pro", "free"))),
+    ],
+)
+def test_a_ladder_goes_by_the_file_or_as_listed(text, ladder):
+    assert invariant(f"ladder: {text}").ladder == ladder
+
+
+def test_duties_are_apart_but_for_some_roles():
+    found = invariant("separate: {actions: [a, b], except: member}").separate
+
+    assert found == Separate(actions=("a", "b"), exempt=("member",))
+
+
+def test_the_reasons_and_statuses_that_a_promise_may_name_are_those_there_are():
+    assert tuple(REASONS) == tuple(ALL_REASONS)
+    assert set(HTTP_STATUSES) == set().union(*ALL_REASONS.values())
 
 
 @pytest.mark.parametrize(

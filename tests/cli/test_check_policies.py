@@ -164,7 +164,7 @@ def test_denials_that_a_missing_context_switches_off_are_warned_of(engine, folde
     ]
 
 
-def test_a_set_or_a_list_of_denials_denies_too(engine, folder):
+def test_a_set_or_a_list_of_denials_denies_too(folder):
     (folder / "custom/embargo.rego").unlink()
     rule = 'denials := ["x", "y"] if input.action == "documents.delete" else := {"z"} if input.plan == 1'
     (folder / "custom/x.rego").write_text(f"{HEAD}{rule}\n")
@@ -172,7 +172,7 @@ def test_a_set_or_a_list_of_denials_denies_too(engine, folder):
     assert [(each.code, each.message.split()[0]) for each in found_in(folder)] == [("never_denies", '"z"')]
 
 
-def test_the_smallest_situation_without_a_verdict_is_told(engine, folder):
+def test_the_smallest_situation_without_a_verdict_is_told(folder):
     (folder / "custom/x.rego").write_text(f"{HEAD}denials contains 1 if input.role\n")
     [finding] = found_in(folder)
 
@@ -184,7 +184,7 @@ def test_the_smallest_situation_without_a_verdict_is_told(engine, folder):
     )
 
 
-def test_a_verdict_that_nobody_can_tell_the_file_of_is_said_of_the_folder(engine, folder):
+def test_a_verdict_that_nobody_can_tell_the_file_of_is_said_of_the_folder(folder):
     for path in (folder / "authz").glob("*.rego"):
         path.unlink()
     no_verdict, changed = found_in(folder)
@@ -193,7 +193,7 @@ def test_a_verdict_that_nobody_can_tell_the_file_of_is_said_of_the_folder(engine
     assert changed.code == "authz_changed"
 
 
-def test_a_changed_rule_of_ours_is_warned_of_with_the_cells_that_it_changes(engine, folder):
+def test_a_changed_rule_of_ours_is_warned_of_with_the_cells_that_it_changes(folder):
     (folder / "authz/zz.rego").write_text('package authz\n\n_role_suffices if input.role == "member"\n')
     [finding] = found_in(folder)
 

@@ -144,8 +144,8 @@ def test_context_that_no_policy_declares_is_warned_of(sidecar, folder):
         STORIES.replace("start_with_avatar}", "start_with_avatar, context: {country: FR}}")
     )
     warning = (
-        'tests/decisions/cases.yaml:2:3: warning: no policy declares the context field "country", so this story'
-        " is asked without it (undeclared_case_context)"
+        'tests/decisions/cases.yaml:2:3: warning: no policy declares the context field "country",'
+        " so this story is asked without it (undeclared_case_context)"
     )
 
     assert sidecar() == (0, f"{warning}\n2 stories asked, 2 answered as wanted\n", "")

@@ -116,7 +116,9 @@ def test_without_opa_the_embedded_engine_refuses_them_too(tmp_path, monkeypatch)
     monkeypatch.setattr("sidecar.engines.building.opa_binary", lambda: None)
     (tmp_path / "custom").mkdir()
     (tmp_path / "custom/x.rego").write_text(BROKEN)
-    settings = Settings(database_url="postgresql://x/y", plans=shipped("plans.yaml"), policies=tmp_path)
+    settings = Settings(
+        database_url="postgresql://x/y", plans=shipped("plans.yaml"), policies=tmp_path, engine="embedded"
+    )
     with pytest.raises(ConfigError) as refused:
         load(settings)
 

@@ -7,9 +7,11 @@ import json
 import pytest
 
 from sidecar.api import problems, wire
-from sidecar.guard import Denied
+from sidecar.api.v1.usage import USAGE
+from sidecar.guard import Conflict, Denied
 from sidecar.guard.answers import decision_from
-from sidecar.guard.problems import DENIALS, problem_reply
+from sidecar.guard.errors import BadRequest, Refused, Repeated, Unauthenticated, Unavailable
+from sidecar.guard.problems import CONFLICTS, DENIALS, problem_reply
 from sidecar.text.encoding import encoded
 from tests.api.stage import a_stage
 from tests.guard.values import a_denial
@@ -24,6 +26,16 @@ MEMBERS = {
 
 def test_both_have_the_same_words_for_the_same_reasons():
     assert DENIALS == problems.DENIALS
+
+
+def test_every_conflict_has_the_title_that_the_sidecar_gives_it():
+    of_usage = {code for endpoint in USAGE for code in endpoint.codes} | {"idempotency_key_reused"}
+    conflicts = {code: problems.PROBLEMS[code] for code in of_usage if problems.PROBLEMS[code][0] == 409}
+
+    assert {code: title for code, (_, title) in conflicts.items()} == CONFLICTS
+    assert len(set(CONFLICTS.values())) == len(CONFLICTS)
+    for code, title in CONFLICTS.items():
+        assert json.loads(problem_reply(Conflict(code, "why"))[2])["title"] == title
 
 
 @pytest.mark.parametrize(
@@ -61,3 +73,21 @@ def test_a_reason_of_a_newer_sidecar_is_a_denial_all_the_same():
     status, _, body = problem_reply(Denied(403, "moon_is_full", "No.", decision=decision))
 
     assert (status, json.loads(body)["code"]) == (403, "moon_is_full")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unauthenticated(),
+        Repeated(),
+        Refused(401, "unauthenticated", "s3cret"),
+        Unavailable("facts_unavailable", "s3cret"),
+        BadRequest("minutes must be a whole number"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_problem_says_what_to_do(error):
+    _, _, body = problem_reply(error)
+
+    assert len(json.loads(body)["detail"]) > 20
+    assert b"s3cret" not in body

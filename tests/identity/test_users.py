@@ -135,14 +135,112 @@ def test_a_key_that_is_not_the_providers_knows_nobody():
     assert refused(bearer("another-secret-of-32-characters-or-more"))
 
 
-def test_a_token_that_names_no_key_is_known_where_there_is_no_choice():
-    one = identities(a_set(a_jwk("ES256", "one"), a_jwk("RS256", "two")))
-    other = ec.generate_private_key(ec.SECP256R1())
-    two = identities(a_set(a_jwk("ES256", "one"), a_jwk("ES256", "two", key=other)))
+OTHER = ec.generate_private_key(ec.SECP256R1())
 
-    assert user(signed("ES256", None), one).id == "adam"
-    assert refused(signed("ES256", None), two)
-    assert user(signed("ES256", None), identities(a_set(a_jwk("ES256", None)))).id == "adam"
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (("one",), None),
+        ((None,), None),
+        (("one", "two"), None),
+        ((None, None), None),
+        ((None, None), "one"),
+        (("one", "one"), "one"),
+        ((None, "one"), "one"),
+        ((None, "one"), "two"),
+    ],
+)
+def test_keys_that_may_have_signed_a_token_are_tried_in_turn(names, named):
+    """Those of its name and those without one; of a token that names none, all."""
+    for keys in ([None, OTHER][: len(names)], [OTHER, None][-len(names) :]):
+        ours = keys.index(None)
+        if named is not None and names[ours] not in {None, named}:
+            continue
+        jwks = [a_jwk("ES256", name, key=key) for name, key in zip(names, keys, strict=True)]
+        known = identities(a_set(a_jwk("RS256", "other"), *jwks))
+
+        assert user(signed("ES256", named), known).id == "adam"
+        stranger = ec.generate_private_key(ec.SECP256R1())
+        assert refused(bearer(stranger, "ES256", headers={"kid": named} if named else None), known)
+
+
+def test_no_more_than_a_few_keys_are_tried():
+    names = [None] * 40
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in names]
+    known = identities(a_set(*(a_jwk("ES256", None, key=key) for key in keys)))
+
+    assert user(bearer(keys[0], "ES256"), known).id == "adam"
+    assert refused(bearer(keys[-1], "ES256"), known)
+
+
+HUGE = 10**400
+NOT_HELD: dict[str, dict[str, object]] = {
+    "a date of 400 digits": {"exp": HUGE},
+    "a date below": {"exp": -HUGE},
+    "an issue of 400 digits": {"iat": HUGE},
+    "an issue below": {"iat": -HUGE},
+    "a beginning of 400 digits": {"nbf": -HUGE},
+    "a date after year 9999": {"exp": 10**12},
+    "a date before 1970": {"nbf": -1},
+    "true": {"exp": True},
+    "null": {"exp": "null"},
+    "text": {"exp": "9999999999"},
+}
+
+
+@pytest.mark.parametrize("name", NOT_HELD)
+def test_a_date_that_nobody_can_hold_is_nobodys(name):
+    claims = {"sub": "adam", "aud": AUDIENCE, "iss": ISSUER, "exp": NOW + 99} | NOT_HELD[name]
+    text = json.dumps(claims).replace('"null"', "null")
+    token = jwt.api_jws.encode(text.encode(), SECRET, "HS256")
+
+    assert refused(f"Bearer {token}")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"x": ' + "[" * 987 + "]" * 987,
+        '"x": ' + '{"x":' * 987 + "1" + "}" * 987,
+        '"x": ' + "[" * 9_000,
+        '"x": 1e400',
+        '"x": -Infinity',
+        '"x": ' + "9" * 5_000,
+        '"exp": 1e400',
+        '"exp": 1' + "0" * 400 + ".5",
+    ],
+    ids=lambda more: more[:20],
+)
+def test_claims_that_nobody_can_hold_are_nobodys(more):
+    text = f'{{"sub": "adam", "aud": "{AUDIENCE}", "iss": "{ISSUER}", "exp": {NOW + 99}, {more}}}'
+    token = jwt.api_jws.encode(text.encode(), SECRET, "HS256")
+
+    assert refused(f"Bearer {token}")
+
+
+@pytest.mark.parametrize("levels", [50, 987, 995, 1_500])
+def test_a_header_of_many_levels_is_nobodys_at_whatever_depth_it_is_read(levels):
+    def deep(frames):
+        return deep(frames - 1) if frames else refused(unsigned(text))
+
+    text = '{"alg": "HS256", "x": ' + "[" * levels + "]" * levels + "}"
+    assert all(deep(frames) for frames in (0, 20, 60))
+
+
+def test_a_set_with_keys_that_cannot_be_made_is_read_for_the_others():
+    odd = [
+        a_jwk("RS256", "a") | {"n": 7},
+        a_jwk("RS256", "b") | {"n": "AQ", "e": "AQ"},
+        a_jwk("RS256", "c") | {"e": "\ud800"},
+        a_jwk("ES256", "d") | {"x": "AQ"},
+        a_jwk("ES256", "e") | {"x": "A" * 43},
+        a_jwk("EdDSA", "f") | {"x": None},
+        a_jwk("EdDSA", "g") | {"x": []},
+        a_jwk("ES256", "h") | {"crv": {}},
+    ]
+
+    assert user(signed("ES256", "good"), identities(a_set(*odd, a_jwk("ES256", "good")))).id == "adam"
 
 
 @pytest.mark.parametrize(

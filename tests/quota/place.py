@@ -14,6 +14,7 @@ import psycopg
 
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.model import Question
+from sidecar.decisions.steps import run
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.store.connections import Connections
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.ports import PolicyEngine
+    from sidecar.store.clock import Clock
 
 PLANS = Path(__file__).with_name("plans.yaml")
 LEDGER_CONNECTIONS = 4
@@ -48,7 +50,15 @@ class Workspace:
 
 
 class Place:
-    def __init__(self, url: str, rules: Rules, *, connections: int = 64, lock_timeout_s: float = 30) -> None:
+    def __init__(
+        self,
+        url: str,
+        rules: Rules,
+        *,
+        connections: int = 64,
+        lock_timeout_s: float = 30,
+        clock: Clock | None = None,
+    ) -> None:
         self.url = url
         self.catalog = rules.catalog
         self.facts = PostgresFacts(
@@ -57,6 +67,7 @@ class Place:
             pool_size=connections,
             statement_timeout_s=60,
             lock_timeout_s=lock_timeout_s,
+            clock=clock,
         )
         self.facts.open()
         self._as_superuser = psycopg.connect(url, autocommit=True)
@@ -67,7 +78,7 @@ class Place:
             lock_timeout_s=lock_timeout_s,
         )
         self.for_ledger.open()
-        self.ledger = PostgresLedger(self.for_ledger, catalog=rules.catalog)
+        self.ledger = PostgresLedger(self.for_ledger, catalog=rules.catalog, clock=clock)
         self.authorizer = Authorizer(
             catalog=rules.catalog,
             context_fields=frozenset(),
@@ -103,7 +114,7 @@ class Place:
 
     def ask(self, action: str, at: Workspace, mode: str = "consume", **more: Any) -> Any:
         question = Question(**{"user": "mia", "workspace": at.slug, "action": action, "mode": mode, **more})
-        return self.decider.decide(question, deadline=monotonic() + PATIENCE_S)
+        return run(self.decider.deciding(question, deadline=monotonic() + PATIENCE_S))
 
     def commit(self, reservation: str, amounts: dict[str, int] | None = None) -> Any:
         return self.spending.commit(reservation, amounts, deadline=monotonic() + PATIENCE_S)

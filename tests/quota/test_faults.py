@@ -179,8 +179,11 @@ def test_a_counter_is_not_held_while_the_policy_is_asked(place, rules):
 
 
 def test_no_time_is_sent_to_the_ledger():
-    """So no clock but the database's can be wrong: see test_processes for one that is."""
-    assert {each.name for each in fields(Charge) if "time" in str(each.type)} == set()
+    """So no clock but the database's can be wrong: see test_processes for one that is.
+
+    frees_at comes from the database, is told to who asks again, and decides nothing.
+    """
+    assert {each.name for each in fields(Charge) if "time" in str(each.type)} == {"frees_at"}
 
 
 def test_a_database_that_crashes_again_and_again_loses_nothing_and_doubles_nothing(rules):

@@ -183,8 +183,14 @@ def test_what_is_over_is_removed_and_what_is_not_stays(own, sidecar):
             "",
         )  # a key, two holds, a reservation
 
-    assert json.loads(sidecar("tidy", "--json")[1]) == {"removed": 1}
-    assert json.loads(sidecar("tidy", "--json")[1]) == {"removed": 0}
+    assert json.loads(sidecar("tidy", "--json")[1])["removed"] == 1
+    assert json.loads(sidecar("tidy", "--json")[1]) == {
+        "removed": 0,
+        "pruned": None,
+        "anchors": 0,
+        "compressed": 0,
+        "days": [],
+    }
     assert own.sql("SELECT key FROM authz.usage_keys ORDER BY key") == [("for ever",), ("new",)]
     assert own.usage(acme, "minutes").reserved == 1
     assert own.commit(held[0]).committed == own.commit(held[2]).committed == {"minutes": 1}
@@ -243,7 +249,7 @@ def test_a_workspace_that_goes_leaves_nothing_behind(own):
 def test_a_database_that_cannot_be_asked_is_one_line(own, sidecar, command):
     code, output, errors = sidecar(command, "--database-url", own.url.replace("/authz_test_", "/no_such_"))
 
-    assert (code, output, errors.count("\n")) == (1, "", 1)
+    assert (code, output, errors.count("\n")) == (69, "", 1)
     assert errors.startswith("sidecar: PostgreSQL: ")
 
 

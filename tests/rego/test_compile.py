@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from sidecar.catalog.canonical import canonical_text
 from sidecar.rego.compile import compiled
 from sidecar.rego.load import compiled_at
 from tests.catalog.files import MODULES, RULE, SHIPPED, sound
@@ -41,6 +42,13 @@ def test_the_data_holds_the_plans_with_the_revision():
         ("billing.manage: {role: owner, while_suspended: true}", "billing.manage: {role: owner}"),
         ("feature: analytics}", "feature: team_analytics}"),
         ("takes: {minutes: 1}", "takes: {minutes: 2}"),
+        ("title: Starter\n", "title: Beginner\n"),
+        ("{title: Video avatar}", "{title: Avatar on video}"),
+        ("{title: minutes, kind", "{title: minutes of calls, kind"),
+        ("action: analytics.view}\n", "action: team_analytics.view}\n"),
+        ("/avatar-roleplays", "/avatars"),
+        ("  admin: {title: Admin, includes: member}\n", "  admin: {includes: member}\n"),
+        ("  analytics: {title: Analytics}\n", "  analytics: {title: Analytics}\n  unused: {title: Later}\n"),
     ],
 )
 def test_what_changes_the_meaning_changes_the_revision(old, new):
@@ -65,13 +73,38 @@ def test_another_policy_is_another_revision(modules):
     ("old", "new"),
     [
         ("version: 1\n", "# a comment\n\nversion: 1\n"),
-        ("title: Starter\n", "title: Beginner\n"),
+        ("title: Starter\n", "title: 'Starter' # a comment\n"),
         ("minutes: 100, members: 1,", "members: 1, minutes: 100,"),
+        ("{title: only the owner touches billing, only", "{title: billing is the owner's, only"),
+        ("{action: workspace.delete, role: owner}}", "{action: workspace.delete, role: [owner, admin]}}"),
     ],
 )
 def test_what_changes_no_meaning_leaves_the_revision(old, new):
     assert old in TEXT
     assert revision_of(TEXT.replace(old, new)) == revision_of()
+
+
+def test_a_section_that_nobody_knows_yet_is_covered_too():
+    """Whatever the file says is hashed as it was read, and not what was made of it."""
+    file = {"version": 1, "billing": {"pro": {"price": "price_1"}}}
+
+    assert canonical_text(file) != canonical_text({"version": 1})
+    assert canonical_text(file) != canonical_text({**file, "billing": {"pro": {"price": "price_2"}}})
+    assert canonical_text(file) == canonical_text({**file, "invariants": [{"title": "x"}]})
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"plans": {"a": {}, "b": {}}}, {"plans": {"b": {}, "a": {}}}),
+        (
+            {"actions": {"go": {"takes": {"a": 1, "b": 1}}}},
+            {"actions": {"go": {"takes": {"b": 1, "a": 1}}}},
+        ),
+    ],
+)
+def test_an_order_that_answers_depend_on_is_part_of_the_revision(first, then):
+    assert canonical_text(first) != canonical_text(then)
 
 
 def test_the_revision_is_hexadecimal_digits():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,13 +90,14 @@ def test_operators_bind_as_in_rego():
     [rule] = module_in(f"{HEAD}a if 1 + 2 * 3 == x | y & z").rules
     [literal] = rule.branches[0].body
 
-    equal = literal.term
+    equal: Any = literal.term
     assert (equal.operator, equal.left.operator, equal.left.right.operator) == ("==", "+", "*")
     assert (equal.right.operator, equal.right.right.operator) == ("|", "&")
 
 
 def test_a_bar_in_braces_is_a_comprehension_and_in_parentheses_a_union():
-    comprehension, union = module_in(f"{HEAD}a := {{x | some x in y}}\n\nb := ({{1}} | {{2}})").rules
+    rules: Any = module_in(f"{HEAD}a := {{x | some x in y}}\n\nb := ({{1}} | {{2}})").rules
+    comprehension, union = rules
 
     assert type(comprehension.branches[0].value).__name__ == "Comprehension"
     assert union.branches[0].value.operator == "|"

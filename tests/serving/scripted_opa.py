@@ -65,6 +65,7 @@ class ScriptedOpa:
             "charges": dict(verdict.charges),
             "upgrade": verdict.upgrade,
             "needs": needs,
+            "waiting_helps": verdict.waiting_helps,
             "detail": None,
             "revision": self.revision,
         }

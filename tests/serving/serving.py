@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUESTION = {"user": "adam", "workspace": "acme", "action": "recording.start"}
-_BOOTS_WITHIN_S = 20
+_BOOTS_WITHIN_S = 90  # on a busy machine, where the embedded engine learns every cell first
 LANE = os.environ.get("TEST_LANE", "on")  # off: `.ci/run` has the same tests once more, without the lane
 
 
@@ -41,9 +41,13 @@ class Sidecar:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The decision log, but for a line that is being written."""
-        whole = (self.folder / "stdout").read_text().rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        """The decision log about requests, but for a line that is being written."""
+        return [line for line in map(json.loads, self.log) if "request_id" in line]
+
+    @property
+    def log(self) -> list[str]:
+        """All of it on standard output, but for a line that is being written."""
+        return (self.folder / "stdout").read_text().rpartition("\n")[0].splitlines()
 
     def request(self, method, path, body=None, *, headers=(), timeout=10):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

@@ -7,6 +7,7 @@ from time import sleep
 
 import pytest
 
+from sidecar.api.advice import ADVICE
 from tests.serving.meanwhile import QUESTION, request
 from tests.serving.talk import a_question, goes_on_or_has_ended, talking
 
@@ -131,6 +132,8 @@ def test_it_is_refused_in_our_words_and_nothing_after_it_is_read(sidecar, name):
 
         assert answer.status in {400, BETTER.get(name)}
         assert answer.code in CODES
+        assert answer.header("content-type") == "application/problem+json"
+        assert answer.json["detail"] == ADVICE[answer.code]
         assert answer.header("x-request-id")
         assert answer.closes
         assert talk.has_ended()

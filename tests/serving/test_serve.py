@@ -215,7 +215,7 @@ UNDEFINED = 'package authzen\n\ndecision := true if input.subject.id == "alice"\
         ("package other\n\ndecision := true\n", "expected package authzen"),
         (UNDEFINED, "is undefined"),
         ("package authzen\n\ndecision := 7\n", "neither true, nor false"),
-        ("package authzen\n\ndecision := {\n", "do not build"),
+        ("package authzen\n\ndecision := {\n", "does_not_build"),
     ],
 )
 def test_another_domains_policy_without_an_answer_is_refused(tmp_path, rego, says):

@@ -59,7 +59,7 @@ TABLES = (
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL
         SELECT 10000, format('    CONSTRAINT %s %s', k.conname, pg_get_constraintdef(k.oid))
-        FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype <> 'n'
+        FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype NOT IN ('n', 't')
     ) AS part ON true
     WHERE c.relnamespace = 'authz'::regnamespace AND c.relkind = 'r'
     GROUP BY c.oid""",
@@ -83,7 +83,8 @@ TABLES = (
     """SELECT c.relname, format('COMMENT ON CONSTRAINT %I ON %s', k.conname, c.oid::regclass),
         obj_description(k.oid, 'pg_constraint')
     FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
-    WHERE c.relnamespace = 'authz'::regnamespace AND k.contype <> 'n' ORDER BY k.conname COLLATE "C" """,
+    WHERE c.relnamespace = 'authz'::regnamespace AND k.contype NOT IN ('n', 't')
+    ORDER BY k.conname COLLATE "C" """,
     """SELECT t.relname, command.text, command.comment
     FROM pg_index AS i
     JOIN pg_class AS c ON c.oid = i.indexrelid
@@ -111,11 +112,13 @@ FUNCTIONS = (
             WHEN length(pg_get_function_arguments(p.oid)) < 80 THEN pg_get_functiondef(p.oid)
             ELSE replace(pg_get_functiondef(p.oid), '(' || pg_get_function_arguments(p.oid) || ')', (
                 SELECT format(E'(\\n    %s\\n)', string_agg(concat_ws(
-                    ' ', a.name, format_type(a.type, NULL),
+                    ' ', CASE a.mode WHEN 'o' THEN 'OUT' END, a.name, format_type(a.type, NULL),
                     'DEFAULT ' || pg_get_function_arg_default(p.oid, a.number::integer)
                 ), E',\\n    ' ORDER BY a.number))
-                FROM unnest(p.proargnames, p.proargtypes::oid[]) WITH ORDINALITY AS a (name, type, number)
-                WHERE a.type IS NOT NULL
+                FROM unnest(
+                    p.proargnames, COALESCE(p.proallargtypes, p.proargtypes::oid[]), p.proargmodes::text[]
+                ) WITH ORDINALITY AS a (name, type, mode, number)
+                WHERE COALESCE(a.mode, 'i') <> 't'
             ))
         END, E'\\n') AS text, NULL AS comment
         UNION ALL

@@ -279,7 +279,7 @@ def test_behind_a_pooler_nothing_is_prepared_or_set(database_url):
                 "SELECT query FROM pg_stat_activity WHERE application_name = 'sidecar'"
             ).fetchall()
 
-    assert options == [("SELECT authz.facts_for($1, $2, $3)",)]
+    assert options == [("SELECT authz.facts_for($1, $2, $3) WHERE authz.read_as($4)",)]
 
 
 def test_many_threads_share_few_connections(database_url):

@@ -63,7 +63,7 @@ NAMES = """
     UNION SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'authz'::regnamespace
 """
 VARIABLES = {"entered"}  # of a transaction: authz.entered
-GROUPS = {"authz_app", "authz_sidecar"}
+GROUPS = {"authz_app", "authz_audit", "authz_sidecar"}
 
 
 def uncommented(url):

@@ -54,6 +54,7 @@ def test_each_kind_is_counted_under_its_name_and_labels(metrics):
         metrics.count_request(by)
     metrics.count_dropped_lines(1)
     metrics.count_dropped_lines(40)
+    metrics.count_clock_refusal()
     metrics.observe_memo("hit")
 
     found = samples_in(metrics.text())
@@ -69,6 +70,7 @@ def test_each_kind_is_counted_under_its_name_and_labels(metrics):
         'sidecar_requests_total{read_by="gunicorn"}': 1,
         "sidecar_undeclared_plan_total": 1,
         "sidecar_log_lines_dropped_total": 41,
+        "sidecar_clock_refusals_total": 1,
         'sidecar_policy_memo_total{result="hit"}': 1,
         'sidecar_policy_memo_total{result="miss"}': 0,
     }

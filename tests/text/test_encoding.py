@@ -50,6 +50,9 @@ def test_what_is_no_json_is_a_value_error(raw):
         (b"NaN", "NaN is not a number in JSON"),
         (b"1e400", "1e400 is a number too large to hold"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 65 + b"]" * 65, "nested too deeply"),
+        (b'{"a":' * 987 + b"1" + b"}" * 987, "nested too deeply"),
+        (b"-1" + b"0" * 400, "is a number too large to hold"),
     ],
 )
 def test_a_body_that_is_no_json_is_refused_and_says_where(raw, why):
@@ -57,6 +60,13 @@ def test_a_body_that_is_no_json_is_refused_and_says_where(raw, why):
         document_from(raw)
 
     assert caught.value.code == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[" * 64 + b"]" * 64, b"[" + b"[]," * 500 + b"1]", b'["' + b"[" * 500 + b'", "\\"[["]']
+)
+def test_brackets_are_counted_by_their_depth_and_not_in_text(raw):
+    assert document_from(raw) == json.loads(raw)
 
 
 def test_a_repeated_name_is_reported_with_the_object_that_has_it():

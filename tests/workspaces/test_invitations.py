@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from sidecar.api.advice import ADVICE
 from sidecar.text.emails import address_of
 
 pytestmark = pytest.mark.postgres
@@ -269,7 +270,7 @@ def test_every_other_failure_is_the_same_404(stage, shop):
     assert {failure.status_code for failure in failures} == {404}
     [body] = {failure.data for failure in failures}
     assert b"invitation_invalid" in body
-    assert b"detail" not in body
+    assert json.loads(body)["detail"] == ADVICE["invitation_invalid"]
     assert said(stage.accept("ivy", others)) == (200, None)  # untouched by all this
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.postgres_server import run
+from tests.postgres_server import rows, run
 
 pytestmark = pytest.mark.postgres
 
@@ -82,10 +82,11 @@ def test_a_new_workspace_is_told_with_its_owner(stage):
     made = stage.post("una", "/workspaces", {"name": "Shop of Una"}).json
 
     for slug, name in ((own["slug"], "una"), (made["slug"], "Shop of Una")):
-        assert stage.outbox(slug) == [
-            ("una", "user", "workspace.created", {"slug": slug, "name": name, "plan": "starter"}),
-            ("una", "user", "member.joined", {"user": "una", "role": "owner"}),
-        ]
+        created, joined = stage.outbox(slug)
+        assert created[3].pop("subscribed_at")
+        whole = {"slug": slug, "name": name, "plan": "starter", "status": "active", "reason": None}
+        assert created == ("una", "user", "workspace.created", whole)
+        assert joined == ("una", "user", "member.joined", {"user": "una", "role": "owner"})
 
 
 def test_what_an_administrator_changes_is_their_tokens(stage, shop, told):
@@ -162,3 +163,61 @@ def test_who_reads_on_misses_nothing_that_is_committed_later(stage, shop):
         assert stage.rows(unread, transaction, last) == []
 
     assert len(stage.rows(unread, transaction, last)) >= 3
+
+
+def test_each_change_of_a_user_names_the_decision_that_allowed_it(stage, shop):
+    began = stage.newest()
+    stage.patch("nora", f"/workspaces/{shop}", {"name": "New"})
+    stage.patch("nora", f"/workspaces/{shop}/members/max", {"role": "admin"})
+    invited = stage.invited("max", shop, "eve@example.com")
+    stage.delete("nora", f"/workspaces/{shop}/invitations/{invited['id']}")
+    stage.accept("ivy", stage.invited("ada", shop, "ivy@example.com")["token"])
+    stage.delete("ada", f"/workspaces/{shop}/members/max")
+    stage.post("ada", f"/workspaces/{shop}/leave")
+    stage.post("nora", f"/workspaces/{shop}/transfer", {"user": "ivy"})
+    stage.delete("ivy", f"/workspaces/{shop}")
+
+    told = rows(
+        stage.url,
+        """SELECT o.kind, o.decision_id
+        FROM authz.outbox AS o JOIN authz.workspaces AS w ON w.id = o.workspace_id
+        WHERE w.slug = %s AND o.id > %s ORDER BY o.id""",
+        shop,
+        began,
+    )
+    granted = {line["decision_id"]: line["action"] for line in stage.lines if line.get("allow")}
+    assert [(kind, granted[decision]) for kind, decision in told] == [
+        ("workspace.renamed", "workspace.update"),
+        ("member.role_changed", "members.change_role"),
+        ("invitation.created", "members.invite"),
+        ("invitation.revoked", "role:admin"),
+        ("invitation.created", "members.invite"),
+        ("member.joined", "members.invite"),
+        ("invitation.accepted", "members.invite"),
+        ("member.removed", "members.remove"),
+        ("member.left", "platform.use"),
+        ("member.role_changed", "role:owner"),
+        ("member.role_changed", "role:owner"),
+        ("workspace.deleted", "workspace.delete"),
+    ]
+    [joined] = rows(
+        stage.url,
+        "SELECT data FROM authz.outbox WHERE id > %s AND kind = 'member.joined' AND data ->> 'user' = 'ivy'"
+        " AND data ? 'granted_by'",
+        began,
+    )
+    assert joined[0]["granted_by"] == "ada"
+
+
+def test_a_change_that_no_decision_precedes_has_an_id_of_its_own(stage):
+    who = f"una-{stage.newest()}"
+    stage.get(who, "/workspaces")
+    stage.post(who, "/workspaces", {"name": "Shop"})
+
+    (first,), (second,) = rows(
+        stage.url,
+        """SELECT array_agg(DISTINCT decision_id) FROM authz.outbox WHERE actor = %s
+        GROUP BY workspace_id""",
+        who,
+    )
+    assert len({*first, *second} - {None}) == len(first) + len(second) == 2

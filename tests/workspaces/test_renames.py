@@ -79,6 +79,7 @@ def told(answer):
     """What an answer says, without what is another each time."""
     text = f"{answer.status_code} {answer.text}"
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", text)
+    text = re.sub(r'("slug": ?"[^"]*-)[0-9a-f]{8}"', r'\1"', text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)", "TIME", text)
     return re.sub(r'"(decision_id|retry_after|token|url|id)": ?("[^"]*"|\d+)', r'"\1": ', text)
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from sidecar.api.advice import ADVICE
 from sidecar.api.audience import Audience
 from sidecar.api.endpoints import ENDPOINTS
 from tests.api.stage import BACKEND
@@ -286,7 +287,7 @@ def test_nobody_is_answered_without_a_token(stage, endpoint):
         answer = stage.client.open(path, method=endpoint.method, headers=headers)
         assert (answer.status_code, answer.json["code"]) == (401, "user_unauthenticated")
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        assert "detail" not in answer.json
+        assert answer.json["detail"] == ADVICE["user_unauthenticated"]
 
 
 def test_an_end_users_token_is_no_callers(stage):

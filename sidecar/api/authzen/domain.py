@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar.text.value import value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.api.authzen.wire import Evaluation, Kind, Search
-    from sidecar.decisions.model import Question
+    from sidecar.decisions.authorizer import Known
+    from sidecar.decisions.model import Decision, Question
     from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.errors import BadQuestion
     from sidecar.identity.callers import Caller
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Answer:
     """*text* is the whole answer in JSON, *outcome* what else the decision log keeps of it, a JSON object.
 
-    *question* is the one of ours that it answers; *timings* are its own.
+    *question* is the one of ours that it answers, *made* the decision of ours that it is; *timings* are its
+    own.
     """
 
     decision: bool
@@ -28,6 +32,7 @@ class Answer:
     question: Question | None
     outcome: bytes
     timings: Timings
+    made: Decision | Known | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import re
 from functools import partial
 from http import HTTPStatus
 from itertools import takewhile
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,11 +15,20 @@ from sidecar.api.authzen import wire as authzen_wire
 from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
-from sidecar.api.log_lines import note, note_outcome
+from sidecar.api.log_lines import (
+    head_of,
+    leave_out,
+    note,
+    note_listing,
+    note_outcome,
+    note_plainly,
+    took_of,
+)
 from sidecar.api.problems import moved
 from sidecar.api.reply import JSON, json_reply, text_reply
 from sidecar.api.request import parsed
 from sidecar.api.service import deadline_of
+from sidecar.decisions.authorizer import Known
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
 from sidecar.text import shapes
@@ -76,7 +86,7 @@ def evaluations(service: Service, request: Request) -> Steps[Reply]:
             texts.append(encoded(authzen_wire.error_document(error)))
             service.metrics.count_problem(answer.code)
             outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
-            note(service, request, EVALUATIONS.name, None, outcome)
+            note(service, request, EVALUATIONS.name, None, outcome, kind="problem")
         else:
             texts.append(answer.text)
             _note(service, request, EVALUATIONS.name, answer)
@@ -87,7 +97,7 @@ def evaluations(service: Service, request: Request) -> Steps[Reply]:
 
 def search(service: Service, request: Request, *, kind: Kind) -> Reply:
     if kind not in service.authzen.domain.searches:
-        raise NotServed
+        raise NotServed(f"the policy has no rule for this search: {_WELL_KNOWN} lists what is served")
     asked = authzen_wire.search_from(kind, _body(request))
     after, limit = start_of(asked)
     found = service.authzen.domain.found(
@@ -107,9 +117,15 @@ def search(service: Service, request: Request, *, kind: Kind) -> Reply:
     document["results"] = [
         {"name": name} if of_type is None else {"type": of_type, "id": name} for name in names
     ]
-    outcome = authzen_wire.names_in(asked.about) | {"results": len(names), "status": HTTPStatus.OK}
-    note(service, request, f"search_{kind}", None, outcome)
-    return json_reply(document)
+    return note_listing(
+        service,
+        request,
+        f"search_{kind}",
+        json_reply(document),
+        found=len(names),
+        **authzen_wire.names_in(asked.about),
+        results=len(names),
+    )
 
 
 def metadata(service: Service, request: Request) -> Reply:
@@ -121,7 +137,7 @@ def metadata(service: Service, request: Request) -> Reply:
     else:
         headers.append(("Cache-Control", f"max-age={_METADATA_FOR_S}"))
     if urlsplit(url).path.removeprefix("/") != request.path.get("tenant", ""):
-        raise NotServed
+        raise NotServed("no identifier here has this path: see SIDECAR_AUTHZEN_URL")
     served = [EVALUATION, EVALUATIONS]
     served += [_SEARCH_OF[kind] for kind in service.authzen.domain.searches]
     document = {"policy_decision_point": url}
@@ -140,7 +156,29 @@ def _one(service: Service, request: Request, asked: Evaluation, name: str) -> St
 
 
 def _note(service: Service, request: Request, name: str, answer: Answer) -> None:
-    note_outcome(service, request, name, answer.question, answer.outcome, timings=answer.timings)
+    question, made = answer.question, answer.made
+    if isinstance(made, Known) and question is not None:
+        request.is_noted |= note_plainly(
+            service,
+            head_of(service, "decision", request.id, request.caller, name),
+            (question.user, question.workspace, question.action),
+            answer.outcome,
+            facts=made.member,
+            allows=answer.decision,
+            took=took_of(answer.timings, monotonic() - request.began),
+        )
+        return
+    if leave_out(service, request, is_granted_check=answer.decision):
+        return
+    note_outcome(
+        service,
+        request,
+        name,
+        question,
+        answer.outcome,
+        timings=answer.timings,
+        decision=None if isinstance(made, Known) else made,
+    )
 
 
 def _decision_of(answer: Answer | BadQuestion) -> bool:

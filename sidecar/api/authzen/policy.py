@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api.authzen.domain import Answer, Found
-from sidecar.api.authzen.wire import KINDS, document_of, names_in
+from sidecar.api.authzen.wire import KINDS, document_of, names_in, replaced
 from sidecar.decisions.steps import Wait
 from sidecar.decisions.timings import Timings
 from sidecar.errors import EngineMisbehaved, RevisionMismatch
@@ -141,11 +140,11 @@ def _about(search: Search, name: str) -> Evaluation:
     about = search.about
     match search.kind:
         case "subject":
-            return replace(about, subject=replace(about.subject, id=name))
+            return replaced(about, subject=replaced(about.subject, id=name))
         case "resource":
-            return replace(about, resource=replace(about.resource, id=name))
+            return replaced(about, resource=replaced(about.resource, id=name))
         case _:
-            return replace(about, action=replace(about.action, name=name))
+            return replaced(about, action=replaced(about.action, name=name))
 
 
 def _decision_in(answer: object) -> tuple[bool, Mapping[str, Any] | None]:

@@ -6,7 +6,10 @@ What a field is not said to mean is not looked at, and an optional field may be 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
 
 from sidecar.api import wire
 from sidecar.text import shapes
@@ -16,12 +19,13 @@ from sidecar.text.shapes import Anything, OneOf, Open, Text, Whole
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sidecar.decisions.model import Json
     from sidecar.errors import BadQuestion
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 Kind = Literal["subject", "resource", "action"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+replaced = msgspec.structs.replace  # one of the values below, with other fields
 
 MOST_EVALUATIONS = wire.MOST_QUESTIONS
 MOST_ON_A_PAGE = 1_000
@@ -73,29 +77,48 @@ def _search(kind: Kind) -> Open:
 SEARCHES: Mapping[Kind, Open] = {kind: _search(kind) for kind in KINDS}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entity:
+class Entity(Struct, frozen=True, forbid_unknown_fields=True):
     """A subject or a resource; *id* is empty of what is searched for."""
 
-    type: str
-    id: str
-    properties: Mapping[str, Json] | None
+    type: wire.PlainText
+    id: wire.PlainText
+    properties: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
+class Action(Struct, frozen=True, forbid_unknown_fields=True):
     """*name* is empty when actions are searched for."""
 
-    name: str
-    properties: Mapping[str, Json] | None
+    name: wire.PlainText
+    properties: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
     subject: Entity
     action: Action
     resource: Entity
-    context: Mapping[str, Json] | None
+    context: dict[str, Any] | None = None
+
+
+class _PlainItem(Struct, forbid_unknown_fields=True):
+    subject: Entity | None = None
+    action: Action | None = None
+    resource: Entity | None = None
+
+
+class _PlainOptions(Struct, forbid_unknown_fields=True):
+    evaluations_semantic: Semantic
+
+
+class _PlainBatch(_PlainItem, forbid_unknown_fields=True, kw_only=True):
+    evaluations: Annotated[list[_PlainItem], Meta(min_length=1, max_length=MOST_EVALUATIONS)]
+    options: _PlainOptions | None = None
+
+
+# Of what says no more than what its parts are known by. Properties would be names that are not counted.
+_PLAIN = msgspec.json.Decoder(Evaluation)
+_PLAIN_BATCH = msgspec.json.Decoder(_PlainBatch)
+_NAMES_OF = {part: 1 + len(names) for part, names in _KNOWN_BY.items()}
+_NAMES_OF_PLAIN = sum(_NAMES_OF.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +145,20 @@ def evaluation_from(raw: bytes) -> Evaluation:
     return _evaluation(shapes.check(raw, EVALUATION))
 
 
+def plain_evaluation_in(raw: bytes) -> Evaluation | None:
+    """None for any other body, which may be an evaluation as well."""
+    try:
+        plain = _PLAIN.decode(raw)
+    except wire.NOT_TYPED:
+        return None
+    return plain if wire.plain(raw, names=_NAMES_OF_PLAIN) else None
+
+
 def evaluations_from(raw: bytes) -> Batch | Evaluation:
     """A body without evaluations is one evaluation. BadQuestion for what is wrong with the whole of it."""
+    plain = _plain_batch_in(raw)
+    if plain is not None:
+        return plain
     body = document_from(raw)
     items = body.get("evaluations") if isinstance(body, dict) else None
     if not isinstance(body, dict) or items is None or items == []:
@@ -132,6 +167,37 @@ def evaluations_from(raw: bytes) -> Batch | Evaluation:
         raise shapes.refusal(problems)
     semantic: Semantic = (body.get("options") or {}).get("evaluations_semantic") or "execute_all"
     return Batch(items=[_item(item, body, place) for place, item in enumerate(items)], semantic=semantic)
+
+
+def _plain_batch_in(raw: bytes) -> Batch | None:
+    """As `plain_evaluation_in`, of evaluations."""
+    try:
+        batch = _PLAIN_BATCH.decode(raw)
+    except wire.NOT_TYPED:
+        return None
+    items = []
+    names = 1 + _names_in(batch) + (2 if batch.options else 0)
+    for item in batch.evaluations:
+        names += _names_in(item)
+        subject, action = item.subject or batch.subject, item.action or batch.action
+        resource = item.resource or batch.resource
+        if subject is None or action is None or resource is None:
+            return None
+        items.append(Evaluation(subject, action, resource))
+    if not wire.plain(raw, names=names):
+        return None
+    return Batch(items=items, semantic=batch.options.evaluations_semantic if batch.options else "execute_all")
+
+
+def _names_in(item: _PlainItem) -> int:
+    names = 0
+    if item.subject:
+        names += _NAMES_OF["subject"]
+    if item.action:
+        names += _NAMES_OF["action"]
+    if item.resource:
+        names += _NAMES_OF["resource"]
+    return names
 
 
 def search_from(kind: Kind, raw: bytes) -> Search:

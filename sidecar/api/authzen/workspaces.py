@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import rendered, wire
 from sidecar.api.authzen.domain import Answer, Found
-from sidecar.api.authzen.wire import KINDS
+from sidecar.api.authzen.wire import KINDS, plain_evaluation_in
 from sidecar.api.problems import moved
-from sidecar.decisions.authorizer import AT_ONCE
+from sidecar.decisions.authorizer import AT_ONCE, Known
 from sidecar.decisions.model import Question
 from sidecar.decisions.steps import Pause
+from sidecar.decisions.timings import Timings
 from sidecar.errors import BadQuestion
 from sidecar.text import shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sidecar.api.authzen.wire import Entity, Evaluation, Search
     from sidecar.decisions.authorizer import Authorizer
     from sidecar.decisions.model import Decision
     from sidecar.decisions.steps import Steps
-    from sidecar.decisions.timings import Timings
     from sidecar.telemetry.metrics import Metrics
 
 _USER, _WORKSPACE = "user", "workspace"
@@ -49,9 +49,10 @@ class Workspaces:
         timings: Timings | None = None,
         last: Callable[[Answer | BadQuestion], bool] = lambda _: False,
     ) -> Steps[list[Answer | BadQuestion]]:
+        timings = timings or Timings()
         questions = [_question(evaluation) for evaluation in asked]
         good = [question for question in questions if isinstance(question, Question)]
-        decided: Iterator[Decision | BadQuestion] = iter(())
+        decided: Iterator[Decision | Known | BadQuestion] = iter(())
         if good:
             decided = iter(
                 (yield from self._authorizer.deciding_many(good, deadline=deadline, timings=timings))
@@ -66,12 +67,28 @@ class Workspaces:
             elif isinstance(decision, BadQuestion):
                 answers.append(moved(decision, _amounts_in(evaluation)[1]))
             else:
-                answers.append(self._answer(question, decision))
+                answers.append(self._answer(question, decision, timings))
             if last(answers[-1]):
                 break
         return answers
 
-    def _answer(self, question: Question, decision: Decision) -> Answer:
+    def _answer(self, question: Question, decision: Decision | Known, timings: Timings) -> Answer:
+        """*timings* are those that all have waited for."""
+        if isinstance(decision, Known):
+            own = Timings(facts_s=timings.facts_s)
+            texts = rendered.filled(decision, "authzen")
+            if texts is not None:
+                verdict = decision.cell.verdict
+                self._metrics.count_verdict(verdict)
+                return Answer(
+                    decision=verdict.allow,
+                    text=texts[0],
+                    question=question,
+                    outcome=texts[1],
+                    timings=own,
+                    made=decision,
+                )
+            decision = self._authorizer.decision(question, decision, timings=own)
         self._metrics.count_decision(decision, catalog=self._authorizer.catalog)
         return Answer(
             decision=decision.allowed,
@@ -79,6 +96,7 @@ class Workspaces:
             question=question,
             outcome=rendered.outcome(decision),
             timings=decision.timings,
+            made=decision,
         )
 
     def found(self, search: Search, /, *, after: str, limit: int, deadline: float) -> Found:
@@ -116,10 +134,24 @@ class Workspaces:
                 return Found(names=rest[:limit], next=rest[limit - 1] if len(rest) > limit else None)
 
 
+def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
+    """As `wire.plain_question_in`, of an evaluation about a user and a workspace."""
+    plain = plain_evaluation_in(raw)
+    if plain is None or plain.subject.type != _USER or plain.resource.type != _WORKSPACE:
+        return None
+    return plain.subject.id, wire.workspace_from(plain.resource.id), plain.action.name
+
+
 def _question(evaluation: Evaluation) -> Question | BadQuestion:
+    if evaluation.context is None and evaluation.action.properties is None:  # as mostly
+        return _asked(evaluation, None)
     amounts, at = _amounts_in(evaluation)
     if amounts is not None and (problems := shapes.problems_with(amounts, wire.AMOUNTS, at=f"{at}/amounts")):
         return shapes.refusal(problems)
+    return _asked(evaluation, amounts)
+
+
+def _asked(evaluation: Evaluation, amounts: Mapping[str, int] | None) -> Question:
     return Question(
         user=_name_of(evaluation.subject, _USER),
         workspace=wire.workspace_from(_name_of(evaluation.resource, _WORKSPACE)),

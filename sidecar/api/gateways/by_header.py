@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -48,27 +48,31 @@ _URL = re.compile(r"https?://([^/]+)(/.*)", re.DOTALL)
 _NGINX_PASSES_ON = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
-def _answer(
-    service: Service,
-    request: Request,
-    *,
-    name: str,
-    read: Callable[[Request], Asked],
-    passes_on: frozenset[HTTPStatus] | None = None,
-    on_pass: tuple[tuple[str, str], ...] = (),
-    translates: bool = False,
-) -> Steps[Reply]:
-    """*passes_on* are the statuses that the gateway gives to its client as they are; None: every one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """*read* finds the client's request in the gateway's own.
 
-    *translates*: the gateway tells a gRPC client a status of gRPC's.
+    *passes_on* are the statuses that the gateway gives to its client as they are; None: every one. *on_pass*
+    are header fields of each reply that lets a request pass. *translates*: the gateway tells a gRPC client a
+    status of gRPC's.
     """
+
+    read: Callable[[Request], Asked]
+    passes_on: frozenset[HTTPStatus] | None = None
+    on_pass: tuple[tuple[str, str], ...] = ()
+    translates: bool = False
+
+
+def _answer(service: Service, request: Request, *, name: str) -> Steps[Reply]:
+    dialect = DIALECTS[name]
     decision = yield from decide_for_gateway(
-        service, request, name, partial(read, request), token=request.header(TOKEN_HEADER)
+        service, request, name, partial(dialect.read, request), token=request.header(TOKEN_HEADER)
     )
     if decision.passes:
-        return HTTPStatus.OK, [*decision.identity.items(), *decision.headers, *on_pass], b""
+        return HTTPStatus.OK, [*decision.identity.items(), *decision.headers, *dialect.on_pass], b""
+    passes_on = dialect.passes_on
     status = decision.status if passes_on is None or decision.status in passes_on else HTTPStatus.FORBIDDEN
-    translated = for_grpc(decision, request.header("Content-Type")) if translates else ()
+    translated = for_grpc(decision, request.header("Content-Type")) if dialect.translates else ()
     return status, [*decision.headers, *translated], decision.body
 
 
@@ -144,14 +148,12 @@ def _clients_header(request: Request, name: str) -> str | None:
         raise Unroutable(f"{name} is not UTF-8", code="gateway_unreadable") from None
 
 
-def _endpoint(
-    name: str, path: str, reply: Callable[[Service, Request], Steps[Reply]], *, says: str
-) -> Endpoint:
+def _endpoint(name: str, path: str, *, says: str) -> Endpoint:
     return Endpoint(
         name=name,
         method="GET",
         path=path,
-        reply=reply,
+        reply=partial(_answer, name=name),
         says=says,
         answers=None,
         codes=CODES,
@@ -160,41 +162,41 @@ def _endpoint(
     )
 
 
-EXT_AUTHZ = _endpoint(
-    "gateway_ext_authz",
-    f"{EXT_AUTHZ_PREFIX}/{{target}}",
-    partial(
-        _answer,
-        name="gateway_ext_authz",
+DIALECTS = {
+    "gateway_nginx": Dialect(read=_original_of_nginx, passes_on=_NGINX_PASSES_ON),
+    "gateway_ingress_nginx": Dialect(read=_original_url, passes_on=_NGINX_PASSES_ON),
+    "gateway_forward_auth": Dialect(read=_forwarded),
+    "gateway_haproxy": Dialect(read=_original),
+    "gateway_ext_authz": Dialect(
         read=_as_it_is,
         on_pass=(("X-Envoy-Auth-Headers-To-Remove", ",".join(REMOVED)),),
         translates=True,
     ),
+}
+EXT_AUTHZ = _endpoint(
+    "gateway_ext_authz",
+    f"{EXT_AUTHZ_PREFIX}/{{target}}",
     says="Envoy's ext_authz over HTTP: may this very request pass?",
 )
 BY_HEADER = (
     _endpoint(
         "gateway_nginx",
         "/gw/nginx",
-        partial(_answer, name="gateway_nginx", read=_original_of_nginx, passes_on=_NGINX_PASSES_ON),
         says="nginx: may the request in X-Original-Method and X-Original-URI pass?",
     ),
     _endpoint(
         "gateway_ingress_nginx",
         "/gw/ingress-nginx",
-        partial(_answer, name="gateway_ingress_nginx", read=_original_url, passes_on=_NGINX_PASSES_ON),
         says="ingress-nginx: may the request in X-Original-Method and X-Original-URL pass?",
     ),
     _endpoint(
         "gateway_forward_auth",
         "/gw/forward-auth",
-        partial(_answer, name="gateway_forward_auth", read=_forwarded),
         says="Traefik and Caddy: may the request in X-Forwarded-Method, -Host and -Uri pass?",
     ),
     _endpoint(
         "gateway_haproxy",
         "/gw/haproxy",
-        partial(_answer, name="gateway_haproxy", read=_original),
         says="HAProxy: may the request in X-Original-Method and X-Original-URI pass?",
     ),
     EXT_AUTHZ,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from sidecar.api import problems, rendered, wire
 from sidecar.api.log_lines import note, note_decision
 from sidecar.api.service import deadline_of
 from sidecar.decisions.model import Question
-from sidecar.decisions.steps import Wait
+from sidecar.decisions.steps import Wait, at_once
 from sidecar.errors import (
     DependencyError,
     IdentityUnavailable,
@@ -32,10 +33,11 @@ from sidecar.text.shapes import fault_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
 
     from sidecar.api.request import Request
     from sidecar.api.service import Service
-    from sidecar.catalog.catalog import Source
+    from sidecar.catalog.catalog import Route, Source
     from sidecar.catalog.routes import Match
     from sidecar.decisions.model import Decision
     from sidecar.decisions.steps import Steps
@@ -157,16 +159,7 @@ def decide_for_gateway(
     """*read* gives what is asked; *token* is what the gateway shows of itself, and nobody else's."""
     said: dict[str, Any] = {}
     try:
-        request.caller = service.callers.gateway(
-            token, by_socket=request.by_socket, nearby=is_loopback(f"{request.remote}:0")
-        )
-        asked = read()
-        written = asked.target.partition("?")[0][:_MOST_LOGGED].encode(errors="backslashreplace").decode()
-        said["request"] = f"{asked.method} {written}"
-        found = service.routes.match(
-            method=asked.method, host=_clients_host(service, asked), target=asked.target
-        )
-        said["request"] = f"{asked.method} {found.route.path}"
+        asked, found = _routed(service, request, read, token=token, said=said)
         if not service.serving():
             return refuse(service, request, endpoint, problems.problem("starting"), said)
         question = yield from _question(service, request, asked, found)
@@ -182,6 +175,53 @@ def decide_for_gateway(
         return refuse(service, request, endpoint, problems.problem_of(error), said)
     note_decision(service, request, endpoint, question, decision, also=said)
     return _gateway_decision(decision, question.user, shows_limits=found.route.ratelimit)
+
+
+def question_at_once(
+    service: Service, request: Request, read: Callable[[], Asked], *, token: str | None
+) -> tuple[Question, str | None, Mapping[str, Any]] | None:
+    """What `decide_for_gateway` would decide, if it is known without waiting who the user is; else None.
+
+    With the token that names somebody in it, if one does, and what else the log's line says.
+    """
+    said: dict[str, Any] = {}
+    try:
+        asked, found = _routed(service, request, read, token=token, said=said)
+        question = at_once(_question(service, request, asked, found))
+    except SidecarError:
+        return None
+    if question is None:
+        return None
+    return question, asked.authorization if _wants_token(found.route) else None, said
+
+
+def _routed(
+    service: Service,
+    request: Request,
+    read: Callable[[], Asked],
+    *,
+    token: str | None,
+    said: dict[str, Any],
+) -> tuple[Asked, Match]:
+    """What is asked and the route of it; *said* is told of it as far as it is known."""
+    request.caller = service.callers.gateway(
+        token, by_socket=request.by_socket, nearby=_is_nearby(request.remote)
+    )
+    asked = read()
+    written = asked.target.partition("?")[0][:_MOST_LOGGED].encode(errors="backslashreplace").decode()
+    said["request"] = f"{asked.method} {written}"
+    found = service.routes.match(method=asked.method, host=_clients_host(service, asked), target=asked.target)
+    said["request"] = f"{asked.method} {found.route.path}"
+    return asked, found
+
+
+@lru_cache(maxsize=256)
+def _is_nearby(remote: str) -> bool:
+    return is_loopback(f"{remote}:0")
+
+
+def _wants_token(route: Route) -> bool:
+    return "claim" in {route.user.kind, route.workspace.kind}
 
 
 def _clients_host(service: Service, asked: Asked) -> str | None:
@@ -201,7 +241,7 @@ def _question(service: Service, request: Request, asked: Asked, found: Match) ->
             code="gateway_untrusted",
         )
     tokens_user: EndUser | None = None
-    if "claim" in {route.user.kind, route.workspace.kind}:
+    if _wants_token(route):
         tokens_user = yield from _end_user(service, request, asked)
 
     def named_by(source: Source) -> str | None:
@@ -263,15 +303,8 @@ def _gateway_decision(decision: Decision, user: str, *, shows_limits: bool) -> G
         return GatewayDecision(
             status=HTTPStatus.OK,
             reason=decision.verdict.reason,
-            identity=dict(
-                zip(
-                    IDENTITY,
-                    map(
-                        _header_safe,
-                        (user, decision.workspace_id, decision.role, decision.plan, decision.decision_id),
-                    ),
-                    strict=True,
-                )
+            identity=identity_of(
+                user, decision.workspace_id, decision.role, decision.plan, decision.decision_id
             ),
             headers=tuple(limits),
         )
@@ -282,9 +315,18 @@ def _gateway_decision(decision: Decision, user: str, *, shows_limits: bool) -> G
     )
 
 
-def _header_safe(value: object) -> str:
+def identity_of(
+    user: str, workspace_id: UUID | None, role: str | None, plan: str | None, decision_id: str
+) -> dict[str, str]:
+    """The headers that tell a backend who has passed, and as what."""
+    safe = _header_safe
+    values = safe(user), str(workspace_id), safe(str(role)), safe(str(plan)), decision_id
+    return dict(zip(IDENTITY, values, strict=True))
+
+
+@lru_cache(maxsize=1_024)
+def _header_safe(text: str) -> str:
     """As it is where it is plain; else percent-encoded: no comma, no space, nothing that is not ASCII."""
-    text = str(value)
     return text if _PLAIN.fullmatch(text) else quote(text, safe="@:|+=")
 
 
@@ -303,6 +345,7 @@ def refuse(
         endpoint,
         request.question,
         {"code": problem["code"], "status": problem["status"], **said},
+        kind="problem",
     )
     if problem["status"] not in _FOR_CLIENTS:
         problem = {**problem, "status": HTTPStatus.FORBIDDEN.value}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sidecar.api.endpoint import OUTAGES
+from sidecar.api.log_lines import note_listing
 from sidecar.api.people.users import (
     CHANGES,
     NOTHING,
@@ -74,7 +75,11 @@ def list_invitations(service: Service, request: Request, actor: Actor) -> Reply:
     after, limit = page_of(request, LIST_INVITATIONS)
     found = service.invitations.invitations(actor, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].email if len(found) > limit else None
-    return page_reply("invitations", [_document(invitation) for invitation in found[:limit]], cursor=more)
+    rows = [_document(invitation) for invitation in found[:limit]]
+    reply = page_reply("invitations", rows, cursor=more)
+    return note_listing(
+        service, request, "list_invitations", reply, found=len(rows), user=actor.user, workspace=workspace
+    )
 
 
 def revoke_invitation(service: Service, request: Request, actor: Actor) -> Reply:

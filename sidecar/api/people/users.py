@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.api import problems
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
-from sidecar.api.log_lines import note_decision
+from sidecar.api.log_lines import note, note_decision
 from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of, workspace_in
 from sidecar.api.service import deadline_of
@@ -17,6 +17,8 @@ from sidecar.api.v1.questions import MOST_ON_A_PAGE, USUAL_PAGE
 from sidecar.errors import Problem
 from sidecar.text import shapes
 from sidecar.text.emails import LONGEST_EMAIL
+from sidecar.text.ids import fresh_id
+from sidecar.text.nearest import nearest
 from sidecar.text.shapes import Shape, Text, Whole
 from sidecar.workspaces.actor import Actor, Denied
 
@@ -44,12 +46,15 @@ def for_user(reply: Callable[[Service, Request, Actor], Reply]) -> Callable[[Ser
         if user is None:
             raise TypeError("an end user's endpoint is asked by an end user")
         request.body = cache(request.body)  # what is decided twice reads it twice
+        change_id = fresh_id()
         actor = Actor(
             user=user.id,
             email=user.email,
             email_verified=user.email_verified,
             deadline=deadline_of(service, request, questions=STEPS),
             record=partial(note_decision, service, request, reply.__name__),
+            change_id=change_id,
+            record_change=partial(_note_change, service, request, reply.__name__, change_id),
         )
         service.people.provision(actor)
         try:
@@ -58,6 +63,12 @@ def for_user(reply: Callable[[Service, Request, Actor], Reply]) -> Callable[[Ser
             return problems.reply_of(problems.denial(denied.decision))
 
     return replying
+
+
+def _note_change(service: Service, request: Request, endpoint: str, change_id: str, what: str) -> None:
+    user = request.user.id if request.user else None
+    outcome = {"decision_id": change_id, "who": user, "user": user, "what": what, "status": HTTPStatus.OK}
+    note(service, request, endpoint, None, outcome, kind="change")
 
 
 def named_workspace(request: Request) -> str:
@@ -86,7 +97,7 @@ def stated_role(service: Service, role: str) -> str:
         problem = Problem(
             pointer="/role",
             detail=f"{shapes.shown(role)} is not in the catalog",
-            suggestion=shapes.nearest(role, declared),
+            suggestion=nearest(role, declared),
         )
         raise shapes.refusal((problem,))
     return role

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.api import wire
 from sidecar.api.endpoint import OUTAGES
-from sidecar.api.log_lines import note
+from sidecar.api.log_lines import note, note_listing
 from sidecar.api.people.users import (
     CHANGES,
     NOTHING,
@@ -42,9 +42,15 @@ USER = Record({"user": Text()}, required=("user",))
 def list_workspaces(service: Service, request: Request, actor: Actor) -> Reply:
     after, limit = page_of(request, LIST_WORKSPACES)
     page = service.people.workspaces(actor, after=after, limit=limit)
-    note(service, request, "list_workspaces", None, {"user": actor.user, "status": HTTPStatus.OK})
     rows = [summary_document(summary_of(facts)) for facts in page.workspaces]
-    return page_reply("workspaces", rows, cursor=page.next)
+    return note_listing(
+        service,
+        request,
+        "list_workspaces",
+        page_reply("workspaces", rows, cursor=page.next),
+        found=len(rows),
+        user=actor.user,
+    )
 
 
 def create_workspace(service: Service, request: Request, actor: Actor) -> Reply:
@@ -54,7 +60,16 @@ def create_workspace(service: Service, request: Request, actor: Actor) -> Reply:
         request,
         "create_workspace",
         None,
-        {"user": actor.user, "workspace": summary.slug, "status": HTTPStatus.CREATED},
+        {
+            "decision_id": actor.change_id,
+            "who": actor.user,
+            "user": actor.user,
+            "workspace": summary.slug,
+            "workspace_id": summary.id,
+            "what": {"name": summary.name},
+            "status": HTTPStatus.CREATED,
+        },
+        kind="change",
     )
     return json_reply(summary_document(summary), HTTPStatus.CREATED)
 
@@ -86,7 +101,11 @@ def list_members(service: Service, request: Request, actor: Actor) -> Reply:
     after, limit = page_of(request, LIST_MEMBERS)
     found = service.people.members(actor, workspace, after=after, limit=limit + 1)
     more = found[limit - 1].user if len(found) > limit else None
-    return page_reply("members", [_member_document(member) for member in found[:limit]], cursor=more)
+    rows = [_member_document(member) for member in found[:limit]]
+    reply = page_reply("members", rows, cursor=more)
+    return note_listing(
+        service, request, "list_members", reply, found=len(rows), user=actor.user, workspace=workspace
+    )
 
 
 def change_role(service: Service, request: Request, actor: Actor) -> Reply:

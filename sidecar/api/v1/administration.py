@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,14 @@ from sidecar.api import wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint
 from sidecar.api.log_lines import note
+from sidecar.api.problems import problems_in
 from sidecar.api.reply import json_reply
 from sidecar.api.request import workspace_in
 from sidecar.api.service import deadline_of
-from sidecar.errors import BadQuestion, Problem
+from sidecar.errors import BadQuestion, Problem, UnknownWorkspace
 from sidecar.text import shapes
+from sidecar.text.ids import fresh_id
+from sidecar.text.nearest import nearest
 from sidecar.workspaces.administration import OverridesChange, PlanChange, StatusChange
 
 if TYPE_CHECKING:
@@ -58,11 +62,34 @@ def _apply(service: Service, request: Request, endpoint: str, change: Change) ->
     # Before the path is read, and here rather than by `apply`, which knows no pointers.
     _refuse_undeclared(service.administration.undeclared(change))
     workspace = workspace_in(request)
-    state = service.administration.apply(
-        workspace, change, actor=_name_of(request), deadline=deadline_of(service, request)
-    )
+    decision = fresh_id()
+    try:
+        state = service.administration.apply(
+            workspace,
+            change,
+            actor=_name_of(request),
+            decision=decision,
+            deadline=deadline_of(service, request),
+        )
+    except UnknownWorkspace as error:
+        raise UnknownWorkspace(error.detail, problems=problems_in(error, at="/path")) from error
     document = wire.document_of(state)
-    note(service, request, endpoint, None, {"workspace": workspace, "status": HTTPStatus.OK, **document})
+    note(
+        service,
+        request,
+        endpoint,
+        None,
+        {
+            "decision_id": decision,
+            "who": _name_of(request),
+            "workspace": workspace,
+            "workspace_id": state.workspace_id,
+            "what": asdict(change),
+            "status": HTTPStatus.OK,
+            **document,
+        },
+        kind="change",
+    )
     return json_reply(document)
 
 
@@ -72,7 +99,7 @@ def _refuse_undeclared(names: Sequence[Undeclared]) -> None:
             Problem(
                 pointer="/plan" if each.field == "plan" else shapes.below(f"/{each.field}", each.name),
                 detail=f"{shapes.shown(each.name)} is not in the catalog",
-                suggestion=shapes.nearest(each.name, each.declared),
+                suggestion=nearest(each.name, each.declared),
             )
             for each in names
         )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, rendered, wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
-from sidecar.api.log_lines import note, note_decision
+from sidecar.api.log_lines import head_of, note, note_decision, note_listing, note_plainly, took_of
 from sidecar.api.reply import json_reply, text_reply
 from sidecar.api.request import parsed, part_of
 from sidecar.api.service import deadline_of
-from sidecar.decisions.authorizer import AT_ONCE, MAX_ROWS_SCANNED
-from sidecar.decisions.model import Decision
+from sidecar.decisions.authorizer import AT_ONCE, MAX_ROWS_SCANNED, Known
 from sidecar.decisions.steps import Pause
+from sidecar.decisions.timings import Timings
 from sidecar.errors import BadQuestion
 from sidecar.text.encoding import encoded
 from sidecar.text.shapes import Text, Whole
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
-    from sidecar.decisions.model import Facts
+    from sidecar.decisions.model import Decision, Facts, Question
     from sidecar.decisions.steps import Steps
 
 MOST_ON_A_PAGE = 1_000
@@ -46,7 +46,7 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
     items = yield from parsed(wire.questions_from, request.body(), deadline=deadline_of(service, request))
     questions = [item for item in items if not isinstance(item, BadQuestion)]
     deadline = deadline_of(service, request, questions=len(items))
-    decided: Iterator[Decision | BadQuestion] = iter(())
+    decided: Iterator[Decision | Known | BadQuestion] = iter(())
     if questions:
         decided = iter(
             (
@@ -56,23 +56,55 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
             )
         )
     answers: list[bytes] = []
+    head = took = b""
     for place, item in enumerate(items):
-        if place % AT_ONCE == AT_ONCE - 1:
-            yield Pause()
-        answer = item if isinstance(item, BadQuestion) else next(decided)
-        question = None if isinstance(item, BadQuestion) else item
-        if isinstance(answer, Decision):
-            answers.append(rendered.native(answer))
-            note_decision(service, request, "authorize_batch", question, answer)
+        if place % AT_ONCE == 0:
+            if place:
+                yield Pause()
+            head = head_of(service, "decision", request.id, request.caller, AUTHORIZE_BATCH.name)
+            took = took_of(request.timings, monotonic() - request.began)
+        if isinstance(item, BadQuestion):
+            answers.append(_problem(service, request, None, item))
+            continue
+        answer = next(decided)
+        if isinstance(answer, Known):
+            texts = rendered.filled(answer, "native")
+            if texts is not None:
+                answers.append(texts[0])
+                service.metrics.count_verdict(answer.cell.verdict)
+                request.is_noted |= note_plainly(
+                    service,
+                    head,
+                    (item.user, item.workspace, item.action),
+                    texts[1],
+                    facts=answer.member,
+                    allows=answer.cell.verdict.allow,
+                    took=took,
+                )
+                continue
+            own = Timings(facts_s=request.timings.facts_s)
+            answer = service.authorizer.decision(item, answer, timings=own)
+        if isinstance(answer, BadQuestion):
+            answers.append(_problem(service, request, item, problems.moved(answer, f"/questions/{place}")))
         else:
-            problem = problems.problem_of(
-                answer if question is None else problems.moved(answer, f"/questions/{place}")
-            )
-            answers.append(encoded(problem))
-            service.metrics.count_problem(answer.code)
-            outcome = {"code": answer.code, "status": problem["status"]}
-            note(service, request, "authorize_batch", question, outcome)
+            answers.append(rendered.native(answer))
+            note_decision(service, request, AUTHORIZE_BATCH.name, item, answer)
     return text_reply(b'{"answers":[%b]}' % b",".join(answers))
+
+
+def _problem(service: Service, request: Request, question: Question | None, bad: BadQuestion) -> bytes:
+    """The answer to one of many that is no question; *question* is None where it could not be read."""
+    problem = problems.problem_of(bad)
+    service.metrics.count_problem(bad.code)
+    note(
+        service,
+        request,
+        AUTHORIZE_BATCH.name,
+        question,
+        {"code": bad.code, "status": problem["status"]},
+        kind="problem",
+    )
+    return encoded(problem)
 
 
 def entitlements(service: Service, request: Request) -> Reply:
@@ -81,14 +113,7 @@ def entitlements(service: Service, request: Request) -> Reply:
     has = service.authorizer.entitlements(
         user, wire.workspace_from(workspace), deadline=deadline_of(service, request)
     )
-    note(
-        service,
-        request,
-        "entitlements",
-        None,
-        {"user": user, "workspace": workspace, "status": HTTPStatus.OK},
-    )
-    return json_reply(
+    reply = json_reply(
         {
             "workspace": {"id": has.facts.workspace_id, "slug": has.facts.slug, "name": has.facts.name},
             "role": has.facts.role,
@@ -98,6 +123,17 @@ def entitlements(service: Service, request: Request) -> Reply:
             "actions": has.actions,
             "policy_revision": service.authorizer.policy.revision,
         }
+    )
+    return note_listing(
+        service,
+        request,
+        "entitlements",
+        reply,
+        found=sum(has.actions.values()),
+        user=user,
+        workspace=workspace,
+        workspace_id=has.facts.workspace_id,
+        facts_version=has.facts.version,
     )
 
 
@@ -111,14 +147,15 @@ def workspaces_of_a_user(service: Service, request: Request) -> Reply:
         limit=parameters.get("limit", USUAL_PAGE),
         deadline=deadline_of(service, request, questions=MAX_ROWS_SCANNED),
     )
-    note(
+    return note_listing(
         service,
         request,
         "workspaces_of_a_user",
-        None,
-        {"user": user, "action": parameters.get("action"), "status": HTTPStatus.OK},
+        json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next}),
+        found=len(page.workspaces),
+        user=user,
+        action=parameters.get("action"),
     )
-    return json_reply({"workspaces": [_row(facts) for facts in page.workspaces], "next": page.next})
 
 
 def _row(facts: Facts) -> dict[str, Any]:
@@ -165,7 +202,6 @@ AUTHORIZE = Endpoint(
         "meter_not_taken",
         "meter_not_consumable",
         "idempotency_key_reused",
-        "usage_contended",
         *OUTAGES,
     ),
     audience=Audience.AUTHORIZE,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.api import wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import FACTS_OUTAGES, OUTAGES, Endpoint
-from sidecar.api.log_lines import note
+from sidecar.api.log_lines import note, note_decision
 from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of
 from sidecar.api.service import deadline_of
@@ -31,6 +31,8 @@ def commit(service: Service, request: Request) -> Reply:
         deadline=deadline_of(service, request),
         timings=request.timings,
     )
+    if settled.late is not None:
+        note_decision(service, request, "commit", *settled.late)
     return _reply_with_settlement(service, request, "commit", settled)
 
 
@@ -77,7 +79,7 @@ def _state_after(service: Service, effect: Settlement | GivenBack) -> dict[str, 
 
 
 def _note(service: Service, request: Request, endpoint: str, document: Mapping[str, Any]) -> None:
-    note(service, request, endpoint, None, {"status": HTTPStatus.OK, **document})
+    note(service, request, endpoint, None, {"status": HTTPStatus.OK, **document}, kind="settle")
 
 
 USAGE = (
@@ -94,7 +96,6 @@ USAGE = (
             "reservation_settled",
             "reservation_expired",
             "commit_exceeds_reservation",
-            "usage_contended",
             *OUTAGES,
         ),
         audience=Audience.AUTHORIZE,

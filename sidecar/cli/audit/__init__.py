@@ -11,7 +11,10 @@ from sidecar.cli import Commands
 
 
 @click.command(
-    name="audit", cls=Commands, package=__name__, helpers={"asking", "options", "report", "ruling"}
+    name="audit",
+    cls=Commands,
+    package=__name__,
+    helpers={"asking", "explained", "logs", "options", "report", "ruling", "sides", "workspaces"},
 )
 def command() -> None:
     """Who may do what, since when and by whom; what is promised; and whether the log is whole."""

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sidecar.cli import plans_option, policies_option
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sidecar.decisions.model import Json
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -58,6 +61,12 @@ def database_option() -> Callable[[Any], Any]:
     )
 
 
+def required_url(url: str | None) -> str:
+    if url:
+        return url
+    raise click.UsageError("--database-url is required, or SIDECAR_AUDIT_URL: who is a member stands there")
+
+
 def at_option() -> Callable[[Any], Any]:
     return click.option(
         "--at", metavar="TIME", callback=_moment, help="RFC 3339 with a zone, or a date: its 00:00 UTC."
@@ -74,6 +83,32 @@ def context_option() -> Callable[[Any], Any]:
     return click.option(
         "--context", metavar="K=JSON", multiple=True, callback=_context, help="Ask with this context."
     )
+
+
+def refuse_undeclared(context: dict[str, Json], declared: frozenset[str]) -> None:
+    for field in context:
+        if field not in declared:
+            near = nearest(field, declared)
+            says = f'; did you mean "{near}"?' if near else ""
+            raise click.UsageError(f'--context: no policy declares the field "{field}"{says}')
+
+
+def amounts_option() -> Callable[[Any], Any]:
+    """The value is a mapping of meters to amounts, or None."""
+    says = "How much of each meter; may be repeated.  [default: what the action takes]"
+    return click.option("--amounts", metavar="METER=N,…", multiple=True, callback=_amounts, help=says)
+
+
+def _amounts(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, int] | None:
+    found = {}
+    for text in ",".join(texts).split(",") if texts else ():
+        meter, _, number = text.strip().partition("=")
+        if not meter or not re.fullmatch(r"[0-9]{1,15}", number, re.ASCII):
+            raise click.BadParameter(f"{text!r}: expected METER=N, as minutes=5", context, parameter)
+        found[meter] = int(number)
+    return found or None
 
 
 def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:

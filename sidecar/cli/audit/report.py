@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ import click
 from sidecar.errors import NotAsked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+_LONG = 10_000  # rows
 
 
 def report_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -62,16 +65,62 @@ def say(text: str, *, output: Path | None) -> None:
         raise NotAsked(f"standard output cannot be written: {error.strerror}") from error
 
 
+def say_streamed(chunks: Iterable[bytes], *, output: Path | None, meta: dict[str, Any] | None = None) -> None:
+    """As say, of a report that may be larger than the memory. *chunks* must not fail any more.
+
+    With *meta*, FILE.meta.json stands beside *output*: it, and the SHA-256 of the file.
+    """
+    if output is not None:
+        digest = sha256()
+        _write(output, _digested(chunks, digest.update))
+        if meta is not None:
+            beside = output.with_name(f"{output.name}.meta.json")
+            _write(beside, json_text({**meta, "sha256": digest.hexdigest()}).encode())
+        return
+    try:
+        sys.stdout.flush()
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NotAsked(f"standard output cannot be written: {error.strerror}") from error
+
+
+def _digested(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        update(chunk)
+        yield chunk
+
+
+def say_csv(text: str, *, output: Path | None, meta: dict[str, Any]) -> None:
+    """As say; beside *output* stands FILE.meta.json with *meta* and the SHA-256 of the file."""
+    if output is None:
+        say(text, output=None)
+        return
+    content = text.encode()
+    beside = output.with_name(f"{output.name}.meta.json")
+    _write(beside, json_text({**meta, "sha256": sha256(content).hexdigest()}).encode())
+    try:
+        _write(output, content)
+    except NotAsked:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def json_text(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    """Indented, unless it is so long that nobody reads it and that indenting it takes most of the time."""
+    is_long = any(isinstance(value, list) and len(value) > _LONG for value in document.values())
+    return json.dumps(document, indent=None if is_long else 2, ensure_ascii=False)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | Iterable[bytes]) -> None:
     fresh = None
     try:
         descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
         Path(fresh).replace(path)
     except OSError as error:
         raise NotAsked(f"{path} cannot be written: {error.strerror}") from error

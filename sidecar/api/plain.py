@@ -1,0 +1,251 @@
+"""Plain questions: what is asked most, from bytes to bytes, without the values in between.
+
+Nothing is decided or rendered here that an endpoint has not decided and rendered before: the templates of a
+cell are filled in. Whatever is not a plain question about a cell with templates goes the way of the endpoint
+itself, with the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sidecar.api import rendered, wire
+from sidecar.api.authzen import workspaces
+from sidecar.api.authzen.endpoints import EVALUATION
+from sidecar.api.gateways.by_header import DIALECTS, TOKEN_HEADER
+from sidecar.api.gateways.decision import identity_of, question_at_once
+from sidecar.api.log_lines import also_of, head_of, note_plainly, took_of
+from sidecar.api.v1.questions import AUTHORIZE
+from sidecar.decisions.authorizer import Known
+from sidecar.decisions.timings import Timings
+
+if TYPE_CHECKING:
+    from sidecar.api.endpoint import Endpoint
+    from sidecar.api.gateways.by_header import Dialect
+    from sidecar.api.rendered import Fills
+    from sidecar.api.request import Request
+    from sidecar.api.service import Service
+    from sidecar.decisions.authorizer import Cell
+    from sidecar.decisions.model import Facts
+    from sidecar.identity.callers import Caller
+
+_JSON = b"Content-Type: application/json\r\n"
+# Of the endpoints whose question is the body: how it is read, and which text of its cell the answer is.
+_IN_BODIES = {
+    AUTHORIZE.name: (wire.plain_question_in, "native"),
+    EVALUATION.name: (workspaces.plain_question_in, "authzen"),
+}
+
+_MOST_KEPT, _LONGEST_KEPT = 2_048, 2_048  # questions of one dialect, and characters that each is found by
+
+Header = Callable[[str], str | None]
+Plainly = tuple[bytes, bytes]  # header lines of a reply's own and the body; its status is 200
+
+
+class Asked(NamedTuple):
+    """A check without a context of an action that takes nothing, and who asks.
+
+    *also* is what else the log says of it, as part of a JSON object.
+    """
+
+    user: str
+    workspace: str
+    action: str
+    caller: Caller | None
+    also: bytes = b""
+
+
+class Alike(Protocol):
+    """Requests with the same head, for an endpoint of this *name*."""
+
+    name: str
+
+    def asked(self, body: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:
+        """What one of them asks; None if that is not plain. *remote* is the peer's address."""
+        ...
+
+    def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:
+        """None if the endpoint itself has to make it."""
+        ...
+
+
+class PlainChecks:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._authorizer = service.authorizer
+        self._is_ours = isinstance(service.authzen.domain, workspaces.Workspaces)
+        self._nothing_taken = frozenset(
+            name for name, action in service.authorizer.catalog.actions.items() if not action.takes
+        )
+        self._gateways = {
+            name: _Gateway(service, dialect, self._nothing_taken) for name, dialect in DIALECTS.items()
+        }
+
+    def alike_in_bodies(
+        self, endpoint: Endpoint, *, caller: Caller | None, query: str, is_json: bool
+    ) -> Alike | None:
+        """For requests with one head: its *caller* and *query*. None where none of them can be plain."""
+        read, form = _IN_BODIES.get(endpoint.name, (None, ""))
+        if (
+            read is None
+            or query
+            or not is_json
+            or caller is None
+            or "authorize" not in caller.scopes
+            or (endpoint is EVALUATION and not self._is_ours)
+        ):
+            return None
+        return _AlikeInBodies(endpoint.name, caller, read, form, self._nothing_taken)
+
+    def alike_from_gateway(
+        self, endpoint: Endpoint, *, method: str, target: str, by_socket: bool, header: Header
+    ) -> Alike | None:
+        """As `alike_in_bodies`, for a head in which no field is repeated."""
+        gateway = self._gateways.get(endpoint.name)
+        if gateway is None:
+            return None
+        return _AlikeFromGateway(endpoint.name, gateway, header, (method, target, str(by_socket)))
+
+    def answer(
+        self, alike: Alike, asked: Asked, facts: Facts | None, *, request_id: str, began: float
+    ) -> Plainly | None:
+        """The reply, counted and noted; None: ask the endpoint.
+
+        *began* is on the monotonic clock, when the request was whole.
+        """
+        cell = self._authorizer.known_cell(asked.action, facts)
+        outcome = None if cell is None else cell.texts.get("outcome")
+        if cell is None or outcome is None:
+            return None
+        known = Known(cell, facts)
+        fills = rendered.fills_of(known)
+        reply = alike.reply(asked, cell, facts, fills)
+        if reply is None:
+            return None
+        self._service.metrics.count_verdict(cell.verdict)
+        took_s = monotonic() - began
+        note_plainly(
+            self._service,
+            head_of(self._service, "decision", request_id, asked.caller, alike.name),
+            asked[:3],
+            outcome % fills,
+            facts=known.member,
+            allows=cell.verdict.allow,
+            took=took_of(Timings(facts_s=took_s), took_s),
+            also=asked.also,
+        )
+        return reply
+
+
+class _AlikeInBodies:
+    """The question is the body, as *read* finds it there; the answer is the text *form* of its cell."""
+
+    __slots__ = ("_caller", "_form", "_nothing_taken", "_read", "name")
+
+    def __init__(
+        self,
+        name: str,
+        caller: Caller,
+        read: Callable[[bytes], tuple[str, str, str] | None],
+        form: str,
+        nothing_taken: frozenset[str],
+    ) -> None:
+        self.name = name
+        self._caller = caller
+        self._read = read
+        self._form = form
+        self._nothing_taken = nothing_taken
+
+    def asked(self, body: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:  # noqa: ARG002 - as Alike
+        found = self._read(body)
+        if found is None or found[2] not in self._nothing_taken:
+            return None
+        return Asked(*found, self._caller)
+
+    def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:  # noqa: ARG002 - as Alike
+        template = cell.texts.get(self._form)
+        return None if template is None else (_JSON, template % fills)
+
+
+class _Gateway:
+    """The plain questions that gateways of one *dialect* have asked, by all that was read to find them.
+
+    *names* are of the header fields that were read of any request until now: requests with the same values of
+    these, and with all else alike, ask the same. So other fields may be new with each request.
+    """
+
+    def __init__(self, service: Service, dialect: Dialect, nothing_taken: frozenset[str]) -> None:
+        self.service = service
+        self.dialect = dialect
+        self.names: frozenset[str] = frozenset()
+        self.found: dict[tuple[str | None, ...], tuple[Asked, str | None]] = {}
+        self._nothing_taken = nothing_taken
+
+    def find(self, request: Request, place: tuple[str, ...]) -> Asked | None:
+        """What is asked, by the code of the endpoint; *place* is all that counts beside the header fields."""
+        header, read = request.header, set[str]()
+
+        def noted(name: str) -> str | None:
+            read.add(name)
+            return header(name)
+
+        request.header = noted
+        known = question_at_once(
+            self.service, request, partial(self.dialect.read, request), token=noted(TOKEN_HEADER)
+        )
+        if known is None:
+            return None
+        question, proof, said = known
+        if (
+            question.mode != "check"
+            or question.idempotency_key is not None
+            or question.action not in self._nothing_taken
+        ):
+            return None
+        asked = Asked(
+            question.user, question.workspace, question.action, request.caller, also_of(self.service, said)
+        )
+        if not read <= self.names:
+            self.names |= read
+            self.found.clear()
+        key = (*place, *map(header, self.names))
+        if sum(len(part) for part in key if part) <= _LONGEST_KEPT:
+            if len(self.found) >= _MOST_KEPT:
+                self.found.clear()
+            self.found[key] = asked, proof
+        return asked
+
+    def counts(self, proof: str | None) -> bool:
+        """Whether the token that says who the user is still does."""
+        identities = self.service.identities
+        return proof is None or (identities is not None and identities.recall(proof) is not None)
+
+
+class _AlikeFromGateway:
+    """The question is in the head. Only a request that may pass is answered."""
+
+    __slots__ = ("_gateway", "_header", "_place", "name")
+
+    def __init__(self, name: str, gateway: _Gateway, header: Header, place: tuple[str, ...]) -> None:
+        self.name = name
+        self._gateway = gateway
+        self._header = header
+        self._place = place
+
+    def asked(self, _: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:
+        gateway = self._gateway
+        found = gateway.found.get((remote, *self._place, *map(self._header, gateway.names)))
+        if found is None:
+            return gateway.find(request(), (remote, *self._place))
+        asked, proof = found
+        return asked if gateway.counts(proof) else None
+
+    def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:
+        if facts is None or not cell.verdict.allow:
+            return None
+        identity = identity_of(asked.user, facts.workspace_id, facts.role, facts.plan, fills[b"id"].decode())
+        fields = (*identity.items(), *self._gateway.dialect.on_pass)
+        return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode(), b""

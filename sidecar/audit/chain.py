@@ -1,0 +1,71 @@
+"""The chain of a decision log: the seal of each line covers the seal before, so no line can be changed alone.
+
+A seal is the SHA-256 of the previous seal's bytes and of the line's own bytes before ``,"h":``. Bytes are
+hashed as they stand: nothing is parsed or put in order.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import sha256
+
+FIRST = b"policy-sidecar decision log 1\n"
+SEAL = b',"h":'
+_LENGTH, _BYTES, _PAD = 43, 32, "="
+
+
+def first_head(writer: str) -> bytes:
+    """What takes the place of the previous seal in the first line of *writer*."""
+    return sha256(FIRST + writer.encode()).digest()
+
+
+def next_head(previous: bytes, line: bytes) -> bytes:
+    """The seal, 32 bytes, of a line; *line* is what stands in it before ``,"h":``."""
+    return sha256(previous + line).digest()
+
+
+def shown(head: bytes) -> str:
+    """The seal as text: base64url without padding, 43 characters."""
+    return urlsafe_b64encode(head)[:_LENGTH].decode()
+
+
+def head_in(text: str) -> bytes | None:
+    """The seal that *text* shows; None if it is no seal, or is written otherwise than `shown` does."""
+    try:
+        head = urlsafe_b64decode(text.encode() + _PAD.encode())
+    except ValueError:
+        return None
+    return head if len(head) == _BYTES and shown(head) == text else None
+
+
+def last_sealed(lines: bytes) -> tuple[int, bytes] | None:
+    """Number and seal of the last of whole lines that `Chain.seal` has made; None of none."""
+    last = lines[lines.rfind(b"\n", 0, -1) + 1 :]
+    line, _, seal = last.rpartition(SEAL)
+    head = head_in(seal[1 : 1 + _LENGTH].decode())
+    return None if head is None else (int(line.rpartition(b":")[2]), head)
+
+
+class Chain:
+    """The end of one writer's log: how many lines it has, and the last one's seal."""
+
+    __slots__ = ("_form", "head", "n", "writer")
+
+    def __init__(self, writer: str) -> None:
+        """*writer* is plain text: it stands in each line as it is."""
+        self.writer = writer
+        self.n = 0
+        self.head = first_head(writer)
+        self._form = b'%%b,"writer":"%b","n":%%d' % writer.encode().replace(b"%", b"%%")
+
+    def seal(self, line: bytes) -> bytes:
+        """The whole line with its newline. *line* is a JSON object with a field, without its last brace."""
+        self.n += 1
+        line = self._form % (line, self.n)
+        self.head = head = sha256(self.head + line).digest()
+        return b'%b,"h":"%b"}\n' % (line, urlsafe_b64encode(head)[:_LENGTH])
+
+    @property
+    def longest_seal(self) -> int:
+        """The most bytes that `seal` adds to a line."""
+        return len(self._form) + 20 + len(SEAL) + _LENGTH + 4

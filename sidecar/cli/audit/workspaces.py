@@ -1,0 +1,118 @@
+"""The workspace that an option of `sidecar audit` names, and the moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+
+from sidecar.audit.moments import moment_text
+from sidecar.store.grants import people_at, people_now
+from sidecar.store.history import workspaces_called
+from sidecar.store.published import known_since
+from sidecar.text.ids import is_uuid
+from sidecar.text.nearest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sidecar.store.auditing import Looked
+    from sidecar.store.history import Called
+    from sidecar.store.names import Spoken
+    from sidecar.workspaces.holders import Workspace
+
+
+def refuse_unknown_moment(looked: Looked, at: datetime | None) -> None:
+    """A usage error for a moment before the history began; it names the first that is known."""
+    if at is None:
+        return
+    since = known_since(looked.connection)
+    if since is None:
+        raise click.UsageError("--at: this database has no history yet")
+    if at < since:
+        raise click.UsageError(
+            f"--at: {moment_text(at)} is before the history begins, which is {moment_text(since)}"
+        )
+
+
+def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
+    """A usage error unless *name* is one of *known*."""
+    names = list(known)
+    if name not in names:
+        near = nearest(name, names)
+        raise click.UsageError(
+            f'{kind} "{name}" is not known' + (f'; did you mean "{near}"?' if near else "")
+        )
+
+
+def people_in(looked: Looked, named: str | None, *, at: datetime | None, spoken: Spoken) -> list[Workspace]:
+    """Of the workspace *named*, a slug or UUID, or of all; then or now. UsageError if there is none."""
+    if named is None:
+        return (
+            people_at(looked.connection, at, None)
+            if at
+            else people_now(looked.connection, None, spoken=spoken)
+        )
+    if at:
+        return _then(looked, named, at)
+    id_ = _uuid(named) or next(
+        (str(called.id) for called in workspaces_called(looked.connection, named) if called.until is None),
+        None,
+    )
+    found = people_now(looked.connection, id_, spoken=spoken) if id_ else []
+    if found and (_uuid(named) or found[0].slug == named):
+        return found
+    # The history may not know what somebody did to the tables themselves.
+    everybody = people_now(looked.connection, None, spoken=spoken)
+    found = [each for each in everybody if named in {each.slug, each.id}]
+    if found:
+        return found
+    near = nearest(named, [each.slug for each in everybody])
+    raise click.UsageError(
+        f'--workspace: there is no "{named}"'
+        + (f'; did you mean "{near}"?' if near else "")
+        + _what_was(workspaces_called(looked.connection, named))
+    )
+
+
+def _then(looked: Looked, named: str, at: datetime) -> list[Workspace]:
+    if id_ := _uuid(named):
+        if found := people_at(looked.connection, at, id_):
+            return found
+        raise click.UsageError(f"--workspace: there was no {named} at {moment_text(at)}")
+    called = workspaces_called(looked.connection, named)
+    if len(called) > 1:
+        raise click.UsageError(
+            f'--workspace: {len(called)} workspaces were called "{named}", name one by its UUID'
+            + _what_was(called)
+        )
+    found = people_at(looked.connection, at, str(called[0].id)) if called else []
+    if found and found[0].slug == named:
+        return found
+    if found:
+        raise click.UsageError(
+            f'--workspace: at {moment_text(at)} "{named}" was called "{found[0].slug}": name that'
+        )
+    near = None
+    if not called:
+        near = nearest(named, [each.slug for each in people_at(looked.connection, at, None)])
+    raise click.UsageError(
+        f'--workspace: there was no "{named}" at {moment_text(at)}'
+        + (f'; did you mean "{near}"?' if near else "")
+        + _what_was(called)
+    )
+
+
+def _what_was(called: list[Called]) -> str:
+    lines = []
+    for each in called:
+        until = f", until {moment_text(each.until)}" if each.until else ""
+        gone = f", deleted {moment_text(each.deleted_at)}" if each.deleted_at else ""
+        lines.append(f"\n  {each.id}: called so since {moment_text(each.since)}{until}{gone}")
+    return "".join(lines)
+
+
+def _uuid(text: str) -> str | None:
+    return str(UUID(text)) if is_uuid(text) else None

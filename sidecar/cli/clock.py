@@ -1,0 +1,29 @@
+"""`sidecar clock accept`: the database's clock is right, whatever the workers' own clocks say."""
+
+from __future__ import annotations
+
+import click
+
+from sidecar.store.upkeep import accept_clock
+
+
+@click.group(name="clock")
+def command() -> None:
+    """What the workers think of the database's clock."""
+
+
+@command.command(name="accept")
+@click.option(
+    "--database-url",
+    envvar="SIDECAR_DATABASE_URL",
+    required=True,
+    help="Of the schema's owner.  [env: SIDECAR_DATABASE_URL]",
+)
+def accept(database_url: str) -> None:
+    """Trust the database's clock as it is now.
+
+    A worker trusts it only while it advances as the worker's own monotonic clock does. After a jump of more
+    than five minutes no period begins until both agree again, or until this is said.
+    """
+    at = accept_clock(database_url)
+    print(f"{at.isoformat(timespec='seconds')} is accepted: every worker follows within 10 seconds")

@@ -1,0 +1,124 @@
+"""Whether the database's clock is trusted: it advances as this machine's monotonic clock does.
+
+docs/decisions/0048 says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sidecar.errors import FactsMisread, UsageContended
+from sidecar.store.asked import Query
+from sidecar.store.facts_token import token_in
+from sidecar.text.encoding import decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sidecar.decisions.model import Facts
+    from sidecar.store.groups import Found
+
+CLOCK = Query(name=b"clock_now", sql=b"SELECT authz.clock_now()")
+UNTRUSTED = "AZ042"  # what authz.distrust_clock raises
+
+TOLERANCE_S = 300.0  # as in authz.distrust_clock
+_DRIFT = 0.0005  # seconds a second: what NTP slews at most
+_log = logging.getLogger("sidecar")
+
+
+def monotonic() -> float:
+    """Seconds. On Linux they go on while the machine sleeps, as the database's clock does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Clock:
+    """Of one worker. *count* is called for each question that is refused. From any thread.
+
+    Until the first `compare` every time is trusted: a worker has nothing to compare with when it starts.
+    """
+
+    def __init__(
+        self, *, count: Callable[[], None] = lambda: None, now: Callable[[], float] = monotonic
+    ) -> None:
+        self._count = count
+        self._now = now
+        self._ahead: float | None = None  # the database's clock, of our monotonic one; seconds
+        self._compared = 0.0
+        self._accepted: int | None = None
+        self.is_apart = False
+
+    def compare(self, answer: bytes | None) -> None:
+        """*answer* is what CLOCK has just answered; FactsMisread if it is not in its contract."""
+        try:
+            found = decoded(answer or b"")
+            at, accepted = float(found["at"]), int(found["accepted"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FactsMisread(f"the clock is outside its contract: {error!r} in {answer!r}") from error
+        now = self._now()
+        if self._ahead is None or accepted != self._accepted:
+            self._ahead, self._accepted = at - now, accepted
+        elif not self._notice(at):
+            most = _DRIFT * (now - self._compared)
+            self._ahead += max(-most, min(most, at - now - self._ahead))
+        self._compared = now
+        self._notice(at)
+
+    def expected(self) -> str:
+        """What the database's clock should say now, as PostgreSQL reads it; empty if nobody knows."""
+        return "" if self._ahead is None else self._expected().isoformat()
+
+    def guarding(self, done: Found) -> Found:
+        """*done*, which gets UsageContended instead of facts about a period that has begun too early."""
+
+        def told(found: list[Facts | None] | None, error: Exception | None) -> None:
+            if found is not None and (about := next(filter(None, found), None)) is not None:
+                at = about.at.timestamp()
+                if self._notice(at) and self._begins_too_early(found):
+                    found, error = None, self.refusal(f"the clock of the database says {about.at}")
+            done(found, error)
+
+        return told
+
+    def refusal(self, said: str) -> UsageContended:
+        """To be told instead of an answer, which is counted."""
+        self._count()
+        if not self.is_apart:
+            self._say(said)
+        return UsageContended(f"no period begins by a clock that is not trusted: {said}")
+
+    def _notice(self, at: float) -> bool:
+        """Whether *at*, the database's clock of just now, is apart from what is expected. Said once."""
+        if self._ahead is None:
+            return False
+        off_s = at - self._now() - self._ahead
+        if (is_apart := abs(off_s) > TOLERANCE_S) != self.is_apart:
+            if is_apart:
+                self._say(f"it is {abs(off_s):.0f} seconds {'ahead of' if off_s > 0 else 'behind'} ours")
+            else:
+                self.is_apart = False
+                _log.info("the database's clock is trusted again")
+        return is_apart
+
+    def _say(self, said: str) -> None:
+        self.is_apart = True
+        _log.warning(
+            "the database's clock is not trusted, and no period begins (usage_contended): %s. It has to agree"
+            " again, or if it is right: sidecar clock accept",
+            said,
+        )
+
+    def _begins_too_early(self, found: Sequence[Facts | None]) -> bool:
+        expected = self._expected()
+        starts = (
+            start
+            for facts in filter(None, found)
+            for start in token_in(facts.token).periods.values()
+            if start != "-infinity"
+        )
+        return any(datetime.fromisoformat(start) > expected for start in starts)
+
+    def _expected(self) -> datetime:
+        return datetime.fromtimestamp(self._now() + (self._ahead or 0.0), UTC)
