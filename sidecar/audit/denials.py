@@ -26,7 +26,7 @@ SAMPLES: Mapping[str, tuple[Json, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denials:
-    """Those of one cell. *fault* says why they are none; *codes* are as the engine writes them."""
+    """Those of one cell. *fault* says what is wrong with them; *codes* are as the engine writes them."""
 
     codes: tuple[Any, ...] = ()
     fault: str | None = None
@@ -39,17 +39,16 @@ class Denials:
 def denials_in(document: object) -> Denials:
     """Of an answer to `rego.marked.RULE`, or of the error in its place."""
     match document:
-        case {"is_set": True, "codes": list(codes)}:
+        case {"codes": list(codes)}:
             wrong = [code for code in codes if not isinstance(code, str) or not code]
             fault = f"the code of a denial is {shown(wrong[0])}, not a text" if wrong else None
             return Denials(codes=tuple(codes), fault=fault)
-        case {"is_set": False}:
+        case {"codes": _}:
             return Denials(fault="data.custom.denials is no set of codes: write `denials contains …`")
         case Exception():
             return Denials(fault=" ".join(str(document).replace(RULE, "data.custom.denials").split()))
         case _:
-            pass
-    return Denials(fault=f"data.custom.denials is {shown(document)}")
+            return Denials(fault=f"data.custom.denials is {shown(document)}")
 
 
 def steps_of(situation: Situation) -> int:

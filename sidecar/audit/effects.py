@@ -55,7 +55,12 @@ class Effects:
 
     def of_verdicts(self) -> list[Finding]:
         """Where the rules that decide are not the shipped ones: a cell that has no verdict."""
-        return list(self._without_verdict(self._cells))
+        return [
+            self._finding(
+                None, 0, f"{why}: no verdict about {situation_bytes(situation).decode()}", code="no_verdict"
+            )
+            for situation, why in islice(self._without_verdict(self._cells), 1)
+        ]
 
     def of_denials(self) -> list[Finding]:
         """What is wrong with the rules of package custom."""
@@ -63,10 +68,8 @@ class Effects:
             return []
         marks = marked(self._compiled, self._program)
         answers = self._asked(marks.compiled, self._cells)
-        if suspect := [situation for situation, denials in answers if denials.fault]:
-            fault = next(denials.fault for _, denials in answers if denials.fault)
-            if found := list(self._without_verdict(suspect, fault=fault)):
-                return found
+        if faulty := [(situation, denials.fault) for situation, denials in answers if denials.fault]:
+            return [self._fault(faulty)]
         if len(answers) < len(self._cells) or len(self._cells) > MOST_REMEMBERED:
             return []  # what was not asked may deny
         denies = first_cells(answers)
@@ -88,22 +91,22 @@ class Effects:
             for situation, document in zip(situations, documents, strict=False)
         ]
 
-    def _without_verdict(
-        self, situations: Sequence[Situation], *, fault: str | None = None
-    ) -> Iterator[Finding]:
-        """One of *situations* without a verdict, the smallest; *fault* is wrong with its denials."""
-        asked = [situation_bytes(each) for each in situations]
-        documents = self._ask.documents(self._compiled, VERDICT, asked)
-        wrong = [
-            (situation, why)
-            for situation, document in zip(situations, documents, strict=False)
-            if (why := self._ask.fault_of(document))
-        ]
-        if wrong:
-            situation, why = min(wrong, key=lambda each: steps_of(each[0]))
-            says = f"{fault or why}: no verdict about {situation_bytes(situation).decode()}"
-            rule = self._only_odd_denial() if fault else None
-            yield self._finding(rule, rule.rule.at if rule else 0, says, code="no_verdict")
+    def _fault(self, faulty: Sequence[tuple[Situation, str | None]]) -> Finding:
+        """About the smallest cell that has no verdict; in one engine an odd code may hide behind another."""
+        without = list(self._without_verdict([situation for situation, _ in faulty]))
+        situation = without[0][0] if without else faulty[0][0]
+        rule = self._only_odd_denial()
+        says = f"{faulty[0][1]}: no verdict about {situation_bytes(situation).decode()}"
+        return self._finding(rule, rule.rule.at if rule else 0, says, code="no_verdict")
+
+    def _without_verdict(self, situations: Sequence[Situation]) -> Iterator[tuple[Situation, str]]:
+        """Those that have none, with the reason."""
+        documents = self._ask.documents(
+            self._compiled, VERDICT, [situation_bytes(each) for each in situations]
+        )
+        for situation, document in zip(situations, documents, strict=False):
+            if why := self._ask.fault_of(document):
+                yield situation, why
 
     def _only_odd_denial(self) -> Written | None:
         """The rule whose code is no text that is written out, if there is one alone."""
@@ -190,6 +193,11 @@ def _literal_codes(program: Program, marks: Mapping[str, Written]) -> Iterator[t
             codes = [text for text, _ in meaning.texts(element, program.at[written.rule][0])]
             if len(codes) == 1:
                 yield codes[0].value, written, codes[0]
+        else:
+            for branch, scope in zip(written.rule.branches, program.at[written.rule], strict=True):
+                for member, of in meaning.members(branch.value, scope) if branch.value else ():
+                    if isinstance(member, Text):
+                        yield member.value, of.written, member
 
 
 def _in_words(fields: set[str]) -> str:

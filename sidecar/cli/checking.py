@@ -72,8 +72,10 @@ def policies_checked(folder: Path, catalog: Catalog | None, *, plans: Path, quic
     if opa_binary() is None and not has_embedded():
         return found
     effects = Effects(policies, reading.program, reading.depends, folder=str(folder), ask=ask)
-    without = effects.of_verdicts() if changed else []
-    found.add(without or effects.of_denials())
+    denials = effects.of_denials()
+    found.add(denials)
+    if changed and all(each.code != "no_verdict" for each in denials):
+        found.add(effects.of_verdicts())
     found.add(_changed(changed, policies, folder, ask))
     return found
 

@@ -105,7 +105,11 @@ def problems_by_opa(
     """
     if not modules:
         return []
-    known = json.loads(_output_of([str(opa), "capabilities", "--current"]).stdout)
+    said = _output_of([str(opa), "capabilities", "--current"])
+    try:
+        known = json.loads(said.stdout)
+    except ValueError:
+        raise NotAsked(f"{opa} capabilities: {said.stderr.strip() or 'it said nothing'}") from None
     known["builtins"] = [
         each for each in known["builtins"] if "infix" in each or each["name"] in ALLOWED_BUILTINS
     ]

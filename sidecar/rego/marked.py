@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _PACKAGE = "authz.checked"  # under a root of ours
 RULE = f"data.{_PACKAGE}.answer"
-# No denials at all is an answer too; denials that are no set are none.
+# No denials at all is an answer too.
 _ANSWER = f"""package {_PACKAGE}
 
-default answer := {{"is_set": true, "codes": []}}
+default answer := {{"codes": []}}
 
-answer := {{"is_set": is_set(data.custom.denials), "codes": data.custom.denials}}
+answer := {{"codes": data.custom.denials}}
 """
 
 

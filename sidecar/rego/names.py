@@ -173,7 +173,8 @@ class _Look:
         packages = self._program.packages | {("authz",), ("custom",)}
         if path[0] != "data" or not package or package not in packages:
             return None
-        named = (*self._program.rules, *self._program.packages, ("authz", "plans"))
+        # The rules that decide look at the company's denials, whether there are any or not.
+        named = (*self._program.rules, *self._program.packages, ("authz", "plans"), ("custom", "denials"))
         known = {
             each[len(package)]
             for each in named

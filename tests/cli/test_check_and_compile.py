@@ -15,6 +15,7 @@ from sidecar.decisions.cells import cells
 from sidecar.rego.bundle import bundle
 from sidecar.rego.compile import data_file
 from sidecar.rego.load import compiled_at
+from tests import servers
 from tests.catalog.files import ROOT, SHIPPED, SMALL
 from tests.values import the_catalog
 
@@ -153,6 +154,17 @@ def test_a_program_reads_the_same_as_json(sidecar, folder):
     }
 
 
+def test_the_cells_can_be_left_out_and_that_is_said(sidecar, folder):
+    assert sidecar("check", "--quick", cwd=folder) == (
+        0,
+        (
+            "policies:1:1: warning: --quick: the policies were not asked about the cells (not_checked)\n"
+            "plans.yaml: 18 cells\n"
+        ),
+        "",
+    )
+
+
 @pytest.mark.parametrize("command", ["check", "compile"])
 def test_a_missing_file_is_exit_code_78(sidecar, command, folder):
     assert sidecar(command, "--plans", "none.yaml", cwd=folder) == (
@@ -219,6 +231,54 @@ def test_compile_refuses_what_check_refuses(sidecar, folder):
     assert (code, output) == (78, "")
     assert errors.startswith("plans.yaml:2:11: currency")
     assert not (folder / "policies/authz/plans").exists()
+
+
+BROKEN = {
+    "syntax": ('denials contains "x" if {\n\tinput.role ==\n}', "policies/custom/rules.rego:5:1: "),
+    "no if": ('denials contains "x" {\n\tinput.role\n}', "policies/custom/rules.rego:3:22: "),
+    "unsafe": ('denials contains "x" if not _a\n\n_a if y == 1', "policies/custom/rules.rego:5:7: "),
+    "recursion": ('denials contains "x" if _a\n\n_a if _a', "policies/custom/rules.rego:5:1: "),
+    "unread": ("_a := 1, 2", "policies/custom/rules.rego:3:8: "),
+}
+
+
+@pytest.mark.parametrize(("rule", "place"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("command", ["check", "compile"])
+def test_without_opa_what_does_not_build_is_refused_in_one_line(
+    sidecar, folder, monkeypatch, command, rule, place
+):
+    for module in ("sidecar.cli.checking", "sidecar.engines.building"):
+        monkeypatch.setattr(f"{module}.opa_binary", lambda: None)
+    (folder / "policies/custom/rules.rego").write_text(f"package custom\n\n{rule}\n")
+
+    code, output, errors = sidecar(command, cwd=folder)
+
+    first = (output if command == "check" else errors).splitlines()[0]
+    assert code == (1 if command == "check" else 78)
+    assert first.startswith(place)
+    assert first.endswith("(does_not_build)")
+    assert not (folder / "policies/authz/plans").exists()
+
+
+@pytest.mark.opa
+def test_with_opa_no_bundle_is_written_that_it_cannot_load(sidecar, folder):
+    servers.opa_binary()
+    (folder / "policies/custom/rules.rego").write_text(
+        "package custom\n\na := data.custom.b\n\nb := data.custom.a\n"
+    )
+
+    code, output, errors = sidecar("compile", "-o", "bundle.tar.gz", cwd=folder)
+
+    assert (code, output) == (78, "")
+    assert errors.splitlines()[0].endswith("(rego_recursion_error)")
+    assert not (folder / "bundle.tar.gz").exists()
+
+
+def test_what_is_only_untidy_compiles(sidecar, folder):
+    rule = folder / "policies/custom/rules.rego"
+    rule.write_text("package custom\n\nimport data.authz.plans\n\na := 1\n")
+
+    assert sidecar("compile", cwd=folder)[0] == 0
 
 
 def test_compile_tells_where_it_cannot_write(sidecar, folder):

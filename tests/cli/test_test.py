@@ -139,6 +139,36 @@ def test_policies_that_give_no_verdict_are_no_denial(sidecar, folder):
     )
 
 
+def test_context_that_no_policy_declares_is_warned_of(sidecar, folder):
+    (folder / "tests/decisions/cases.yaml").write_text(
+        STORIES.replace("start_with_avatar}", "start_with_avatar, context: {country: FR}}")
+    )
+    warning = (
+        'tests/decisions/cases.yaml:2:3: warning: no policy declares the context field "country",'
+        " so this story is asked without it (undeclared_case_context)"
+    )
+
+    assert sidecar() == (0, f"{warning}\n2 stories asked, 2 answered as wanted\n", "")
+    assert [each["code"] for each in json.loads(sidecar("--json")[1])["warnings"]] == [
+        "undeclared_case_context"
+    ]
+    about = "# METADATA\n# custom:\n#   context: [country]\npackage custom\n"
+    (folder / "policies/custom/about.rego").write_text(about)
+    assert sidecar()[1] == "2 stories asked, 2 answered as wanted\n"
+
+
+@pytest.mark.parametrize("opa", [True, False])
+def test_policies_that_do_not_build_are_refused_in_one_line(sidecar, folder, monkeypatch, opa):
+    if not opa:
+        monkeypatch.setattr("sidecar.engines.building.opa_binary", lambda: None)
+    (folder / "policies/custom/x.rego").write_text('package custom\n\ndenials contains "x" if {\n')
+    code, output, errors = sidecar()
+
+    assert (code, output) == (78, "")
+    assert errors.startswith("policies/custom/x.rego:")
+    assert len(errors.splitlines()) == 1
+
+
 def test_a_rule_of_ones_own_is_tested_like_this(sidecar, folder):
     rule = folder / "policies/authz/decision.rego"
     rule.write_text(rule.read_text().replace("context: []", "context: [country]"))

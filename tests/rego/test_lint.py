@@ -46,6 +46,7 @@ ALLOWED = [
     "a contains `time.now_ns()` if true # rand.intn(1)",
     'a if not _x\n\n_x if false\n\nb if input.context.country in {"aq"}\n\nc if every x in [1] { x == 1 }',
     'a := "a \\" http.send(1)"',
+    "  f(x) := x\n\n  a if f(1)",
 ]
 REFUSED = [
     ("a if time.now_ns() > 1", "time.now_ns"),
@@ -60,6 +61,7 @@ REFUSED = [
     ('a if startswith("a", trim("b", "c"))', "trim"),
     ("a if time . now_ns() > 1", "time.now_ns"),
     ("f(x) := x\n\na if count.f(1)", "count.f"),
+    ("a := [\n  sprintf(1, 2),\n]", "sprintf"),
 ]
 
 
@@ -239,6 +241,36 @@ def test_context_is_declared_by_the_deciding_package_alone():
     modules = {"custom/x.rego": METADATA.format("# custom:\n#   context: [country]\n")}
 
     assert context_fields_in(modules) == set()
+
+
+ABOUT = "# METADATA\n# title: ours\n{}# custom:\n#   context: [mfa]\npackage {}\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "fields"),
+    [
+        ("custom/x.rego", ABOUT.format("", "custom"), {"mfa"}),
+        ("custom/x.rego", ABOUT.format("# scope: package\n", "custom"), {"mfa"}),
+        ("custom/x.rego", f"# a licence\n\n{ABOUT.format('', 'custom')}\nimport rego.v1\n", {"mfa"}),
+        ("custom/x.rego", ABOUT.format("# scope: subpackages\n", "custom"), set()),
+        ("custom/x.rego", ABOUT.format("# scope: rule\n", "custom"), set()),
+        ("custom/lib/x.rego", ABOUT.format("", "custom.lib"), set()),
+        ("custom/x.rego", "package custom\n\n# METADATA\n# custom:\n#   context: [mfa]\na := 1\n", set()),
+    ],
+)
+def test_context_may_be_declared_by_package_custom_too(path, text, fields):
+    decision = METADATA.format("# custom:\n#   context: [country]\n")
+
+    assert context_fields_in({path: text, "authz/decision.rego": decision}) == {"country"} | fields
+    assert problems_in({path: text}, folder="policies") == []
+
+
+def test_context_of_package_custom_that_is_no_list_of_names_is_reported():
+    text = ABOUT.format("", "custom").replace("[mfa]", "mfa")
+
+    assert [(each.line, each.code) for each in problems_in({"custom/x.rego": text}, folder="policies")] == [
+        (4, "bad_context")
+    ]
 
 
 def test_context_without_an_entrypoint_is_not_declared():

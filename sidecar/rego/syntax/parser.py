@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.rego.syntax.terms import TermReader
+from sidecar.rego.syntax.tokens import NotRego
 from sidecar.rego.syntax.tree import Branch, Import, Module, Query, Ref, Rule, Several, Term, Text, Var
 
 _IMPORTED = ("data", "input", "rego", "future")
@@ -18,21 +19,13 @@ class _ModuleReader(TermReader):
         at = self.here.at
         self.expect("package", "package, and its name")
         package = self._path()
-        self._end_of_line()
         imports, rules = [], []
         while not self.is_at("end"):
             if self.is_at("import"):
                 imports.append(self._import())
             else:
                 rules.append(self._rule())
-            self._end_of_line()
         return Module(at=at, package=package, imports=tuple(imports), rules=tuple(rules))
-
-    def _end_of_line(self) -> None:
-        while self.take_if(";"):
-            pass
-        if not self.is_at("end") and not self.line_ended():
-            self.fail("expected a new line")
 
     def _path(self) -> tuple[str, ...]:
         """`a.b["c"]` as names."""
@@ -95,12 +88,15 @@ class _ModuleReader(TermReader):
 
     def _body(self, *, or_none: bool) -> Query:
         if self.take_if("if"):
-            if self.is_at("{") and (body := self.attempt(self._braced)):
-                return body
-            literal = self.literal()  # in braces too: a set may stand first in a comparison
-            if isinstance(literal.term, Several):
-                self.fail("expected a condition")
-            return (literal,)
+            if self.is_at("{"):
+                if body := self.attempt(self._braced):
+                    return body
+                mistake = self.furthest
+                literal = self.attempt(self.literal)  # a set may stand first in a comparison
+                if literal is None or isinstance(literal.term, Several):
+                    raise mistake or NotRego("expected a condition", self.here.at)
+                return (literal,)
+            return (self.literal(),)
         if not or_none or self.is_at("{"):
             self.fail("expected if")
         return ()

@@ -18,7 +18,7 @@ class Reader:
         self._tokens = tokens_of(text)
         self._next = 0
         self._depth = 0
-        self._furthest: NotRego | None = None
+        self.furthest: NotRego | None = None
 
     @property
     def here(self) -> Token:
@@ -52,9 +52,9 @@ class Reader:
         found = self.here
         got = "the end of the file" if found.kind == "end" else found.text.partition("\n")[0]
         error = NotRego(f"{says}, got {got}", found.at)
-        if self._furthest is None or self._furthest.at < error.at:
-            self._furthest = error
-        raise self._furthest
+        if self.furthest is None or self.furthest.at < error.at:
+            self.furthest = error
+        raise self.furthest
 
     def attempt(self, read: Callable[[], T]) -> T | None:
         """What *read* reads; None, and nothing is taken, where something else stands here."""

@@ -38,8 +38,9 @@ def terms_in(term: Term) -> Iterator[Term]:
 
 
 def terms_of(literal: Literal) -> Iterator[Term]:
-    """The outermost terms of one line; not those of the body of `every`."""
-    yield from literal.names
+    """The outermost terms of one line; not those of the body of `every`, nor what `some` only declares."""
+    if literal.kind != "some":
+        yield from literal.names
     if literal.term is not None:
         yield literal.term
     for target, value in literal.replaced:
