@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Action, Catalog, Plan
 
 REVISION_DIGITS = 32  # 128 bits: no collisions, and short enough for a log line
+CATALOG_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,11 @@ def _revision(catalog: Catalog, modules: Mapping[str, str]) -> str:
         "plans": policy_data(catalog, revision=""),
     }
     return sha256(canonical(content)).hexdigest()[:REVISION_DIGITS]
+
+
+def catalog_digest(plans: bytes) -> str:
+    """Of the bytes of plans.yaml: unlike the revision it changes with comments and invariants too."""
+    return sha256(plans).hexdigest()[:CATALOG_DIGITS]
 
 
 def canonical(document: object) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field
-from hashlib import sha256
 from importlib import import_module
 from itertools import islice
 from math import inf
@@ -25,6 +24,7 @@ from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
 from sidecar.rego.authzen import authzen_policy_at
 from sidecar.rego.bundle import bundle
+from sidecar.rego.compile import catalog_digest
 from sidecar.rego.load import compiled_at
 from sidecar.store.workspaces import WorkspaceStore
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from sidecar.rego.compile import Compiled
     from sidecar.settings import Settings
 
-CATALOG_DIGITS = 16
 _SHORTEST_KEY = 16
 _log = logging.getLogger("sidecar")
 
@@ -125,7 +124,7 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         callers=callers,
         identities=identities,
         authzen=authzen,
-        catalog=sha256(settings.plans.read_bytes()).hexdigest()[:CATALOG_DIGITS],
+        catalog=catalog_digest(settings.plans.read_bytes()),
         mask_key=mask_key,
         cells=situations,
         known=known,
