@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime
 
     from sidecar.store.auditing import Looked
 
@@ -27,8 +26,6 @@ WORKSPACES = """
     CROSS JOIN LATERAL authz.audience_of(g.plan, g.status, g.role, g.features, NULL) AS a
 """
 OVER = "SELECT slug, plan, meter, at_most, used FROM authz.over_limits(%(limits)s::jsonb)"
-
-KEPT = "SELECT plans, bundle, published_at FROM authz.kept(%(revision)s) LIMIT 1"
 
 
 class Grouped(Protocol):
@@ -74,11 +71,6 @@ class Audience:
 
     def over(self, limits: Mapping[str, Mapping[str, int]], /) -> list[tuple[str, str, str, int, int]]:
         return self._connection.execute(OVER, {"limits": json.dumps(limits)}).fetchall()
-
-
-def kept_files(looked: Looked, revision: str) -> tuple[bytes, bytes, datetime] | None:
-    """plans.yaml and bundle as published last under *revision*, and when; None if it never was."""
-    return looked.connection.execute(KEPT, {"revision": revision}).fetchone()
 
 
 def _key(group: Grouped) -> _Key:

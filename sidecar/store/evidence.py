@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import dict_row
 
+from sidecar.store.published import publications
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
@@ -15,15 +17,11 @@ if TYPE_CHECKING:
 
 ANCHORS = "SELECT * FROM authz.anchors(after_writer => %(writer)s, after_number => %(number)s)"
 EFFECTS = "SELECT decision_id, at FROM authz.effects(since => %(since)s, until => %(until)s)"
-HISTORY = """\
-SELECT id, at, workspace_id::text, kind, data, actor, actor_kind, decision_id
-FROM authz.history(since => %(since)s, until => %(until)s, kinds => %(kinds)s, after => %(after)s)"""
 DIGESTS = """\
 SELECT id, at, rows, encode(sha256, 'hex') AS sha256,
     rows_now, encode(sha256_now, 'hex') AS sha256_now, pruned
 FROM authz.digests(since => %(since)s, until => %(until)s)"""
 UNACCOUNTED = "SELECT workspace_id::text, workspace, what, name, recorded, stored FROM authz.unaccounted()"
-PUBLISHED = "SELECT DISTINCT revision FROM authz.publications()"
 _AT_A_TIME = 10_000
 
 
@@ -47,15 +45,6 @@ class Evidence:
             cursor.execute(EFFECTS, {"since": since, "until": until})
             yield from cursor
 
-    def history(
-        self, since: datetime | None, until: datetime | None, kinds: list[str] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Rows of the outbox by id, with the columns of `HISTORY`."""
-        after = 0
-        while page := self._rows(HISTORY, since=since, until=until, kinds=kinds, after=after):
-            yield from page
-            after = page[-1]["id"]
-
     def digests(self, since: datetime, until: datetime) -> list[dict[str, Any]]:
         """`id`, `at`, `rows`, `sha256`, `rows_now`, `sha256_now`, `pruned`."""
         return self._rows(DIGESTS, since=since, until=until)
@@ -66,7 +55,7 @@ class Evidence:
 
     def published(self) -> frozenset[str]:
         """Every revision that was ever published."""
-        return frozenset(row["revision"] for row in self._rows(PUBLISHED))
+        return frozenset(each.revision for each in publications(self._connection, None, None))
 
     def _rows(self, query: LiteralString, **values: object) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:

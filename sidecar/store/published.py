@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     import psycopg
@@ -53,12 +54,22 @@ def publications(
     return [Publication(*row) for row in connection.execute(PUBLICATIONS, (since, until))]
 
 
-def kept(connection: psycopg.Connection, revision: str) -> list[Kept]:
-    """Each publication of *revision*, the last one first."""
-    found = connection.execute(KEPT, {"revision": revision})
-    return [Kept(Publication(*row[:6]), row[6], row[7]) for row in found]
+def last_kept(connection: psycopg.Connection, revision: str) -> Kept | None:
+    """As *revision* was published last; None if it never was."""
+    return next(_kept(connection, revision), None)
+
+
+def files_of(connection: psycopg.Connection, publication: Publication) -> Kept:
+    found = _kept(connection, publication.revision)
+    return next(each for each in found if each.publication.id == publication.id)
 
 
 def known_since(connection: psycopg.Connection) -> datetime | None:
     row = connection.execute(KNOWN_SINCE).fetchone()
     return row[0] if row else None
+
+
+def _kept(connection: psycopg.Connection, revision: str) -> Iterator[Kept]:
+    """Each publication of *revision*, the last one first."""
+    for row in connection.execute(KEPT, {"revision": revision}):
+        yield Kept(Publication(*row[:6]), row[6], row[7])

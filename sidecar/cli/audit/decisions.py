@@ -28,6 +28,7 @@ from sidecar.cli.audit.logs import evidence_at, files_at, mask_key_option, nothi
 from sidecar.cli.audit.options import database_option, moment_option
 from sidecar.cli.audit.report import json_text, made_by, report_options, say_streamed
 from sidecar.decisions.reasons import REASONS
+from sidecar.store.history import history
 from sidecar.telemetry.logged import found_line
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ def command(  # noqa: PLR0913 - click gives each option
     ):
         purchases = None
         if found is not None and bought is not None:
-            rows = found[1].history(since, None, [_PLAN_CHANGED])
+            changes = history(found[0].connection, since=since, kinds=[_PLAN_CHANGED])
+            rows = (
+                {"workspace_id": str(each.workspace_id), "at": each.at, "data": each.data} for each in changes
+            )
             purchases = Purchases(rows, within=timedelta(days=bought))
         lines = selected(files, wanted, decode=found_line, counted=counted)
         rows_written = _write(lines, form, spool, purchases, counted)

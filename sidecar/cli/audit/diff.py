@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,11 @@ from sidecar.cli.audit.asking import engine_for
 from sidecar.cli.audit.options import archive_option, database_option, engine_option
 from sidecar.cli.audit.report import json_text, made_by, report_options, say
 from sidecar.cli.audit.sides import named_side
+from sidecar.store.published import last_kept
 
 if TYPE_CHECKING:
     from sidecar.audit.diff import Change
-    from sidecar.cli.audit.sides import Kept, Named
+    from sidecar.cli.audit.sides import Named
     from sidecar.store.auditing import Looked
 
 _DIGITS = 8  # of a revision, in a heading
@@ -70,7 +72,7 @@ def command(  # noqa: PLR0913 - click gives each option
     """
     with ExitStack() as stack:
         looked = _looked(database_url, stack)
-        kept = (lambda revision: _kept(looked, revision)) if looked else None
+        kept = partial(last_kept, looked.connection) if looked else None
         sides = [
             named_side(text, policies=policies, archive=archive, kept_revision=kept) for text in (old, new)
         ]
@@ -162,12 +164,6 @@ def _looked(url: str | None, stack: ExitStack) -> Looked | None:
     from sidecar.store.auditing import looking  # noqa: PLC0415 - psycopg is for those who have a database
 
     return stack.enter_context(looking(url))
-
-
-def _kept(looked: Looked, revision: str) -> Kept | None:
-    from sidecar.store.audience import kept_files  # noqa: PLC0415 - as above
-
-    return kept_files(looked, revision)
 
 
 def _live(compared: Compared, catalogs: CatalogChanges, looked: Looked | None, limit: int) -> Live | None:

@@ -13,8 +13,8 @@ from sidecar.audit.made import Made
 from sidecar.audit.moments import moment_text
 from sidecar.cli.audit.options import at_option, database_option
 from sidecar.cli.audit.report import json_text, made_by, say
-from sidecar.cli.audit.ruling import CATALOG_DIGITS
 from sidecar.errors import ConfigError, NotAsked
+from sidecar.rego.compile import CATALOG_DIGITS
 from sidecar.rego.kept import kept
 from sidecar.store import published
 from sidecar.store.auditing import looking
@@ -69,13 +69,12 @@ def command(
 
 def _found(looked: Looked, at: datetime | None, revision: str | None) -> Kept:
     if revision is not None:
-        if publications := published.kept(looked.connection, revision):
-            return publications[0]
+        if found := published.last_kept(looked.connection, revision):
+            return found
         raise ConfigError(f"revision {revision} was never published to this database")
     publication = published.published(looked.connection, at)
     if publication is not None:
-        every = published.kept(looked.connection, publication.revision)
-        return next(each for each in every if each.publication.id == publication.id)
+        return published.files_of(looked.connection, publication)
     if at is not None and (first := published.publications(looked.connection, None, None)):
         raise click.UsageError(f"--at: the first publication that is kept is of {moment_text(first[0].at)}")
     raise ConfigError("this database keeps no policy that was published: publish one by sidecar migrate")

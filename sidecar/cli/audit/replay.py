@@ -22,6 +22,7 @@ from sidecar.cli.audit.sides import named_side
 from sidecar.engines.verdict import document_of
 from sidecar.errors import EngineMisbehaved, NotAsked
 from sidecar.rego.kept import archived, kept
+from sidecar.store.published import last_kept
 from sidecar.telemetry.logged import asked_line
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sidecar.cli.audit.sides import Kept, Named
+    from sidecar.cli.audit.sides import Named
     from sidecar.decisions.ports import PolicyEngine
     from sidecar.rego.compile import Compiled
     from sidecar.store.auditing import Looked
+    from sidecar.store.published import Kept
 
 _VERDICT_WITHIN_S = 60.0
 _MOST_NAMED = 20
@@ -164,9 +166,7 @@ class _Engines:
         """None if the database does not have it, or there is none."""
         if self._looked is None:
             return None
-        from sidecar.store.audience import kept_files  # noqa: PLC0415 - without a database nobody waits for it
-
-        return kept_files(self._looked, revision)
+        return last_kept(self._looked.connection, revision)
 
     def _engine(self, compiled: Compiled) -> PolicyEngine:
         engine, self.name = self._stack.enter_context(engine_for(compiled, self._named))
@@ -174,8 +174,7 @@ class _Engines:
 
     def _kept(self, revision: str) -> Compiled | None:
         if (found := self.published(revision)) is not None:
-            plans, bundle, _ = found
-            return kept(bundle, plans=plans, revision=revision, source=f"revision {revision}")
+            return kept(found.bundle, plans=found.plans, revision=revision, source=f"revision {revision}")
         if self._archive is None or not (file := self._archive / f"{revision}.tar.gz").exists():
             return None
         return kept(archived(self._archive, revision), plans=None, revision=revision, source=str(file))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.cli.sources import own_plans, plans_or_shipped, policies_or_shipped
 from sidecar.errors import ConfigError
+from sidecar.rego.compile import CATALOG_DIGITS, catalog_digest
 from sidecar.rego.kept import archived, kept
 from sidecar.rego.load import compiled_at, plans_text
 from sidecar.store import published
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from sidecar.rego.compile import Compiled
     from sidecar.store.auditing import Looked
     from sidecar.store.published import Publication
-
-CATALOG_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ def by_files(plans: Path | None, policies: Path | None) -> Ruling:
     policies = policies_or_shipped(policies, plans=plans)
     compiled = compiled_at(plans, policies)
     text = plans_text(plans)
-    return Ruling(compiled=compiled, catalog=catalog_of(text), plans=plans, policies=policies, text=text)
+    return Ruling(compiled=compiled, catalog=catalog_digest(text), plans=plans, policies=policies, text=text)
 
 
 def by_archive(folder: Path | None, revision: str) -> Ruling:
@@ -87,8 +85,8 @@ def by_database(
                 " --policies, or publish by sidecar migrate"
             )
         return by_publication(looked, publication)
-    if found := published.kept(looked.connection, revision):
-        return _by_kept(found[0])
+    if found := published.last_kept(looked.connection, revision):
+        return _by_kept(found)
     if archive is not None:
         return by_archive(archive, revision)
     raise ConfigError(
@@ -107,8 +105,7 @@ def by_revision(revision: str, *, archive: Path | None, database_url: str | None
 
 
 def by_publication(looked: Looked, publication: Publication) -> Ruling:
-    found = published.kept(looked.connection, publication.revision)
-    return _by_kept(next(each for each in found if each.publication.id == publication.id))
+    return _by_kept(published.files_of(looked.connection, publication))
 
 
 def differs_here(ruling: Ruling) -> str | None:
@@ -128,7 +125,3 @@ def _by_kept(found: published.Kept) -> Ruling:
         text=found.plans,
         publication=publication,
     )
-
-
-def catalog_of(plans: bytes) -> str:
-    return sha256(plans).hexdigest()[:CATALOG_DIGITS]

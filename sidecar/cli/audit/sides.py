@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from sidecar.audit.diff import Side
 from sidecar.catalog.check import check_plans
-from sidecar.cli.audit.ruling import by_archive, catalog_of
+from sidecar.cli.audit.ruling import by_archive
 from sidecar.cli.sources import PLANS, POLICIES, policies_or_shipped
 from sidecar.errors import ConfigError
-from sidecar.rego.compile import compiled
+from sidecar.rego.compile import catalog_digest, compiled
 from sidecar.rego.in_git import committed
 from sidecar.rego.kept import kept
 from sidecar.rego.lint import problems_in
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.rego.compile import Compiled
+    from sidecar.store.published import Kept
 
 _GIT = "git:"
 _REVISION = re.compile(r"[0-9a-f]{32}")
-Kept = tuple[bytes, bytes, datetime]  # plans.yaml, bundle, when it was published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +89,9 @@ def _of_revision(
 ) -> Named:
     found = kept_revision(revision) if kept_revision else None
     if found is not None:
-        plans, bundle, published = found
-        both = kept(bundle, plans=plans, revision=revision, source=f"revision {revision}")
-        return Named(side=_side(both, plans, plans=str(PLANS), policies=str(POLICIES)), of=published)
+        both = kept(found.bundle, plans=found.plans, revision=revision, source=f"revision {revision}")
+        side = _side(both, found.plans, plans=str(PLANS), policies=str(POLICIES))
+        return Named(side=side, of=found.publication.at)
     if archive is None:
         where = "in this database" if kept_revision else "without --archive or --database-url"
         raise ConfigError(f"revision {revision} is not kept {where}, and there is no such file")
@@ -103,5 +103,9 @@ def _of_revision(
 
 def _side(both: Compiled, text: bytes | None, *, plans: str, policies: str) -> Side:
     return Side(
-        compiled=both, text=text, catalog=catalog_of(text) if text else None, plans=plans, policies=policies
+        compiled=both,
+        text=text,
+        catalog=catalog_digest(text) if text else None,
+        plans=plans,
+        policies=policies,
     )

@@ -28,6 +28,7 @@ from sidecar.cli.audit.logs import (
 from sidecar.cli.audit.options import database_option, moment_option
 from sidecar.cli.audit.report import json_text, made_by, report_options, say
 from sidecar.errors import ConfigError
+from sidecar.store.history import history
 from sidecar.telemetry.log_files import LONGEST_LINE
 from sidecar.telemetry.logged import sealed_line
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from sidecar.audit.findings import Anchor, Finding
     from sidecar.audit.gaps import Gap
+    from sidecar.store.auditing import Looked
     from sidecar.store.evidence import Evidence
 
 _AROUND = timedelta(seconds=10)  # an anchor is a few seconds younger than its line
@@ -96,7 +98,7 @@ def command(  # noqa: PLR0913 - click gives each option
         gaps = complete.gaps_of_writers(begins_later=since is not None, until=until)
         asks = bool(found) and begins is not None and last is not None
         if found and begins is not None and last is not None:
-            more, missing = _by_database(found[1], complete, begins, last, whole_only=whole_only)
+            more, missing = _by_database(*found, complete, begins, last, whole_only=whole_only)
             findings += more
             gaps += missing
         verified = Verified(
@@ -167,7 +169,13 @@ def _active(
 
 
 def _by_database(
-    evidence: Evidence, complete: Completeness, since: datetime, until: datetime, *, whole_only: bool
+    looked: Looked,
+    evidence: Evidence,
+    complete: Completeness,
+    since: datetime,
+    until: datetime,
+    *,
+    whole_only: bool,
 ) -> tuple[list[Finding], list[Gap]]:
     end = until + _AFTER
     marks = [Mark(**row) for row in evidence.digests(since - _MARKED_BEFORE, end)]
@@ -175,9 +183,9 @@ def _by_database(
     if whole_only:
         return findings, []
     changes = (
-        Change(id=row["id"], at=row["at"], actor=row["actor"], decision_id=row["decision_id"])
-        for row in evidence.history(since, end)
-        if row["actor_kind"] == _USER
+        Change(id=event.id, at=event.at, actor=event.actor, decision_id=event.decision_id)
+        for event in history(looked.connection, since=since, until=end)
+        if event.actor_kind == _USER
     )
     return findings, [
         *complete.gaps_of_effects(evidence.effects(since, end)),
