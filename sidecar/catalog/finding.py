@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 from sidecar.errors import Problem
+from sidecar.text.nearest import nearest as nearest_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -82,5 +82,4 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     """The one of *known* that somebody who wrote *name* most likely meant."""
     if len(name) > _LONGEST_NAME:
         return None
-    near = get_close_matches(name.lower().replace(" ", "_"), known, n=1)
-    return near[0] if near else None
+    return nearest_text(name.lower().replace(" ", "_"), known)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
+
+from sidecar.text.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,8 +50,7 @@ def message_about(
 
 
 def _unknown(action: str, catalog: Catalog) -> str:
-    near = get_close_matches(action, catalog.actions, n=1)
-    hint = f'; did you mean "{near[0]}"?' if near else "."
+    hint = did_you_mean(action, catalog.actions) or "."
     return f'The action "{action}" is not declared{hint}'
 
 

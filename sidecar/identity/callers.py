@@ -7,13 +7,13 @@ import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from sidecar.errors import ConfigError, Problem, UnknownCaller, Unroutable
+from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -184,8 +184,8 @@ def _faults_in(fields: Sequence[str]) -> Iterator[str]:
         yield "the name must be 1 to 64 letters, digits, dots, dashes or underscores"
     for scope in scopes.split(","):
         if scope not in SCOPES:
-            near = get_close_matches(scope, SCOPES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = nearest(scope, SCOPES)
+            hint = f"; did you mean {near}?" if near else ""
             # What stands here may be a token that somebody pasted: it is not shown.
             yield f"a scope is not one of {', '.join(SCOPES)}{hint}"
     if not _HASH.fullmatch(token_hash):

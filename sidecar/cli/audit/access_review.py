@@ -126,9 +126,7 @@ def command(  # noqa: PLR0913 - click gives each option
         differing = unaccounted(looked.connection, id_) if at is None else None
     counts = Counter(row.kind for row in rows)
     made = Made(
-        **made_by(),
-        login=looked.login,
-        database=looked.database,
+        **made_by(looked),
         as_of=moment_text(at),
         revision=ruling.compiled.revision,
         catalog=ruling.catalog,

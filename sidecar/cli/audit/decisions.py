@@ -123,9 +123,7 @@ def command(  # noqa: PLR0913 - click gives each option
         ):
             raise _unknown("workspace", workspace, counted.workspaces)
         made = Made(
-            **made_by(),
-            login=found[0].login if found else None,
-            database=found[0].database if found else None,
+            **made_by(found[0] if found else None),
             population={"lines": counted.lines, "decisions": counted.decisions},
         )
         spool.seek(0)

@@ -90,9 +90,7 @@ def command(  # noqa: PLR0913 - click gives each option
         live = _live(compared, catalogs, looked, limit)
         asked = sum(len(each) for each in dict.fromkeys(both))
         made = Made(
-            **made_by(),
-            login=looked.login if looked else None,
-            database=looked.database if looked else None,
+            **made_by(looked),
             revision=after.compiled.revision,
             catalog=after.catalog,
             engine=engine_name,

@@ -124,9 +124,7 @@ def command(  # noqa: PLR0913 - click gives each option
         "amounts": line.get("amounts") if line else amounts,
     }
     made = Made(
-        **made_by(),
-        login=looked.login if looked else None,
-        database=looked.database if looked else None,
+        **made_by(looked),
         as_of=str(line.get("facts_at") or line["at"]) if line else moment_text(at),
         revision=ruling.compiled.revision,
         catalog=ruling.catalog,

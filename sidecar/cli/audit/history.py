@@ -17,7 +17,7 @@ from sidecar.cli.audit.report import json_text, made_by, report_options, say, sa
 from sidecar.store.auditing import looking
 from sidecar.store.history import history, workspaces_called
 from sidecar.text.ids import is_uuid
-from sidecar.text.nearest import nearest
+from sidecar.text.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,7 @@ def command(  # noqa: PLR0913 - click gives each option
         id_ = _workspace(looked, workspace)
         found = history(looked.connection, since=since, until=until, workspace=id_, kinds=asked or None)
         events = list(islice(_of(found, user, actor), limit))
-        made = Made(
-            **made_by(), login=looked.login, database=looked.database, population={"changes": len(events)}
-        )
+        made = Made(**made_by(looked), population={"changes": len(events)})
     _say(events, made, form=form, output=output)
 
 
@@ -92,8 +90,7 @@ def _kinds_in(texts: tuple[str, ...]) -> list[str]:
     kinds = [kind.strip() for text in texts for kind in text.split(",")]
     for kind in kinds:
         if kind not in KINDS:
-            near = nearest(kind, KINDS)
-            says = f'; did you mean "{near}"?' if near else f": it is one of {', '.join(KINDS)}"
+            says = did_you_mean(kind, KINDS) or f": it is one of {', '.join(KINDS)}"
             raise click.UsageError(f'--kind: "{kind}" is no kind of change{says}')
     return kinds
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sidecar.cli import plans_option, policies_option
-from sidecar.text.nearest import nearest
+from sidecar.text.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +88,9 @@ def context_option() -> Callable[[Any], Any]:
 def refuse_undeclared(context: dict[str, Json], declared: frozenset[str]) -> None:
     for field in context:
         if field not in declared:
-            near = nearest(field, declared)
-            says = f'; did you mean "{near}"?' if near else ""
-            raise click.UsageError(f'--context: no policy declares the field "{field}"{says}')
+            raise click.UsageError(
+                f'--context: no policy declares the field "{field}"{did_you_mean(field, declared)}'
+            )
 
 
 def amounts_option() -> Callable[[Any], Any]:

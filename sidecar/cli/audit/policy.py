@@ -54,9 +54,7 @@ def command(
     with looking(database_url) as looked:
         found = _found(looked, at, revision)
         made = Made(
-            **made_by(),
-            login=looked.login,
-            database=looked.database,
+            **made_by(looked),
             as_of=moment_text(at),
             revision=found.publication.revision,
             catalog=found.publication.catalog[:CATALOG_DIGITS],

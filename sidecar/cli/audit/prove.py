@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +19,7 @@ from sidecar.cli.audit.ruling import by_archive, by_files
 from sidecar.engines.verdict import ENTRYPOINT, document_of
 from sidecar.rego.heads import Denials, line_of_override, looks_at_context
 from sidecar.rego.own_rules import codes_by_context
+from sidecar.text.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,9 +80,7 @@ def _refuse_unknown(only: tuple[str, ...], catalog: Catalog) -> None:
     titles = titles_of(catalog)
     for title in only:
         if title not in titles:
-            near = get_close_matches(title, titles, n=1)
-            says = f'; did you mean "{near[0]}"?' if near else ""
-            raise click.UsageError(f'--only: there is no promise "{title}"{says}')
+            raise click.UsageError(f'--only: there is no promise "{title}"{did_you_mean(title, titles)}')
 
 
 def _header(ruling: Ruling, proof: Proof, made: Made) -> list[str]:

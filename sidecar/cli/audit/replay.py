@@ -110,9 +110,7 @@ def command(  # noqa: PLR0913 - click gives each option
         if counted.not_kept:
             raise NotAsked(_not_kept(counted))
         made = Made(
-            **made_by(),
-            login=found[0].login if found else None,
-            database=found[0].database if found else None,
+            **made_by(found[0] if found else None),
             revision=named.side.compiled.revision if named else None,
             catalog=named.side.catalog if named else None,
             engine=engines.name,

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sidecar.audit.moments import seconds_text
 from sidecar.errors import NotAsked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from sidecar.store.auditing import Looked
 
 _LONG = 10_000  # rows
 
@@ -40,13 +43,15 @@ def report_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..
     return add
 
 
-def made_by() -> dict[str, str]:
-    """The fields `by`, `command` and `at` of Made."""
+def made_by(looked: Looked | None = None) -> dict[str, Any]:
+    """The fields of Made that tell who made it, by which command and when, and which database was asked."""
     words = ["sidecar", *sys.argv[1:]]
     return {
         "by": f"policy-sidecar {version('policy-sidecar')}",
         "command": shlex.join(_without_secrets(words)),
-        "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "at": seconds_text(datetime.now(UTC)),
+        "login": looked.login if looked else None,
+        "database": looked.database if looked else None,
     }
 
 

@@ -120,9 +120,7 @@ def command(  # noqa: PLR0913 - click gives each option
             last_line_at=ends,
         )
         made = Made(
-            **made_by(),
-            login=found[0].login if found else None,
-            database=found[0].database if found else None,
+            **made_by(found[0] if found else None),
             as_of=shown_moment(last) if last else None,
             population={"files": verified.files, "writers": verified.writers, "lines": verified.lines},
         )

@@ -119,9 +119,7 @@ def command(  # noqa: PLR0913 - click gives each option
         also = _also(looked, ruling, rows, at=at, action=action, engine=engine, context=context)
         unread = not_understood(looked.connection, at, workspaces[0].id if workspace else None)
     made = Made(
-        **made_by(),
-        login=looked.login,
-        database=looked.database,
+        **made_by(looked),
         as_of=moment_text(at),
         revision=ruling.compiled.revision,
         catalog=ruling.catalog,

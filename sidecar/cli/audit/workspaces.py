@@ -12,7 +12,7 @@ from sidecar.store.grants import people_at, people_now
 from sidecar.store.history import workspaces_called
 from sidecar.store.published import known_since
 from sidecar.text.ids import is_uuid
-from sidecar.text.nearest import nearest
+from sidecar.text.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,10 +41,7 @@ def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
     """A usage error unless *name* is one of *known*."""
     names = list(known)
     if name not in names:
-        near = nearest(name, names)
-        raise click.UsageError(
-            f'{kind} "{name}" is not known' + (f'; did you mean "{near}"?' if near else "")
-        )
+        raise click.UsageError(f'{kind} "{name}" is not known{did_you_mean(name, names)}')
 
 
 def people_in(looked: Looked, named: str | None, *, at: datetime | None, spoken: Spoken) -> list[Workspace]:
@@ -69,10 +66,9 @@ def people_in(looked: Looked, named: str | None, *, at: datetime | None, spoken:
     found = [each for each in everybody if named in {each.slug, each.id}]
     if found:
         return found
-    near = nearest(named, [each.slug for each in everybody])
     raise click.UsageError(
         f'--workspace: there is no "{named}"'
-        + (f'; did you mean "{near}"?' if near else "")
+        + did_you_mean(named, [each.slug for each in everybody])
         + _what_was(workspaces_called(looked.connection, named))
     )
 
@@ -95,13 +91,11 @@ def _then(looked: Looked, named: str, at: datetime) -> list[Workspace]:
         raise click.UsageError(
             f'--workspace: at {moment_text(at)} "{named}" was called "{found[0].slug}": name that'
         )
-    near = None
+    near = ""
     if not called:
-        near = nearest(named, [each.slug for each in people_at(looked.connection, at, None)])
+        near = did_you_mean(named, [each.slug for each in people_at(looked.connection, at, None)])
     raise click.UsageError(
-        f'--workspace: there was no "{named}" at {moment_text(at)}'
-        + (f'; did you mean "{near}"?' if near else "")
-        + _what_was(called)
+        f'--workspace: there was no "{named}" at {moment_text(at)}' + near + _what_was(called)
     )
 
 
