@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
-from sidecar.decisions.model import Facts, Question, Room, Usage
+from sidecar.audit.questions import facts_somewhere, usage
+from sidecar.decisions.model import Question, Room
 from sidecar.decisions.room import Rooms
 from sidecar.decisions.situation import situation_bytes, situation_of
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
     from sidecar.audit.replay import Asked
     from sidecar.catalog.catalog import Catalog
+    from sidecar.decisions.model import Facts
 
-_ANY_TIME = datetime(2026, 1, 15, 12, tzinfo=UTC)  # nothing that is asked here depends on it
 _MOST_CACHED = 200_000
 
 
@@ -137,27 +136,19 @@ class Against:
             return None
         figures = self._figures(line)
         features = (was.get("overrides") or {}).get("features") or {}
-        return Facts(
-            workspace_id=UUID(int=1),
-            slug="somewhere",
-            name="somewhere",
+        return facts_somewhere(
             role=self._roles.get(was.get("role") or "", was.get("role") or ""),
             plan=self._plans.get(was.get("plan") or "", was.get("plan") or ""),
             status=was["status"],
-            feature_overrides={self._features.get(name, name): value for name, value in features.items()},
-            limit_overrides={
-                meter: told["limit"] for meter, told in figures.items() if told.get("of") == "override"
-            },
+            features={self._features.get(name, name): value for name, value in features.items()},
+            limits={meter: told["limit"] for meter, told in figures.items() if told.get("of") == "override"},
             usage={
-                meter: Usage(
-                    used=figures.get(meter, {}).get("used", 0),
+                meter: usage(
+                    figures.get(meter, {}).get("used", 0),
                     reserved=figures.get(meter, {}).get("reserved", 0),
-                    resets_at=_ANY_TIME,
                 )
                 for meter in self._catalog.meters
             },
-            at=_ANY_TIME,
-            token=None,
         )
 
     def _room(self, was: Mapping[str, Any], line: Asked, facts: Facts, takes: Mapping[str, int]) -> Room:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sidecar.audit.explain import FactTold
 from sidecar.audit.moments import moment_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
+    from sidecar.audit.events import Event
     from sidecar.audit.helping import Asked
     from sidecar.workspaces.holders import Grant, Member, Workspace
 
@@ -22,23 +22,6 @@ KINDS = (
     "override.set",
     "override.removed",
 )
-
-
-class Event(Protocol):
-    """A row of the outbox."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def data(self) -> Mapping[str, Any]: ...
-    @property
-    def actor(self) -> str: ...
-    @property
-    def actor_kind(self) -> str: ...
 
 
 def facts_told(

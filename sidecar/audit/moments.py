@@ -27,3 +27,9 @@ def moment_in(text: str) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None
+
+
+def is_between(text: str, since: datetime | None, until: datetime | None) -> bool:
+    """Whether *text* is a time from *since* on and before *until*; None is no bound."""
+    moment = moment_in(text)
+    return moment is not None and (since is None or moment >= since) and (until is None or moment < until)

@@ -117,10 +117,7 @@ class Situations:
         plan = self._catalog.plans.get(cell.plan)
         if action is None or not action.takes:
             return None
-        full = {
-            meter: Usage(used=(plan.limits[meter] if plan else 0) or 0, reserved=0, resets_at=_ANY_TIME)
-            for meter in action.takes
-        }
+        full = {meter: usage((plan.limits[meter] if plan else 0) or 0) for meter in action.takes}
         facts = self._facts(cell, action)
         return self._situation(cell, action, replace(facts, usage={**facts.usage, **full}), context)
 
@@ -139,19 +136,44 @@ class Situations:
     def _facts(self, cell: QuestionCell, action: Action | None) -> Facts:
         value = _OVERRIDES[cell.override]
         feature = action.feature if action else None
-        return Facts(
-            workspace_id=UUID(int=1),
-            slug="somewhere",
-            name="somewhere",
+        return facts_somewhere(
             role=cell.role,
             plan=cell.plan,
             status=cell.status,
-            feature_overrides={} if feature is None or value is None else {feature: value},
-            limit_overrides={},
-            usage={name: Usage(used=0, reserved=0, resets_at=_ANY_TIME) for name in self._catalog.meters},
-            at=_ANY_TIME,
-            token=None,
+            features={} if feature is None or value is None else {feature: value},
+            limits={},
+            usage={name: usage(0) for name in self._catalog.meters},
         )
+
+
+def facts_somewhere(
+    *,
+    role: str,
+    plan: str,
+    status: str,
+    features: Mapping[str, bool],
+    limits: Mapping[str, int | None],
+    usage: Mapping[str, Usage],
+) -> Facts:
+    """All that decides of a member; *features* and *limits* are overrides."""
+    return Facts(
+        workspace_id=UUID(int=1),
+        slug="somewhere",
+        name="somewhere",
+        role=role,
+        plan=plan,
+        status=status,
+        feature_overrides=features,
+        limit_overrides=limits,
+        usage=usage,
+        at=_ANY_TIME,
+        token=None,
+    )
+
+
+def usage(used: int, *, reserved: int = 0) -> Usage:
+    """Of a meter; when it resets decides nothing here."""
+    return Usage(used=used, reserved=reserved, resets_at=_ANY_TIME)
 
 
 def lacks(plan: Plan | None, meter: str, amount: int) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.audit.known import Known
-from sidecar.audit.moments import moment_in
+from sidecar.audit.moments import is_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -126,7 +126,7 @@ def decisions_in(
                 counted.unread += 1
                 continue
             if (decision is not None and line.decision_id != decision) or (
-                is_of_a_time and not _is_between(line.at, since, until)
+                is_of_a_time and not is_between(line.at, since, until)
             ):
                 continue
             counted.lines += 1
@@ -269,8 +269,3 @@ def different(place: Place, decision: str | None, logged: Document, replayed: Do
         logged=logged,
         replayed=replayed,
     )
-
-
-def _is_between(at: str, since: datetime | None, until: datetime | None) -> bool:
-    moment = moment_in(at)
-    return moment is not None and (since is None or moment >= since) and (until is None or moment < until)

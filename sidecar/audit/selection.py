@@ -7,7 +7,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from sidecar.audit.moments import moment_in
+from sidecar.audit.moments import is_between, moment_in
+from sidecar.audit.replay import VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +37,6 @@ COLUMNS = (
     "endpoint",
 )
 BOUGHT = "bought"
-_VERSIONS = (0, 1)
 _NO_FEATURES = b'"features":{}'
 
 
@@ -89,28 +89,19 @@ class Wanted:
             and (self.action is None or line.action == self.action)
             and (self.reason is None or line.reason == self.reason)
             and (self.override is None or _is_overridden(line, self.override))
-            and ((self.since is None and self.until is None) or self._is_then(line.at))
-        )
-
-    def _is_then(self, at: str) -> bool:
-        moment = moment_in(at)
-        return (
-            moment is not None
-            and (self.since is None or moment >= self.since)
-            and (self.until is None or moment < self.until)
+            and ((self.since is None and self.until is None) or is_between(line.at, self.since, self.until))
         )
 
 
 @dataclass(slots=True)
 class Selected:
-    """*unread* is the number of lines that are none. *seen* are names that would have been found."""
+    """*unread* is the number of lines that are none. *actions* and *workspaces* are those that were seen."""
 
     lines: int = 0
     decisions: int = 0
     unread: int = 0
     actions: set[str] = field(default_factory=set)
     workspaces: set[str] = field(default_factory=set)
-    wants_names: bool = False
 
 
 def selected(
@@ -131,7 +122,7 @@ def selected(
             except (ValueError, RecursionError):
                 counted.unread += 1
                 continue
-            if line.v not in _VERSIONS or not text.endswith(b"}"):
+            if line.v not in VERSIONS or not text.endswith(b"}"):
                 counted.unread += 1
                 continue
             if line.kind != "decision" and (line.kind or line.allow is None):

@@ -211,7 +211,7 @@ class Lane:
         if found is not None:
             try:
                 reply = self._application.plain.answer(alike, asked, found[0], request_id=id_, began=began)
-            except Exception:  # noqa: BLE001 - ditto
+            except Exception:  # noqa: BLE001 - as above: the endpoint meets it too, and answers
                 reply = None
         if reply is None:  # the usual way, from here on
             request = self._request_of(head, body)

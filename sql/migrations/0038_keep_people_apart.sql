@@ -294,7 +294,7 @@ BEGIN
     ORDER BY gone.id
     ON CONFLICT ON CONSTRAINT deleted_users_pkey DO UPDATE SET deleted_at = excluded.deleted_at;
 
-    -- Of a workspace that will go its counters come first, since whoever takes quota holds them when he locks the
+    -- Of a workspace that will go its counters come first, since whoever takes quota holds them when locking the
     -- workspace.
     SELECT array_agg(m.workspace_id) INTO left_ids
     FROM authz.workspace_memberships AS m
@@ -305,7 +305,7 @@ BEGIN
       );
     PERFORM FROM authz.workspace_usage AS u WHERE u.workspace_id = ANY (left_ids)
     ORDER BY u.workspace_id, u.meter FOR UPDATE;
-    -- Whoever joins, leaves or moves ownership in one of them waits, or we wait for him; in the order of their ids, so
+    -- Whoever joins, leaves or moves ownership in one of them waits, or we wait for them; in the order of their ids, so
     -- that two cannot wait for each other. FOR UPDATE from the start: some of these rows will be deleted.
     PERFORM FROM authz.workspaces AS w
     WHERE w.id IN (
@@ -321,7 +321,7 @@ BEGIN
     ORDER BY w.id FOR UPDATE;
 
     UPDATE authz.workspaces AS w SET default_of = NULL WHERE w.default_of = ANY (users);
-    -- The owner goes before his heir is made owner: at no time may there be two (workspace_memberships_owner_key).
+    -- The owner goes before the heir is made owner: at no time may there be two (workspace_memberships_owner_key).
     WITH gone AS (
         DELETE FROM authz.workspace_memberships AS m WHERE m.user_id = ANY (users)
         RETURNING m.workspace_id, m.role

@@ -28,7 +28,7 @@ denials contains "no_deletion" if {
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """All that decides about mia in acme; *role* None: she is no member."""
+    """All that decides about mia in acme; *role* None: no member."""
 
     role: str | None = "member"
     plan: str = "team"

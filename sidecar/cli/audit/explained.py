@@ -11,12 +11,13 @@ from uuid import UUID
 
 import click
 
+from sidecar.api.rendered import limits_of
 from sidecar.audit.borne_out import KINDS
 from sidecar.audit.helping import Asked, RoomAsLogged, RoomByFigures
 from sidecar.audit.moments import moment_in
 from sidecar.cli.audit.workspaces import people_in
 from sidecar.decisions.model import Facts, Question, Room, Situation, Usage
-from sidecar.decisions.room import amounts_of, quotas_of
+from sidecar.decisions.room import amounts_of
 from sidecar.errors import BadQuestion
 from sidecar.store.audited_facts import AuditedFacts
 from sidecar.store.grants import people_at
@@ -166,14 +167,7 @@ def from_question(
     figures = {}
     if at is None:
         figures = {
-            meter: {
-                "wanted": taken[meter],
-                "limit": quota.limit,
-                "of": "override" if meter in facts.limit_overrides else "plan",
-                "used": quota.used,
-                "reserved": quota.reserved,
-            }
-            for meter, quota in quotas_of(taken, facts, catalog=catalog).items()
+            meter: {"wanted": taken[meter], **of} for meter, of in limits_of(facts, taken, catalog).items()
         }
     asked = Asked(
         action=catalog.actions[action],
