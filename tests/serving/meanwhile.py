@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -193,7 +194,8 @@ class _Asking:
                 streams[1].close()
                 streams = None
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ends.wait(), self._pause_s)
+                # As long on average, and no two in step.
+                await asyncio.wait_for(self._ends.wait(), self._pause_s * uniform(0.5, 1.5))  # noqa: S311
         if streams is not None:
             streams[1].close()
 

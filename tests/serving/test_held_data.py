@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 DEADLINE_S = 1.0
 WATCHED_S = 1.5
+APART_S = 0.3  # then clients that began together are not in step any more
 SLOWER_S = 0.1  # may others be by, at their 99th percentile; and by the noise of the machine
 KEPT, FRESH = 10, 2
 in_the_lane = pytest.mark.skipif(
@@ -92,13 +93,20 @@ def sidecar(proxy, opa, tmp_path_factory):
 def watched(sidecar, what, trouble, *, may_be_late=0):
     """What others see who ask *what* while *trouble*() goes on, compared with what they saw before.
 
-    So many of their questions, *may_be_late*, count neither as slow nor as unanswered.
+    So many of their questions, *may_be_late*, count neither as slow nor as unanswered; then it begins while
+    they ask, since those who begin together are together in one query.
     """
 
     def once():
         with Others(sidecar.port, what, kept=KEPT, fresh=FRESH) as before:
             sleep(WATCHED_S)
-        with trouble(), Others(sidecar.port, what, kept=KEPT, fresh=FRESH) as others:
+        with ExitStack() as stack:
+            if not may_be_late:
+                stack.enter_context(trouble())
+            others = stack.enter_context(Others(sidecar.port, what, kept=KEPT, fresh=FRESH))
+            if may_be_late:
+                sleep(APART_S)
+                stack.enter_context(trouble())
             sleep(WATCHED_S)
         slower.append(slower_by(before.seen, others.seen, but=may_be_late))
         nobody_met_it = may_be_late and set(others.seen.answers) == {"200"}

@@ -64,16 +64,18 @@ def check(channel, user="mia"):
     return external_auth_pb2_grpc.AuthorizationStub(channel).Check(request, timeout=20).status.code
 
 
+def is_well(way):
+    with way.channel() as one:
+        health = health_pb2_grpc.HealthStub(one).Check(health_pb2.HealthCheckRequest(), timeout=20)
+    return health.status == health_pb2.HealthCheckResponse.SERVING
+
+
 def test_all_workers_answer_and_the_sidecar_says_that_it_is_well(tmp_path, database, opa):
     with serving_grpc(tmp_path, database, opa) as (sidecar, way):
         for _ in range(20):
             with way.channel() as one:
                 assert (check(one), check(one, user="zoe")) == (0, 7)
-        with way.channel() as one:
-            stub = health_pb2_grpc.HealthStub(one)
-            health = stub.Check(health_pb2.HealthCheckRequest(), timeout=20)
-
-        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        assert sidecar.until(lambda: is_well(way))  # as the next look at its parts finds out
         assert sidecar.until(lambda: len(sidecar.lines) == 40)
         assert Counter(line["status"] for line in sidecar.lines) == {200: 20, 403: 20}
         assert "Traceback" not in sidecar.said
