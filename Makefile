@@ -7,7 +7,7 @@ TESTS ?= # all of them
 JOBS ?= 3 # test files at a time, on two cores: many of them wait; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
 
-.PHONY: run example test soak venv check schema bench bench-growth bench-race clean
+.PHONY: run example test soak venv check schema client-types bench bench-growth bench-race clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -37,6 +37,9 @@ check: .venv/test.stamp
 
 schema: .venv/test.stamp
 	$(BIN)/python -m tests.store.schema_text
+
+client-types: .venv/test.stamp
+	$(BIN)/python -m tests.typescript.openapi_types
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks.run $(if $(BEFORE),--before $(BEFORE)) $(if $(ONLY),--only $(ONLY))

@@ -1,0 +1,27 @@
+"""src/openapi.ts of the npm package: the types of /openapi.json. `make client-types` writes it anew."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from sidecar.api.endpoints import ENDPOINTS
+from sidecar.api.openapi import document
+from tests.typescript.packages import BIN, PACKAGE, installed, passed
+
+FILE = PACKAGE / "src/openapi.ts"
+
+
+def written() -> str:
+    """What the file should hold."""
+    installed()
+    with tempfile.TemporaryDirectory() as folder:
+        described, types = Path(folder) / "openapi.json", Path(folder) / "openapi.ts"
+        described.write_text(json.dumps(document(ENDPOINTS)))
+        passed(BIN / "openapi-typescript", described, "--output", types)
+        return types.read_text()
+
+
+if __name__ == "__main__":
+    FILE.write_text(written())
