@@ -196,15 +196,18 @@ test("who is not signed in has no workspaces, and the error says so", async () =
 
 test("a feature is drawn once it is known, and not in a workspace without it", async () => {
   let answer;
-  const known = new Promise((done) => (answer = done));
+  const hold = () => new Promise((done) => (answer = done));
+  let known = hold();
   entitlementsOf = async (id) => (await known, Response.json(entitlements(id, id === ACME.id)));
   const { place, end } = await shown(page(feature));
   await until(isAcme);
   assert.equal(place.textContent, "locked");
   answer();
   await until(() => place.textContent === "avatar");
+  known = hold();
   await act(async () => seen.setWorkspace(SECOND.id));
   assert.equal(place.textContent, "locked", "at once: what is known is of the workspace before");
+  answer();
   await until(() => seen.entitlements?.workspace.id === SECOND.id);
 
   assert.equal(place.textContent, "locked");

@@ -11,8 +11,6 @@ export interface FeatureProps {
 
 /** Its children, where the current workspace has the feature. It draws; the route behind it needs a guard. */
 export function Feature({ name, fallback = null, children }: FeatureProps): ReactElement {
-  const features = useEntitlements()?.features;
-  // An own field: `constructor` is no feature.
-  const enabled = features !== undefined && Object.hasOwn(features, name) && features[name]?.enabled === true;
-  return <>{enabled ? children : fallback}</>;
+  const feature = useEntitlements()?.features[name];
+  return <>{feature?.enabled === true ? children : fallback}</>;
 }
