@@ -27,14 +27,15 @@ STRICT = (
 )
 _INSTALLS_WITHIN_S = 300  # once for each package-lock.json
 _WITHIN_S = 180  # seconds alone, and a machine may be busy
-_NEEDS = "Node 20 or newer, with npm: https://nodejs.org, or apt-get install nodejs npm"
+_NODE = "Node 20 or newer, with npm: https://nodejs.org, or apt-get install nodejs npm"
+_NEEDS = {"node": _NODE, "npm": _NODE, "curl": "apt-get install curl"}
 
 
 def program(name: str) -> str:
-    """`node` or `npm`. Skips the test where there is none; with --require-servers a skip is a failure."""
+    """`node`, `npm` or `curl`. Skips the test where there is none; with --require-servers a skip is a failure."""
     found = shutil.which(name)
     if found is None:
-        pytest.skip(f"needs {name}: {_NEEDS}")
+        pytest.skip(f"needs {name}: {_NEEDS[name]}")
     return found
 
 

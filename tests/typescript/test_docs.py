@@ -100,7 +100,7 @@ class Reader:
             process = subprocess.Popen([program("node"), script], cwd=self.folder, stdout=log, stderr=log)
         try:
             ending = monotonic() + _STARTS_WITHIN_S
-            while run("curl", "-s", f"http://127.0.0.1:{port}").returncode != 0:
+            while run(program("curl"), "-s", f"http://127.0.0.1:{port}").returncode != 0:
                 assert process.poll() is None, (self.folder / f"{script}.log").read_text()
                 assert monotonic() < ending, f"{script} does not listen"
                 sleep(0.05)
@@ -122,7 +122,7 @@ def demo_plans(monkeypatch):
 
 @pytest.mark.usefixtures("demo_plans")
 def test_typescript_md_is_done_from_nothing(sidecar, tmp_path):
-    program("npm")
+    program("curl")
     reader = reader_of(TYPESCRIPT, tmp_path, sidecar)
     reader.install("trainer")
     names = reader.write("ts")
@@ -142,7 +142,7 @@ def link_express(folder: Path) -> None:
 
 
 def test_react_md_is_done_from_nothing(sidecar, tmp_path):
-    program("npm")
+    program("curl")
     backend = reader_of(TYPESCRIPT, tmp_path / "backend", sidecar)
     backend.folder.mkdir()
     consumer(backend.folder)
