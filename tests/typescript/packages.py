@@ -32,7 +32,7 @@ _NEEDS = {"node": _NODE, "npm": _NODE, "curl": "apt-get install curl"}
 
 
 def program(name: str) -> str:
-    """`node`, `npm` or `curl`. Skips the test where there is none; with --require-servers a skip is a failure."""
+    """`node`, `npm` or `curl`. Skips where there is none; with --require-servers a skip is a failure."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"needs {name}: {_NEEDS[name]}")
