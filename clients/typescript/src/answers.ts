@@ -80,7 +80,9 @@ export function answerFrom(document: unknown): Answer {
     need(facts, "cached", "boolean");
     const needs = fields(answer["needs"] ?? {}, "needs");
     may(needs, "feature", "string");
-    for (const role of array(needs["roles"] ?? [], "needs.roles")) if (typeof role !== "string") throw wrong("needs.roles", role);
+    for (const role of array(needs["roles"] ?? [], "needs.roles")) {
+      if (typeof role !== "string") throw wrong("needs.roles", role);
+    }
     for (const upgrade of array("upgrade" in answer ? answer["upgrade"] : [], "upgrade")) checkUpgrade(upgrade);
     checkQuotas("quota" in answer ? answer["quota"] : {});
     if ("retry_after" in answer) whole(answer, "retry_after");
@@ -102,7 +104,9 @@ function checkAgreement(answer: Fields): void {
   if (waits ? status !== 402 && status !== 429 : status === 429) {
     throw new Misread(`status ${status} with retry_after ${answer["retry_after"]}`);
   }
-  if (allow && (role === undefined || plan === undefined)) throw new Misread("it allows somebody without a role or a plan");
+  if (allow && (role === undefined || plan === undefined)) {
+    throw new Misread("it allows somebody without a role or a plan");
+  }
   if (!allow && answer["reservation"] !== null) throw new Misread("it denies, and holds a reservation");
 }
 

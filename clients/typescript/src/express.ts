@@ -4,7 +4,7 @@
 
 import type { Request, RequestHandler, Response } from "express";
 
-import type { ActionOf, AnyCatalog, Denial, NotAMember } from "./answers.js";
+import type { ActionOf, AnyCatalog } from "./answers.js";
 import { type GuardOptions, Guards, type Layer, problemOf } from "./guards/guards.js";
 import type { ProblemReply } from "./guards/problems.js";
 import { type ActionOptions, type Requirement, action, feature, roles } from "./guards/requirement.js";
@@ -14,7 +14,6 @@ export type { CurrentWorkspace } from "./guards/workspace.js";
 export type { ActionOptions, GuardOptions };
 
 declare global {
-  // biome-ignore lint: as Express has it
   namespace Express {
     interface Request {
       /** There behind a guard; undefined in a route without one. */
@@ -89,7 +88,7 @@ export function guards<C extends AnyCatalog = AnyCatalog>(options: GuardOptions<
 }
 
 /** Tell the end user of a denial, or of an error of the client's. False for any other error: nothing was sent. */
-export function problem(res: Response, what: Denial | NotAMember | unknown): boolean {
+export function problem(res: Response, what: unknown): boolean {
   const found = problemOf(what, console);
   if (found !== undefined) send(res, found);
   return found !== undefined;

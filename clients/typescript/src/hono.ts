@@ -13,8 +13,7 @@ import type { CurrentWorkspace } from "./guards/workspace.js";
 export type { CurrentWorkspace } from "./guards/workspace.js";
 export type { ActionOptions, GuardOptions };
 
-// biome-ignore lint: any environment of Hono's
-type AnyContext = Context<any>;
+type AnyContext = Context<any>; // of any environment
 export type GuardMiddleware<C extends AnyCatalog = AnyCatalog> = MiddlewareHandler<{
   Variables: { workspace: CurrentWorkspace<C> };
 }>;

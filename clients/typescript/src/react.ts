@@ -1,7 +1,7 @@
 "use client";
 /**
- * For React 18 and 19, in the browser: the user's workspaces, what they may there, and what an upgrade would give. It has
- * the user's own token, never a caller's.
+ * For React 18 and 19, in the browser: the user's workspaces, what they may there, and what an upgrade would give.
+ * It has the user's own token, never a caller's.
  */
 
 export { Feature, type FeatureProps } from "./react/feature.js";

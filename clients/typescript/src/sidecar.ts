@@ -197,6 +197,6 @@ export class Sidecar<C extends AnyCatalog = AnyCatalog> {
 const asyncDispose: typeof Symbol.asyncDispose = Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose");
 
 function isAllZero(amounts: Record<string, number>, held: Record<string, number>): boolean {
-  const meters = Object.keys(held);
-  return meters.length > 0 && meters.every((meter) => amounts[meter] === 0) && Object.values(amounts).every((each) => each === 0);
+  const meters = [...Object.keys(held), ...Object.keys(amounts)];
+  return meters.length > 0 && meters.every((meter) => amounts[meter] === 0);
 }

@@ -57,7 +57,6 @@ export class Wire {
         "X-Request-ID": requestId,
       },
       redirect: "manual", // a token does not follow one
-      cache: "no-store",
       signal: AbortSignal.timeout(this.#timeoutMs + (call.extraMs ?? 0)),
     };
     const [response, text] = await this.#exchange(call, request);

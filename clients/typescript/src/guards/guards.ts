@@ -76,7 +76,8 @@ export class Guards<K> {
     const later = layers.slice(requirements.length).some(({ handler }) => guardOf.has(handler as object));
     if (later && requirements.some(({ mode }) => mode === "consume")) {
       throw new Misconfigured(
-        "what consumes stands next to the route's other guards, or behind them: what it takes would be lost when one of them denies",
+        "what consumes stands next to the route's other guards, or behind them: " +
+          "what it takes would be lost when one of them denies",
       );
     }
     return requirements;

@@ -79,7 +79,8 @@ export class CurrentWorkspace<C extends AnyCatalog = AnyCatalog> {
   get #loaded(): Entitlements {
     if (this.#entitlements === undefined) {
       throw new Error(
-        "id, slug, name and entitlements are in no decision: put requireWorkspace among the guards of this route, or await workspace.load()",
+        "id, slug, name and entitlements are in no decision: put requireWorkspace among the guards of this route, " +
+          "or await workspace.load()",
       );
     }
     return this.#entitlements;

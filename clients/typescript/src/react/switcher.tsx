@@ -2,9 +2,12 @@ import type { ComponentPropsWithoutRef, ReactElement } from "react";
 
 import { type OwnWorkspace, useWorkspace } from "./state.js";
 
-export type WorkspaceSwitcherProps = Omit<ComponentPropsWithoutRef<"select">, "value" | "defaultValue" | "children" | "multiple">;
+export type WorkspaceSwitcherProps = Omit<
+  ComponentPropsWithoutRef<"select">,
+  "value" | "defaultValue" | "children" | "multiple"
+>;
 
-/** A native select of the user's workspaces. Its name is "Workspace", unless `aria-label` or a `<label>` says another. */
+/** A native select of the user's workspaces. Its name is "Workspace", unless `aria-label` or a `<label>` has one. */
 export function WorkspaceSwitcher({ onChange, disabled, ...props }: WorkspaceSwitcherProps): ReactElement {
   const { workspaces, currentWorkspace, setWorkspace } = useWorkspace();
   const named = "aria-label" in props || "aria-labelledby" in props || "id" in props;

@@ -30,7 +30,8 @@ export interface Words {
 }
 
 /** Which plans would allow what was denied: a native dialog, styled by CSS variables alone. */
-export function UpgradeDialog({ problem, onClose, onChoose, words, className }: UpgradeDialogProps): ReactElement | null {
+export function UpgradeDialog(props: UpgradeDialogProps): ReactElement | null {
+  const { problem, onClose, onChoose, words, className } = props;
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
   const shown = problem?.status === 402 ? problem : undefined;
