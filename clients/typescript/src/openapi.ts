@@ -790,7 +790,7 @@ export interface components {
                     [key: string]: number;
                 };
                 /** @enum {string} */
-                state: "committed" | "released";
+                state: "committed" | "released" | "expired";
                 committed: {
                     [key: string]: number;
                 } | null;
