@@ -80,6 +80,7 @@ BEGIN
         'authz.known_since()',
         'authz.members_at(timestamp with time zone,uuid)',
         'authz.members_of(text,text,integer)',
+        'authz.migrated_to()',
         'authz.names_for(text)',
         'authz.not_understood(timestamp with time zone,uuid)',
         'authz.over_limits(jsonb)',
