@@ -80,9 +80,8 @@ def _say(events: list[Event], made: Made, *, form: str, output: Path | None) -> 
             table = csv_text(COLUMNS, [list(each.values()) for each in documents])
             say_csv(table, output=output, meta={"made": made.document, "rows": len(documents)})
         case _:
-            head = (
-                f"{len(events)} changes in {made.database}, asked by {made.login} at {made.at} by {made.by}"
-            )
+            changes = "1 change" if len(events) == 1 else f"{len(events):,} changes"
+            head = f"{changes} in {made.database}, asked by {made.login} at {made.at} by {made.by}"
             say("\n".join([head, "", *text_lines(events)] if events else [head]), output=output)
 
 
