@@ -40,6 +40,7 @@ BLOCK = re.compile(r"^```console(?: (?P<stage>\w+))?\n(?P<text>.*?)^```", re.MUL
 VARIES = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "DATE"),
+    (re.compile(r"\b\w+@\d{10,}"), "DATABASE"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
     (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}(?:…|\b)"), "ID"),
     (re.compile(r"\b(?:opa|embedded) \d+\.\d+\.\d+"), "ENGINE"),

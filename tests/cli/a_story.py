@@ -52,7 +52,7 @@ def a_story(url: str, folder: Path) -> Iterator[Story]:
     (folder / "plans.yaml").write_text(plans)
     (folder / "new.yaml").write_text(with_changes(plans))
     shutil.copytree(shipped("policies"), folder / "policies")
-    with a_company(url, folder) as company:
+    with a_company(url, folder, auditor="auditor") as company:
         before = "SELECT COALESCE(max(id), 0) FROM authz.outbox"
         _date(company, "true", days=80)
         company.unseen("UPDATE authz.policy_history SET at = clock_timestamp() - interval '80 days'")
