@@ -13,6 +13,11 @@ FIGURES = {
     "decisions": ("", " decisions/s"),
     "mib": ("", " MiB"),
     "ready_s": ("", " s"),
+    "cpu_s": ("CPU ", " s"),
+    "database_s": ("CPU of PostgreSQL ", " s"),
+    "seconds": ("", " s"),
+    "ms": ("", " ms"),
+    "lines": ("", " lines a CPU second"),
 }
 
 

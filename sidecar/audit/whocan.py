@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.audit.matrix import needs_of
 from sidecar.audit.moments import moment_text
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from sidecar.workspaces.holders import Member, Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A member. *right* leaves room aside; *now* does not, and is None where quotas were not looked at."""
 
     member: Member
