@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MEMBERSHIPS = 500_000
 MEMBERS = 5
-LARGE_ACTIONS = 155  # 20,000 cells, with the plans and roles of the shipped catalog
+LARGE_ACTIONS = 185  # 20,000 cells, with the plans and roles of the shipped catalog
 # With the triggers, so that the history tells the same; but users come without a workspace of their own.
 FILL = (
     """

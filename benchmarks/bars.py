@@ -15,8 +15,7 @@ FIGURES = {
     "ready_s": ("", " s"),
     "cpu_s": ("CPU ", " s"),
     "database_s": ("CPU of PostgreSQL ", " s"),
-    "seconds": ("", " s"),
-    "ms": ("", " ms"),
+    "both_s": ("CPU with PostgreSQL's ", " s"),
     "lines": ("", " lines a CPU second"),
 }
 
