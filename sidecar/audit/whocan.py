@@ -55,8 +55,11 @@ def rows_of(
 ) -> Iterator[Row]:
     """In the order of *workspaces* and their members. *now* says what is answered with quotas, or None."""
     for workspace in workspaces:
+        known = rights.by_role(action, workspace)  # half a million calls are a second
         for member in workspace.members:
-            right = rights.of(action, member, workspace)
+            right = known.get(member.role) if member.exists is not False else None
+            if right is None:
+                right = rights.of(action, member, workspace)
             yield Row(member, workspace, right, now(member, workspace, right))
 
 

@@ -65,6 +65,70 @@ Returns: the address; NULL if none is known.
 Called by: authz.people.';
 REVOKE ALL ON FUNCTION authz.email_or FROM PUBLIC;
 
+CREATE INDEX outbox_slug_idx ON authz.outbox (COALESCE(data ->> 'slug', data ->> 'to'))
+    WHERE kind IN ('workspace.created', 'workspace.found', 'workspace.slug_changed');
+COMMENT ON INDEX authz.outbox_slug_idx IS 'Finds the workspaces that had a slug at any time.';
+
+CREATE OR REPLACE FUNCTION authz.workspaces_called(
+    slug text,
+    OUT workspace_id uuid,
+    OUT since timestamptz,
+    OUT until timestamptz,
+    OUT created_at timestamptz,
+    OUT deleted_at timestamptz
+)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    WITH told AS (
+        SELECT
+            o.workspace_id, o.id, o.at,
+            CASE
+                WHEN o.kind IN ('workspace.created', 'workspace.found') THEN o.data ->> 'slug'
+                WHEN o.kind = 'workspace.slug_changed' THEN o.data ->> 'to'
+            END AS slug
+        FROM authz.outbox AS o
+        WHERE o.kind IN (
+            'workspace.created', 'workspace.found', 'workspace.slug_changed', 'workspace.purged', 'workspace.lost'
+        )
+          AND o.workspace_id IN (
+              SELECT s.workspace_id FROM authz.outbox AS s
+              WHERE s.kind IN ('workspace.created', 'workspace.found', 'workspace.slug_changed')
+                AND COALESCE(s.data ->> 'slug', s.data ->> 'to') = workspaces_called.slug
+          )
+    ),
+    called AS (
+        SELECT t.*, lead(t.at) OVER (PARTITION BY t.workspace_id ORDER BY t.id) AS until FROM told AS t
+    ),
+    own AS (
+        SELECT
+            c.workspace_id,
+            min(c.at) AS since,
+            CASE WHEN bool_or(c.until IS NULL) THEN NULL ELSE max(c.until) END AS until
+        FROM called AS c
+        WHERE c.slug = workspaces_called.slug
+        GROUP BY c.workspace_id
+    )
+    SELECT
+        w.workspace_id, w.since, w.until,
+        (SELECT min(o.at) FROM authz.outbox AS o
+            WHERE o.workspace_id = w.workspace_id AND o.kind IN ('workspace.created', 'workspace.found')),
+        (SELECT o.at FROM authz.outbox AS o
+            WHERE o.workspace_id = w.workspace_id
+              AND o.kind IN ('workspace.deleted', 'workspace.purged', 'workspace.lost')
+              AND NOT EXISTS (
+                  SELECT FROM authz.outbox AS r
+                  WHERE r.workspace_id = o.workspace_id
+                    AND r.id > o.id
+                    AND r.kind IN ('workspace.restored', 'workspace.created', 'workspace.found')
+              )
+            ORDER BY o.id LIMIT 1)
+    FROM own AS w
+    ORDER BY w.since, w.workspace_id;
+END;
+$$;
 CREATE OR REPLACE FUNCTION authz.people(
     workspace uuid DEFAULT NULL,
     OUT workspace_id uuid,

@@ -457,6 +457,11 @@ BEGIN
         WHERE o.kind IN (
             'workspace.created', 'workspace.found', 'workspace.slug_changed', 'workspace.purged', 'workspace.lost'
         )
+          AND o.workspace_id IN (
+              SELECT s.workspace_id FROM authz.outbox AS s
+              WHERE s.kind IN ('workspace.created', 'workspace.found', 'workspace.slug_changed')
+                AND COALESCE(s.data ->> 'slug', s.data ->> 'to') = workspaces_called.slug
+          )
     ),
     called AS (
         SELECT t.*, lead(t.at) OVER (PARTITION BY t.workspace_id ORDER BY t.id) AS until FROM told AS t
