@@ -15,7 +15,7 @@ from sidecar.store.migrate import migrations_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMITS = "SET LOCAL statement_timeout = '60s'"
+LIMITS = "SELECT set_config('statement_timeout', '60s', true), set_config('timezone', 'UTC', true)"
 WHO = "SELECT session_user, current_database() || '@' || system_identifier FROM pg_control_system()"
 MIGRATED_TO = "SELECT number, name FROM authz.migrated_to()"
 
