@@ -36,6 +36,7 @@ from sidecar.text.shapes import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.catalog.catalog import Price
     from sidecar.decisions.model import Decision, Quota, Reservation
     from sidecar.workspaces.administration import WorkspaceState
 
@@ -365,11 +366,7 @@ def add_help(document: dict[str, Any], decision: Decision) -> None:
             {
                 "plan": upgrade.plan,
                 "title": upgrade.title,
-                "price": {
-                    "amount": upgrade.price.amount,
-                    "currency": upgrade.price.currency,
-                    "per": upgrade.price.per,
-                },
+                "price": price_document(upgrade.price),
             }
             for upgrade in decision.upgrade
         ]
@@ -377,6 +374,10 @@ def add_help(document: dict[str, Any], decision: Decision) -> None:
         document["quota"] = quotas_document(decision.quota)
     if decision.retry_after_s is not None:
         document["retry_after"] = decision.retry_after_s
+
+
+def price_document(price: Price) -> dict[str, Any]:
+    return {"amount": price.amount, "currency": price.currency, "per": price.per}
 
 
 def reservation_document(reservation: Reservation) -> dict[str, Any]:
