@@ -64,7 +64,7 @@ _REQUIRED = ("user", "workspace", "action")
 QUESTION = Record(_FIELDS, required=_REQUIRED)
 _ITEM = Record(_FIELDS)
 # What an item is to look like stands in its schema only: a bad one is answered in its place.
-_ANY_ITEM = Anything(10**6, also={"anyOf": [_ITEM.schema, {}]})
+_ANY_ITEM = Anything(10**6, also=_ITEM.schema)
 BATCH = Record({"defaults": _ITEM, "questions": ListOf(_ANY_ITEM, MOST_QUESTIONS)}, required=("questions",))
 PLAN = Record({"plan": Text(), "as_of": Moment()}, required=("plan",))
 COMMIT = Record({"amounts": MapOf(Whole(0, MOST_AMOUNT), fewest=1)})
