@@ -45,6 +45,8 @@ COMMENT ON CONSTRAINT outbox_pkey ON authz.outbox IS
     'One row for each change; its index finds a workspace''s history.';
 CREATE UNIQUE INDEX outbox_id_key ON authz.outbox USING btree (id);
 COMMENT ON INDEX authz.outbox_id_key IS 'Gives pages of the history of all workspaces, for auditors.';
+CREATE INDEX outbox_slug_idx ON authz.outbox USING btree (COALESCE((data ->> 'slug'::text), (data ->> 'to'::text))) WHERE (kind = ANY (ARRAY['workspace.created'::text, 'workspace.found'::text, 'workspace.slug_changed'::text]));
+COMMENT ON INDEX authz.outbox_slug_idx IS 'Finds the workspaces that had a slug at any time.';
 CREATE INDEX outbox_transaction_id_idx ON authz.outbox USING btree (transaction, id);
 COMMENT ON INDEX authz.outbox_transaction_id_idx IS 'Finds what is new for a reader of all workspaces.';
 

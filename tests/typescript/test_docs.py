@@ -171,7 +171,6 @@ def test_react_md_is_done_from_nothing(sidecar, tmp_path):
             page,
             cwd=reader.folder,
             MAIN=str(reader.folder / "main.js"),
-            SIDECAR_URL=f"http://127.0.0.1:{sidecar.port}",
             BACKEND_URL=f"http://127.0.0.1:{api}",
             TOKEN=a_token(JWT_SECRET, sub="sam", email="sam@example.com"),
             SELL=sell,

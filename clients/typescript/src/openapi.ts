@@ -13,7 +13,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** May this user, in this workspace, perform this action now? */
+        /**
+         * May this user, in this workspace, perform this action now?
+         * @description May this user, in this workspace, perform this action now? For callers whose token has the scope `authorize`.
+         */
         post: operations["authorize"];
         delete?: never;
         options?: never;
@@ -30,7 +33,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Up to 1,000 questions at once; each is answered, or has its problem, in its place. */
+        /**
+         * Up to 1,000 questions at once; each is answered, or has its problem, in its place.
+         * @description Up to 1,000 questions at once; each is answered, or has its problem, in its place. For callers whose token has the scope `authorize`.
+         */
         post: operations["authorize_batch"];
         delete?: never;
         options?: never;
@@ -45,7 +51,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All that a frontend needs to draw itself for one user in one workspace. */
+        /**
+         * All that a frontend needs to draw itself for one user in one workspace.
+         * @description All that a frontend needs to draw itself for one user in one workspace. For callers whose token has the scope `authorize`.
+         */
         get: operations["entitlements"];
         put?: never;
         post?: never;
@@ -62,7 +71,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Where may this user perform an action now? Without one: all workspaces. */
+        /**
+         * Where may this user perform an action now? Without one: all workspaces.
+         * @description Where may this user perform an action now? Without one: all workspaces. For callers whose token has the scope `authorize`.
+         */
         get: operations["workspaces_of_a_user"];
         put?: never;
         post?: never;
@@ -81,7 +93,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Take what was reserved, or less of it; the rest is given back. */
+        /**
+         * Take what was reserved, or less of it; the rest is given back.
+         * @description Take what was reserved, or less of it; the rest is given back. For callers whose token has the scope `authorize`.
+         */
         post: operations["commit"];
         delete?: never;
         options?: never;
@@ -98,7 +113,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Give back what was reserved. */
+        /**
+         * Give back what was reserved.
+         * @description Give back what was reserved. For callers whose token has the scope `authorize`.
+         */
         post: operations["release"];
         delete?: never;
         options?: never;
@@ -115,7 +133,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Refund what was taken under an idempotency key, or give back a level by its resource. */
+        /**
+         * Refund what was taken under an idempotency key, or give back a level by its resource.
+         * @description Refund what was taken under an idempotency key, or give back a level by its resource. For callers whose token has the scope `authorize`.
+         */
         post: operations["release_usage"];
         delete?: never;
         options?: never;
@@ -132,7 +153,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** AuthZEN: may this subject perform this action on this resource? */
+        /**
+         * AuthZEN: may this subject perform this action on this resource?
+         * @description AuthZEN: may this subject perform this action on this resource? For callers whose token has the scope `authorize`.
+         */
         post: operations["access_evaluation"];
         delete?: never;
         options?: never;
@@ -149,7 +173,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** AuthZEN: up to 1,000 evaluations at once, in order; what is wrong with one is its own answer. */
+        /**
+         * AuthZEN: up to 1,000 evaluations at once, in order; what is wrong with one is its own answer.
+         * @description AuthZEN: up to 1,000 evaluations at once, in order; what is wrong with one is its own answer. For callers whose token has the scope `authorize`.
+         */
         post: operations["access_evaluations"];
         delete?: never;
         options?: never;
@@ -166,7 +193,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** AuthZEN: who may perform this action on this resource? */
+        /**
+         * AuthZEN: who may perform this action on this resource?
+         * @description AuthZEN: who may perform this action on this resource? For callers whose token has the scope `authorize`.
+         */
         post: operations["search_subject"];
         delete?: never;
         options?: never;
@@ -183,7 +213,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** AuthZEN: on which resources may this subject perform this action? */
+        /**
+         * AuthZEN: on which resources may this subject perform this action?
+         * @description AuthZEN: on which resources may this subject perform this action? For callers whose token has the scope `authorize`.
+         */
         post: operations["search_resource"];
         delete?: never;
         options?: never;
@@ -200,7 +233,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** AuthZEN: which actions may this subject perform on this resource? */
+        /**
+         * AuthZEN: which actions may this subject perform on this resource?
+         * @description AuthZEN: which actions may this subject perform on this resource? For callers whose token has the scope `authorize`.
+         */
         post: operations["search_action"];
         delete?: never;
         options?: never;
@@ -215,7 +251,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** AuthZEN: where its endpoints are. */
+        /**
+         * AuthZEN: where its endpoints are.
+         * @description AuthZEN: where its endpoints are. Open: no token is asked for.
+         */
         get: operations["authzen_configuration"];
         put?: never;
         post?: never;
@@ -232,7 +271,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** AuthZEN: the same, for an identifier that has a path. */
+        /**
+         * AuthZEN: the same, for an identifier that has a path.
+         * @description AuthZEN: the same, for an identifier that has a path. Open: no token is asked for.
+         */
         get: operations["authzen_configuration_of_tenant"];
         put?: never;
         post?: never;
@@ -250,7 +292,10 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Put a workspace on a plan. */
+        /**
+         * Put a workspace on a plan.
+         * @description Put a workspace on a plan. For callers whose token has the scope `admin`.
+         */
         put: operations["put_plan"];
         post?: never;
         delete?: never;
@@ -267,7 +312,10 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Change what a workspace has beyond its plan; absent names stay, null removes. */
+        /**
+         * Change what a workspace has beyond its plan; absent names stay, null removes.
+         * @description Change what a workspace has beyond its plan; absent names stay, null removes. For callers whose token has the scope `admin`.
+         */
         put: operations["put_overrides"];
         post?: never;
         delete?: never;
@@ -284,7 +332,10 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Suspend a workspace, or make it active. */
+        /**
+         * Suspend a workspace, or make it active.
+         * @description Suspend a workspace, or make it active. For callers whose token has the scope `admin`.
+         */
         put: operations["put_status"];
         post?: never;
         delete?: never;
@@ -300,10 +351,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The user's workspaces, by slug. */
+        /**
+         * The user's workspaces, by slug.
+         * @description The user's workspaces, by slug. For end users, with the token of the identity provider.
+         */
         get: operations["list_workspaces"];
         put?: never;
-        /** A new workspace on the default plan, which the user owns. */
+        /**
+         * A new workspace on the default plan, which the user owns.
+         * @description A new workspace on the default plan, which the user owns. For end users, with the token of the identity provider.
+         */
         post: operations["create_workspace"];
         delete?: never;
         options?: never;
@@ -318,15 +375,24 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One workspace, with its features and quotas. */
+        /**
+         * One workspace, with its features and quotas.
+         * @description One workspace, with its features and quotas. For end users, with the token of the identity provider.
+         */
         get: operations["show_workspace"];
         put?: never;
         post?: never;
-        /** Delete the workspace: from now on nobody is in it. */
+        /**
+         * Delete the workspace: from now on nobody is in it.
+         * @description Delete the workspace: from now on nobody is in it. For end users, with the token of the identity provider.
+         */
         delete: operations["delete_workspace"];
         options?: never;
         head?: never;
-        /** Give the workspace another name; its slug stays. */
+        /**
+         * Give the workspace another name; its slug stays.
+         * @description Give the workspace another name; its slug stays. For end users, with the token of the identity provider.
+         */
         patch: operations["rename_workspace"];
         trace?: never;
     };
@@ -337,7 +403,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who is in the workspace, by user. */
+        /**
+         * Who is in the workspace, by user.
+         * @description Who is in the workspace, by user. For end users, with the token of the identity provider.
+         */
         get: operations["list_members"];
         put?: never;
         post?: never;
@@ -357,11 +426,17 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Remove a member, but not the owner. */
+        /**
+         * Remove a member, but not the owner.
+         * @description Remove a member, but not the owner. For end users, with the token of the identity provider.
+         */
         delete: operations["remove_member"];
         options?: never;
         head?: never;
-        /** Give a member another role, but not that of the owner. */
+        /**
+         * Give a member another role, but not that of the owner.
+         * @description Give a member another role, but not that of the owner. For end users, with the token of the identity provider.
+         */
         patch: operations["change_role"];
         trace?: never;
     };
@@ -374,7 +449,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Make another member the owner; who was it becomes an admin. */
+        /**
+         * Make another member the owner; who was it becomes an admin.
+         * @description Make another member the owner; who was it becomes an admin. For end users, with the token of the identity provider.
+         */
         post: operations["transfer"];
         delete?: never;
         options?: never;
@@ -391,7 +469,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Leave the workspace; the owner cannot. */
+        /**
+         * Leave the workspace; the owner cannot.
+         * @description Leave the workspace; the owner cannot. For end users, with the token of the identity provider.
+         */
         post: operations["leave"];
         delete?: never;
         options?: never;
@@ -408,7 +489,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Invite an e-mail address. The token in the answer is shown this once. */
+        /**
+         * Invite an e-mail address. The token in the answer is shown this once.
+         * @description Invite an e-mail address. The token in the answer is shown this once. For end users, with the token of the identity provider.
+         */
         post: operations["invite"];
         delete?: never;
         options?: never;
@@ -423,7 +507,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The open invitations, by e-mail; never their tokens. */
+        /**
+         * The open invitations, by e-mail; never their tokens.
+         * @description The open invitations, by e-mail; never their tokens. For end users, with the token of the identity provider.
+         */
         get: operations["list_invitations"];
         put?: never;
         post?: never;
@@ -443,7 +530,10 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Withdraw an open invitation. */
+        /**
+         * Withdraw an open invitation.
+         * @description Withdraw an open invitation. For end users, with the token of the identity provider.
+         */
         delete: operations["revoke_invitation"];
         options?: never;
         head?: never;
@@ -459,8 +549,51 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Come in by the token of an invitation for the user's own, verified e-mail. */
+        /**
+         * Come in by the token of an invitation for the user's own, verified e-mail.
+         * @description Come in by the token of an invitation for the user's own, verified e-mail. For end users, with the token of the identity provider.
+         */
         post: operations["accept_invitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/workspaces/{workspace}/entitlements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All that a page needs to draw itself for the user in one workspace, suspended or not.
+         * @description All that a page needs to draw itself for the user in one workspace, suspended or not. For end users, with the token of the identity provider.
+         */
+        get: operations["show_entitlements"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/plans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The plans that are sold, cheapest first, with the titles of their features and meters.
+         * @description The plans that are sold, cheapest first, with the titles of their features and meters. Open: no token is asked for.
+         */
+        get: operations["plans"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -474,7 +607,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** nginx: may the request in X-Original-Method and X-Original-URI pass? */
+        /**
+         * nginx: may the request in X-Original-Method and X-Original-URI pass?
+         * @description nginx: may the request in X-Original-Method and X-Original-URI pass? For gateways: from this machine, or with a caller token in X-Sidecar-Token.
+         */
         get: operations["gateway_nginx"];
         put?: never;
         post?: never;
@@ -491,7 +627,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** ingress-nginx: may the request in X-Original-Method and X-Original-URL pass? */
+        /**
+         * ingress-nginx: may the request in X-Original-Method and X-Original-URL pass?
+         * @description ingress-nginx: may the request in X-Original-Method and X-Original-URL pass? For gateways: from this machine, or with a caller token in X-Sidecar-Token.
+         */
         get: operations["gateway_ingress_nginx"];
         put?: never;
         post?: never;
@@ -508,7 +647,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Traefik and Caddy: may the request in X-Forwarded-Method, -Host and -Uri pass? */
+        /**
+         * Traefik and Caddy: may the request in X-Forwarded-Method, -Host and -Uri pass?
+         * @description Traefik and Caddy: may the request in X-Forwarded-Method, -Host and -Uri pass? For gateways: from this machine, or with a caller token in X-Sidecar-Token.
+         */
         get: operations["gateway_forward_auth"];
         put?: never;
         post?: never;
@@ -525,7 +667,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** HAProxy: may the request in X-Original-Method and X-Original-URI pass? */
+        /**
+         * HAProxy: may the request in X-Original-Method and X-Original-URI pass?
+         * @description HAProxy: may the request in X-Original-Method and X-Original-URI pass? For gateways: from this machine, or with a caller token in X-Sidecar-Token.
+         */
         get: operations["gateway_haproxy"];
         put?: never;
         post?: never;
@@ -542,7 +687,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Envoy's ext_authz over HTTP: may this very request pass? */
+        /**
+         * Envoy's ext_authz over HTTP: may this very request pass?
+         * @description Envoy's ext_authz over HTTP: may this very request pass? For gateways: from this machine, or with a caller token in X-Sidecar-Token.
+         */
         get: operations["gateway_ext_authz"];
         put?: never;
         post?: never;
@@ -561,7 +709,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** As an OPA answers APISIX's plugin opa. */
+        /**
+         * As an OPA answers APISIX's plugin opa.
+         * @description As an OPA answers APISIX's plugin opa. Open: no token is asked for.
+         */
         post: operations["gateway_apisix"];
         delete?: never;
         options?: never;
@@ -578,7 +729,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** As an OPA answers Kong's plugin opa. */
+        /**
+         * As an OPA answers Kong's plugin opa.
+         * @description As an OPA answers Kong's plugin opa. Open: no token is asked for.
+         */
         post: operations["gateway_kong"];
         delete?: never;
         options?: never;
@@ -595,7 +749,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** As the plugin opa-envoy has its result. */
+        /**
+         * As the plugin opa-envoy has its result.
+         * @description As the plugin opa-envoy has its result. Open: no token is asked for.
+         */
         post: operations["gateway_envoy"];
         delete?: never;
         options?: never;
@@ -610,7 +767,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The policies and the compiled catalog, for OPA. */
+        /**
+         * The policies and the compiled catalog, for OPA.
+         * @description The policies and the compiled catalog, for OPA. For callers whose token has the scope `audit`.
+         */
         get: operations["bundle"];
         put?: never;
         post?: never;
@@ -627,7 +787,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Counters for Prometheus. */
+        /**
+         * Counters for Prometheus.
+         * @description Counters for Prometheus. For callers whose token has the scope `audit`.
+         */
         get: operations["metrics"];
         put?: never;
         post?: never;
@@ -644,7 +807,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The process is alive. */
+        /**
+         * The process is alive.
+         * @description The process is alive. Open: no token is asked for.
+         */
         get: operations["healthz"];
         put?: never;
         post?: never;
@@ -661,7 +827,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Worker, policy engine and database answer by the same revision. */
+        /**
+         * Worker, policy engine and database answer by the same revision.
+         * @description Worker, policy engine and database answer by the same revision. Open: no token is asked for.
+         */
         get: operations["readyz"];
         put?: never;
         post?: never;
@@ -678,7 +847,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This document. */
+        /**
+         * This document.
+         * @description This document. Open: no token is asked for.
+         */
         get: operations["openapi"];
         put?: never;
         post?: never;
@@ -738,7 +910,8 @@ export interface components {
             allow: boolean;
             /** @enum {integer} */
             status: 200 | 402 | 403 | 429;
-            reason: string;
+            /** @enum {string} */
+            reason: "not_a_member" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy" | "granted";
             message: string;
             role?: string;
             plan?: string;
@@ -833,6 +1006,61 @@ export interface components {
                 [key: string]: boolean;
             };
             policy_revision: string;
+        };
+        OwnEntitlements: {
+            workspace: {
+                /** Format: uuid */
+                id: string;
+                slug: string;
+                name: string;
+            };
+            role: string;
+            plan: string;
+            features: {
+                [key: string]: {
+                    enabled: boolean;
+                    title: string;
+                    unlocked_by: string[];
+                };
+            };
+            quotas: {
+                [key: string]: components["schemas"]["Quota"];
+            };
+            actions: {
+                [key: string]: boolean;
+            };
+            policy_revision: string;
+        };
+        Plans: {
+            currency: string;
+            plans: {
+                plan: string;
+                title: string;
+                price: {
+                    amount: number;
+                    currency: string;
+                    per: string;
+                };
+                features: {
+                    [key: string]: boolean;
+                };
+                limits: {
+                    [key: string]: number | null;
+                };
+            }[];
+            features: {
+                [key: string]: {
+                    title: string;
+                };
+            };
+            meters: {
+                [key: string]: {
+                    title: string;
+                    /** @enum {string} */
+                    kind: "counter" | "level";
+                    per: ("month" | "day" | "ever") | null;
+                };
+            };
         };
         Workspaces: {
             workspaces: {
@@ -933,15 +1161,21 @@ export interface components {
         };
         AccessDecision: {
             decision: boolean;
-            context?: Record<string, never>;
+            context?: {
+                [key: string]: unknown;
+            };
         };
         AccessDecisions: {
             decision: boolean;
-            context?: Record<string, never>;
+            context?: {
+                [key: string]: unknown;
+            };
         } | {
             evaluations: {
                 decision: boolean;
-                context?: Record<string, never>;
+                context?: {
+                    [key: string]: unknown;
+                };
             }[];
         };
         FoundEntities: {
@@ -1008,6 +1242,286 @@ export interface components {
                 why?: string;
             };
         };
+        AuthorizeBody: {
+            user: string;
+            workspace: string;
+            action: string;
+            /** @enum {string} */
+            mode?: "check" | "consume" | "reserve";
+            amounts?: {
+                [key: string]: number;
+            };
+            idempotency_key?: string;
+            resource?: string;
+            ttl_seconds?: number;
+            context?: {
+                [key: string]: unknown;
+            };
+        };
+        AuthorizeBatchBody: {
+            defaults?: {
+                user?: string;
+                workspace?: string;
+                action?: string;
+                /** @enum {string} */
+                mode?: "check" | "consume" | "reserve";
+                amounts?: {
+                    [key: string]: number;
+                };
+                idempotency_key?: string;
+                resource?: string;
+                ttl_seconds?: number;
+                context?: {
+                    [key: string]: unknown;
+                };
+            };
+            questions: {
+                user?: string;
+                workspace?: string;
+                action?: string;
+                /** @enum {string} */
+                mode?: "check" | "consume" | "reserve";
+                amounts?: {
+                    [key: string]: number;
+                };
+                idempotency_key?: string;
+                resource?: string;
+                ttl_seconds?: number;
+                context?: {
+                    [key: string]: unknown;
+                };
+            }[];
+        };
+        CommitBody: {
+            amounts?: {
+                [key: string]: number;
+            };
+        };
+        ReleaseUsageBody: {
+            workspace: string;
+            idempotency_key: string;
+            amounts?: {
+                [key: string]: number;
+            };
+        } | {
+            workspace: string;
+            meter: string;
+            resource: string;
+        };
+        AccessEvaluationBody: {
+            subject: {
+                type: string;
+                id: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            action: {
+                name: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            resource: {
+                type: string;
+                id: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            context?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        AccessEvaluationsBody: {
+            subject?: {
+                type?: string | null;
+                id?: string | null;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            } | null;
+            action?: {
+                name?: string | null;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            } | null;
+            resource?: {
+                type?: string | null;
+                id?: string | null;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            } | null;
+            context?: {
+                [key: string]: unknown;
+            } | null;
+            evaluations?: {
+                subject?: {
+                    type?: string | null;
+                    id?: string | null;
+                    properties?: {
+                        [key: string]: unknown;
+                    } | null;
+                } | null;
+                action?: {
+                    name?: string | null;
+                    properties?: {
+                        [key: string]: unknown;
+                    } | null;
+                } | null;
+                resource?: {
+                    type?: string | null;
+                    id?: string | null;
+                    properties?: {
+                        [key: string]: unknown;
+                    } | null;
+                } | null;
+                context?: {
+                    [key: string]: unknown;
+                } | null;
+            }[] | null;
+            options?: {
+                evaluations_semantic?: ("execute_all" | "deny_on_first_deny" | "permit_on_first_permit") | null;
+            } | null;
+        };
+        SearchSubjectBody: {
+            action: {
+                name: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            resource: {
+                type: string;
+                id: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            subject: {
+                type: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            context?: {
+                [key: string]: unknown;
+            } | null;
+            page?: {
+                token?: string | null;
+                limit?: number | null;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            } | null;
+        };
+        SearchResourceBody: {
+            subject: {
+                type: string;
+                id: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            action: {
+                name: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            resource: {
+                type: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            context?: {
+                [key: string]: unknown;
+            } | null;
+            page?: {
+                token?: string | null;
+                limit?: number | null;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            } | null;
+        };
+        SearchActionBody: {
+            subject: {
+                type: string;
+                id: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            resource: {
+                type: string;
+                id: string;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            };
+            context?: {
+                [key: string]: unknown;
+            } | null;
+            page?: {
+                token?: string | null;
+                limit?: number | null;
+                properties?: {
+                    [key: string]: unknown;
+                } | null;
+            } | null;
+        };
+        PutPlanBody: {
+            plan: string;
+            /** Format: date-time */
+            as_of?: string;
+        };
+        PutOverridesBody: {
+            features?: {
+                [key: string]: boolean | null;
+            };
+            limits?: {
+                [key: string]: (number | "unlimited") | null;
+            };
+            expires_at?: string | null;
+            reason?: string | null;
+        };
+        PutStatusBody: {
+            /** @enum {string} */
+            status: "active" | "suspended";
+            reason?: string | null;
+        };
+        CreateWorkspaceBody: {
+            name: string;
+        };
+        RenameWorkspaceBody: {
+            name: string;
+        };
+        ChangeRoleBody: {
+            role: string;
+        };
+        TransferBody: {
+            user: string;
+        };
+        InviteBody: {
+            email: string;
+            role: string;
+        };
+        AcceptInvitationBody: {
+            token: string;
+        };
+        GatewayApisixBody: {
+            input: Record<string, never>;
+        };
+        GatewayKongBody: {
+            input: Record<string, never>;
+        };
+        GatewayEnvoyBody: {
+            input: Record<string, never>;
+        };
     };
     responses: never;
     parameters: never;
@@ -1026,20 +1540,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    user: string;
-                    workspace: string;
-                    action: string;
-                    /** @enum {string} */
-                    mode?: "check" | "consume" | "reserve";
-                    amounts?: {
-                        [key: string]: number;
-                    };
-                    idempotency_key?: string;
-                    resource?: string;
-                    ttl_seconds?: number;
-                    context?: Record<string, never>;
-                };
+                "application/json": components["schemas"]["AuthorizeBody"];
             };
         };
         responses: {
@@ -1135,36 +1636,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    defaults?: {
-                        user?: string;
-                        workspace?: string;
-                        action?: string;
-                        /** @enum {string} */
-                        mode?: "check" | "consume" | "reserve";
-                        amounts?: {
-                            [key: string]: number;
-                        };
-                        idempotency_key?: string;
-                        resource?: string;
-                        ttl_seconds?: number;
-                        context?: Record<string, never>;
-                    };
-                    questions: ({
-                        user?: string;
-                        workspace?: string;
-                        action?: string;
-                        /** @enum {string} */
-                        mode?: "check" | "consume" | "reserve";
-                        amounts?: {
-                            [key: string]: number;
-                        };
-                        idempotency_key?: string;
-                        resource?: string;
-                        ttl_seconds?: number;
-                        context?: Record<string, never>;
-                    } | unknown)[];
-                };
+                "application/json": components["schemas"]["AuthorizeBatchBody"];
             };
         };
         responses: {
@@ -1393,11 +1865,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": {
-                    amounts?: {
-                        [key: string]: number;
-                    };
-                };
+                "application/json": components["schemas"]["CommitBody"];
             };
         };
         responses: {
@@ -1587,17 +2055,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    workspace: string;
-                    idempotency_key: string;
-                    amounts?: {
-                        [key: string]: number;
-                    };
-                } | {
-                    workspace: string;
-                    meter: string;
-                    resource: string;
-                };
+                "application/json": components["schemas"]["ReleaseUsageBody"];
             };
         };
         responses: {
@@ -1702,23 +2160,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    subject: {
-                        type: string;
-                        id: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    action: {
-                        name: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    resource: {
-                        type: string;
-                        id: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    context?: Record<string, never> | null;
-                };
+                "application/json": components["schemas"]["AccessEvaluationBody"];
             };
         };
         responses: {
@@ -1796,43 +2238,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    subject?: {
-                        type?: string | null;
-                        id?: string | null;
-                        properties?: Record<string, never> | null;
-                    } | null;
-                    action?: {
-                        name?: string | null;
-                        properties?: Record<string, never> | null;
-                    } | null;
-                    resource?: {
-                        type?: string | null;
-                        id?: string | null;
-                        properties?: Record<string, never> | null;
-                    } | null;
-                    context?: Record<string, never> | null;
-                    evaluations?: ({
-                        subject?: {
-                            type?: string | null;
-                            id?: string | null;
-                            properties?: Record<string, never> | null;
-                        } | null;
-                        action?: {
-                            name?: string | null;
-                            properties?: Record<string, never> | null;
-                        } | null;
-                        resource?: {
-                            type?: string | null;
-                            id?: string | null;
-                            properties?: Record<string, never> | null;
-                        } | null;
-                        context?: Record<string, never> | null;
-                    } | unknown)[] | null;
-                    options?: {
-                        evaluations_semantic?: ("execute_all" | "deny_on_first_deny" | "permit_on_first_permit") | null;
-                    } | null;
-                };
+                "application/json": components["schemas"]["AccessEvaluationsBody"];
             };
         };
         responses: {
@@ -1910,27 +2316,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    action: {
-                        name: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    resource: {
-                        type: string;
-                        id: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    subject: {
-                        type: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    context?: Record<string, never> | null;
-                    page?: {
-                        token?: string | null;
-                        limit?: number | null;
-                        properties?: Record<string, never> | null;
-                    } | null;
-                };
+                "application/json": components["schemas"]["SearchSubjectBody"];
             };
         };
         responses: {
@@ -2017,27 +2403,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    subject: {
-                        type: string;
-                        id: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    action: {
-                        name: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    resource: {
-                        type: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    context?: Record<string, never> | null;
-                    page?: {
-                        token?: string | null;
-                        limit?: number | null;
-                        properties?: Record<string, never> | null;
-                    } | null;
-                };
+                "application/json": components["schemas"]["SearchResourceBody"];
             };
         };
         responses: {
@@ -2124,24 +2490,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    subject: {
-                        type: string;
-                        id: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    resource: {
-                        type: string;
-                        id: string;
-                        properties?: Record<string, never> | null;
-                    };
-                    context?: Record<string, never> | null;
-                    page?: {
-                        token?: string | null;
-                        limit?: number | null;
-                        properties?: Record<string, never> | null;
-                    } | null;
-                };
+                "application/json": components["schemas"]["SearchActionBody"];
             };
         };
         responses: {
@@ -2326,11 +2675,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    plan: string;
-                    /** Format: date-time */
-                    as_of?: string;
-                };
+                "application/json": components["schemas"]["PutPlanBody"];
             };
         };
         responses: {
@@ -2428,16 +2773,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    features?: {
-                        [key: string]: boolean | null;
-                    };
-                    limits?: {
-                        [key: string]: (number | "unlimited") | null;
-                    };
-                    expires_at?: string | null;
-                    reason?: string | null;
-                };
+                "application/json": components["schemas"]["PutOverridesBody"];
             };
         };
         responses: {
@@ -2535,11 +2871,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    /** @enum {string} */
-                    status: "active" | "suspended";
-                    reason?: string | null;
-                };
+                "application/json": components["schemas"]["PutStatusBody"];
             };
         };
         responses: {
@@ -2730,9 +3062,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    name: string;
-                };
+                "application/json": components["schemas"]["CreateWorkspaceBody"];
             };
         };
         responses: {
@@ -3034,9 +3364,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    name: string;
-                };
+                "application/json": components["schemas"]["RenameWorkspaceBody"];
             };
         };
         responses: {
@@ -3352,9 +3680,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    role: string;
-                };
+                "application/json": components["schemas"]["ChangeRoleBody"];
             };
         };
         responses: {
@@ -3479,9 +3805,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    user: string;
-                };
+                "application/json": components["schemas"]["TransferBody"];
             };
         };
         responses: {
@@ -3698,10 +4022,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    email: string;
-                    role: string;
-                };
+                "application/json": components["schemas"]["InviteBody"];
             };
         };
         responses: {
@@ -4014,9 +4335,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    token: string;
-                };
+                "application/json": components["schemas"]["AcceptInvitationBody"];
             };
         };
         responses: {
@@ -4121,6 +4440,166 @@ export interface operations {
             };
             /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_entitlements: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the ETag of what is known already: then the answer is 304 */
+                "If-None-Match"?: string;
+            };
+            path: {
+                workspace: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnEntitlements"];
+                };
+            };
+            /** @description What is known by the ETag is still the answer */
+            304: {
+                headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description invalid_request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description user_unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description feature_not_in_plan · quota_exceeded */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description quota_exceeded */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    plans: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the ETag of what is known already: then the answer is 304 */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plans"];
+                };
+            };
+            /** @description What is known by the ETag is still the answer */
+            304: {
+                headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description invalid_request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4456,9 +4935,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    input: Record<string, never>;
-                };
+                "application/json": components["schemas"]["GatewayApisixBody"];
             };
         };
         responses: {
@@ -4468,7 +4945,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description invalid_request · malformed_json */
@@ -4527,9 +5006,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    input: Record<string, never>;
-                };
+                "application/json": components["schemas"]["GatewayKongBody"];
             };
         };
         responses: {
@@ -4539,7 +5016,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description invalid_request · malformed_json */
@@ -4598,9 +5077,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": {
-                    input: Record<string, never>;
-                };
+                "application/json": components["schemas"]["GatewayEnvoyBody"];
             };
         };
         responses: {
@@ -4610,7 +5087,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description invalid_request · malformed_json */
@@ -4663,7 +5142,10 @@ export interface operations {
     bundle: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description the ETag of what is known already: then the answer is 304 */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4672,15 +5154,19 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/gzip": unknown;
                 };
             };
-            /** @description It is still the one with this ETag */
+            /** @description What is known by the ETag is still the answer */
             304: {
                 headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -4879,7 +5365,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description invalid_request */

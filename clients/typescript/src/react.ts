@@ -5,7 +5,7 @@
  */
 
 export { Feature, type FeatureProps } from "./react/feature.js";
-export { type Currency, type Plans, type SoldPlan, usePlans } from "./react/plans.js";
+export { type Plans, type Price, type SoldPlan, usePlans } from "./react/plans.js";
 export { WorkspaceProvider, type WorkspaceProviderProps } from "./react/provider.js";
 export {
   type OwnWorkspace,

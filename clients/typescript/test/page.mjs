@@ -1,10 +1,9 @@
-// The page of docs/react.md, used: as a browser would, with the proxy of its vite.config.ts. The real sidecar answers all
-// but GET /workspaces/{id}/entitlements, whose shape for the user's own token is made of what it tells a backend.
+// The page of docs/react.md, used: as a browser would, with the proxy of its vite.config.ts. The real sidecar answers.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { act, until, window } from "./dom.mjs";
 
-const { SIDECAR_URL, BACKEND_URL, TOKEN, MAIN, SELL } = process.env;
+const { BACKEND_URL, TOKEN, MAIN, SELL } = process.env;
 const real = globalThis.fetch;
 
 window.location.hash = `token=${TOKEN}`;
@@ -16,13 +15,7 @@ globalThis.fetch = async (input, init = {}) => {
     headers.set("X-User", "sam");
     return real(BACKEND_URL + url.pathname.slice(4), { ...init, headers });
   }
-  const [, id] = /^\/workspaces\/([^/]+)\/entitlements$/.exec(url.pathname) ?? [];
-  if (id === undefined) return real(input, init);
-  assert.equal(headers.get("Authorization"), `Bearer ${TOKEN}`);
-  const told = await real(`${SIDECAR_URL}/v1/workspaces/${id}/entitlements?user=sam`, { headers: { Authorization: "Bearer dev-token" } });
-  const known = await told.json();
-  const features = Object.entries(known.features).map(([name, enabled]) => [name, { enabled, title: name, unlocked_by: [] }]);
-  return Response.json({ ...known, features: Object.fromEntries(features) });
+  return real(input, init);
 };
 
 const { document } = window;

@@ -1,5 +1,5 @@
-// What the components promise, in React 18 and 19: tests/typescript/test_react.py runs it, with a real sidecar at
-// SIDECAR_URL for the workspaces. The two routes GET /plans and GET /workspaces/{id}/entitlements are answered here.
+// What the components promise, in React 18 and 19: tests/typescript/test_promises.py runs it, with a real sidecar at
+// SIDECAR_URL. Where a test says so, entitlements are late, or an outage: they are answered here.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import { act, createElement as h, shown, until, window } from "./dom.mjs";
@@ -13,16 +13,10 @@ const own = await workspacesOf(TOKEN);
 const ACME = own.find(({ slug }) => slug === "acme");
 const SECOND = own.find(({ slug }) => slug !== "acme") ?? (await made("Second"));
 const PRICE = { amount: 149, currency: "EUR", per: "month" };
-const PLANS = {
-  currency: "EUR",
-  plans: [{ plan: "pro", title: "Pro", price: PRICE, features: { video_avatar: true }, limits: { minutes: 500, scenarios: null } }],
-  features: { video_avatar: { title: "Video avatar" } },
-  meters: { minutes: { title: "minutes", kind: "counter", per: "month" } },
-};
 const PROBLEM = { status: 402, code: "feature_not_in_plan", title: "The plan does not include this", detail: "Starter has no Video avatar.", upgrade: [{ plan: "pro", title: "Pro", price: PRICE }] };
 
 let requests; // all that the page has sent
-let entitlementsOf; // (id) => a Response, or a promise of one
+let entitlementsOf; // undefined: the sidecar answers. Else (id) => a Response, or a promise of one
 let seen; // what a component below the provider has last seen
 let first; // and what it saw before anything was known
 
@@ -30,13 +24,12 @@ beforeEach(() => {
   window.localStorage.clear();
   requests = [];
   seen = first = undefined;
-  entitlementsOf = (id) => Response.json(entitlements(id, id === ACME.id));
+  entitlementsOf = undefined;
   globalThis.fetch = async (input, init = {}) => {
     const url = new URL(String(input));
     requests.push({ url, headers: new Headers(init.headers), signal: init.signal });
-    if (url.pathname === "/plans") return Response.json(PLANS);
     const [, id] = /^\/workspaces\/([^/]+)\/entitlements$/.exec(url.pathname) ?? [];
-    if (id !== undefined) return entitlementsOf(id);
+    if (id !== undefined && entitlementsOf !== undefined) return entitlementsOf(id);
     if (url.hostname === "api.example.com") return Response.json({});
     return real(input, init);
   };
@@ -194,6 +187,19 @@ test("who is not signed in has no workspaces, and the error says so", async () =
   await end();
 });
 
+test("what the user may and has is what the sidecar says, of each workspace", async () => {
+  const { place, end } = await shown(page(feature));
+  await until(() => seen.entitlements !== undefined);
+  assert.deepEqual(seen.entitlements.features.video_avatar, { enabled: true, title: "Video avatar", unlocked_by: [] });
+  assert.deepEqual([seen.entitlements.workspace.slug, place.textContent], ["acme", "avatar"]);
+  await act(async () => seen.setWorkspace(SECOND.id));
+  await until(() => seen.entitlements?.workspace.id === SECOND.id);
+
+  assert.deepEqual(seen.entitlements.features.video_avatar.unlocked_by, ["pro", "team"]);
+  assert.equal(place.textContent, "locked");
+  await end();
+});
+
 test("a feature is drawn once it is known, and not in a workspace without it", async () => {
   let answer;
   const hold = () => new Promise((done) => (answer = done));
@@ -331,6 +337,6 @@ test("plans are asked for once, and without a token", async () => {
   await until(() => plans !== undefined);
   const [asked, ...more] = requests.filter(({ url }) => url.pathname === "/plans");
 
-  assert.deepEqual([plans.plans[0].title, asked.headers.has("Authorization"), more], ["Pro", false, []]);
+  assert.deepEqual([plans.plans.map(({ title }) => title), asked.headers.has("Authorization"), more], [["Starter", "Pro", "Team"], false, []]);
   await end();
 });

@@ -4,30 +4,12 @@
 
 import { useEffect, useState } from "react";
 
+import type { components } from "../openapi.js";
 import { useShared } from "./state.js";
 
-export interface Currency {
-  amount: number;
-  currency: string;
-  per: string;
-}
-
-export interface SoldPlan {
-  plan: string;
-  title: string;
-  price: Currency;
-  features: Record<string, boolean>;
-  /** Null is unlimited. */
-  limits: Record<string, number | null>;
-}
-
-export interface Plans {
-  currency: string;
-  /** In order of price. */
-  plans: SoldPlan[];
-  features: Record<string, { title: string }>;
-  meters: Record<string, { title: string; kind: string; per: string | null }>;
-}
+export type Plans = components["schemas"]["Plans"];
+export type SoldPlan = Plans["plans"][number];
+export type Price = SoldPlan["price"];
 
 /** Undefined until they are known. */
 export function usePlans(wanted = true): Plans | undefined {

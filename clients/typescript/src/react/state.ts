@@ -4,34 +4,15 @@
 
 import { createContext, useContext } from "react";
 
-import type { Quota } from "../answers.js";
+import type { components } from "../openapi.js";
+
+type Schemas = components["schemas"];
 
 /** A row of `GET /workspaces`. */
-export interface OwnWorkspace {
-  id: string;
-  slug: string;
-  name: string;
-  plan_tier: string;
-  role: string;
-}
-
-export interface UserFeature {
-  enabled: boolean;
-  title: string;
-  /** The plans that have it, cheapest first. */
-  unlocked_by: string[];
-}
-
+export type OwnWorkspace = Schemas["Place"];
 /** `GET /workspaces/{id}/entitlements`, by the user's own token. */
-export interface UserEntitlements {
-  workspace: { id: string; slug: string; name: string };
-  role: string;
-  plan: string;
-  features: Record<string, UserFeature>;
-  quotas: Record<string, Quota>;
-  actions: Record<string, boolean>;
-  policy_revision: string;
-}
+export type UserEntitlements = Schemas["OwnEntitlements"];
+export type UserFeature = UserEntitlements["features"][string];
 
 export interface Workspaces {
   /** By slug; empty until they are known. */

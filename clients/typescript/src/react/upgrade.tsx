@@ -1,13 +1,13 @@
 import { type CSSProperties, type ReactElement, type ReactNode, useEffect, useId, useRef } from "react";
 
-import { type Currency, usePlans } from "./plans.js";
+import { type Price, usePlans } from "./plans.js";
 
 /** A problem of a guard's, or of the sidecar's own routes. */
 export interface UpgradeProblem {
   status: number;
   title?: string;
   detail?: string;
-  upgrade?: readonly { plan: string; title?: string; price?: Currency }[];
+  upgrade?: readonly { plan: string; title?: string; price?: Price }[];
 }
 
 export interface UpgradeDialogProps {
@@ -26,7 +26,7 @@ export interface Words {
   heading: ReactNode;
   close: ReactNode;
   choose: (title: string) => ReactNode;
-  price: (price: Currency) => string;
+  price: (price: Price) => string;
 }
 
 /** Which plans would allow what was denied: a native dialog, styled by CSS variables alone. */
