@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LICENSE = "Apache-2.0"  # as SPDX writes it
 _OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found")
 
-_LOGGED = {Audience.AUTHORIZE, Audience.ADMIN, Audience.END_USERS, Audience.GATEWAYS}
+_LOGGED = {Audience.AUTHORIZE, Audience.ADMIN, Audience.READERS, Audience.END_USERS, Audience.GATEWAYS}
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {
     "application/gzip": {},
     "application/json": {"type": "object"},
