@@ -32,7 +32,7 @@ _TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
 _HEAD = b'{"v":1,"kind":"%b","at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"'
 _LINE = b'%b%b,%b,"catalog":"%b","ms":%b'
 _ASKED = b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b,"resource":%b'
-_FACTS = b',"workspace_id":"%b","facts_version":%b,"limits":%b'
+_FACTS = b',"workspace_id":%b,"facts_version":%b,"limits":%b'
 _NO_FACTS = b',"workspace_id":null,"facts_version":null,"limits":{}'
 
 
@@ -221,7 +221,7 @@ def facts_of(service: Service, facts: Facts | None, amounts: Mapping[str, int]) 
     if facts is None:
         return _NO_FACTS
     return _FACTS % (
-        str(facts.workspace_id).encode(),
+        encoded(facts.workspace_id),
         b"null" if facts.version is None else b"%d" % facts.version,
         encoded(rendered.limits_of(facts, amounts, service.authorizer.catalog)) if amounts else b"{}",
     )

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from sidecar.quota.model import GivenBack, Settlement, UsageNow
     from sidecar.quota.ports import Ledger
 
+_canonical = json.JSONEncoder(sort_keys=True).encode  # json.dumps would make an encoder for each
 _TRIES = 2  # if the facts change while a question is decided, it is decided once more
 
 
@@ -374,7 +375,7 @@ def _fingerprint(question: Question, catalog: Catalog) -> str:
         },
         question.resource,
     ]
-    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return sha256(_canonical(asked).encode()).hexdigest()
 
 
 def _refuse_counted(amounts: Mapping[str, int], catalog: Catalog) -> None:

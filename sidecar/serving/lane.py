@@ -222,7 +222,7 @@ class Lane:
         closes = b"" if not self._is_stopping() else b"Connection: close\r\n"
         lines, text = reply
         self._write(
-            _PLAINLY % (lines, len(text), id_.encode("latin-1"), closes, _standing().encode(), text),
+            _PLAINLY % (lines, len(text), id_.encode("latin-1"), closes, _standing()[1], text),
             keeps=not closes,
         )
 
@@ -279,17 +279,18 @@ def _response(reply: Reply, head: Head, *, keeps: bool) -> bytes:
     if keeps and head.is_1_0:
         closes = "Connection: keep-alive\r\n"
     version = "HTTP/1.0" if head.is_1_0 else "HTTP/1.1"
-    text = f"{version} {STATUS_LINES[status]}\r\n{lines}{closes}{_standing()}\r\n"
+    text = f"{version} {STATUS_LINES[status]}\r\n{lines}{closes}{_standing()[0]}\r\n"
     return text.encode("latin-1") + (body if head.method != "HEAD" else b"")
 
 
-_moment, _lines = 0, ""
+_moment, _lines = 0, ("", b"")
 
 
-def _standing() -> str:
-    """What every response says; its date is of this second."""
+def _standing() -> tuple[str, bytes]:
+    """What every response says, as text and as bytes; its date is of this second."""
     global _moment, _lines
     now = int(time())
     if now != _moment:
-        _moment, _lines = now, f"Server: {SERVER}\r\nDate: {formatdate(now, usegmt=True)}\r\n"
+        said = f"Server: {SERVER}\r\nDate: {formatdate(now, usegmt=True)}\r\n"
+        _moment, _lines = now, (said, said.encode())
     return _lines

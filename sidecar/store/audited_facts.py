@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from sidecar.decisions.model import Facts, Roster
-from sidecar.errors import FactsMisread
+from sidecar.errors import FactsMisread, SidecarError
 from sidecar.store.names import Spoken, in_our_names, spoken_in
 from sidecar.store.postgres import facts_in
 from sidecar.store.rows import rows_in, to_come_in
@@ -50,7 +50,7 @@ class AuditedFacts:
         answer = _one(self._connection.execute(FACTS_FOR, (users, workspaces, stored)))
         found: list[Facts | None] = []
         for row in rows_in(str(answer).encode(), meters=needed, spoken=self.spoken):
-            if isinstance(row, FactsMisread):
+            if isinstance(row, SidecarError):
                 raise row
             found.append(row)
         return found

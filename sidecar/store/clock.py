@@ -10,16 +10,18 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sidecar.decisions.model import Facts
 from sidecar.errors import FactsMisread, UsageContended
 from sidecar.store.asked import Query
 from sidecar.store.facts_token import token_in
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from sidecar.decisions.model import Facts
-    from sidecar.store.groups import Found
+    from sidecar.errors import SidecarError
+
+    Row = Facts | SidecarError | None
 
 CLOCK = Query(name=b"clock_now", sql=b"SELECT authz.clock_now()")
 UNTRUSTED = "AZ042"  # what authz.distrust_clock raises
@@ -70,17 +72,16 @@ class Clock:
         """What the database's clock should say now, as PostgreSQL reads it; empty if nobody knows."""
         return "" if self._ahead is None else self._expected().isoformat()
 
-    def guarding(self, done: Found) -> Found:
-        """*done*, which gets UsageContended instead of facts about a period that has begun too early."""
-
-        def told(found: list[Facts | None] | None, error: Exception | None) -> None:
-            if found is not None and (about := next(filter(None, found), None)) is not None:
-                at = about.at.timestamp()
-                if self._notice(at) and self._begins_too_early(found):
-                    found, error = None, self.refusal(f"the clock of the database says {about.at}")
-            done(found, error)
-
-        return told
+    def guard(self, rows: list[Row]) -> list[Row]:
+        """*rows* of one query, with UsageContended in place of facts about a period that begins too early."""
+        about = next((row for row in rows if isinstance(row, Facts)), None)
+        if about is None or not self._notice(about.at.timestamp()):
+            return rows
+        said = f"the clock of the database says {about.at}"
+        return [
+            self.refusal(said) if isinstance(row, Facts) and self._begins_too_early(row) else row
+            for row in rows
+        ]
 
     def refusal(self, said: str) -> UsageContended:
         """To be told instead of an answer, which is counted."""
@@ -110,15 +111,13 @@ class Clock:
             said,
         )
 
-    def _begins_too_early(self, found: Sequence[Facts | None]) -> bool:
+    def _begins_too_early(self, facts: Facts) -> bool:
         expected = self._expected()
-        starts = (
-            start
-            for facts in filter(None, found)
+        return any(
+            datetime.fromisoformat(start) > expected
             for start in token_in(facts.token).periods.values()
             if start != "-infinity"
         )
-        return any(datetime.fromisoformat(start) > expected for start in starts)
 
     def _expected(self) -> datetime:
         return datetime.fromtimestamp(self._now() + (self._ahead or 0.0), UTC)

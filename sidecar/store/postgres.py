@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sidecar.decisions.model import Facts, Roster, Usage
-from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable
+from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable, SidecarError
 from sidecar.store.addresses import ROLE
 from sidecar.store.clock import CLOCK, Clock
 from sidecar.store.connections import Connections, Query, Refused, array
@@ -77,7 +77,7 @@ class PostgresFacts:
             pooler=pooler,
             observe=observe,
         )
-        self._reads = Reads(self.connections, _FactsReading(), names=self._names)
+        self._reads = Reads(self.connections, _FactsReading(self._clock), names=self._names)
 
     def open(self, loop: AbstractEventLoop | None = None) -> None:
         """*loop* does all the work; without one there is one on a thread of its own."""
@@ -94,7 +94,7 @@ class PostgresFacts:
         UsageContended for a period that has begun by a clock that is not trusted.
         """
         needed = [self._meters] * len(members) if meters is None else meters
-        self._reads.ask(members, needed, deadline=deadline, done=self._clock.guarding(done))
+        self._reads.ask(members, needed, deadline=deadline, done=done)
 
     def facts(
         self, members: Members, meters: Meters | None = None, /, *, deadline: float
@@ -202,6 +202,9 @@ class _FactsReading:
 
     query = FACTS
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
     def params(self, members: Members, meters: Meters, spoken: Spoken) -> Sequence[bytes]:
         if not spoken.same:
             meters = [tuple(spoken.to_stored("meter", meter) for meter in needed) for needed in meters]
@@ -211,8 +214,8 @@ class _FactsReading:
             array([",".join(needed) for needed in meters]),
         )
 
-    def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | FactsMisread | None]:
-        return rows_in(answer or b"", meters=meters, spoken=spoken)
+    def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | SidecarError | None]:
+        return self._clock.guard(rows_in(answer or b"", meters=meters, spoken=spoken))
 
     def meaning(self, error: Exception) -> Exception:
         return _meaning(error)

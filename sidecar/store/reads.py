@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.errors import FactsMisread, FactsUnavailable
+from sidecar.errors import FactsMisread, FactsUnavailable, SidecarError
 from sidecar.store.groups import Group, Read
 from sidecar.store.loop import closed, late
 from sidecar.store.session import Refused
@@ -38,8 +38,8 @@ class Reading(Protocol):
 
     def params(self, members: Members, meters: Meters, spoken: Spoken) -> Sequence[bytes | None]: ...
 
-    def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | FactsMisread | None]:
-        """A row for each of *meters*, with those, in our names.
+    def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | SidecarError | None]:
+        """A row for each of *meters*, with those, in our names; or why there is none.
 
         FactsMisread is raised if they cannot be told apart.
         """
@@ -196,16 +196,16 @@ class Reads:
         elif error is None and self._suspects:
             self._suspects.discard(member)
 
-    def _hand_out(self, group: Group, rows: list[Facts | FactsMisread | None]) -> None:
+    def _hand_out(self, group: Group, rows: list[Facts | SidecarError | None]) -> None:
         at = 0
         for read, start, stop in group.parts:
-            if len(read.members) == 1 and not isinstance(row := rows[at], FactsMisread):  # as mostly
+            if len(read.members) == 1 and not isinstance(row := rows[at], SidecarError):  # as mostly
                 self._tell(read, [row], None)
                 at += 1
                 continue
             facts: list[Facts | None] = []
             for row in rows[at : at + stop - start]:
-                if isinstance(row, FactsMisread):
+                if isinstance(row, SidecarError):
                     self._tell(read, None, row)
                     break
                 facts.append(row)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sidecar.decisions.model import Facts, Override, ToCome, Usage
-from sidecar.errors import FactsMisread
+from sidecar.errors import FactsMisread, SidecarError
 from sidecar.store.facts_token import FactsToken
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ _NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError)
 
 def rows_in(
     raw: bytes, *, meters: Sequence[Sequence[str]], spoken: Spoken | None = None
-) -> list[Facts | FactsMisread | None]:
+) -> list[Facts | SidecarError | None]:
     """The answers to as many questions as *meters* has items: the meters that each needs, for Facts.usage.
 
     *spoken* are the names that the rows are in, if they are not ours. A row outside the contract, or without
