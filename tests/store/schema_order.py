@@ -179,6 +179,8 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "facts",
             "asked",
             "overrides_of",
+            "without_external_ids",
+            "turned",
             "facts_for",
             "to_come",
             "workspaces_of",
