@@ -321,7 +321,10 @@ BEGIN
         PERFORM authz.record(
             NEW.id,
             'workspace.plan_changed',
-            jsonb_build_object('from', OLD.plan_tier, 'to', NEW.plan_tier, 'as_of', NEW.plan_as_of)
+            jsonb_build_object('from', OLD.plan_tier, 'to', NEW.plan_tier, 'as_of', CASE
+                -- Where a subscription speaks, its own row tells since when.
+                WHEN NEW.given_plan IS NULL OR NEW.plan_as_of IS DISTINCT FROM OLD.plan_as_of THEN NEW.plan_as_of
+            END)
         );
     END IF;
     IF NEW.subscribed_at <> OLD.subscribed_at THEN
