@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PROCESSES = os.cpu_count() or 1  # of the servers that can be told
 SERVE = [sys.executable, "-m", "sidecar", "serve"]
+WITHOUT = [sys.executable, "-m", "benchmarks.without"]
 _WIDE = """
     INSERT INTO authz.workspace_features (workspace_id, kind, name, at_most)
     SELECT id, 'limit', 'minutes', %(limit)s FROM authz.workspaces WHERE slug = ANY(%(slugs)s)
@@ -89,7 +90,7 @@ class Arena:
         if contender.asks == "grpc":
             load = partial(check, self._ports[contender.server], self._messages, connections=connections)
         else:
-            load = partial(wrk, server.port, self._requests(contender.asks), connections=connections)
+            load = partial(wrk, server.port, self.requests(contender.asks), connections=connections)
         return Entrant(
             name=contender.name,
             load=lambda seconds: load(seconds=seconds),
@@ -118,6 +119,22 @@ class Arena:
     @cached_property
     def opa(self) -> Running:
         return self._sidecar("opa", engine="opa")
+
+    @cached_property
+    def unsealed(self) -> Running:
+        return self._sidecar("unsealed", engine="embedded", command=[*WITHOUT, "seal", "serve"])
+
+    @cached_property
+    def unanchored(self) -> Running:
+        return self._sidecar("unanchored", engine="embedded", command=[*WITHOUT, "anchors", "serve"])
+
+    @cached_property
+    def in_files(self) -> Running:
+        return self._sidecar("in_files", engine="embedded", log_dir=self.folder / "in_files")
+
+    @cached_property
+    def on_disk(self) -> Running:
+        return self._sidecar("on_disk", engine="embedded", log_dir=self.folder / "on_disk", log_sync="wait")
 
     @cached_property
     def before(self) -> Running:
@@ -174,12 +191,16 @@ class Arena:
         ]
         return self._start(command, port=port, ready="/_ready")
 
-    def _sidecar(self, name: str, *, engine: str, tree: Path = ROOT) -> Running:
+    def _sidecar(
+        self, name: str, *, engine: str, tree: Path = ROOT, command: list[str] = SERVE, **more: object
+    ) -> Running:
+        """*more* are settings."""
         port = free_port()
         environ = self.settings(engine, port=port)
+        environ |= {f"SIDECAR_{setting.upper()}": str(value) for setting, value in more.items()}
         environ["SIDECAR_PLANS"] = str(tree / "plans.yaml")
         self._ports[name] = int(environ["SIDECAR_BIND"].rpartition(":")[2])
-        return self._start(SERVE, environ, port=port, tree=tree)
+        return self._start(command, environ, port=port, tree=tree)
 
     def _start(self, command: list[str], environ: dict[str, str] | None = None, **options) -> Running:
         return self._stack.enter_context(running(command, environ, **options))
@@ -190,7 +211,7 @@ class Arena:
             return (self.opa_of_ours[1],)
         return (self.embedded.pid,) if server == "nginx" else ()
 
-    def _requests(self, kind: str) -> Path:
+    def requests(self, kind: str) -> Path:
         path = self.folder / f"{kind.replace('/', '-')}.requests"
         if not path.exists():
             questions.write(path, self._kinds[kind]())

@@ -13,6 +13,10 @@ FIGURES = {
     "decisions": ("", " decisions/s"),
     "mib": ("", " MiB"),
     "ready_s": ("", " s"),
+    "cpu_s": ("CPU ", " s"),
+    "database_s": ("CPU of PostgreSQL ", " s"),
+    "both_s": ("CPU with PostgreSQL's ", " s"),
+    "lines": ("", " lines a CPU second"),
 }
 
 

@@ -92,6 +92,34 @@ def _consume(what: str, asks: str, at_least: float) -> Row:
     )
 
 
+_LOG = (
+    Row(
+        key="log",
+        what="`/v1/authorize`, the log",
+        connections=64,
+        contenders=(
+            _ours(
+                "authorize",
+                Bar(of="unsealed", at_least=0.95),
+                Bar(figure="p99_ms", of="no anchors", at_most=1.2),
+            ),
+            _ours("authorize", server="unsealed", name="unsealed"),
+            _ours("authorize", server="unanchored", name="no anchors"),
+            _ours("authorize", Bar(of=OURS, at_least=0.9), server="in_files", name="in files"),
+        ),
+        compared="unsealed",
+    ),
+    Row(
+        key="log",
+        what="`/v1/authorize`, the log on the disk first",
+        connections=1,
+        contenders=(
+            _ours("authorize"),
+            _ours("authorize", Bar(figure="p50_ms", at_most=3.5), server="on_disk", name="wait"),
+        ),
+        compared=OURS,
+    ),
+)
 ROWS = (
     *(_authorize(connections) for connections in (1, 16, 64, 256)),
     _endpoint("`/access/v1/evaluation`", "evaluation", "opa", _AS_FAST, key="evaluation"),
@@ -143,4 +171,5 @@ ROWS = (
     ),
     _consume("one hot counter", "consume one", 1.3),
     _consume("1,000 counters", "consume many", 1.0),
+    *_LOG,
 )

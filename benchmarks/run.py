@@ -12,14 +12,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import log_lines, starts, world
+from benchmarks import audits, log_lines, starts, world
 from benchmarks.arena import Arena
 from benchmarks.measure import measured
 from benchmarks.rows import ROWS
 from benchmarks.table import Results, machine, today
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-KEYS = (*dict.fromkeys(row.key for row in ROWS), "memory", "ready", "log")
+FIGURES = {"memory": starts.memory, "ready": starts.ready, "log": log_lines.costs, "audit": audits.costs}
+KEYS = tuple(dict.fromkeys([*(row.key for row in ROWS), *FIGURES]))
 
 
 def say(line: str) -> None:
@@ -39,7 +40,7 @@ def results(arena: Arena, only: set[str], *, rounds: int, seconds: int) -> Resul
                 seconds=seconds,
             )
             found.rows.append((row, of_row))
-    for key, figures in (("memory", starts.memory), ("ready", starts.ready), ("log", log_lines.costs)):
+    for key, figures in FIGURES.items():
         if key in only:
             for each in figures(arena):
                 say(f"{each[0]}: {each[2].found(each[1])}")

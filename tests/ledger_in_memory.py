@@ -59,6 +59,7 @@ class _Hold:
     charge: Charge
     reservation: Reservation
     committed: dict[str, int] = field(default_factory=dict)
+    given_up: bool = False  # released, in its time or later
 
     @property
     def state(self) -> ReservationState:
@@ -87,7 +88,7 @@ class LedgerInMemory:
         self, charge: Charge, /, *, deadline: float
     ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
         late = self._holds[charge.purpose.id] if isinstance(charge.purpose, LateCommit) else None
-        if late and (late.state not in {"held", "expired"} or self._taken_anew(late)):
+        if late and (late.state == "committed" or late.given_up or self._taken_anew(late)):
             return Conflict.SETTLED
         facts = self._of_member(charge.workspace_id, charge.user)
         if facts is None or facts.token != charge.token:
@@ -172,7 +173,7 @@ class LedgerInMemory:
             )
         if hold.state == "committed" and hold.committed == wanted:
             return self._settlement(hold, replayed=True)
-        if hold.state in {"committed", "released"}:
+        if hold.state == "committed" or hold.given_up:
             raise ReservationSettled(hold.state)
         if above := [meter for meter in wanted if wanted[meter] > held[meter]]:
             raise CommitExceedsReservation(
@@ -198,10 +199,10 @@ class LedgerInMemory:
         hold = self._hold(reservation)
         if hold.state == "committed":
             raise ReservationSettled(hold.state)
-        replayed = hold.state == "released"
+        replayed, hold.given_up = hold.given_up, True
         if hold.state == "held":
             self._move(hold.charge.workspace_id, hold.reservation.amounts, reserved=-1)
-        hold.state = "released"
+            hold.state = "released"
         return self._settlement(hold, replayed=replayed)
 
     def expire(self, reservation: str) -> None:

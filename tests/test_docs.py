@@ -52,6 +52,31 @@ def test_links_within_the_project_lead_somewhere(document):
     assert lost == []
 
 
+def test_every_test_that_a_document_names_is_there():
+    there = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in [file.stem, *re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)]
+    }
+    named = {
+        (id_of(document), name)
+        for document in DOCUMENTS
+        for name in re.findall(r"`(?:tests/\w+/)?(test_\w+)(?:\.py)?`", document.read_text())
+    }
+
+    assert len(named) > 100
+    assert {each for each in named if each[1] not in there} == set()
+
+
+@pytest.mark.parametrize("document", ["quotas.md", "plans.md", "people.md", "gateways/README.md"])
+def test_every_guarantee_has_its_tests(document):
+    rows = re.findall(r"^\| (.+?) \| (.*) \|$", (ROOT / "docs" / document).read_text(), re.MULTILINE)
+    proofs = [proof for _, proof in rows if "`test_" in proof]
+
+    assert len(proofs) > 8
+    assert [proof for proof in proofs if not re.fullmatch(r"`test_\w+`(, `test_\w+`)*", proof)] == []
+
+
 def test_every_decision_says_context_decision_and_consequences():
     for record in (ROOT / "docs/decisions").glob("*.md"):
         text = record.read_text()

@@ -46,7 +46,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "meter_not_taken": (HTTPStatus.BAD_REQUEST, "The action does not take this meter"),
     "meter_not_consumable": (HTTPStatus.BAD_REQUEST, "The meter is counted, and never taken"),
     "mode_not_batched": (HTTPStatus.BAD_REQUEST, "A batch only checks"),
-    "unknown_plan": (HTTPStatus.BAD_REQUEST, "The plan is not sold"),
+    "unknown_plan": (HTTPStatus.BAD_REQUEST, "There is no such plan"),
     "as_of_in_the_future": (HTTPStatus.BAD_REQUEST, "The date is ahead of the database's clock"),
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
     "user_unauthenticated": (HTTPStatus.UNAUTHORIZED, "A valid token of the identity provider is required"),

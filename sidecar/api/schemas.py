@@ -174,7 +174,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                     "id": _TEXT,
                     "expires_at": _MOMENT,
                     "amounts": _map(_COUNT),
-                    "state": {"type": "string", "enum": ["committed", "released"]},
+                    "state": {"type": "string", "enum": ["committed", "released", "expired"]},
                     "committed": _or_null(_map(_COUNT)),
                 }
             ),

@@ -69,7 +69,11 @@ BATCH = Record({"defaults": _ITEM, "questions": ListOf(_ANY_ITEM, MOST_QUESTIONS
 PLAN = Record({"plan": Text(), "as_of": Moment(), "overrule": Flag()}, required=("plan",))
 COMMIT = Record({"amounts": MapOf(Whole(0, MOST_AMOUNT), fewest=1)})
 _REFUND = Record(
-    {"workspace": Text(), "idempotency_key": Text(shapes.LONGEST_KEY), "amounts": AMOUNTS},
+    {
+        "workspace": Text(),
+        "idempotency_key": Text(shapes.LONGEST_KEY),
+        "amounts": MapOf(Whole(1, MOST_AMOUNT), fewest=1),
+    },
     required=("workspace", "idempotency_key"),
 )
 _LEVEL = Record(

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sidecar.audit.diff import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sidecar.audit.diff import Compared, Question
 
-_FEW = 20_000  # people whose workspaces are always counted one by one
-_OWNER = "owner"  # the database goes by this name
 Features: TypeAlias = tuple[tuple[str, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Memberships that policies cannot tell apart; *features* are pairs of feature and override, by name."""
+    """Memberships of one role, in workspaces that policies cannot tell apart and that have the same *roles*.
+
+    *features* are pairs of feature and override, by name. *first* are the slugs of the first workspaces.
+    """
 
     plan: str
     status: str
     role: str
     features: Features
+    roles: tuple[str, ...]
     workspaces: int
     people: int
+    first: tuple[str, ...]
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Groups of one kind are in the same workspaces."""
+        return self.plan, self.status, self.features, self.roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +49,16 @@ class Over:
 class Population(Protocol):
     """What the database says, in one snapshot."""
 
-    def audience(self) -> list[tuple[str, str, str, Features, int, int]]:
-        """The fields of a Group."""
+    def audience(self, *, at_most: int) -> Iterable[tuple[Any, ...]]:
+        """The fields of a Group, which names *at_most* workspaces."""
         ...
 
-    def people(self, groups: Collection[Group], /, *, at_most: int) -> list[tuple[str, str]]:
-        """(workspace, user) of the first *at_most* by workspace and user."""
+    def people(self, workspaces: Collection[str], /, *, at_most: int) -> Sequence[tuple[str, str, str]]:
+        """(workspace, role, user) in these *workspaces*: the first *at_most* users of each role."""
         ...
 
-    def workspaces(self, groups: Collection[Group], /) -> int:
-        """How many workspaces have somebody in one of *groups*."""
+    def not_on(self, plans: Collection[str], /) -> Sequence[tuple[str, str]]:
+        """(workspace, plan) of workspaces on other plans, by workspace."""
         ...
 
     def over(self, limits: Mapping[str, Mapping[str, int]], /) -> list[tuple[str, str, str, int, int]]:
@@ -122,7 +130,7 @@ def live_of(
     compared: Compared, population: Population, *, lowered: Sequence[tuple[str, str, int]], limit: int
 ) -> Live:
     """*lowered* are (plan, meter, limit) of the new policy; *limit* is how many people a change names."""
-    audience = [Group(*row) for row in population.audience()]
+    audience = [Group(*row) for row in population.audience(at_most=limit)]
     asked: list[tuple[Group, Question]] = [
         (group, compared.both_about(action, group.role, group.plan, group.status, dict(group.features)))
         for group in audience
@@ -133,53 +141,60 @@ def live_of(
     for group, question in asked:
         if kind := compared.kind_about(question):
             concerned.setdefault((kind, question.action.name), []).append(group)
-    # In one statement for all changes, which share groups.
-    population.people([group for groups in concerned.values() for group in groups], at_most=limit)
+    named = _Named(population, concerned.values(), limit)
     order = {kind: at for at, kind in enumerate(KINDS)}
     changes = [
         LiveChange(
             kind=kind,
             action=action,
-            workspaces=_workspaces(groups, population),
+            workspaces=_workspaces(groups),
             people=sum(group.people for group in groups),
-            who=_by_workspace(population.people(groups, at_most=limit)),
+            who=named.of(groups),
         )
         for (kind, action), groups in sorted(concerned.items(), key=lambda each: (order[each[0][0]], each[0]))  # type: ignore[index]  # keys are kinds
     ]
     return Live(
-        workspaces=_workspaces(audience, population),
+        workspaces=_workspaces(audience),
         people=sum(group.people for group in audience),
         changes=tuple(changes),
         over=_over(compared, population, lowered, limit),
-        gone=_gone(compared, population, audience),
+        gone=_gone(compared, population),
         limit=limit,
     )
 
 
-def _workspaces(groups: Sequence[Group], population: Population) -> int:
-    """Each once. Groups of one kind of workspace overlap: it has members of several roles.
-
-    Of a large audience, those who have an owner among *groups* are counted by their owners: one each.
-    """
-    kinds: dict[tuple[object, ...], list[Group]] = {}
-    for group in groups:
-        kinds.setdefault((group.plan, group.status, group.features), []).append(group)
-    counted, overlapping = 0, list[Group]()
-    few = sum(group.people for group in groups) <= _FEW
-    for alike in kinds.values():
-        most = max(alike, key=lambda group: (group.workspaces, group.role == _OWNER))
-        if len(alike) == 1 or (most.role == _OWNER and not few):
-            counted += most.workspaces
-        else:
-            overlapping += alike
-    return counted + (population.workspaces(overlapping) if overlapping else 0)
+def _workspaces(groups: Iterable[Group]) -> int:
+    """Each once, though members of several roles are in it."""
+    return sum({group.kind: group.workspaces for group in groups}.values())
 
 
-def _by_workspace(people: Sequence[tuple[str, str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    found: dict[str, list[str]] = {}
-    for workspace, user in people:
-        found.setdefault(workspace, []).append(user)
-    return tuple((workspace, tuple(users)) for workspace, users in found.items())
+class _Named:
+    """The first people of each change, read for all changes at once."""
+
+    def __init__(self, population: Population, concerned: Iterable[Sequence[Group]], limit: int) -> None:
+        self._limit = limit
+        self._users: dict[str, list[tuple[str, str]]] = {}
+        slugs = {slug for groups in concerned for slug in self._first(groups)}
+        for slug, role, user in population.people(sorted(slugs), at_most=limit) if slugs else ():
+            self._users.setdefault(slug, []).append((role, user))
+
+    def of(self, groups: Sequence[Group]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Users by workspace."""
+        found, left = [], self._limit
+        for slug, roles in self._first(groups).items():
+            users = sorted(user for role, user in self._users.get(slug, ()) if role in roles)[:left]
+            if users:
+                found.append((slug, tuple(users)))
+                left -= len(users)
+        return tuple(found)
+
+    def _first(self, groups: Sequence[Group]) -> dict[str, set[str]]:
+        """The first workspaces, each with the roles that are concerned in it."""
+        roles: dict[str, set[str]] = {}
+        for group in groups:
+            for slug in group.first:
+                roles.setdefault(slug, set()).add(group.role)
+        return {slug: roles[slug] for slug in sorted(roles)[: self._limit]}
 
 
 def _over(
@@ -208,18 +223,7 @@ def _over(
     )
 
 
-def _gone(
-    compared: Compared, population: Population, audience: Sequence[Group]
-) -> tuple[tuple[str, str], ...]:
+def _gone(compared: Compared, population: Population) -> tuple[tuple[str, str], ...]:
     """Workspaces on a plan that the new policy does not have: `sidecar migrate` would refuse it."""
     known = compared.new.compiled.catalog.plans
-    found: dict[str, list[Group]] = {}
-    for group in audience:
-        if compared.names.plans.new_of(group.plan) not in known:
-            found.setdefault(group.plan, []).append(group)
-    rows = {
-        (workspace, plan)
-        for plan, groups in found.items()
-        for workspace, _ in population.people(groups, at_most=sum(group.people for group in groups))
-    }
-    return tuple(sorted(rows))
+    return tuple(population.not_on(sorted({*known, *map(compared.names.plans.old_of, known)})))

@@ -17,7 +17,7 @@ def shown_moment(moment: datetime) -> str:
 
 def seconds_text(moment: datetime) -> str:
     """In whole seconds: for a table."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment.astimezone(UTC).isoformat()[:19]}Z"
 
 
 def moment_in(text: str) -> datetime | None:

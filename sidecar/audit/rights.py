@@ -24,23 +24,32 @@ class Rights:
         self.answers = answers
         self.context = context
         self._situations = Situations(compiled.catalog, context_fields=compiled.context_fields)
-        self._verdicts: dict[tuple[str, str, str, str, bool | None], Verdict] = {}
+        self._verdicts: dict[tuple[str, str, str, bool | None], dict[str, Verdict]] = {}
         self._as_sold: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def of(self, action: str, member: Member, workspace: Workspace) -> Verdict:
         if member.exists is False:
             return self.of_stranger(action)
-        declared = self.compiled.catalog.actions.get(action)
-        feature = declared.feature if declared else None
-        override = workspace.features.get(feature) if feature else None
-        key = action, member.role, workspace.plan, workspace.status, override
-        verdict = self._verdicts.get(key)
+        known = self.by_role(action, workspace)
+        verdict = known.get(member.role)
         if verdict is None:
             cell = QuestionCell(action=action, role=member.role, plan=workspace.plan, status=workspace.status)
+            feature, override = self._override(action, workspace)
             features = {} if feature is None or override is None else {feature: override}
             situation = self._situations.of(cell, context=self.context, features=features)
-            verdict = self._verdicts[key] = self.answers.about(situation)
+            verdict = known[member.role] = self.answers.about(situation)
         return verdict
+
+    def by_role(self, action: str, workspace: Workspace) -> dict[str, Verdict]:
+        """What was asked so far about members who exist, of workspaces like this one."""
+        _, override = self._override(action, workspace)
+        return self._verdicts.setdefault((action, workspace.plan, workspace.status, override), {})
+
+    def _override(self, action: str, workspace: Workspace) -> tuple[str | None, bool | None]:
+        """The feature that *action* needs, and the workspace's override of it."""
+        declared = self.compiled.catalog.actions.get(action)
+        feature = declared.feature if declared else None
+        return feature, workspace.features.get(feature) if feature else None
 
     def of_stranger(self, action: str) -> Verdict:
         """Also of whoever was deleted, whatever rows are left of them."""

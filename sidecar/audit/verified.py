@@ -29,7 +29,10 @@ _OF_ROWS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """*since* and *until* are what was looked at, *anchored_at* is the time of the last anchor."""
+    """*since* and *until* are what was looked at, *anchored_at* is the time of the last anchor.
+
+    *headless* are the writers of whom no head is known, where some were asked for.
+    """
 
     files: int
     writers: int
@@ -41,6 +44,7 @@ class Verified:
     gaps: Sequence[Gap]
     not_looked_at: Sequence[Source]
     still_written: Sequence[str] = ()
+    headless: Sequence[str] = ()
     anchored_at: datetime | None = None
     has_heads: bool = False
     last_line_at: datetime | None = None
@@ -63,6 +67,7 @@ class Verified:
             "unsealed": self.unsealed,
             "since": self.since and shown_moment(self.since),
             "until": self.until and shown_moment(self.until),
+            "headless": list(self.headless),
             "whole": {"ok": self.is_whole, "findings": [each.document for each in self.findings]},
             "complete": {
                 "ok": self.is_complete,
@@ -86,6 +91,13 @@ class Verified:
             lines.append(f"not sealed {self.unsealed:,} of them {are}: nothing can be said of those")
         lines += ["whole      " + (f"yes: {self._anchored}" if self.is_whole else "NO")]
         lines += text_table([_row_of(each) for each in self.findings], indent="  ")
+        if self.headless:
+            names = ", ".join(map(shown, self.headless[:_MOST_NAMED]))
+            more = len(self.headless) - _MOST_NAMED
+            lines.append(
+                f"           no head is known of {names}{f' and {more:,} more' if more > 0 else ''}: whether"
+                " their logs were made up would not show"
+            )
         lines += ["complete   " + ("yes" if self.is_complete else "NO")]
         lines += text_table(_rows_of(self.gaps), indent="  ")
         if self.not_looked_at:

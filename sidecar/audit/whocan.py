@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.audit.matrix import needs_of
 from sidecar.audit.moments import moment_text
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from sidecar.workspaces.holders import Member, Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A member. *right* leaves room aside; *now* does not, and is None where quotas were not looked at."""
 
     member: Member
@@ -57,8 +55,11 @@ def rows_of(
 ) -> Iterator[Row]:
     """In the order of *workspaces* and their members. *now* says what is answered with quotas, or None."""
     for workspace in workspaces:
+        known = rights.by_role(action, workspace)  # half a million calls are a second
         for member in workspace.members:
-            right = rights.of(action, member, workspace)
+            right = known.get(member.role) if member.exists is not False else None
+            if right is None:
+                right = rights.of(action, member, workspace)
             yield Row(member, workspace, right, now(member, workspace, right))
 
 

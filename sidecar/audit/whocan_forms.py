@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Verdict
     from sidecar.workspaces.holders import Grant
 
+_MOST_NAMED = 20  # of those who may not, in a line of text
+
 
 def lines_of(rows: Sequence[Row], *, total: int, may: int, everywhere: bool) -> list[str]:
     """Those of *rows* who may, then in one line for each reason those who may not.
@@ -67,16 +69,20 @@ def _room_in_words(row: Row) -> str:
 
 
 def _who_may_not(rows: Sequence[Row], *, everywhere: bool) -> Iterator[str]:
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Row]] = {}
     for row in rows:
         if not row.may:
-            where = f" in {row.workspace.slug}" if everywhere else ""
-            found.setdefault(_why(row.right), []).append(
-                shown(f"{row.member.user} ({row.member.role}){where}")
-            )
+            found.setdefault(_why(row.right), []).append(row)
     for why, who in found.items():
-        *some, last = who
+        *some, last = (_named(row, everywhere=everywhere) for row in who[:_MOST_NAMED])
+        if len(who) > _MOST_NAMED:
+            some, last = [*some, last], f"{len(who) - _MOST_NAMED:,} more"
         yield f"{', '.join(some) + ' and ' if some else ''}{last} may not: {why}"
+
+
+def _named(row: Row, *, everywhere: bool) -> str:
+    where = f" in {row.workspace.slug}" if everywhere else ""
+    return shown(f"{row.member.user} ({row.member.role}){where}")
 
 
 def _why(verdict: Verdict) -> str:

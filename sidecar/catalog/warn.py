@@ -33,12 +33,14 @@ def warnings_about(catalog: Catalog, keys: Mapping[str, Mapping[str, Text]], *, 
 
 
 def _losses(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
-    """What a plan lacks compared with the next lower price only; earlier losses are reported there."""
-    for dearer in catalog.plans.values():
-        lower = [
-            plan.price.amount for plan in catalog.plans.values() if plan.price.amount < dearer.price.amount
-        ]
-        for cheaper in catalog.plans.values():
+    """What a plan lacks compared with the next lower price only; earlier losses are reported there.
+
+    Nobody chooses between plans one of which is not sold.
+    """
+    sold = [plan for plan in catalog.plans.values() if plan.sold]
+    for dearer in sold:
+        lower = [plan.price.amount for plan in sold if plan.price.amount < dearer.price.amount]
+        for cheaper in sold:
             if not lower or cheaper.price.amount != max(lower):
                 continue
             costs = f'plan "{dearer.name}" costs more than "{cheaper.name}"'

@@ -112,7 +112,7 @@ class Authorizer:
         self._cells: dict[Hashable, Cell] = {}
         self._context_fields = context_fields
         self._facts = facts
-        self.foresight = Foresight(catalog, facts)
+        self._foresight = Foresight(catalog, facts)
         self._upgrades = {
             plan.name: Upgrade(plan=plan.name, title=plan.title, price=plan.price)
             for plan in catalog.plans.values()
@@ -138,8 +138,35 @@ class Authorizer:
         facts = yield from self.reading(question, amounts, deadline=deadline, timings=timings)
         decision = yield from self.deciding_from(question, amounts, facts, deadline=deadline, timings=timings)
         if not decision.allowed:
-            decision = yield from self.foresight.completing(decision, amounts, deadline=deadline)
+            decision = yield from self.completing(question, decision, amounts, deadline=deadline)
         return decision
+
+    def completing(
+        self, question: Question, denial: Decision, amounts: Mapping[str, int], *, deadline: float
+    ) -> Steps[Decision]:
+        """*denial* of *question*, which takes *amounts*, with the exact time to wait where waiting helps."""
+        [complete] = yield from self.completing_all([(question, denial, amounts)], deadline=deadline)
+        return complete
+
+    def completing_all(
+        self, denials: Sequence[tuple[Question, Decision, Mapping[str, int]]], *, deadline: float
+    ) -> Steps[list[Decision]]:
+        """As `completing`, in order and with one read for all."""
+        decided = [(denial, amounts) for _, denial, amounts in denials]
+        found = yield from self._foresight.completing_all(decided, deadline=deadline)
+        for place, (complete, (question, _, amounts)) in enumerate(zip(found, denials, strict=True)):
+            if complete.verdict.waiting_helps and complete.retry_after_s is None:
+                # There would be room after a reset, but for an override that has ended by then.
+                again = yield from self.deciding_from(
+                    question,
+                    amounts,
+                    complete.facts,
+                    deadline=deadline,
+                    timings=complete.timings,
+                    waits=False,
+                )
+                found[place] = replace(again, quota=complete.quota)
+        return found
 
     def facts_about(self, question: Question, *, deadline: float, timings: Timings) -> Facts | None:
         """All facts of the user of *question* in its workspace, waited for on this thread."""
@@ -212,23 +239,24 @@ class Authorizer:
                 finally:
                     timings.policy_s += own.policy_s
             answers.append(decision)
-        answers = yield from self._completing_many(answers, wanted, deadline=deadline)
+        answers = yield from self._completing_many(questions, answers, wanted, deadline=deadline)
         return answers
 
     def _completing_many(
         self,
+        questions: Sequence[Question],
         answers: list[Decision | Known | BadQuestion],
         wanted: Sequence[Mapping[str, int] | BadQuestion],
         *,
         deadline: float,
     ) -> Steps[list[Decision | Known | BadQuestion]]:
         denied = {
-            place: (answer, takes)
-            for place, (answer, takes) in enumerate(zip(answers, wanted, strict=True))
+            place: (question, answer, takes)
+            for place, (question, answer, takes) in enumerate(zip(questions, answers, wanted, strict=True))
             if isinstance(answer, Decision) and not isinstance(takes, BadQuestion) and not answer.allowed
         }
         if denied:
-            complete = yield from self.foresight.completing_all([*denied.values()], deadline=deadline)
+            complete = yield from self.completing_all([*denied.values()], deadline=deadline)
             for place, decision in zip(denied, complete, strict=True):
                 answers[place] = decision
         return answers
@@ -368,11 +396,17 @@ class Authorizer:
         )
         return situation_bytes(situation)
 
-    def _room(self, question: Question, amounts: Mapping[str, int], facts: Facts | None) -> Room | None:
-        """None where the action takes nothing. Without *amounts* of what it takes, it fits everywhere."""
+    def _room(
+        self, question: Question, amounts: Mapping[str, int], facts: Facts | None, *, waits: bool = True
+    ) -> Room | None:
+        """None where the action takes nothing. Without *amounts* of what it takes, it fits everywhere.
+
+        Not *waits*: it is known that waiting does not help.
+        """
         if facts is None or (not amounts and not self._takes(question.action)):
             return None
-        return self._rooms.room_for(amounts, facts)
+        room = self._rooms.room_for(amounts, facts)
+        return room if waits else replace(room, waiting_helps=False)
 
     def _takes(self, action: str) -> bool:
         declared = self.catalog.actions.get(action)
@@ -392,11 +426,12 @@ class Authorizer:
         *,
         deadline: float,
         timings: Timings,
+        waits: bool = True,
     ) -> Steps[Decision]:
         """As `decide_from`, which is waited for only if `decide_at_once` does not know the answer."""
-        decision = self.decide_at_once(question, amounts, facts, timings=timings)
+        decision = self.decide_at_once(question, amounts, facts, timings=timings, waits=waits)
         if decision is None:
-            decide = partial(self.decide_from, timings=timings)
+            decide = partial(self.decide_from, timings=timings, waits=waits)
             decision = yield Wait(decide, question, amounts, facts, deadline=deadline)
         return decision
 
@@ -418,9 +453,10 @@ class Authorizer:
         facts: Facts | None,
         *,
         timings: Timings,
+        waits: bool = True,
     ) -> Decision | None:
         """As `decide_from`, within microseconds; None where that takes longer or the policy must be asked."""
-        room = self._room(question, amounts, facts)
+        room = self._room(question, amounts, facts, waits=waits)
         key = self._key(question, amounts, facts, room)
         cell = self._cells.get(key)
         if cell is None or self._recall(cell.situation) is not cell.verdict:
@@ -435,12 +471,14 @@ class Authorizer:
         *,
         deadline: float,
         timings: Timings,
+        waits: bool = True,
     ) -> Decision:
         """Decide by *facts* already read; nothing is charged.
 
-        *timings* hold what the facts have cost, and become the decision's own.
+        *timings* hold what the facts have cost, and become the decision's own. Not *waits*: waiting for room
+        is known not to help, whatever *facts* say.
         """
-        room = self._room(question, amounts, facts)
+        room = self._room(question, amounts, facts, waits=waits)
         situation = self._situation(question, facts, room)
         began = monotonic()
         verdict = recalled = self._recall(situation)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from sidecar.decisions.model import ToCome
 from sidecar.decisions.steps import Wait
 from sidecar.decisions.waiting import is_exact, seconds_until_more, seconds_until_room
 from sidecar.errors import DependencyError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decisions.model import Decision, Quota, ToCome
+    from sidecar.decisions.model import Decision, Quota
     from sidecar.decisions.ports import FactStore
     from sidecar.decisions.steps import Steps
 
@@ -29,20 +30,15 @@ class Foresight:
         self._catalog = catalog
         self._facts = facts
 
-    def completing(
-        self, decision: Decision, amounts: Mapping[str, int], *, deadline: float
-    ) -> Steps[Decision]:
-        """*decision* about *amounts*, with the exact time to wait if it is a denial for want of room."""
-        [complete] = yield from self.completing_all([(decision, amounts)], deadline=deadline)
-        return complete
-
     def completing_all(
         self, decided: Sequence[tuple[Decision, Mapping[str, int]]], *, deadline: float
     ) -> Steps[list[Decision]]:
-        """As `completing`, in order and with one read for all; what they wait for is in their own timings.
+        """Each decision about its amounts, with the exact time to wait if it is a denial for want of room.
 
-        If the read fails, or takes half of the time that is left, they stay as they are: they were made from
-        facts, and are no less true.
+        In order and with one read for all; what they wait for is in their own timings. If the read fails, or
+        takes half of the time that is left, they stay as they are: they were made from facts, and are no less
+        true. One that says that waiting helps and has no time to wait is to be decided again, since an
+        override ends before.
         """
         meters: dict[UUID, dict[str, None]] = {}
         for decision, amounts in decided:
@@ -88,14 +84,24 @@ class Foresight:
         self, decision: Decision, amounts: Mapping[str, int], to_come: Mapping[str, ToCome]
     ) -> Decision:
         limits = self._limits(decision, amounts)
+        to_come = {**to_come, **self._counted_elsewhere(decision, limits)}
         wait_s = decision.retry_after_s
         if wait_s is not None:
-            wait_s = seconds_until_room(amounts, limits, to_come) or wait_s
+            wait_s = seconds_until_room(amounts, limits, to_come)
         quotas = {
             meter: _with_end(quota, seconds_until_more(limits[meter], to_come[meter]), decision)
             for meter, quota in (decision.quota or {}).items()
         }
         return replace(decision, retry_after_s=wait_s, quota=quotas)
+
+    def _counted_elsewhere(self, decision: Decision, limits: dict[str, int | None]) -> dict[str, ToCome]:
+        """What a user owns is of no workspace: no read tells more of it than the facts, nor of its limit."""
+        found = {}
+        for meter, quota in (decision.quota or {}).items():
+            if self._catalog.meters[meter].kind == "owned":
+                limits[meter] = quota.limit
+                found[meter] = ToCome(used=quota.used, resets_in_s=None)
+        return found
 
     def _limits(self, decision: Decision, amounts: Mapping[str, int]) -> dict[str, int | None]:
         """Those of the plan and its seats, without overrides; 0 where the plan is not declared."""

@@ -174,11 +174,16 @@ class Client:
     ) -> Settled:
         """Give back what was taken under *idempotency_key*, once; or the *resource* of a level *meter*.
 
-        Conflict when it is more than was taken.
+        All of it, or *amounts*, which may not be empty. Conflict when it is more than was taken.
         """
+        # As in `commit`: nothing must not become everything.
         body = _question(
-            workspace=workspace, idempotency_key=idempotency_key, meter=meter, resource=resource
-        ) | _amounts(amounts, {})
+            workspace=workspace,
+            idempotency_key=idempotency_key,
+            amounts=amounts,
+            meter=meter,
+            resource=resource,
+        )
         # No retry: the resource may have been created again in between, and would be given back.
         repeatable = resource is None
         return read(given_back_from, self._answer("POST", "/v1/usage/release", body, repeatable=repeatable))

@@ -31,14 +31,14 @@ class _Hold:
     limits: Mapping[str, int | None]
     made: str | None
     committed: Mapping[str, int] | None = None
-    released: bool = False
+    released: str | None = None  # the state in which it was found
 
     @property
     def state(self) -> str:
         if self.committed is not None:
             return "committed"
-        if self.released:
-            return "released"
+        if self.released is not None:
+            return "released" if self.released == "held" else "expired"
         return "held" if datetime.now(UTC) < self.expires_at else "expired"
 
 
@@ -160,10 +160,12 @@ class FakeLedger:
         hold = self._hold(hold_id)
         if hold.committed is not None:
             raise Problem(409, "reservation_settled")
-        replayed, hold.released = hold.released, True
+        replayed, hold.released = hold.released is not None, hold.released or hold.state
         return self._settled(hold_id, hold, replayed=replayed)
 
     def give_back(self, of: Key, amounts: Mapping[str, int] | None) -> dict[str, Any]:
+        if amounts is not None and (not amounts or min(amounts.values()) < 1):
+            raise Problem(400, "invalid_request")
         if of not in self._effects:
             raise Problem(404, "unknown_idempotency_key")
         effect = self._effects[of]

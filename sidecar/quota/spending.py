@@ -95,8 +95,8 @@ class Spending:
                 question, amounts, facts, deadline=deadline, timings=timings, late=late
             )
             if charged is not None and not charged.allowed and late is None:
-                charged = yield from self._authorizer.foresight.completing(
-                    charged, amounts, deadline=deadline
+                charged = yield from self._authorizer.completing(
+                    question, charged, amounts, deadline=deadline
                 )
             if charged is not None:
                 return charged

@@ -13,7 +13,7 @@ from sidecar.store.connections import parameters_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMITS = "SET LOCAL statement_timeout = '60s'"
+LIMITS = "SELECT set_config('statement_timeout', '60s', true), set_config('timezone', 'UTC', true)"
 WHO = "SELECT session_user, current_database() || '@' || system_identifier FROM pg_control_system()"
 
 

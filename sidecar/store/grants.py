@@ -13,23 +13,31 @@ from sidecar.workspaces.holders import Grant, Invitation, Login, Member, Overrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     import psycopg
 
 MEMBERS_AT = """
-    SELECT workspace_id, user_id, role, since, granted_kind, granted_by, event
+    SELECT workspace_id::text, user_id, role, since, granted_kind, granted_by, event
     FROM authz.members_at(COALESCE(%s, clock_timestamp()), %s::uuid)
 """
 WORKSPACES_AT = """
-    SELECT workspace_id, slug, name, plan, status, features, limits FROM authz.workspaces_at(%s, %s::uuid)
+    SELECT workspace_id::text, slug, name, plan, status, features, limits
+    FROM authz.workspaces_at(%s, %s::uuid)
+"""
+MEMBERS = """
+    SELECT workspace_id::text, user_id, role, is_somebody FROM authz.members_standing(%s::uuid)
+"""
+WORKSPACES = """
+    SELECT workspace_id::text, slug, name, plan, status, features FROM authz.workspaces_standing(%s::uuid)
 """
 PEOPLE = """
-    SELECT workspace_id, slug, name, plan, status, members, invitations, overrides FROM authz.people(%s::uuid)
+    SELECT workspace_id::text, slug, name, plan, status, members, invitations, overrides
+    FROM authz.people(%s::uuid)
 """
 UNACCOUNTED = "SELECT workspace_id FROM authz.unaccounted()"
 AUDIENCE = "SELECT COALESCE(sum(people), 0)::bigint FROM authz.audience()"
 NOT_UNDERSTOOD = "SELECT authz.not_understood(%s, %s::uuid)"
+_NO_GRANTS: Mapping[str, Grant] = {}
 # A login that can change what the schema holds, by whichever way: it is a superuser or the owner, holds a
 # privilege on a table, may become a role that does, or may call a function that changes something.
 WRITERS = """
@@ -76,11 +84,11 @@ def people_now(connection: psycopg.Connection, workspace: str | None, *, spoken:
     with connection.cursor() as cursor:
         set_json_loads(_json, cursor)
         cursor.execute(PEOPLE, (workspace,))
-        for id_, slug, name, plan, status, members, invitations, overrides in cursor:
+        for id_, slug, name, plan, status, members, invitations, overrides in cursor.fetchall():
             held = tuple(_override(each, spoken) for each in overrides)
             found.append(
                 Workspace(
-                    id=str(id_),
+                    id=id_,
                     slug=slug,
                     name=name,
                     plan=spoken.to_ours("plan", plan),
@@ -95,6 +103,36 @@ def people_now(connection: psycopg.Connection, workspace: str | None, *, spoken:
     return sorted(found, key=lambda each: each.slug)
 
 
+def members_now(connection: psycopg.Connection, workspace: str | None, *, spoken: Spoken) -> list[Workspace]:
+    """As people_now, of what rights depend on: without addresses, limits, invitations, overrides' reasons."""
+    grants = _grants(connection, None, workspace, spoken)
+    members: dict[str, list[Member]] = {}
+    to_ours = spoken.to_ours
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(MEMBERS, (workspace,))
+        for id_, user, stored, exists in cursor.fetchall():
+            role = to_ours("role", stored)
+            grant = grants.get(id_, _NO_GRANTS).get(user)
+            members.setdefault(id_, []).append(
+                Member(user, role, None, exists, grant if grant and grant.role == role else None)
+            )
+    with connection.cursor() as cursor:
+        set_json_loads(_json, cursor)
+        cursor.execute(WORKSPACES, (workspace,))
+        return [
+            Workspace(
+                id=id_,
+                slug=slug,
+                name=name,
+                plan=to_ours("plan", plan),
+                status=status,
+                features={to_ours("feature", feature): on for feature, on in features.items()},
+                members=tuple(members.get(id_, ())),
+            )
+            for id_, slug, name, plan, status, features in cursor.fetchall()
+        ]
+
+
 def people_at(connection: psycopg.Connection, at: datetime, workspace: str | None) -> list[Workspace]:
     """By slug, as the history tells of that moment, in the names of then."""
     grants = _grants(connection, at, workspace, Spoken())
@@ -102,20 +140,21 @@ def people_at(connection: psycopg.Connection, at: datetime, workspace: str | Non
     with connection.cursor() as cursor:
         set_json_loads(_json, cursor)
         cursor.execute(WORKSPACES_AT, (at, workspace))
-        for id_, slug, name, plan, status, features, limits in cursor:
+        for id_, slug, name, plan, status, features, limits in cursor.fetchall():
             members = (
-                Member(user=user, role=grant.role, grant=grant) for user, grant in grants.get(id_, {}).items()
+                Member(user, grant.role, None, None, grant)
+                for user, grant in sorted(grants.get(id_, _NO_GRANTS).items())
             )
             found.append(
                 Workspace(
-                    id=str(id_),
+                    id=id_,
                     slug=slug,
                     name=name,
                     plan=plan,
                     status=status,
                     features=features,
                     limits=limits,
-                    members=tuple(sorted(members, key=lambda member: member.user)),
+                    members=tuple(members),
                 )
             )
     return sorted(found, key=lambda each: each.slug)
@@ -123,13 +162,13 @@ def people_at(connection: psycopg.Connection, at: datetime, workspace: str | Non
 
 def _grants(
     connection: psycopg.Connection, at: datetime | None, workspace: str | None, spoken: Spoken
-) -> Mapping[UUID, Mapping[str, Grant]]:
-    found: dict[UUID, dict[str, Grant]] = {}
+) -> Mapping[str, Mapping[str, Grant]]:
+    """By workspace and user; a role is in our names."""
+    found: dict[str, dict[str, Grant]] = {}
     with connection.cursor(binary=True) as cursor:
         cursor.execute(MEMBERS_AT, (at, workspace))
-        for id_, user, role, since, kind, by, event in cursor:
-            role = spoken.to_ours("role", role)  # noqa: PLW2901 - in our names from here
-            found.setdefault(id_, {})[user] = Grant(role, since.astimezone(UTC), kind, by, event)
+        for id_, user, role, *granted in cursor.fetchall():
+            found.setdefault(id_, {})[user] = Grant(spoken.to_ours("role", role), *granted)
     return found
 
 

@@ -46,7 +46,7 @@ _USAGE = _COUNTED.format("""
             CASE WHEN u.period_start >= p.starts THEN u.used ELSE 0 END AS used,
             authz.reserved_of(w.id, t.name, '-infinity', now()) AS reserved
     ) AS n
-    WHERE t.name = ANY (%(names)s) AND t.kind <> 'members' AND (n.used > 0 OR n.reserved > 0)
+    WHERE t.name = ANY (%(names)s) AND t.kind NOT IN ('members', 'owned') AND (n.used > 0 OR n.reserved > 0)
 """)
 _MEMBERS = _COUNTED.format("""
     SELECT t.name, w.slug, format('%%s members', w.member_count) AS example
@@ -89,6 +89,8 @@ _DELETED = _COUNTED.format("""
     WHERE w.plan_tier = ANY (%(names)s) AND w.deleted_at IS NOT NULL
 """)
 
+_COUNTED_KINDS = frozenset({"members", "owned"})  # by the database: there is usage where there is anybody
+
 _NO_PLAN = (
     'a plan that is no longer in the catalog is still held: "{name}" by {workspaces} ({slug}{more}).'
     " Move them to another plan first (PUT /v1/workspaces/{{id}}/plan), say renamed_from: {name} where it has"
@@ -129,7 +131,8 @@ def losses_of(
     """What *change* would do to rows as they are."""
     gone, reshaped = change.gone, change.reshaped
     now = {each.renamed_from: each for each in catalog.meters.values()} | dict(catalog.meters)
-    counts_people = {meter for meter in reshaped if "members" in {before.shapes[meter][0], now[meter].kind}}
+    counted = {meter for meter, (kind, _, _) in before.shapes.items() if kind in _COUNTED_KINDS}
+    reshaped_counted = {meter for meter in reshaped if meter in counted or now[meter].kind in _COUNTED_KINDS}
     found = [
         Loss(says=says, acceptable=False)
         for says in _lines(connection, _PLANS, gone["plan"], _NO_PLAN, kind="plan", what="")
@@ -143,7 +146,8 @@ def losses_of(
         ("meter", _USAGE, gone["meter"], _GONE, _USED),
         ("meter", _LIMITS, reshaped, _COUNTED_OTHERWISE, _LIMITED),
         ("meter", _USAGE, reshaped, _COUNTED_OTHERWISE, _USED),
-        ("meter", _MEMBERS, counts_people, _COUNTED_OTHERWISE, _SEATED),
+        ("meter", _MEMBERS, gone["meter"] & counted, _GONE, _SEATED),
+        ("meter", _MEMBERS, reshaped_counted, _COUNTED_OTHERWISE, _SEATED),
     ):
         found += [
             Loss(says=says) for says in _lines(connection, query, names, template, kind=kind, what=what)

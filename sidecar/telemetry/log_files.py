@@ -67,7 +67,7 @@ class LogFile:
     def _chunks(self) -> Iterator[bytes]:
         stream = None
         try:
-            stream = sys.stdin.buffer if self.path is None else self.path.open("rb")
+            stream = sys.stdin.buffer if self.path is None else _opened(self.path)
             if self.path is not None:
                 self.is_open = _is_written(stream)
             start = stream.read(len(_GZIP))
@@ -102,15 +102,26 @@ def log_files(paths: Iterable[str]) -> list[LogFile]:
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
-    """NotAsked from the first folder that may not be read: what is in there must not be missed silently."""
+    """Without those whose compressed file is there already: they are about to be deleted.
+
+    OSError from the first folder that may not be read: what is in there must not be missed silently.
+    """
 
     def refuse(error: OSError) -> None:
         raise error
 
     for parent, _, names in os.walk(folder, onerror=refuse):
-        for name in names:
+        for name in {*names} - {name.removesuffix(".gz") for name in names if name.endswith(".gz")}:
             if name.endswith((".jsonl", ".gz")):
                 yield Path(parent) / name
+
+
+def _opened(path: Path) -> BinaryIO:
+    """*path*, or what `sidecar tidy` has made of it since it was found."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return path.with_name(f"{path.name}.gz").open("rb")
 
 
 def _cut(lines: list[bytes]) -> Iterator[bytes]:

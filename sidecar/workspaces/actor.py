@@ -71,7 +71,8 @@ class AuthorizedActions:
             question, amounts, facts, deadline=actor.deadline, timings=timings
         )
         if not decision.allowed:
-            decision = run(self._authorizer.foresight.completing(decision, amounts, deadline=actor.deadline))
+            completing = self._authorizer.completing(question, decision, amounts, deadline=actor.deadline)
+            decision = run(completing)
         actor.record(question, decision)
         if not decision.allowed:
             raise Denied(decision)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """As the history tells it: since when, by which *kind* (user, caller, sql or found), *by* whom.
 
     *role* is what the history says was given; *event* is the number of the row of the outbox.
@@ -24,8 +23,7 @@ class Grant:
     event: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """*exists* is None where nobody asked whether the user exists, *grant* where no history tells it."""
 
     user: str

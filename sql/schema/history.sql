@@ -46,6 +46,8 @@ COMMENT ON CONSTRAINT outbox_pkey ON authz.outbox IS
     'One row for each change; its index finds a workspace''s history.';
 CREATE UNIQUE INDEX outbox_id_key ON authz.outbox USING btree (id);
 COMMENT ON INDEX authz.outbox_id_key IS 'Gives pages of the history of all workspaces, for auditors.';
+CREATE INDEX outbox_slug_idx ON authz.outbox USING btree (COALESCE((data ->> 'slug'::text), (data ->> 'to'::text))) WHERE (kind = ANY (ARRAY['workspace.created'::text, 'workspace.found'::text, 'workspace.slug_changed'::text]));
+COMMENT ON INDEX authz.outbox_slug_idx IS 'Finds the workspaces that had a slug at any time.';
 CREATE INDEX outbox_transaction_id_idx ON authz.outbox USING btree (transaction, id);
 COMMENT ON INDEX authz.outbox_transaction_id_idx IS 'Finds what is new for a reader of all workspaces.';
 
@@ -254,7 +256,10 @@ BEGIN
         PERFORM authz.record(
             NEW.id,
             'workspace.plan_changed',
-            jsonb_build_object('from', OLD.plan_tier, 'to', NEW.plan_tier, 'as_of', NEW.plan_as_of)
+            jsonb_build_object('from', OLD.plan_tier, 'to', NEW.plan_tier, 'as_of', CASE
+                -- Where a subscription speaks, its own row tells since when.
+                WHEN NEW.given_plan IS NULL OR NEW.plan_as_of IS DISTINCT FROM OLD.plan_as_of THEN NEW.plan_as_of
+            END)
         );
     END IF;
     IF NEW.subscribed_at <> OLD.subscribed_at THEN

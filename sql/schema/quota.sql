@@ -152,7 +152,7 @@ CREATE TABLE authz.usage_reservations (
     CONSTRAINT usage_reservations_committed_check CHECK (((state = 'committed'::text) = (committed IS NOT NULL))),
     CONSTRAINT usage_reservations_id_key UNIQUE (id),
     CONSTRAINT usage_reservations_pkey PRIMARY KEY (workspace_id, id),
-    CONSTRAINT usage_reservations_state_check CHECK ((state = ANY (ARRAY['held'::text, 'committed'::text, 'released'::text])))
+    CONSTRAINT usage_reservations_state_check CHECK ((state = ANY (ARRAY['held'::text, 'committed'::text, 'released'::text, 'expired'::text])))
 );
 COMMENT ON TABLE authz.usage_reservations IS
     'Reservations. One expires by itself at expires_at, whatever its state says. Removed by authz.tidy 30 days after
@@ -165,7 +165,9 @@ COMMENT ON COLUMN authz.usage_reservations.resource IS 'The resource that the re
 COMMENT ON COLUMN authz.usage_reservations.amounts IS 'What was reserved: {meter: amount}. It never changes.';
 COMMENT ON COLUMN authz.usage_reservations.committed IS
     'What was committed: {meter: amount}. NULL: it is not committed.';
-COMMENT ON COLUMN authz.usage_reservations.state IS 'held, committed or released. One that has expired stays held.';
+COMMENT ON COLUMN authz.usage_reservations.state IS
+    'held, committed, released, or expired: released after it had expired. One that has expired and was not released
+stays held.';
 COMMENT ON COLUMN authz.usage_reservations.expires_at IS 'When it ends: at this instant it holds nothing any more.';
 COMMENT ON COLUMN authz.usage_reservations.key IS 'The idempotency key of the request. NULL: none.';
 COMMENT ON COLUMN authz.usage_reservations.decision_id IS 'The decision that allowed it.';
@@ -1503,8 +1505,10 @@ BEGIN
     END IF;
     IF held.state = 'committed' AND held.committed = wanted THEN
         RETURN authz.reservation_now(held, true);
+    ELSIF held.state = 'committed' THEN
+        RETURN '{"outcome": "committed"}';
     ELSIF held.state <> 'held' THEN
-        RETURN json_build_object('outcome', held.state);
+        RETURN '{"outcome": "released"}'; -- in its time or later
     END IF;
     above := ARRAY(
         SELECT w.key FROM jsonb_each(wanted) AS w WHERE w.value::bigint > (held.amounts ->> w.key)::bigint
@@ -1592,20 +1596,23 @@ BEGIN
     ELSIF held.state = 'committed' THEN
         RETURN '{"outcome": "committed"}';
     END IF;
-    again := held.state = 'released';
+    again := held.state IN ('released', 'expired');
     IF NOT again THEN
         DELETE FROM authz.usage_holds AS h WHERE h.workspace_id = held.workspace_id AND h.reservation = held.id;
-        UPDATE authz.usage_reservations AS r SET state = 'released'
+        UPDATE authz.usage_reservations AS r
+        SET state = CASE WHEN r.expires_at <= clock_timestamp() THEN 'expired' ELSE 'released' END
         WHERE r.workspace_id = held.workspace_id AND r.id = held.id
         RETURNING r.* INTO held;
     END IF;
     RETURN authz.reservation_now(held, again);
 END;
 $function$;
-COMMENT ON FUNCTION authz.release_reservation IS 'Gives back all that a reservation holds.
+COMMENT ON FUNCTION authz.release_reservation IS
+    'Gives back all that a reservation holds. One that has expired holds nothing any more, and cannot be committed late
+from then on.
 - reservation: its id.
-Returns: an object with outcome: settled, as authz.reservation_now, also when it was released before; unknown (no such
-reservation); committed (it is too late).
+Returns: an object with outcome: settled, as authz.reservation_now, with state released or expired, also when it was
+released before; unknown (no such reservation); committed (it is too late).
 Called by: authz_sidecar, to release a reservation.';
 REVOKE ALL ON FUNCTION authz.release_reservation FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.release_reservation TO authz_sidecar;

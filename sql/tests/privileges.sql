@@ -75,7 +75,8 @@ BEGIN
     ASSERT found = ARRAY[
         'authz.anchors(timestamp with time zone,timestamp with time zone,text,bigint)',
         'authz.audience()',
-        'authz.audience_of(text,text,text,jsonb,bigint)',
+        'authz.audience_of(text[],bigint)',
+        'authz.audience_together(bigint)',
         'authz.catalog_revision()',
         'authz.digests(timestamp with time zone,timestamp with time zone)',
         'authz.effects(timestamp with time zone,timestamp with time zone)',
@@ -85,6 +86,7 @@ BEGIN
         'authz.known_since()',
         'authz.members_at(timestamp with time zone,uuid)',
         'authz.members_of(text,text,integer)',
+        'authz.members_standing(uuid)',
         'authz.names_for(text)',
         'authz.not_understood(timestamp with time zone,uuid)',
         'authz.over_limits(jsonb)',
@@ -95,7 +97,9 @@ BEGIN
         'authz.to_come(uuid[],text[])',
         'authz.unaccounted()',
         'authz.workspaces_at(timestamp with time zone,uuid)',
-        'authz.workspaces_called(text)'
+        'authz.workspaces_called(text)',
+        'authz.workspaces_not_on(text[])',
+        'authz.workspaces_standing(uuid)'
     ], format('authz_audit may execute %s', found);
     found := pg_temp.executable('authz_app');
     ASSERT found = ARRAY[

@@ -320,6 +320,19 @@ def test_a_commit_that_comes_too_late_is_a_question_and_may_be_refused(stage):
     assert commit(stage, held, {"amounts": {"minutes": 3}}).json["reservation"]["committed"] == {"minutes": 3}
 
 
+def test_a_reservation_says_its_state_wherever_it_is_shown(stage):
+    held, late = (authorize(stage, mode="reserve", amounts={"minutes": 5}).json["reservation"] for _ in "ab")
+    stage.ledger.expire(late["id"])
+
+    settled = [
+        each.json["reservation"]["state"]
+        for each in (release(stage, held["id"]), release(stage, late["id"]), release(stage, late["id"]))
+    ]
+
+    assert (held["state"], settled) == ("held", ["released", "expired", "expired"])
+    assert problem(commit(stage, late["id"])) == (409, "reservation_settled", [])
+
+
 @pytest.mark.parametrize("settle", [commit, release])
 def test_an_unknown_reservation_is_not_found(stage, settle):
     for id_ in ("f" * 32, "x", "%2e%2e", "a%20b"):
@@ -402,6 +415,7 @@ def test_a_level_is_given_back_by_the_name_of_the_thing(stage):
     ("body", "pointers"),
     [
         ({}, ["/idempotency_key"]),
+        ({"idempotency_key": "k", "amounts": {}}, ["/amounts"]),
         ({"meter": "scenarios"}, ["/resource"]),
         ({"resource": "s"}, ["/meter"]),
         ({"meter": "scenarios", "resource": "s", "idempotency_key": "k"}, ["/idempotency_key"]),

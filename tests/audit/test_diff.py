@@ -276,37 +276,35 @@ def test_markdown_holds_what_text_holds():
 
 
 class Population:
-    """Two workspaces: one with all roles, and one on a plan that is not declared any more."""
+    """Two workspaces on plus, one on a plan that is not declared any more, with and without members."""
 
     def __init__(self):
         self.rows = [
-            ("plus", "active", "member", (), 1, 2),
-            ("plus", "active", "owner", (), 1, 1),
-            ("free", "active", "owner", (("export", True),), 1, 1),
-            ("old", "active", "owner", (), 1, 1),
+            ("plus", "active", "member", (), ("member", "owner"), 1, 2, ("a",)),
+            ("plus", "active", "owner", (), ("member", "owner"), 1, 1, ("a",)),
+            ("plus", "active", "owner", (), ("owner",), 1, 1, ("d",)),
+            ("free", "active", "owner", (("export", True),), ("owner",), 1, 1, ("b",)),
+            ("old", "active", "owner", (), ("owner",), 1, 1, ("c",)),
         ]
-        self.members = {
-            self.rows[0][:4]: [("a", "mia"), ("a", "max")],
-            self.rows[1][:4]: [("a", "ola")],
-            self.rows[2][:4]: [("b", "bea")],
-            self.rows[3][:4]: [("c", "cem")],
-        }
+        self.members = [
+            ("a", "member", "max"),
+            ("a", "member", "mia"),
+            ("a", "owner", "ola"),
+            ("b", "owner", "bea"),
+            ("c", "owner", "cem"),
+            ("d", "owner", "dan"),
+        ]
 
-    def audience(self):
+    def audience(self, *, at_most):
+        assert at_most == 2
         return self.rows
 
-    def _of(self, groups):
-        return sorted(
-            each
-            for group in groups
-            for each in self.members[group.plan, group.status, group.role, group.features]
-        )
+    def people(self, workspaces, /, *, at_most):
+        assert at_most == 2
+        return [each for each in self.members if each[0] in workspaces]
 
-    def people(self, groups, /, *, at_most):
-        return self._of(groups)[:at_most]
-
-    def workspaces(self, groups, /):
-        return len({workspace for workspace, _ in self._of(groups)})
+    def not_on(self, plans, /):
+        return [each for each in [("c", "old"), ("empty", "old"), ("a", "plus")] if each[1] not in plans]
 
     def over(self, limits, /):
         return [
@@ -326,12 +324,12 @@ def test_who_is_concerned_is_counted_once_and_named_up_to_the_limit():
 
     live = live_of(both, Population(), lowered=[("plus", "calls", 40)], limit=2)
 
-    assert (live.workspaces, live.people) == (3, 5)
+    assert (live.workspaces, live.people) == (4, 6)
     (lost, reason) = live.changes
-    assert (lost.kind, lost.action, lost.workspaces, lost.people) == ("lost", "page.export", 1, 3)
+    assert (lost.kind, lost.action, lost.workspaces, lost.people) == ("lost", "page.export", 2, 4)
     assert lost.who == (("a", ("max", "mia")),)
     assert (reason.kind, reason.who) == ("dearer", (("c", ("cem",)),))
     assert [(each.plan, each.limit, each.workspaces, each.who) for each in live.over] == [
         ("plus", 40, 1, (("a", 70, 30),))
     ]
-    assert live.gone == (("c", "old"),)
+    assert live.gone == (("c", "old"), ("empty", "old"))

@@ -277,6 +277,19 @@ def test_there_are_no_warnings_about_what_is_broken():
     assert [problem.code for problem in found.problems] == ["unknown_role"]
 
 
+@pytest.mark.parametrize(("sold", "codes"), [("true", ["loses_limit"]), ("false", [])])
+def test_a_plan_that_is_not_sold_is_compared_with_none(sold, codes):
+    plans = "".join(
+        f"  {name}: {{price: {price}, limits: {{calls: {limit}}}{more}}}\n"
+        for name, price, limit, more in (("old", 5, 9, f", sold: {sold}"), ("pro", 10, 8, ""))
+    )
+    text = f"{HEAD}roles: {{member: }}\nmeters: {{calls: {{kind: level}}}}\nplans:\n"
+
+    found = check(f"{text}  free: {{price: 0, limits: {{calls: 1}}}}\n{plans}")
+
+    assert [warning.code for warning in found.warnings] == codes
+
+
 def test_after_many_misspelt_names_no_more_are_guessed():
     actions = "".join(f"  a{number}: {{role: membr}}\n" for number in range(400))
 

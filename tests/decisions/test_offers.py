@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ import pytest
 from sidecar.catalog.build import built
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.cells import cells
-from sidecar.decisions.model import Usage
+from sidecar.decisions.model import Override, ToCome, Usage
 from sidecar.decisions.situation import situation_bytes
+from sidecar.decisions.steps import run
 from sidecar.decisions.timings import Timings
 from sidecar.engines.embedded import EmbeddedEngine
 from sidecar.engines.memo import MemoisedEngine
@@ -21,9 +23,12 @@ from sidecar.rego.compile import compiled
 from sidecar.rego.load import modules_at
 from sidecar.settings import shipped
 from tests.catalogs import a_catalog_at_random, rules_at_random
-from tests.values import FAR_AWAY, NEXT_MONTH, a_question, some_facts
+from tests.fakes import FactsInMemory
+from tests.values import FAR_AWAY, NEXT_MONTH, NOON, WORKSPACE_ID, a_question, some_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Decision, Facts, Question
 
@@ -39,12 +44,19 @@ class Core:
         self.catalog = catalog
         result = compiled(catalog, {**MODULES, "custom/rules.rego": custom})
         engine = EmbeddedEngine(result.modules, result.data, revision=result.revision)
+        self._facts = FactsInMemory({})
         self._authorizer = Authorizer(
             catalog=catalog,
             context_fields=frozenset(),
             policy=MemoisedEngine(engine, cells=map(situation_bytes, cells(catalog))),
-            facts=None,  # type: ignore[arg-type] # they are given
+            facts=self._facts,
         )
+
+    def ask(self, question: Question, world: World) -> Decision:
+        """As a caller does: the facts are read, and what is to come where it matters."""
+        self._facts.members = {(question.user, question.workspace): world.facts(0)}
+        self._facts.coming = {WORKSPACE_ID: world.to_come()}
+        return run(self._authorizer.deciding(question, deadline=FAR_AWAY))
 
     def decide(self, question: Question, facts: Facts) -> Decision:
         amounts = {**self.catalog.actions[question.action].takes, **(question.amounts or {})}
@@ -123,26 +135,122 @@ def status_of(decision: Decision) -> int:
     return 429 if decision.verdict.waiting_helps else 403
 
 
-def test_whoever_is_told_to_wait_is_granted_when_all_has_come_back():
-    random = Random(20_262)  # noqa: S311 - as above
-    waited = 0
-    for _ in range(CATALOGS // 2):
-        catalog = a_catalog_at_random(random)
-        core = Core(catalog)
-        for _ in range(QUESTIONS):
-            question = a_question(random.choice(catalog.declared_actions))
-            facts = facts_at_random(catalog, random)
-            decision = core.decide(question, facts)
-            later = {
-                name: replace(usage, reserved=0, used=0 if usage.resets_at else usage.used)
-                for name, usage in facts.usage.items()
-            }
-            granted_later = core.decide(question, replace(facts, usage=later)).allowed
-            if not decision.allowed:
-                assert decision.verdict.waiting_helps == granted_later
-                waited += granted_later
+RESET_S, ALL_OVER_S = 50, 100
 
-    assert waited > 10
+
+@dataclass(frozen=True)
+class World:
+    """One workspace as time goes by: *held* and *limits* (overrides) say in how many seconds each ends."""
+
+    catalog: Catalog
+    now: Facts
+    held: Mapping[str, list[tuple[int, int]]]
+    limits: Mapping[str, Override]
+
+    def facts(self, at_s: int) -> Facts:
+        """What they are *at_s* seconds later if nothing else happens."""
+        limits = {
+            meter: override.limit
+            for meter, override in self.limits.items()
+            if override.ends_in_s is None or override.ends_in_s > at_s
+        }
+        return replace(
+            self.now,
+            limit_overrides=limits,
+            usage={meter: self._usage(meter, at_s) for meter in self.catalog.meters},
+            at=NOON + timedelta(seconds=at_s),
+        )
+
+    def _usage(self, meter: str, at_s: int) -> Usage:
+        is_over = self._resets(meter) and at_s >= RESET_S
+        open_ = [] if is_over else [(end_s, amount) for end_s, amount in self.held[meter] if end_s > at_s]
+        return Usage(
+            used=0 if is_over else self.now.usage[meter].used,
+            reserved=sum(amount for _, amount in open_),
+            resets_at=NOON + timedelta(seconds=RESET_S) if self._resets(meter) else None,
+            frees_at=NOON + timedelta(seconds=min(open_)[0]) if open_ else None,
+        )
+
+    def to_come(self) -> dict[str, ToCome]:
+        return {
+            meter: ToCome(
+                used=self.now.usage[meter].used,
+                resets_in_s=RESET_S if self._resets(meter) else None,
+                held=tuple(sorted(self.held[meter])),
+                override=self.limits.get(meter),
+            )
+            for meter in self.catalog.meters
+        }
+
+    def _resets(self, meter: str) -> bool:
+        return self.catalog.meters[meter].per == "month"
+
+    def moments(self) -> list[int]:
+        """Each second at which something ends, and the one before it."""
+        ends = {1, RESET_S, ALL_OVER_S}
+        ends |= {end_s for held in self.held.values() for end_s, _ in held}
+        ends |= {override.ends_in_s for override in self.limits.values() if override.ends_in_s}
+        return sorted({each for end_s in ends for each in (end_s - 1, end_s) if each > 0})
+
+
+def a_world_at_random(catalog: Catalog, random: Random) -> World:
+    now = facts_at_random(catalog, random)
+    return World(
+        catalog=catalog,
+        now=now,
+        held={
+            name: [
+                (random.randint(1, ALL_OVER_S - 1), random.randint(1, 3))
+                for _ in range(random.choice([0, 1, 3]) if meter.kind != "members" else 0)
+            ]
+            for name, meter in catalog.meters.items()
+        },
+        limits={
+            meter: Override(limit=limit, ends_in_s=random.choice([None, random.randint(1, ALL_OVER_S - 1)]))
+            for meter, limit in now.limit_overrides.items()
+        },
+    )
+
+
+def wait_by_asking(core: Core, question: Question, world: World) -> int | None:
+    """How long a denial for want of room is to be waited for: the question is asked again and again."""
+    now = world.facts(0)
+    unlimited: dict[str, int | None] = dict.fromkeys(core.catalog.meters)
+    all_back = replace(world.facts(ALL_OVER_S), limit_overrides=now.limit_overrides)
+    if now.plan not in core.catalog.plans:
+        return None  # nothing waits there
+    if not core.decide(question, replace(now, limit_overrides=unlimited)).allowed:
+        return None  # something else denies it besides
+    if not core.decide(question, all_back).allowed:
+        return None  # it is no matter of resets and reservations
+    return next((at_s for at_s in world.moments() if core.decide(question, world.facts(at_s)).allowed), None)
+
+
+def test_whoever_is_told_to_wait_is_granted_at_that_second_and_at_none_before():
+    random = Random(20_262)  # noqa: S311 - as above
+    seen: Counter[str] = Counter()
+    for _ in range(CATALOGS):
+        catalog = a_catalog_at_random(random)
+        custom = rules_at_random(catalog, random)
+        core = Core(catalog, custom)
+        takers = [name for name in catalog.declared_actions if catalog.actions[name].takes]
+        for _ in range(2 * QUESTIONS if takers else 0):
+            question = a_question(random.choice(takers))
+            world = a_world_at_random(catalog, random)
+            denied = core.ask(question, world)
+            if denied.allowed or "input.room" in custom:
+                continue  # a rule that looks at the room may deny later what it does not deny now
+            wait_s = wait_by_asking(core, question, world)
+            quota_denies = denied.verdict.reason == "quota_exceeded"
+            assert denied.retry_after_s == (wait_s if quota_denies else None), (custom, world)
+            assert denied.verdict.waiting_helps == (denied.retry_after_s is not None)
+            assert denied.verdict.status == status_of(denied)
+            seen["waits" if denied.retry_after_s else "waits not"] += quota_denies
+            seen["before the reset"] += (denied.retry_after_s or RESET_S) < RESET_S
+            seen["beside an offer"] += bool(denied.retry_after_s and denied.upgrade)
+
+    assert set(seen) == {"waits", "waits not", "before the reset", "beside an offer"}
+    assert min(seen.values()) > 2, seen
 
 
 def three_plans(**minutes: int) -> Catalog:

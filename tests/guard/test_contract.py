@@ -247,6 +247,8 @@ def test_what_was_taken_is_given_back_once(client):
     taken = client.consume("recording.start", minutes=5, **WHERE)
     back = {"workspace": "acme", "idempotency_key": taken.idempotency_key}
 
+    with pytest.raises(Refused, match="400 invalid_request"):
+        client.usage_release(**back, amounts={})
     first, again = (client.usage_release(**back, amounts={"minutes": 3}) for _ in range(2))
 
     assert (first.amounts, first.replayed, again.replayed) == ({"minutes": 3}, False, True)

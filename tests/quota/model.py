@@ -29,6 +29,7 @@ class Hold:
     key: str | None
     resource: str | None
     state: str = "held"
+    given_up: bool = False  # released, in its time or later
     committed: dict[str, int] = field(default_factory=dict)
 
 
@@ -102,7 +103,7 @@ class Model:
             return "nothing"
         if hold.state == "committed":
             return "replayed" if hold.committed == wanted else "settled"
-        if hold.state == "released":
+        if hold.given_up:
             return "settled"
         if any(wanted[meter] > amount for meter, amount in hold.amounts.items()):
             return "exceeds"

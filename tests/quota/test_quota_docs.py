@@ -46,19 +46,6 @@ def test_every_example_is_answered_as_the_document_says():
     assert len(found) == 5
 
 
-def test_every_guarantee_is_shown_by_a_test_that_is_there():
-    rows = re.findall(r"^\| (.+?) \| (`test_.+`) \|$", TEXT, re.MULTILINE)
-    named = set(re.findall(r"`(test_\w+)`", TEXT))
-    there = {
-        name
-        for file in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
-    }
-
-    assert len(rows) > 15
-    assert named - there == set()
-
-
 def test_every_hole_of_the_naive_version_is_shown():
     functions = re.findall(r"CREATE FUNCTION naive\.(\w+)", Path(__file__).with_name("naive.sql").read_text())
     shown = Path(__file__).with_name("test_naive.py").read_text()

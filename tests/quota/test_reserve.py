@@ -51,6 +51,19 @@ def test_a_late_commit_that_still_fits_is_taken_and_can_be_repeated(place):
         place.commit(held)
 
 
+def test_what_is_released_after_it_has_expired_says_so_and_is_not_committed_late(place):
+    acme = place.workspace("small")
+    held = hold(place, acme, amounts={"minutes": 10})
+    place.expire(held)
+
+    first, again = place.release(held), place.release(held)
+
+    assert [(each.state, each.replayed) for each in (first, again)] == [("expired", False), ("expired", True)]
+    with pytest.raises(ReservationSettled, match="released already"):
+        place.commit(held)
+    assert (place.used(acme, "minutes"), place.usage(acme, "minutes").reserved) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -133,8 +133,11 @@ def test_the_question_is_granted_at_the_second_that_is_told_and_not_before(place
         return
     denials += [place.ask(action, acme, mode, amounts=amounts) for mode in MODES[1:]]
     wait_s = reckoned(place, acme, amounts)
-    # Waiting may help by what a policy does not look at: the end of an override.
-    assert {denied.retry_after_s for denied in denials} in [{wait_s}, {None}] or wait_s is None
+    told = {denied.retry_after_s for denied in denials}
+    ends_an_override = any(states[meter][2] is not None for meter in amounts)
+    # The end of an override is no waiting by itself: `waiting_helps` is about resets and reservations.
+    assert told == {wait_s} or (told == {None} and ends_an_override)
+    assert {denied.verdict.status for denied in denials} == {403 if told == {None} else 429}
     event(f"{denials[0].verdict.status}, {'no' if wait_s is None else min(wait_s, LATER) // 10} wait")
     for before in {1, (wait_s or LATER) // 2, (wait_s or LATER) - 1} - {0, wait_s}:
         move(place, before)
@@ -183,6 +186,23 @@ def test_of_several_meters_the_last_is_what_to_wait_for(place):
     assert place.ask("host", acme, "check").retry_after_s == 20
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("ends_in_s", "status"), [(3_600, 403), (40 * 86_400, 429)])
+def test_nobody_is_sent_to_a_reset_before_which_the_override_ends_that_would_have_room(
+    place, mode, ends_in_s, status
+):
+    """25 of 30 are used, and 15 wanted: after the reset there is room for them by the override alone."""
+    acme = place.workspace("only")
+    use(place, acme, "minutes", 25)
+    override(place, acme, "minutes", 30, ends_in_s)
+
+    denied = place.ask("record", acme, mode, amounts={"minutes": 15})
+
+    assert denied.verdict.status == status
+    assert denied.verdict.waiting_helps == (denied.retry_after_s is not None) == (status == 429)
+    assert (b'"waiting_helps":true' in denied.situation) == (status == 429)
+
+
 def test_a_hold_that_has_ended_meanwhile_is_a_second_to_wait(place):
     acme = place.workspace("only")
     use(place, acme, "minutes", 0)
@@ -190,7 +210,8 @@ def test_a_hold_that_has_ended_meanwhile_is_a_second_to_wait(place):
     denied = place.ask("record", acme, "check")
     move(place, 6)
 
-    late = run_steps(place.authorizer.foresight.completing(denied, {"minutes": 1}, deadline=monotonic() + 60))
+    question = Question(user="mia", workspace=acme.slug, action="record")
+    late = run_steps(place.authorizer.completing(question, denied, {"minutes": 1}, deadline=monotonic() + 60))
 
     assert (denied.retry_after_s, late.retry_after_s) == (5, 1)
 

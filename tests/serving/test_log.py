@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 
 import psycopg
 import pytest
 
 from sidecar.identity.callers import SCOPES, token_line
+from sidecar.rego.load import compiled_at
+from sidecar.settings import shipped
+from sidecar.store.migrate import migrate
 from tests.serving.processes import children_of
 from tests.serving.serving import run_to_its_end, serving
 
@@ -43,14 +47,14 @@ def by_writer(lines):
 @contextmanager
 def a_sidecar(folder, database, opa, **settings):
     with serving(
-        folder, database_url=database, opa_url=opa.url, deadline_ms=5_000, grace_s=10, **settings
+        folder, database_url=database, opa_url=opa and opa.url, deadline_ms=5_000, grace_s=10, **settings
     ) as sidecar:
         assert sidecar.until(sidecar.is_ready, within_s=60), sidecar.said
         yield sidecar
 
 
 @contextmanager
-def asking(sidecar, clients=3):
+def asking(sidecar, question=QUESTION, clients=3):
     """Meanwhile, as fast as it goes; gives the ids of the decisions that were answered."""
     answered: list[str] = []
     over = Event()
@@ -58,7 +62,7 @@ def asking(sidecar, clients=3):
     def ask():
         while not over.is_set():
             try:
-                status, answer = sidecar.request("POST", "/v1/authorize", QUESTION)
+                status, answer = sidecar.request("POST", "/v1/authorize", question)
             except OSError:
                 continue
             if status == 200:
@@ -129,6 +133,55 @@ def test_workers_that_are_killed_leave_whole_logs_on_standard_output(database, o
         assert json.loads(lines[0])["kind"] == "begin"
     ends = [json.loads(lines[-1])["kind"] for lines in writers.values()]
     assert ends.count("end") == 2
+
+
+@contextmanager
+def a_slow_reader(folder):
+    """Of standard output, a pipe: what it reads is in `stdout` afterwards."""
+    pipe, read = folder / "stdout", bytearray()
+    os.mkfifo(pipe)
+
+    def drink():
+        with pipe.open("rb", buffering=0) as stream:
+            while piece := stream.read(4_096):
+                read.extend(piece)
+                sleep(0.002)
+
+    reader = Thread(target=drink, daemon=True)
+    reader.start()
+    yield
+    reader.join(timeout=30)
+    pipe.unlink()
+    pipe.write_bytes(read)
+
+
+@pytest.mark.slow
+def test_lines_with_a_long_context_are_whole_beside_a_slow_reader(
+    fresh_database_url, policies_with_context, tmp_path
+):
+    pytest.importorskip("regopy", reason="needs the extra `embedded`")
+    compiled = compiled_at(shipped("plans.yaml"), policies_with_context)
+    migrate(fresh_database_url, catalog=compiled.catalog, revision=compiled.revision)
+    embedded = {"engine": "embedded", "policies": policies_with_context, "workers": 3}
+    long = QUESTION | {"context": {"ip": "x" * 60_000}}
+    with (
+        a_slow_reader(tmp_path),
+        a_sidecar(tmp_path, fresh_database_url, None, **embedded) as sidecar,
+        asking(sidecar, long) as answered,
+    ):
+        assert sidecar.until(lambda: len(answered) > 300, within_s=30)
+
+    assert (tmp_path / "stdout").read_bytes().endswith(b"\n")
+    lines = (tmp_path / "stdout").read_text().splitlines()
+    writers = by_writer(lines)
+    assert len(writers) == 3
+    for own in writers.values():
+        assert_whole(own)
+        assert [json.loads(own[place])["kind"] for place in (0, -1)] == ["begin", "end"]
+    told = [line for line in map(json.loads, lines) if line["kind"] == "decision"]
+    assert {line["decision_id"] for line in told} >= set(answered)
+    assert {tuple(line["situation"]["context"]["ip"]) for line in told} == {("sha256", "bytes")}
+    assert max(map(len, lines)) < 4_096
 
 
 def test_with_wait_no_answer_is_without_its_line_and_a_full_disk_is_503(database, opa, tmp_path):

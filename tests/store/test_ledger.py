@@ -516,7 +516,7 @@ def test_the_release_of_a_hold_whose_key_was_taken_anew_gives_nothing_of_the_new
     stage.expire(first)
     second = reserved(stage).reservation.id
 
-    assert stage.release(first).state == "released"
+    assert stage.release(first).state == "expired"
     assert reserved(stage).reservation.id == second
     assert stage.figures() == (0, 5)
 

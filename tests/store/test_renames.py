@@ -66,11 +66,11 @@ def override(url, features="{}", limits="{}"):
     rows(url, "SELECT authz.set_overrides('one', %s, %s)", features, limits)
 
 
-def refused(url, written, revision="r1"):
+def refused(url, written, revision="r1", *, before="r0"):
     """The lines that it is refused with, and nothing was published."""
     with pytest.raises(ConfigError) as error:
         published(url, written.catalog(), revision)
-    assert one(url, "SELECT revision FROM authz.catalog") == "r0"
+    assert one(url, "SELECT revision FROM authz.catalog") == before
     return [problem.detail for problem in error.value.problems]
 
 
@@ -123,6 +123,27 @@ def test_who_is_counted_by_the_database_counts_as_usage(url):
     assert [line.split(";")[1] for line in lines[:-1]] == [
         ' workspaces with members: 2, for example "one" (2 members)'
     ] * 2
+
+
+@pytest.mark.parametrize("counts", [SEATS, "kind: level, counts: owned"])
+@pytest.mark.parametrize("becomes", [None, LEVEL, COUNTER])
+def test_a_meter_that_the_database_counts_neither_goes_nor_is_counted_otherwise_silently(
+    url, counts, becomes
+):
+    with_it, without = Written(), Written()
+    with_it.meters["seats"] = (counts, None)
+    published(url, with_it.catalog(), "r1", accept_loss=True)
+    if becomes is None:
+        del without.meters["seats"]
+    else:
+        without.meters["seats"] = (becomes, None)
+
+    lines = refused(url, without, "r2", before="r1")
+
+    assert [line.split(";")[1] for line in lines[:-1]] == [
+        ' workspaces with members: 2, for example "one" (2 members)'
+    ]
+    assert published(url, without.catalog(), "r2", accept_loss=True).warnings != ()
 
 
 def test_a_role_is_held_by_members_and_invitations_and_in_deleted_workspaces(url):

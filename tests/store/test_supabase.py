@@ -311,3 +311,25 @@ def test_the_service_role_bypasses_all_of_it(url):
 
     with as_role(url, "service_role") as connection:
         assert connection.execute(SELECT_VALUES).fetchall() == [("plan 1",)]
+
+
+def test_auditors_are_told_who_exists_and_their_addresses(url):
+    ann, bob = signed_up(url, "ann@example.com"), signed_up(url, "bob@example.com")
+    strangers = ["nobody", str(uuid4()), str(bob).upper()]
+    rows(
+        url,
+        """INSERT INTO authz.workspace_memberships
+        SELECT w.id, u.id, 'member' FROM authz.workspaces AS w, unnest(%s::text[]) AS u (id)
+        WHERE w.name = 'ann'""",
+        [str(bob), *strangers],
+    )
+    [(workspace,)] = rows(url, "SELECT id FROM authz.workspaces WHERE name = 'ann'")
+
+    for of in (None, workspace):
+        [(members,)] = rows(url, "SELECT members FROM authz.people(%s) WHERE name = 'ann'", of)
+        assert {each["user"]: (each["exists"], each["email"]) for each in members} == {
+            str(ann): (True, "ann@example.com"),
+            str(bob): (True, "bob@example.com"),
+            **dict.fromkeys(strangers, (False, None)),
+        }
+    assert rows(url, "SELECT sum(people)::integer FROM authz.audience()") == [(3,)]

@@ -42,6 +42,17 @@ def test_a_folder_is_read_by_day_and_name_each_file_once(tmp_path):
     ]
 
 
+def test_a_file_that_is_compressed_meanwhile_is_read_once(tmp_path):
+    plain, packed = tmp_path / "a.jsonl", tmp_path / "a.jsonl.gz"
+    plain.write_bytes(b"a\n")
+    [before] = log_files.log_files([str(tmp_path)])
+    packed.write_bytes(gzip.compress(b"a\n"))
+    [both] = log_files.log_files([str(tmp_path)])
+    plain.unlink()
+
+    assert [list(before), list(both), both.path] == [[b"a"], [b"a"], packed]
+
+
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_lines_are_whole_however_they_lie_in_chunks(tmp_path, monkeypatch, size):
     monkeypatch.setattr(log_files, "_CHUNK", size)

@@ -28,7 +28,7 @@ from sidecar.cli.audit.options import (
 )
 from sidecar.cli.audit.report import json_text, made_by, report_options, say, say_csv
 from sidecar.cli.audit.ruling import by_database, differs_here
-from sidecar.cli.audit.workspaces import people_in, refuse_unknown, refuse_unknown_moment
+from sidecar.cli.audit.workspaces import no_collections, people_in, refuse_unknown, refuse_unknown_moment
 from sidecar.errors import NotAsked
 from sidecar.identity.callers import SCOPES, callers_in
 from sidecar.store.audited_facts import AuditedFacts
@@ -66,6 +66,7 @@ _MOST_IN_ONE = 2**31 - 1
 @engine_option()
 @database_option()
 @report_options("csv", "html")
+@no_collections()
 def command(  # noqa: PLR0913 - click gives each option
     *,
     workspace: str | None,

@@ -112,6 +112,7 @@ def command(  # noqa: PLR0913 - click gives each option
             gaps=gaps,
             not_looked_at=not_looked_at(database=asks and not whole_only),
             still_written=complete.still_written,
+            headless=sorted({*whole.writers} - known.keys() - heads.keys()) if found or heads else (),
             anchored_at=max(
                 (a.at for name in whole.writers for a in known.get(name, ()) if a.at is not None),
                 default=None,

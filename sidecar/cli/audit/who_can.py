@@ -31,11 +31,11 @@ from sidecar.cli.audit.options import (
 )
 from sidecar.cli.audit.report import json_text, made_by, report_options, say
 from sidecar.cli.audit.ruling import by_database, by_publication, differs_here
-from sidecar.cli.audit.workspaces import people_in, refuse_unknown, refuse_unknown_moment
+from sidecar.cli.audit.workspaces import no_collections, people_in, refuse_unknown, refuse_unknown_moment
 from sidecar.errors import BadQuestion
 from sidecar.store.audited_facts import AuditedFacts
 from sidecar.store.auditing import looking
-from sidecar.store.grants import not_understood
+from sidecar.store.grants import members_now, not_understood
 from sidecar.store.published import publications
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ _ABOUT = timedelta(minutes=10)  # how long workers may go on with the revision b
 @engine_option()
 @database_option()
 @report_options()
+@no_collections()
 def command(  # noqa: PLR0913 - click gives each option
     *,
     action: str,
@@ -105,7 +106,7 @@ def command(  # noqa: PLR0913 - click gives each option
         refuse_unknown("action", action, catalog.declared_actions)
         refuse_undeclared(context, ruling.compiled.context_fields)
         store = AuditedFacts(looked.connection, catalog=catalog, revision=ruling.compiled.revision)
-        workspaces = people_in(looked, workspace, at=at, spoken=store.spoken)
+        workspaces = people_in(looked, workspace, at=at, spoken=store.spoken, now=members_now)
         with engine_for(ruling.compiled, engine) as (asked, name):
             rights = Rights(ruling.compiled, Answers(asked), context=context)
             now: _NowOf = _unknown

@@ -6,10 +6,15 @@ import gzip
 import json
 import os
 import signal
+from contextlib import contextmanager
+from http.client import HTTPException
+from threading import Event, Thread
 
 import psycopg
 import pytest
 
+from sidecar.audit.chain import Chain
+from sidecar.telemetry.own_lines import own_line
 from tests.cli.audited.conftest import a_sidecar
 from tests.cli.audited.edits import edit, longest
 from tests.postgres_server import a_database
@@ -61,6 +66,19 @@ def test_a_writer_whose_file_is_gone_is_known_to_the_database_alone(copy, audite
 
     assert whole(verify, copy, "--whole-only") == []
     assert whole(verify, copy, "--database-url", audited, "--whole-only") == [("file_missing", path.stem)]
+
+
+def test_a_log_of_a_writer_that_the_database_does_not_know_is_told(copy, audited, verify, sidecar):
+    """It was made up, or the database was never there while it was written."""
+    made_up, chain = copy / "2026-11-01/host-1-1.jsonl", Chain("host-1-1")
+    made_up.parent.mkdir()
+    made_up.write_bytes(b"".join(chain.seal(own_line(kind, {})) for kind in ("begin", "end")))
+
+    _, report = verify(copy, "--database-url", audited)
+
+    assert report["headless"] == ["host-1-1"]
+    assert "no head is known of host-1-1: " in sidecar("verify-log", copy, "--database-url", audited)[1]
+    assert verify(copy)[1]["headless"] == []
 
 
 def test_printed_heads_find_what_the_database_would(copy, verify, sidecar, tmp_path):
@@ -157,17 +175,66 @@ def test_without_a_database_what_it_knows_is_not_looked_at(log, verify):
     ]
 
 
+@contextmanager
+def enough_for_all(sidecar):
+    overrides = "/v1/workspaces/acme/overrides"
+    assert sidecar.request("PUT", overrides, {"limits": {"minutes": "unlimited"}})[0] == 200
+    yield
+    assert sidecar.until(lambda: sidecar.request("PUT", overrides, {})[0] == 200)
+
+
+@contextmanager
+def taking(sidecar):
+    """Meanwhile, as fast as it goes; gives the ids of the decisions that have taken something."""
+    answered: list[str] = []
+    over = Event()
+
+    def take():
+        while not over.is_set():
+            try:
+                status, answer = sidecar.ask(mode="consume", amounts={"minutes": 1})
+            except (OSError, HTTPException):
+                continue
+            if status == 200 and answer["allow"]:
+                answered.append(answer["decision_id"])
+
+    threads = [Thread(target=take, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    yield answered
+    over.set()
+    for thread in threads:
+        thread.join(timeout=15)
+
+
 @pytest.mark.slow
-def test_workers_that_are_killed_leave_a_whole_log_that_is_not_complete(log, audited, tmp_path, verify):
-    with a_sidecar(tmp_path, audited, workers=1) as sidecar:
-        for _ in range(20):
-            sidecar.ask(mode="consume", amounts={"minutes": 1})
-        [worker] = workers = children_of(sidecar.process.pid)
-        os.kill(worker, signal.SIGKILL)
-        assert sidecar.until(lambda: not children_of(sidecar.process.pid) & workers, within_s=30)
-        assert verify(tmp_path / "log")[1]["whole"]["ok"]  # it is still being written
+def test_workers_that_are_killed_under_load_leave_a_whole_log_and_each_lost_line_is_named(
+    log, audited, tmp_path, verify
+):
+    with (
+        a_sidecar(tmp_path, audited, workers=2) as sidecar,
+        enough_for_all(sidecar),
+        taking(sidecar) as answered,
+    ):
+        for _ in range(3):
+            so_far = len(answered)
+            assert sidecar.until(lambda: len(answered) > so_far + 50, within_s=60)  # noqa: B023 - called here
+            workers = children_of(sidecar.process.pid)
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            assert sidecar.until(lambda: not children_of(sidecar.process.pid) & workers, within_s=30)  # noqa: B023 - ditto
+        assert verify(tmp_path / "log", "--whole-only")[1]["whole"]["ok"]  # it is still being written
+    files = [path.read_bytes() for path in (tmp_path / "log").glob("*/*.jsonl")]
     code, report = verify(log, tmp_path / "log", "--database-url", audited)
 
     assert (code, report["whole"]) == (1, {"ok": True, "findings": []})
-    assert {gap["source"] for gap in report["complete"]["findings"]} <= {"writer", "usage_ledger"}
-    assert any("without an end line" in gap["detail"] for gap in report["complete"]["findings"])
+    ends = [
+        gap["writer"]
+        for gap in report["complete"]["findings"]
+        if "without an end line" in gap["detail"] or "torn" in gap["detail"]
+    ]
+    assert len(ends) == 6
+    lost = {id_ for id_ in answered if not any(id_.encode() in content for content in files)}
+    named = {gap["decision_id"] for gap in report["complete"]["findings"] if gap["source"] == "usage_ledger"}
+    assert lost <= named
+    assert not any(id_.encode() in content for id_ in named for content in files)
