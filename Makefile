@@ -23,6 +23,7 @@ soak: .venv/test.stamp
 	STRANGERS=$(or $(REQUESTS),1000000) RACING=$(or $(REQUESTS),1000000) STRICT_TRIES=$(or $(TRIES),100000) \
 		STOPS_AND_RELOADS=50 $(BIN)/python -m pytest -rP tests/serving/test_strict.py \
 		tests/serving/test_race.py tests/serving/test_memory.py tests/serving/test_stop_and_reload.py
+	SEEDED=all $(BIN)/python -m pytest tests/audit/test_seeded_faults.py
 
 venv: .venv/test.stamp
 

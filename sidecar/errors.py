@@ -45,6 +45,10 @@ SidecarError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,13 @@ class CallerForbidden(SidecarError):
 
 
 class UnknownUser(SidecarError):
+    """*detail* says why, and *unverified* what the refused token claims: both are for the log alone."""
+
     code = "user_unauthenticated"
+
+    def __init__(self, detail: str = "", *, unverified: Mapping[str, str | int] | None = None) -> None:
+        super().__init__(detail)
+        self.unverified = unverified or {}
 
 
 class UnsafePath(SidecarError):

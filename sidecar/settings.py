@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from sidecar.errors import ConfigError, Problem
+from sidecar.text.origins import fault_in_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,6 +85,18 @@ def _is_url_of_keys(text: str) -> bool:
         return False
     near = parts.scheme == "http" and is_loopback(f"{parts.hostname}:{parts.port}")
     return named and re.fullmatch(r"[!-~]+", text) is not None and (parts.scheme == "https" or near)
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    """Each as a browser writes it in `Origin`: what is written in another way would never be met."""
+    stated = tuple(part.strip() for part in text.split(","))
+    for origin in stated:
+        if (fault := fault_in_origin(origin)) is not None:
+            raise _Refused(
+                "must be origins as browsers send them, https://HOST or http://HOST and a :PORT that is not"
+                f" the usual one, with commas between: {origin!r} {fault}"
+            )
+    return stated
 
 
 def _yes_or_no(text: str) -> bool:
@@ -195,6 +208,11 @@ class Settings:
     jwt_audience: str | None = _setting(str, "the audience (`aud`) that an end user's token must have")
     jwt_email_claim: str | None = _setting(
         str, "a claim that is true when the token's e-mail is verified, beside `email_verified`"
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        _origins,
+        "the origins whose pages may call end users' routes and GET /plans, with commas between",
+        default=(),
     )
     engine: Literal["opa", "embedded"] = _setting(
         _engine, "what evaluates the policies: an OPA server, or the engine inside each worker", default="opa"

@@ -214,3 +214,31 @@ def test_a_variable_of_another_command_is_no_mistake(name):
     url = {"SIDECAR_DATABASE_URL": "postgresql://x/y", "SIDECAR_PLANS": "plans.yaml"}
 
     assert Settings.from_environ({**url, name: "1"}) == Settings.from_environ(url)
+
+
+def test_origins_are_read_in_their_order_with_room_around_commas():
+    settings = Settings.from_environ(
+        NEEDED | {"SIDECAR_CORS_ORIGINS": "https://app.example.com, http://localhost:5173"}
+    )
+
+    assert settings.cors_origins == ("https://app.example.com", "http://localhost:5173")
+    assert Settings.from_environ(NEEDED).cors_origins == ()
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "*",
+        "https://a.example/",
+        "https://a.example,*",
+        "https://a.example,",
+        ",",
+        "http://localhost:*",
+        "null",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused_and_shown(origins):
+    found = problems(database_url=URL, plans="p", cors_origins=origins)["SIDECAR_CORS_ORIGINS"]
+
+    assert found.startswith("must be origins as browsers send them")
+    assert found.endswith(f"got {origins!r}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems
 from sidecar.api.advice import which_scope
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import parameters_of
-from sidecar.api.log_lines import note
+from sidecar.api.log_lines import note, why_of
 from sidecar.api.service import deadline_of
 from sidecar.decisions.steps import run
-from sidecar.errors import CallerForbidden, DependencyError, SidecarError
+from sidecar.errors import CallerForbidden, DependencyError, SidecarError, UnknownUser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Rep
         reply = endpoint.reply(service, request)
         return reply if isinstance(reply, tuple) else (yield from reply)
     except SidecarError as error:
-        why = error.detail if isinstance(error, DependencyError) else None
+        why = why_of(error) if isinstance(error, DependencyError | UnknownUser) else {}
         return refuse(service, endpoint, request, problems.problem_of(error), why=why)
 
 
@@ -65,17 +66,16 @@ def refuse(
     request: Request,
     problem: Mapping[str, Any],
     *,
-    why: str | None = None,
+    why: Mapping[str, object] = MappingProxyType({}),
 ) -> Reply:
     """The reply with *problem*, counted, and noted where somebody was to be told a decision.
 
+    *why* is what the line says besides.
     *endpoint* is None where the request found none: the server refused it.
     """
     service.metrics.count_problem(problem["code"])
     name = "server" if endpoint is None else endpoint.name
     if endpoint is None or endpoint.audience is Audience.END_USERS or endpoint.path.startswith(_DECIDING):
-        outcome = {"code": problem["code"], "status": problem["status"]}
-        if why is not None:
-            outcome["why"] = why
+        outcome = {"code": problem["code"], "status": problem["status"], **why}
         note(service, request, name, request.question, outcome, kind="problem")
     return problems.reply_of(problem)

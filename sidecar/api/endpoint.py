@@ -40,7 +40,8 @@ class Endpoint:
     None for an empty body), *codes* the problems that it has beside those that every endpoint of its kind
     has, *body_codes* those of a body. Its *audience* has no default, so that nobody opens an
     endpoint by forgetting it. One that answers *at_once* waits for nothing and for nobody, so the server's
-    loop answers it itself.
+    loop answers it itself. One that is *for_browsers* may be called by pages of the origins that are listed.
+    One that *revalidates* has an ETag, and answers 304 where it is known.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Endpoint:
     body_codes: tuple[str, ...] = BODY_CODES
     while_starting: bool = False
     at_once: bool = False
+    for_browsers: bool = False
+    revalidates: bool = False
 
 
 def parameters_of(request: Request, endpoint: Endpoint) -> dict[str, Any]:

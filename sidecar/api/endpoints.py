@@ -11,7 +11,9 @@ from sidecar.api.gateways.by_header import BY_HEADER
 from sidecar.api.gateways.opa import LIKE_OPA
 from sidecar.api.openapi import document
 from sidecar.api.operation import OPERATION
+from sidecar.api.people.entitlements import SHOW_ENTITLEMENTS
 from sidecar.api.people.invitations import INVITATIONS
+from sidecar.api.people.plans import PLANS
 from sidecar.api.people.workspaces import PEOPLE
 from sidecar.api.reply import json_reply
 from sidecar.api.v1.administration import ADMINISTRATION
@@ -47,6 +49,8 @@ ENDPOINTS = (
     *WORKSPACES,
     *PEOPLE,
     *INVITATIONS,
+    SHOW_ENTITLEMENTS,
+    PLANS,
     *BY_HEADER,
     *LIKE_OPA,
     *OPERATION,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sidecar.api import rendered
 from sidecar.decisions.steps import Wait
+from sidecar.errors import UnknownUser
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Decision, Facts, Question
     from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
+    from sidecar.errors import SidecarError
     from sidecar.identity.callers import Caller
 
 Kind = Literal["decision", "listing", "change", "settle", "problem"]
@@ -79,18 +81,30 @@ def note(
     _note(service, request, kind, endpoint, said, encoded(outcome), took)
 
 
+def why_of(error: SidecarError) -> dict[str, object]:
+    """What a line says of *error* beside its code: what it is about is nobody's to know but an operator's."""
+    why: dict[str, object] = {"why": error.detail} if error.detail else {}
+    if isinstance(error, UnknownUser) and error.unverified:
+        why["unverified"] = error.unverified
+    return why
+
+
 def note_listing(
     service: Service, request: Request, endpoint: str, reply: Reply, *, found: int, **about: object
 ) -> Reply:
-    """*reply*, which tells *found* things: its line says by which revision, and which answer it was."""
+    """*reply*, which tells *found* things: its line says by which revision, and which answer it was.
+
+    *about* may have the `sha256` of that answer itself, where the reply says only that it is known.
+    """
     status, _, body = reply
     outcome = {
         **about,
         "status": status,
         "policy_revision": service.authorizer.policy.revision,
         "found": found,
-        "sha256": sha256(body).hexdigest(),
     }
+    if "sha256" not in about:
+        outcome["sha256"] = sha256(body).hexdigest()
     note(service, request, endpoint, None, outcome, kind="listing")
     return reply
 

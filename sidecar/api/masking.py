@@ -21,6 +21,7 @@ _FIELDS = {
     "caller": ("caller",),
 }
 NAMES = (*_FIELDS, CONTEXT)
+_USER = "user"
 
 
 class Masks:
@@ -41,6 +42,9 @@ class Masks:
         document: dict[str, Any] = decoded(raw)
         for field in self._fields & document.keys():
             document[field] = self._masked(document[field])
+        unverified = document.get("unverified")  # what a refused token says: its sub is a user
+        if isinstance(unverified, dict) and _USER in self._fields and "sub" in unverified:
+            unverified["sub"] = mac_of(self._key, unverified["sub"])
         situation = document.get("situation")
         if isinstance(situation, dict) and self._mask_context(situation):
             document["situation_sha256"] = sha256(raw_fields(raw)["situation"]).hexdigest()

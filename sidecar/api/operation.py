@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import Endpoint
+from sidecar.api.etag import revalidated
 from sidecar.api.reply import json_reply
 from sidecar.telemetry.metrics import CONTENT_TYPE as METRICS_TYPE
 
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
 
 
 def bundle(service: Service, request: Request) -> Reply:
-    content, tag = service.bundle()
-    headers = [("ETag", tag), ("Cache-Control", "no-cache")]
-    known = request.header("If-None-Match") or ""
-    if known.strip() == "*" or tag in [each.strip().removeprefix("W/") for each in known.split(",")]:
-        return HTTPStatus.NOT_MODIFIED, headers, b""
-    return HTTPStatus.OK, [("Content-Type", "application/gzip"), *headers], content
+    reply = HTTPStatus.OK, [("Content-Type", "application/gzip")], service.bundle()
+    return revalidated(reply, request, cache="no-cache")
 
 
 def metrics(service: Service, _: Request) -> Reply:
@@ -71,6 +68,7 @@ OPERATION = (
         answers="application/gzip",
         audience=Audience.AUDIT,
         while_starting=True,  # OPA may be waiting for just this
+        revalidates=True,
     ),
     Endpoint(
         name="metrics",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api.problems import DENIALS, PROBLEMS
+from sidecar.decisions.reasons import REASONS
+from sidecar.text.shapes import FREE_OBJECT
 from sidecar.workspaces.subscriptions import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _TEXT = {"type": "string"}
-_NAMES = {"type": "array", "items": _TEXT, "minItems": 1}
+_LIST_OF_NAMES = {"type": "array", "items": _TEXT}
+_NAMES = {**_LIST_OF_NAMES, "minItems": 1}
 _URI = {"type": "string", "format": "uri"}
 _UUID = {"type": "string", "format": "uuid"}
 _MOMENT = {"type": "string", "format": "date-time"}
@@ -77,9 +80,21 @@ def _found(named: dict[str, Any]) -> dict[str, Any]:
     return _object({"page": page, "results": {"type": "array", "items": _object(named)}}, optional=("page",))
 
 
-_ACCESS_DECISION = _object(
-    {"decision": {"type": "boolean"}, "context": {"type": "object"}}, optional=("context",)
-)
+def _entitlements(feature: dict[str, Any]) -> dict[str, Any]:
+    return _object(
+        {
+            "workspace": _object({"id": _UUID, "slug": _TEXT, "name": _TEXT}),
+            "role": _TEXT,
+            "plan": _TEXT,
+            "features": _map(feature),
+            "quotas": _map(ref("Quota")),
+            "actions": _map({"type": "boolean"}),
+            "policy_revision": _TEXT,
+        }
+    )
+
+
+_ACCESS_DECISION = _object({"decision": {"type": "boolean"}, "context": FREE_OBJECT}, optional=("context",))
 _PLACE = {"id": _UUID, "name": _TEXT, "slug": _TEXT, "plan_tier": _TEXT, "role": _TEXT}
 _INVITATION = {
     "id": _UUID,
@@ -89,6 +104,7 @@ _INVITATION = {
     "created_at": _MOMENT,
     "expires_at": _MOMENT,
 }
+_PRICE = _object({"amount": _COUNT, "currency": _TEXT, "per": _TEXT})
 _PART = _object(
     {"ready": {"type": "boolean"}, "revision": _or_null(_TEXT), "code": _TEXT, "why": _TEXT},
     optional=("revision", "code", "why"),
@@ -105,7 +121,7 @@ _HELP: dict[str, Any] = {
             {
                 "plan": _TEXT,
                 "title": _TEXT,
-                "price": _object({"amount": _COUNT, "currency": _TEXT, "per": _TEXT}),
+                "price": _PRICE,
             }
         ),
     },
@@ -146,7 +162,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         {
             "allow": {"type": "boolean"},
             "status": {"type": "integer", "enum": [200, 402, 403, 429]},
-            "reason": _TEXT,
+            "reason": {"type": "string", "enum": list(REASONS)},
             "message": _TEXT,
             "role": _TEXT,
             "plan": _TEXT,
@@ -188,15 +204,35 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         optional=("replayed",),
     ),
     "Answers": _object({"answers": {"type": "array", "items": {"anyOf": [ref("Decision"), ref("Problem")]}}}),
-    "Entitlements": _object(
+    "Entitlements": _entitlements({"type": "boolean"}),
+    "OwnEntitlements": _entitlements(
+        _object({"enabled": {"type": "boolean"}, "title": _TEXT, "unlocked_by": _LIST_OF_NAMES})
+    ),
+    "Plans": _object(
         {
-            "workspace": _object({"id": _UUID, "slug": _TEXT, "name": _TEXT}),
-            "role": _TEXT,
-            "plan": _TEXT,
-            "features": _map({"type": "boolean"}),
-            "quotas": _map(ref("Quota")),
-            "actions": _map({"type": "boolean"}),
-            "policy_revision": _TEXT,
+            "currency": _TEXT,
+            "plans": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "plan": _TEXT,
+                        "title": _TEXT,
+                        "price": _PRICE,
+                        "features": _map({"type": "boolean"}),
+                        "limits": _map(_or_null(_COUNT)),
+                    }
+                ),
+            },
+            "features": _map(_object({"title": _TEXT})),
+            "meters": _map(
+                _object(
+                    {
+                        "title": _TEXT,
+                        "kind": {"type": "string", "enum": ["counter", "level"]},
+                        "per": _or_null({"type": "string", "enum": ["month", "day", "ever"]}),
+                    }
+                )
+            ),
         }
     ),
     "Workspaces": _object(

@@ -39,10 +39,10 @@ class Service:
     """What the endpoints need; a worker builds it once.
 
     *identities* is None where no end user can prove who they are: nothing is served to them. *own_hosts* are
-    the hosts and ports at which the sidecar itself is asked. *bundle* gives
-    the bytes and their ETag; *serving* is false until every verdict is in the memo. *catalog* is the digest
-    of plans.yaml that lines of the log have; *masks* is None where they hide nothing; with *skips_grants*
-    they leave out granted checks.
+    the hosts and ports at which the sidecar itself is asked. *bundle* gives OPA's. *serving* is false until
+    every verdict is in the memo. *catalog* is the digest of plans.yaml that lines of the log have; *masks* is
+    None where they hide nothing; with *skips_grants* they leave out granted checks. *cors_origins* are as in
+    `Cors`.
     """
 
     authorizer: Authorizer
@@ -59,12 +59,13 @@ class Service:
     authzen: Authzen
     own_hosts: frozenset[tuple[str, int]]
     deadline_s: float
-    bundle: Callable[[], tuple[bytes, str]]
+    bundle: Callable[[], bytes]
     readiness: Callable[[], Readiness]
     serving: Callable[[], bool]
     catalog: bytes = b""
     masks: Masks | None = None
     skips_grants: bool = False
+    cors_origins: tuple[str, ...] = ()
 
 
 def deadline_of(service: Service, request: Request, *, questions: int = 1) -> float:

@@ -38,6 +38,7 @@ from sidecar.workspaces.subscriptions import STATUSES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.catalog.catalog import Price
     from sidecar.decisions.model import Decision, Quota, Reservation
 
 MOST_AMOUNT = 10**12
@@ -64,7 +65,7 @@ _REQUIRED = ("user", "workspace", "action")
 QUESTION = Record(_FIELDS, required=_REQUIRED)
 _ITEM = Record(_FIELDS)
 # What an item is to look like stands in its schema only: a bad one is answered in its place.
-_ANY_ITEM = Anything(10**6, also={"anyOf": [_ITEM.schema, {}]})
+_ANY_ITEM = Anything(10**6, also=_ITEM.schema)
 BATCH = Record({"defaults": _ITEM, "questions": ListOf(_ANY_ITEM, MOST_QUESTIONS)}, required=("questions",))
 PLAN = Record({"plan": Text(), "as_of": Moment(), "overrule": Flag()}, required=("plan",))
 COMMIT = Record({"amounts": MapOf(Whole(0, MOST_AMOUNT), fewest=1)})
@@ -391,11 +392,7 @@ def add_help(document: dict[str, Any], decision: Decision) -> None:
             {
                 "plan": upgrade.plan,
                 "title": upgrade.title,
-                "price": {
-                    "amount": upgrade.price.amount,
-                    "currency": upgrade.price.currency,
-                    "per": upgrade.price.per,
-                },
+                "price": price_document(upgrade.price),
             }
             for upgrade in decision.upgrade
         ]
@@ -403,6 +400,10 @@ def add_help(document: dict[str, Any], decision: Decision) -> None:
         document["quota"] = quotas_document(decision.quota)
     if decision.retry_after_s is not None:
         document["retry_after"] = decision.retry_after_s
+
+
+def price_document(price: Price) -> dict[str, Any]:
+    return {"amount": price.amount, "currency": price.currency, "per": price.per}
 
 
 def reservation_document(reservation: Reservation) -> dict[str, Any]:

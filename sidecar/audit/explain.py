@@ -104,6 +104,8 @@ class Explaining:
     def _status(self) -> str:
         if self.asked.status is None:
             return "there is no workspace"
+        if not self.asked.is_member:
+            return f"{self.asked.status}, which a stranger's question does not tell"
         allowed = self.asked.action is not None and self.asked.action.while_suspended
         is_open = self.asked.status != "active" and allowed
         return f"{self.asked.status}, and it is allowed while_suspended" if is_open else self.asked.status

@@ -42,7 +42,7 @@ def lines_of(report: Mapping[str, Any], line: Mapping[str, Any] | None) -> list[
         *_help(report),
     ]
     if report["same"] is not None:
-        same = "the same verdict" if report["same"] else "ANOTHER VERDICT than the line has"
+        same = "the same verdict, byte for byte" if report["same"] else "ANOTHER VERDICT than the line has"
         lines.append(f"the same situation asked again: {same}")
     return lines
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar.audit.moments import moment_in, moment_text
 
@@ -95,19 +95,32 @@ class Row:
         return dict(zip(COLUMNS, values, strict=True))
 
 
+class Token(Protocol):
+    """Whose it is. *made_at* is RFC 3339, *made_by* a login of the machine; None where that is not known."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def scopes(self) -> frozenset[str]: ...
+    @property
+    def made_at(self) -> str | None: ...
+    @property
+    def made_by(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
     """What rows are made by.
 
-    *is_full* says of an action, user and role whether a workspace has no room for it now. *founders* are the
-    events by which whoever made a workspace became its member; *setters* are grants of overrides. *last_used*
-    is None where no log was read.
+    *is_full* says of an action, user and role whether a workspace has no room for it now. *no_gain* are the
+    events by which somebody changed their own membership and gained no right; *setters* are grants of
+    overrides. *last_used* is None where no log was read.
     """
 
     rights: Rights
     as_of: datetime
     is_full: Callable[[str, str, str, Workspace], bool] = lambda *_: False
-    founders: Collection[int] = ()
+    no_gain: Collection[int] = ()
     setters: Mapping[tuple[str, str, str], Grant] = field(default_factory=dict)
     last_used: Callable[[str, Workspace], str | None] | None = None
     masked: bool = False  # some lines do not tell whom they are about
@@ -137,7 +150,7 @@ class Review:
         grant = member.grant
         used = self.last_used(member.user, workspace) if self.last_used else None
         flags = [
-            *_flags_of_grant(member, is_founder=grant is not None and grant.event in self.founders),
+            *_flags_of_grant(member, no_gain=grant is not None and grant.event in self.no_gain),
             *(["unknown_user"] if _is_unknown(member) else []),
             *self._undeclared(member.role),
             *([] if has_owner else ["no_owner"]),
@@ -223,18 +236,21 @@ class Review:
 
 
 def callers_of(
-    callers: Iterable[tuple[str, Collection[str]]], *, scopes: Collection[str], last_used: Mapping[str, str]
+    callers: Iterable[Token], *, scopes: Collection[str], last_used: Mapping[str, str]
 ) -> list[Row]:
-    """*callers* are names, each with its scopes; *scopes* are all there are."""
+    """A row for each token: one caller may have several. *scopes* are all there are."""
     return [
         Row(
             kind="caller",
-            user=name,
-            role=" ".join(sorted(held)),
-            flags=["all_scopes"] if set(scopes) <= set(held) else [],
-            last_used=last_used.get(name),
+            user=each.name,
+            role=" ".join(sorted(each.scopes)),
+            since=each.made_at,
+            granted_kind="login" if each.made_by else None,
+            granted_by=each.made_by,
+            flags=["all_scopes"] if set(scopes) <= each.scopes else [],
+            last_used=last_used.get(each.name),
         )
-        for name, held in sorted(callers, key=lambda caller: caller[0])
+        for each in sorted(callers, key=lambda token: token.name)
     ]
 
 
@@ -250,14 +266,14 @@ def logins_of(logins: Iterable[Login]) -> list[Row]:
     ]
 
 
-def _flags_of_grant(member: Member, *, is_founder: bool) -> list[str]:
+def _flags_of_grant(member: Member, *, no_gain: bool) -> list[str]:
     grant = member.grant
     if grant is None:
         return ["unaccounted"]
     if grant.kind == "found":
         return ["found"]
     is_own = grant.kind == "user" and grant.by == member.user
-    return ["self_granted"] if is_own and not is_founder else []
+    return ["self_granted"] if is_own and not no_gain else []
 
 
 def _is_unknown(member: Member) -> bool:

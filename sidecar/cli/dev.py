@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from sidecar.api.cors import ANY_PORT
 from sidecar.cli import plans_option, policies_option
 from sidecar.cli.migrate import files_of
 from sidecar.cli.sources import plans_or_shipped, policies_or_shipped
@@ -47,6 +48,7 @@ HOST = "127.0.0.1"
 TOKEN = "dev-token"  # noqa: S105
 JWT_SECRET = "dev-secret-dev-secret-dev-secret-32"  # noqa: S105
 JWT_AUDIENCE = "authenticated"
+CORS_ORIGINS = tuple(f"http://{host}{ANY_PORT}" for host in ("localhost", "127.0.0.1"))
 _SERVE = "from sidecar.cli import main, dev; main(dev.serve)"
 SCENARIOS = ("certification", "todo", "search", "gateway", "idp")
 _WITH_A_TOKEN = "certification"  # noqa: S105 - whose suite also tests that a wrong one is refused
@@ -149,11 +151,14 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
 def serve() -> None:
     """The child's main function: production's server, but anyone with our secret can sign end users' tokens.
 
-    Settings with keys and without an issuer are made only here: no variable can express them, so that
-    production cannot be this trusting by mistake.
+    Settings with keys and without an issuer, or with origins of any port, are made only here: no variable can
+    express them, so that production cannot be this trusting by mistake.
     """
     settings = replace(
-        Settings.from_environ(os.environ), jwt_keys=f"hs256:{sys.argv[1]}", jwt_audience=JWT_AUDIENCE
+        Settings.from_environ(os.environ),
+        jwt_keys=f"hs256:{sys.argv[1]}",
+        jwt_audience=JWT_AUDIENCE,
+        cors_origins=CORS_ORIGINS,
     )
     import_first(settings.engine)
     from sidecar.serving.master import serve as serve_it  # noqa: PLC0415 - as `sidecar serve`

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
+from getpass import getuser
 from pathlib import Path
 
 import click
@@ -21,12 +24,12 @@ from sidecar.identity.callers import SCOPES, append_line, new_token, token_line
     help="The tokens file (SIDECAR_TOKENS) to add it to; else its line is printed too.",
 )
 def command(name: str, scopes: tuple[str, ...], file: Path | None) -> None:
-    """Make a token and show it, once: only its hash is kept.
+    """Make a token and show it, once: only its hash is kept, with the time and your login.
 
     A running sidecar takes it up at its next start or SIGHUP.
     """
     token = new_token()
-    line = token_line(name, sorted(set(scopes)), token)
+    line = token_line(name, sorted(set(scopes)), token, made_at=datetime.now(UTC), made_by=_login())
     if file is None:
         click.echo(line, err=True)
     else:
@@ -36,3 +39,11 @@ def command(name: str, scopes: tuple[str, ...], file: Path | None) -> None:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise Interrupted(f"{file} cannot be written: {reason}") from error
     click.echo(token)
+
+
+def _login() -> str:
+    """Whoever types it, behind sudo too."""
+    try:
+        return os.environ.get("SUDO_USER") or getuser()
+    except (OSError, KeyError):  # a user without a name, as containers have them
+        return f"uid-{os.getuid()}"

@@ -38,10 +38,14 @@ AT_ONCE = 64  # decisions of one request before others have their turn: less tha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entitlements:
-    """All that a member may and has in one workspace: every feature, meter and declared action."""
+    """All that a member may and has in one workspace: every feature, meter and declared action.
+
+    *unlocked_by* are the plans in which a member would have a feature that they have not, cheapest first.
+    """
 
     facts: Facts
     features: Mapping[str, bool]
+    unlocked_by: Mapping[str, tuple[str, ...]]
     quotas: Mapping[str, Quota]
     actions: Mapping[str, bool]
 
@@ -271,15 +275,20 @@ class Authorizer:
     def entitlements_from(self, user: str, facts: Facts, *, deadline: float) -> Entitlements:
         """The entitlements of a member, from *facts* already read."""
 
-        def allowed(action: str) -> bool:
+        def verdict(action: str) -> Verdict:
             question = Question(user=user, workspace=facts.slug, action=action)
-            return self._may(question, facts, deadline=deadline)
+            return self._verdict(question, facts, deadline=deadline)
 
+        features = {feature: verdict(f"feature:{feature}") for feature in self.catalog.features}
         return Entitlements(
             facts=facts,
-            features={feature: allowed(f"feature:{feature}") for feature in self.catalog.features},
+            features={feature: found.allow for feature, found in features.items()},
+            unlocked_by={
+                feature: tuple(upgrade.plan for upgrade in self._upgrade(found))
+                for feature, found in features.items()
+            },
             quotas=quotas_of(self.catalog.meters, facts, catalog=self.catalog),
-            actions={action: allowed(action) for action in self.catalog.declared_actions},
+            actions={action: verdict(action).allow for action in self.catalog.declared_actions},
         )
 
     def workspaces_of(
@@ -367,9 +376,12 @@ class Authorizer:
         return tuple(found)
 
     def _may(self, question: Question, facts: Facts | None, *, deadline: float) -> bool:
+        return self._verdict(question, facts, deadline=deadline).allow
+
+    def _verdict(self, question: Question, facts: Facts | None, *, deadline: float) -> Verdict:
         room = self._room(question, amounts_of(question, catalog=self.catalog), facts)
         situation = self._situation(question, facts, room)
-        return self.policy.verdict(situation, deadline=deadline).allow
+        return self.policy.verdict(situation, deadline=deadline)
 
     def _facts_of(
         self,

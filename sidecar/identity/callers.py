@@ -17,6 +17,7 @@ from sidecar.text.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
 SCOPES = ("authorize", "admin", "audit")
 TOKEN_PREFIX = "sct_"  # noqa: S105 - what a secret scanner can look for
@@ -25,13 +26,18 @@ _FOR_THE_OWNER = 0o600
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 _TOKEN = re.compile(r"([A-Za-z0-9._~+/-]{1,4096}=*)", re.ASCII)
+_MADE = re.compile(r"made (\S+) by (\S+)")  # behind the # of a line
 _BEARER = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +{_TOKEN.pattern}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
+    """*made_at* is RFC 3339 and *made_by* a login of the machine, where the tokens file tells of them."""
+
     name: str
     scopes: frozenset[str]
+    made_at: str | None = None
+    made_by: str | None = None
 
 
 BY_SOCKET = Caller(name="unix-socket", scopes=frozenset(SCOPES))
@@ -117,13 +123,20 @@ def callers_in(path: Path | None) -> Callers:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        faults = list(_faults_in(line.split()))
+        words, _, comment = line.partition("#")
+        faults = list(_faults_in(words.split()))
         if not faults:
-            name, scopes, token_hash = line.split()
+            name, scopes, token_hash = words.split()
+            made = _MADE.fullmatch(comment.strip())
             digest = token_hash.removeprefix("sha256:")
             if digest in known:
                 faults = [f"the same token as that of {known[digest].name}"]
-            known[digest] = Caller(name=name, scopes=frozenset(scopes.split(",")))
+            known[digest] = Caller(
+                name=name,
+                scopes=frozenset(scopes.split(",")),
+                made_at=made[1] if made else None,
+                made_by=made[2] if made else None,
+            )
         problems += [Problem(pointer=f"{path}:{number}", detail=fault) for fault in faults]
     if not known and not problems:
         problems.append(
@@ -134,13 +147,20 @@ def callers_in(path: Path | None) -> Callers:
     return Callers(known)
 
 
-def token_line(name: str, scopes: Sequence[str], token: str) -> str:
-    """The line of a tokens file by which *token* is known; ConfigError if name or scopes are not ones."""
+def token_line(
+    name: str, scopes: Sequence[str], token: str, *, made_at: datetime | None = None, made_by: str = ""
+) -> str:
+    """The line of a tokens file by which *token* is known; ConfigError if name or scopes are not ones.
+
+    With *made_at*, in UTC, it also tells when and by which login of the machine it was made.
+    """
     fields = [name, ",".join(scopes), f"sha256:{_hash_of(token)}"]
     if faults := tuple(_faults_in(fields)):
         raise ConfigError(
             "not a token", problems=tuple(Problem(pointer="", detail=fault) for fault in faults)
         )
+    if made_at is not None:
+        fields += ["#", "made", f"{made_at:%Y-%m-%dT%H:%M:%SZ}", "by", "_".join(made_by.split()) or "unknown"]
     return " ".join(fields)
 
 

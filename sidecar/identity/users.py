@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jwt
 
-from sidecar.errors import BadQuestion, ConfigError, Problem, UnknownUser
+from sidecar.errors import ConfigError, Problem, UnknownUser
 from sidecar.identity.jwks import NotKeys, RemoteKeys
+from sidecar.identity.refusals import document_in, unverified_claims, why_not_valid
 from sidecar.text.emails import LONGEST_EMAIL
-from sidecar.text.encoding import document_from
 from sidecar.text.shapes import fault_in_text
 
 if TYPE_CHECKING:
@@ -130,38 +130,48 @@ class Identities:
     def user(self, authorization: str | None, /, *, deadline: float) -> EndUser:
         """Who shows this header. *deadline* is on the monotonic clock.
 
-        UnknownUser, without a word about why; IdentityUnavailable when the provider's keys cannot be had.
+        UnknownUser, with what an operator may know of why; IdentityUnavailable when the provider's keys
+        cannot be had.
         """
         bearer = _BEARER.fullmatch(authorization or "")
         if bearer is None:
-            raise UnknownUser
+            shown = "there is no" if authorization is None else "there is no JWT in the"
+            raise UnknownUser(f"{shown} Authorization header")
         if (known := self.recall(authorization)) is not None:
             return known
+        try:
+            return self._verified(authorization, bearer, deadline=deadline)
+        except UnknownUser as refused:
+            refused.unverified = unverified_claims(bearer[3])
+            raise
 
+    def _verified(self, authorization: str | None, bearer: re.Match[str], *, deadline: float) -> EndUser:
         keys = self._keys.current(deadline=deadline)
         kid, algorithm = _key_name_in(bearer[2])
-        _refuse_unreadable_claims(bearer[3])
-        claims = self._claims_by_any(bearer[1], _keys_in(keys, kid, algorithm))
+        stated = _readable_claims(bearer[3])
+        claims = self._claims_by_any(bearer[1], _keys_in(keys, kid, algorithm), stated=stated)
         if claims is None and kid is not None and (kid, algorithm) not in keys:
             keys = self._keys.newest(deadline=deadline)
-            claims = self._claims_by_any(bearer[1], _keys_in(keys, kid, algorithm))
+            claims = self._claims_by_any(bearer[1], _keys_in(keys, kid, algorithm), stated=stated)
         if claims is None:
-            raise UnknownUser
+            raise UnknownUser("no key that it may be signed by has signed it")
         user = self._user_of(claims)
         for_s = min(_REMEMBERED_S, int(claims["exp"]) - time.time())
         if for_s > 0:
             self._remember(_digest_of(authorization), keys, user, for_s=for_s)
         return user
 
-    def _claims_by_any(self, token: str, keys: Sequence[jwt.PyJWK]) -> dict[str, Any] | None:
+    def _claims_by_any(
+        self, token: str, keys: Sequence[jwt.PyJWK], *, stated: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
         """By the first of *keys* that has signed it; None if none has."""
         for key in keys[:_MOST_TRIED]:
-            claims = self._claims_in(token, key)
+            claims = self._claims_in(token, key, stated=stated)
             if claims is not None:
                 return claims
         return None
 
-    def _claims_in(self, token: str, key: jwt.PyJWK) -> dict[str, Any] | None:
+    def _claims_in(self, token: str, key: jwt.PyJWK, *, stated: Mapping[str, Any]) -> dict[str, Any] | None:
         """None where another key has signed it."""
         try:
             claims = jwt.decode(
@@ -175,16 +185,17 @@ class Identities:
             )
         except jwt.InvalidSignatureError:
             return None
-        except jwt.PyJWTError:
-            raise UnknownUser from None
+        except jwt.PyJWTError as error:
+            why = why_not_valid(error, stated, audience=self._audience, issuer=self._issuer)
+            raise UnknownUser(why) from None
         since = int(claims["iat"]) if "iat" in claims else int(time.time())
         if int(claims["exp"]) - since > _LONGEST_LIFE_S:
-            raise UnknownUser
+            raise UnknownUser("it is good for more than 30 days")
         return claims
 
     def _user_of(self, claims: dict[str, Any]) -> EndUser:
-        if fault_in_text(claims["sub"]):
-            raise UnknownUser
+        if fault := fault_in_text(claims["sub"]):
+            raise UnknownUser(f"sub {fault}")
         email = claims.get("email")
         if not isinstance(email, str) or fault_in_text(email, longest=LONGEST_EMAIL):
             email = None
@@ -311,7 +322,10 @@ def _key_of(stated: dict[str, Any]) -> jwt.PyJWK | None:
 
 def _key_name_in(header: str) -> tuple[str | None, str]:
     """Which key a token claims to be signed by. Nothing of it is believed: the key says what it is for."""
-    stated = _document_in(header)
+    try:
+        stated = document_in(header)
+    except ValueError:
+        raise UnknownUser("its header is not JSON") from None
     match stated:
         case {"alg": "HS256"}:
             return None, _SECRET  # there is one secret, whatever a token calls it
@@ -320,25 +334,22 @@ def _key_name_in(header: str) -> tuple[str | None, str]:
         case {"alg": str(algorithm)} if algorithm in _ALGORITHMS.values() and "kid" not in stated:
             return None, algorithm
         case _:
-            raise UnknownUser
+            raise UnknownUser("it is signed in no way that is taken")
 
 
-def _refuse_unreadable_claims(payload: str) -> None:
+def _readable_claims(payload: str) -> dict[str, Any]:
     """UnknownUser for what JSON can hold and a claim cannot, before a library counts with it."""
-    claims = _document_in(payload)
+    try:
+        claims = document_in(payload)
+    except ValueError:
+        raise UnknownUser("its claims are not JSON") from None
     if not isinstance(claims, dict):
-        raise UnknownUser
+        raise UnknownUser("its claims are no JSON object")
     for name in _DATES:
         date = claims.get(name, 0)
         if isinstance(date, bool) or not isinstance(date, int | float) or not 0 <= date <= _LAST_DATE:
-            raise UnknownUser
-
-
-def _document_in(part: str) -> Any:  # noqa: ANN401 - JSON
-    try:
-        return document_from(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (BadQuestion, ValueError):
-        raise UnknownUser from None
+            raise UnknownUser(f"{name} is no date")
+    return claims
 
 
 def _keys_in(keys: KeySet, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:

@@ -137,7 +137,12 @@ def _why_meant(name: Name, written: list[Written]) -> str | None:
     if len(name) > len(DENIALS) and name[-1] == "denials":
         return f"only denials of package custom are asked, not those of {'.'.join(name[:-1])}"
     collects = any(each.rule.element is not None for each in written)
-    if name[:-1] == ("custom",) and (collects or name[-1].strip("_").lower() in _MEANT):
+    is_meant = name[-1].strip("_").lower() in _MEANT
+    # Below, what collects may be a helper that nobody needs yet, and so may a function of any name.
+    is_below = name[:-1] != ("custom",)
+    if is_meant and is_below and any(each.rule.parameters is None for each in written):
+        return f'nobody asks {".".join(name)}: in package custom, write `denials contains "…"`'
+    if not is_below and (collects or is_meant):
         return f'nobody asks {name[-1]}: rules of your own deny by `denials contains "…"`'
     return None
 

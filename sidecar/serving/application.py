@@ -23,6 +23,7 @@ from sidecar.api import problems, wire
 from sidecar.api.advice import where_to, which_method
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import EVALUATION, EVALUATIONS
+from sidecar.api.cors import Cors, preflight_fields
 from sidecar.api.dispatch import refuse, serve, serving
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
@@ -74,6 +75,7 @@ _BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 _EXT_AUTHZ = f"{EXT_AUTHZ_PREFIX}/"
 _NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NO_PATH = "/%2F"
+_WITHOUT_A_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # by their nature
 _OF_JSON, _NOT_STORED = [JSON], ("Cache-Control", "no-store")
 _REQUEST, _REPLY = "sidecar.request", "sidecar.reply"
 REPEATED = "sidecar.repeated"
@@ -126,6 +128,7 @@ class Application:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.plain = PlainChecks(service)
+        self._cors = Cors(service.cors_origins, paths=[each.path for each in ENDPOINTS if each.for_browsers])
         self._flask = _flask(service)
         self._routes: MapAdapter = self._flask.url_map.bind("sidecar")
 
@@ -208,6 +211,8 @@ class Application:
         if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
             return run(self.answering(request, endpoint))
         try:
+            if request.method == "OPTIONS" and (reply := self._preflight(request)) is not None:
+                return reply
             return run(self._once_written(self._by_flask(request), request, endpoint))
         except Exception as error:  # noqa: BLE001 - the border of the server
             return self.defect(request, error)
@@ -232,18 +237,43 @@ class Application:
         """The reply to a request whose answer failed as nobody foresaw: it tells nothing, the log all."""
         _log.error("request %s met a defect", request.id, exc_info=error)
         self.service.metrics.count_problem("internal_error")
-        return _finish(problems.reply_of(problems.problem("internal_error")), request)
+        return self._finish_for_pages(problems.reply_of(problems.problem("internal_error")), request)
 
     def overloaded(self, request: Request, endpoint: Endpoint | None) -> Reply:
         """The reply to who has waited for a thread until their deadline."""
         return self._refuse(request, endpoint, "overloaded")
 
-    def unreadable(self, code: str) -> Reply:
-        """The server's own refusal of what never became a request: it tells nothing of what was sent."""
-        return self._refuse(Request(id=request_id("")), None, code)
+    def unreadable(self, code: str, *, target: str = "", origin: str | None = None) -> Reply:
+        """The server's own refusal of what never became a request: it tells nothing of what was sent.
+
+        *target* and *origin* are of that, as far as they have been read.
+        """
+        path = _path_of(target).partition("?")[0]
+        request = Request(
+            id=request_id(""), target=path, header=lambda name: origin if name == "Origin" else None
+        )
+        return self._refuse(request, None, code)
 
     def _refuse(self, request: Request, endpoint: Endpoint | None, code: str) -> Reply:
-        return _finish(refuse(self.service, endpoint, request, problems.problem(code)), request)
+        return self._finish_for_pages(
+            refuse(self.service, endpoint, request, problems.problem(code)), request
+        )
+
+    def _preflight(self, request: Request) -> Reply | None:
+        """A browser's own question before a page's: None where it is not answered, and 405 or 404 follows."""
+        origin = request.header("Origin")
+        is_one = request.header("Access-Control-Request-Method") is not None
+        if not is_one or not self._cors.takes_preflight(request.target, origin):
+            return None
+        methods = self._routes.allowed_methods(_routed(request.target))
+        if not methods:
+            return None
+        return self._finish_for_pages((HTTPStatus.NO_CONTENT, preflight_fields(methods), b""), request)
+
+    def _finish_for_pages(self, reply: Reply, request: Request) -> Reply:
+        """As `_finish`, and whether a page of another origin may read it: never asked of a hot endpoint."""
+        status, headers, body = _finish(reply, request)
+        return status, [*headers, *self._cors.fields(request.target, request.header("Origin"))], body
 
     def _by_flask(self, request: Request) -> Reply:
         environ: dict[str, Any] = {
@@ -260,7 +290,7 @@ class Application:
         with self._flask.request_context(environ):
             self._flask.full_dispatch_request()
         # Not what became of it in Flask, which adds to the headers of a response without a body.
-        return _finish(environ[_REPLY], request)
+        return self._finish_for_pages(environ[_REPLY], request)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         connection: Any = environ.get("gunicorn.socket")
@@ -335,7 +365,7 @@ def _view(service: Service, endpoint: Endpoint) -> Callable[..., str]:
 def _finish(reply: Reply, request: Request) -> Reply:
     status, headers, body = reply
     finished = [*headers]
-    if status != HTTPStatus.NO_CONTENT:  # which has no body by its nature
+    if status not in _WITHOUT_A_BODY:
         finished.append(("Content-Length", str(len(body))))
     finished.append(("X-Request-ID", request.id))
     if headers == _OF_JSON:  # as mostly

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from functools import partial
-from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import version
 from threading import Event, Thread
@@ -217,12 +216,13 @@ class Parts:
                 ),
                 own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
-                bundle=self._bundle,
+                bundle=self._newest_bundle,
                 readiness=lambda: self._probe.found,
                 serving=self._warm.is_set,
                 catalog=loaded.catalog.encode(),
                 masks=Masks(settings.log_mask, key=loaded.mask_key) if settings.log_mask else None,
                 skips_grants="check-grants" in settings.log_skip,
+                cors_origins=settings.cors_origins,
             )
         )
 
@@ -335,10 +335,6 @@ class Parts:
         self._fit.require_aloud(deadline=deadline)
         self._store.compare_clocks(deadline=deadline)
         return self._store.revision(deadline=deadline)
-
-    def _bundle(self) -> tuple[bytes, str]:
-        content = self._newest_bundle()
-        return content, f'"{sha256(content).hexdigest()[:32]}"'
 
 
 def _sink(folder: Path | None, writer: str) -> Sink:

@@ -73,6 +73,15 @@ class Parser(PythonProtocol):  # type: ignore[misc] # gunicorn has no types
         """Bytes that have been fed and belong to no line or body that was read."""
         return len(self._buffer)
 
+    @property
+    def target(self) -> str:
+        """Of the first line, empty where that has not been read."""
+        return (self.path or b"").decode("latin-1")
+
+    def field(self, name: str) -> str | None:
+        """The value of a header in the lines that have been read, as `_fields_of` has it."""
+        return _fields_of(self._headers_list).by_name.get(name.lower())
+
 
 class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     """One connection, behind its guard."""
@@ -162,7 +171,10 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
 
     def _send_error_response(self, status: int, message: str, extra_headers: object = ()) -> None:  # noqa: ARG002 - gunicorn's signature
         code = _CODES.get(HTTPStatus(status), "malformed_request")
-        self._safe_write(refusal(self.worker.application, code))
+        parser = self._callback_parser
+        self._safe_write(
+            refusal(self.worker.application, code, target=parser.target, origin=parser.field("Origin"))
+        )
 
     def _close_transport(self) -> None:
         if not self._closed:
@@ -260,9 +272,12 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         return not close
 
 
-def refusal(application: Application, code: str) -> bytes:
-    """The last response of a connection, in our words and in none of the request's."""
-    status, headers, body = application.unreadable(code)
+def refusal(application: Application, code: str, *, target: str = "", origin: str | None = None) -> bytes:
+    """The last response of a connection, in our words and in none of the request's.
+
+    *target* and *origin* are of that, as far as they have been read.
+    """
+    status, headers, body = application.unreadable(code, target=target, origin=origin)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}Connection: close\r\n\r\n"
     return head.encode("latin-1") + body

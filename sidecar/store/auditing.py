@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from sidecar.errors import ConfigError, NotAsked
+from sidecar.settings import shipped
 from sidecar.store.connections import parameters_of
+from sidecar.store.migrate import migrations_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIMITS = "SELECT set_config('statement_timeout', '60s', true), set_config('timezone', 'UTC', true)"
 WHO = "SELECT session_user, current_database() || '@' || system_identifier FROM pg_control_system()"
+MIGRATED_TO = "SELECT number, name FROM authz.migrated_to()"
 
 
 class Looked:
@@ -25,6 +28,7 @@ class Looked:
         connection.execute(LIMITS)
         row = connection.execute(WHO).fetchone()
         self.login, self.database = row or ("", "")
+        _refuse_newer(connection)
 
 
 @contextmanager
@@ -48,6 +52,17 @@ def looking(url: str, /) -> Iterator[Looked]:
         raise ConfigError(f"this login may not audit: GRANT authz_audit TO it ({_line(error)})") from error
     except psycopg.Error as error:
         raise NotAsked(f"PostgreSQL: {_line(error)}") from error
+
+
+def _refuse_newer(connection: psycopg.Connection) -> None:
+    """ConfigError if another version has migrated it: its functions may tell something else."""
+    number, name = connection.execute(MIGRATED_TO).fetchone() or (None, None)
+    ours = migrations_in(shipped("sql") / "migrations")
+    if number is not None and number > len(ours):
+        raise ConfigError(
+            f"the database is at {name}, and this sidecar ends at {ours[-1].name}: audit it with the"
+            " sidecar that migrated it, or a newer one"
+        )
 
 
 def _line(error: psycopg.Error) -> str:

@@ -300,7 +300,7 @@ class PostgresPeople:
             return self._names.answer(query, partial(params_in, params), connections, deadline=deadline)
         except Refused as refused:
             if refused.sqlstate == _WAS_DELETED:
-                raise UnknownUser from refused
+                raise UnknownUser("the user was deleted") from refused
             if refused.sqlstate in _CONTENDED:
                 raise WorkspaceContended(f"{refused} ({refused.sqlstate})") from refused
             if refused.is_of_a_value:

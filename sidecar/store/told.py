@@ -1,4 +1,4 @@
-"""Who gave what, as the history tells it beyond memberships: who founded a workspace, who set an override."""
+"""Who gave what, beyond memberships: who founded a workspace, changed their own role, set an override."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def founders(connection: psycopg.Connection, workspace: str | None) -> set[int]:
                 found.add(id_)
         after = page[-1][0]
     return found
+
+
+def own_changes(connection: psycopg.Connection, workspace: str | None) -> dict[int, tuple[str, str]]:
+    """The rows that tell how users changed their own role: from which, and to which."""
+    of = UUID(workspace) if workspace else None
+    return {
+        event.id: (event.data["from"], event.data["to"])
+        for event in history(connection, workspace=of, kinds=("member.role_changed",))
+        if event.actor_kind == "user" and event.actor == event.user
+    }
 
 
 def setters(connection: psycopg.Connection, workspace: str | None) -> dict[tuple[str, str, str], Grant]:

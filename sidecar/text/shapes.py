@@ -290,6 +290,9 @@ class Open:
         }
 
 
+FREE_OBJECT: dict[str, Any] = {"type": "object", "additionalProperties": True}
+
+
 @dataclass(frozen=True, slots=True)
 class Anything:
     """Any JSON that is clean: finite numbers, no NUL, no name twice, and not too deep."""
@@ -324,7 +327,7 @@ class Anything:
 
     @property
     def schema(self) -> dict[str, Any]:
-        return {"type": "object", **self.also} if self.kind is dict else dict(self.also)
+        return {**(FREE_OBJECT if self.kind is dict else {}), **self.also}
 
 
 def _is_held(value: object) -> bool:

@@ -207,7 +207,7 @@ class People(AuthorizedActions):
     def _refuse_nobody(self, actor: Actor) -> Literal["homeless", "member"]:
         standing = self._store.standing(actor.user, deadline=actor.deadline)
         if standing == "nobody":
-            raise UnknownUser
+            raise UnknownUser("the user was deleted")
         return standing
 
     def _page(self, actor: Actor, after: str | None, limit: int) -> Page:

@@ -727,6 +727,28 @@ Called by: authz_audit.';
 REVOKE ALL ON FUNCTION authz.known_since FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.known_since TO authz_audit;
 
+CREATE OR REPLACE FUNCTION authz.migrated_to(OUT number integer, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    SELECT m.number, m.name INTO migrated_to.number, migrated_to.name
+    FROM authz.migrations AS m
+    ORDER BY m.number DESC
+    LIMIT 1;
+END;
+$function$;
+COMMENT ON FUNCTION authz.migrated_to IS
+    'The last migration that was applied: an auditor''s command of an older or a newer version reads other columns.
+- number: (result) its number.
+- name: (result) its name.
+Returns: one row.
+Called by: authz_audit.';
+REVOKE ALL ON FUNCTION authz.migrated_to FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authz.migrated_to TO authz_audit;
+
 CREATE OR REPLACE FUNCTION authz.prune_history(before timestamp with time zone)
  RETURNS bigint
  LANGUAGE plpgsql

@@ -42,6 +42,7 @@ CREATE TABLE authz.usage_ledger (
     action text COLLATE "C",
     resource text COLLATE "C",
     decision_id text COLLATE "C",
+    login text COLLATE "C" DEFAULT SESSION_USER,
     CONSTRAINT usage_ledger_pkey PRIMARY KEY (workspace_id, id)
 );
 COMMENT ON TABLE authz.usage_ledger IS
@@ -63,6 +64,9 @@ COMMENT ON COLUMN authz.usage_ledger.resource IS 'The resource that the request 
 COMMENT ON COLUMN authz.usage_ledger.decision_id IS
     'The decision that charged it first; of a reservation the one that made it, however late it was committed; a line that
 gives back has the id of the line that it undoes. NULL: adjusted.';
+COMMENT ON COLUMN authz.usage_ledger.login IS
+    'The login of the database that wrote the line: the sidecar''s own, or that of whoever adjusted it by hand. NULL: written
+before this was kept.';
 COMMENT ON SEQUENCE authz.usage_ledger_id_seq IS 'The ids of usage_ledger.';
 COMMENT ON CONSTRAINT usage_ledger_pkey ON authz.usage_ledger IS
     'One row for each line; its index finds a workspace''s lines.';

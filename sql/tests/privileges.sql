@@ -87,6 +87,7 @@ BEGIN
         'authz.members_at(timestamp with time zone,uuid)',
         'authz.members_of(text,text,integer)',
         'authz.members_standing(uuid)',
+        'authz.migrated_to()',
         'authz.names_for(text)',
         'authz.not_understood(timestamp with time zone,uuid)',
         'authz.over_limits(jsonb)',

@@ -233,9 +233,10 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         authzen=more.get("authzen") or Authzen(domain=Workspaces(authorizer, metrics=metrics)),
         own_hosts=frozenset({("127.0.0.1", 8080), ("localhost", 8080)}),
         deadline_s=0.15,
-        bundle=more.get("bundle", lambda: (b"bundle", '"tag"')),
+        bundle=more.get("bundle", lambda: b"bundle"),
         readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),
         serving=more.get("serving", lambda: True),
+        cors_origins=more.get("cors_origins", ()),
     )
     return SimpleNamespace(
         client=Client(Application(service)),

@@ -23,4 +23,5 @@ def test_what_is_open_to_anybody_is_only_what_checks_its_caller_itself_or_tells_
         "healthz",
         "readyz",
         "openapi",
+        "plans",
     }

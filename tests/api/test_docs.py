@@ -67,6 +67,8 @@ def test_every_endpoint_is_described():
         last = endpoint.path.rpartition("/")[2]
         if endpoint.audience is Audience.END_USERS:
             assert f"| `{endpoint.method} {endpoint.path}`" in PEOPLE, endpoint.path
+        elif endpoint.for_browsers:
+            assert f"`{endpoint.method} {endpoint.path}`" in PEOPLE, endpoint.path
         elif endpoint.name.startswith("gateway_"):
             assert f"`{endpoint.path.replace('{target}', '…')}`" in GATEWAYS, endpoint.path
         else:

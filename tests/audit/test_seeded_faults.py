@@ -1,8 +1,12 @@
-"""Whoever breaks a rule or a table entry is told: each of hundreds of small faults is caught by some test."""
+"""Whoever breaks a rule or a table entry is told: each of hundreds of small faults is caught by some test.
+
+Some of each kind are tried, and others after each change of a rule or the catalog; SEEDED=all tries all.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -37,6 +41,8 @@ COMPILED = compiled_at(shipped("plans.yaml"), POLICIES)
 SEED = 20_261
 MOST_CELLS = 60  # besides those that a fault names: what they do not show, the tests in Rego do
 MOST_CATCHING = 8
+ONE_IN = 10  # of each kind
+ALL = os.environ.get("SEEDED") == "all"
 # Changes that change no verdict at all, each with the reason why: they are no faults.
 HARMLESS = {
     r"authz/decision.rego:\d+: count\(denials\) > 0 — the line removed": (
@@ -48,6 +54,21 @@ HARMLESS = {
     r"plans/plans/team/price — the dearest": "it is the dearest already",
     r"plans/(features|meters)(/\d+)? — removed": "no rule looks at these two lists: they are for readers",
 }
+
+
+def some_of_each_kind(seeded: list[Fault]) -> list[Fault]:
+    """The same for the same rules and catalog."""
+    kinds: dict[str, list[Fault]] = {}
+    for fault in seeded:
+        kinds.setdefault(kind_of(fault.what), []).append(fault)
+    random = Random(COMPILED.revision)  # noqa: S311 - to choose by
+    return [fault for each in kinds.values() for fault in random.sample(each, -(-len(each) // ONE_IN))]
+
+
+def kind_of(what: str) -> str:
+    """`authz/denials.rego: turned`, `plans/actions: removed`."""
+    place, _, done = what.rpartition(" — ")
+    return f"{'/'.join(place.partition(':')[0].split('/')[:2])}: {done.split()[-1]}"
 
 
 class Known(NamedTuple):
@@ -132,17 +153,19 @@ def test_every_seeded_fault_is_caught(seeded, tmp_path, capsys):
 
     all_cells = Cells(known)
 
-    by = {fault.what: who_catches(fault, all_cells, folder) for fault in seeded}
+    tried = seeded if ALL else some_of_each_kind(seeded)
+    by = {fault.what: who_catches(fault, all_cells, folder) for fault in tried}
 
     caught = Counter(who for who in by.values() if who)
     missed = {what: reason_why_harmless(what) for what, who in by.items() if who is None}
     faulty = len(by) - len([reason for reason in missed.values() if reason])
     with capsys.disabled():
         shares = ", ".join(f"{count} by {who}" for who, count in caught.most_common())
-        score = f"{caught.total()} of {faulty} seeded faults caught: {shares}"
+        score = f"{caught.total()} of {faulty} seeded faults caught, of {len(seeded)}: {shares}"
         sys.stdout.write(f"\n{score}; {len(by) - faulty} more changes change no verdict\n")
     assert [what for what, reason in missed.items() if reason is None] == []
-    assert set(missed.values()) == set(HARMLESS.values())
+    assert set(missed.values()) <= set(HARMLESS.values())
+    assert not ALL or set(missed.values()) == set(HARMLESS.values())
 
 
 def reason_why_harmless(what: str) -> str | None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -44,7 +45,7 @@ class Company:
         """What its folder holds; the revision."""
         plans = self.folder / "plans.yaml"
         compiled = compiled_at(plans, self.folder / "policies")
-        files = Files(plans=plans_text(plans), bundle=bundle(compiled), version="0")
+        files = Files(plans=plans_text(plans), bundle=bundle(compiled), version=version("policy-sidecar"))
         migrate(self.url, catalog=compiled.catalog, revision=compiled.revision, files=files)
         return compiled.revision
 
@@ -70,18 +71,18 @@ class Company:
 
 
 @contextmanager
-def a_company(url: str, folder: Path) -> Iterator[Company]:
-    """The demo world under what *folder* holds."""
+def a_company(url: str, folder: Path, *, auditor: str = AUDITOR) -> Iterator[Company]:
+    """The demo world under what *folder* holds; *auditor* is a login, of which a server has one."""
     run(
         url,
-        f"DROP ROLE IF EXISTS {AUDITOR}",
-        f"CREATE ROLE {AUDITOR} LOGIN PASSWORD 'a' IN ROLE authz_audit",
+        f"DROP ROLE IF EXISTS {auditor}",
+        f"CREATE ROLE {auditor} LOGIN PASSWORD 'a' IN ROLE authz_audit",
     )
-    login = make_conninfo(url, user=AUDITOR, password="a")  # noqa: S106 - a test's own role
+    login = make_conninfo(url, user=auditor, password="a")  # noqa: S106 - a test's own role
     company = Company(url, login, folder)
     company.publish()
     yield company
-    run(url, f"DROP ROLE {AUDITOR}")
+    run(url, f"DROP ROLE {auditor}")
 
 
 @pytest.fixture

@@ -78,7 +78,8 @@ def test_invitations_overrides_callers_and_logins_are_rows(audit, company):
         " '{\"video_avatar\": true}', '{\"minutes\": 5000}', NULL, NULL)"
     )
     (company.folder / "tokens").write_text(
-        f"dev admin,audit,authorize sha256:{'1' * 64}\nshop authorize sha256:{'2' * 64}\n"
+        f"dev admin,audit,authorize sha256:{'1' * 64} # made 2026-11-01T00:00:00Z by otto\n"
+        f"shop authorize sha256:{'2' * 64}\nshop audit sha256:{'3' * 64}\n"
     )
 
     report = asked(audit, "--tokens", "tokens")
@@ -91,7 +92,13 @@ def test_invitations_overrides_callers_and_logins_are_rows(audit, company):
     assert limit["rights"] == ["minutes 5000"]
     assert row(report, "caller", "dev")["role"] == "admin audit authorize"
     assert row(report, "caller", "dev")["flags"] == ["all_scopes"]
-    assert row(report, "caller", "shop")["flags"] == []
+    dev, *shop = of_kind(report, "caller")
+    made = (dev["since"], dev["granted_kind"], dev["granted_by"])
+    assert made == ("2026-11-01T00:00:00Z", "login", "otto")
+    assert [(each["role"], each["flags"], each["since"]) for each in shop] == [
+        ("authorize", [], None),
+        ("audit", [], None),
+    ]
     assert row(report, "login", "postgres")["flags"] == ["superuser"]
     assert "1" * 64 not in json.dumps(report)
     assert [each["id"] for each in report["rows"]] == list(range(1, len(report["rows"]) + 1))
@@ -160,6 +167,20 @@ def test_whoever_made_a_workspace_has_not_granted_themselves_anything(audit, com
     una = row(asked(audit), "member", "una")
 
     assert (una["granted_kind"], una["granted_by"], una["flags"]) == ("user", "una", [])
+
+
+def test_whoever_steps_down_has_not_granted_themselves_anything(audit, company):
+    company.do(
+        "UPDATE authz.workspace_memberships SET role = 'admin' WHERE user_id = 'olivia';"
+        "UPDATE authz.workspace_memberships SET role = 'owner' WHERE user_id = 'adam'",
+        by="olivia",
+    )
+    company.do("UPDATE authz.workspace_memberships SET role = 'admin' WHERE user_id = 'mia'", by="mia")
+
+    report = asked(audit)
+
+    flags = {user: row(report, "member", user)["flags"] for user in ("adam", "olivia", "mia")}
+    assert flags == {"adam": [], "olivia": [], "mia": ["self_granted"]}
 
 
 def test_the_log_tells_who_was_seen_last_and_who_was_not(audit, company):

@@ -294,7 +294,7 @@ def test_in_words(audit, company, authorizer):
         ((), "name a DECISION_ID and its --log"),
         (("d",), "goes with --log"),
         (("d", "--log", "log.jsonl"), "none of 1 lines in log.jsonl is of decision d"),
-        (("masked", "--log", "log.jsonl"), "has no situation"),
+        (("masked", "--log", "log.jsonl"), "has no situation or no revision"),
         (
             ("--user", "mia", "--workspace", "acme", "--action", "analytics.vew"),
             'did you mean "analytics.view"?',
@@ -310,6 +310,17 @@ def test_bad_input_is_told_with_exit_code_2(audit, company, arguments, says):
 
     assert (code, out) == (2, "")
     assert says in err
+
+
+@pytest.mark.parametrize("situation", [{}, {"action": []}, {"action": "platform.use", "status": 1}])
+def test_a_line_that_no_sidecar_writes_is_told(audit, company, situation):
+    line = {"decision_id": "d", "action": "a", "situation": situation, "policy_revision": company.publish()}
+    (company.folder / "log.jsonl").write_text(json.dumps(line | {"at": "2026-11-01T00:00:00Z"}) + "\n")
+
+    code, out, err = audit("explain", "d", "--log", "log.jsonl")
+
+    assert (code, out) == (2, "")
+    assert "the line of decision d is not as a sidecar writes it" in err
 
 
 def test_a_revision_that_is_nowhere_kept_is_told(audit, company):

@@ -107,7 +107,9 @@ def test_text_and_csv_say_the_same_and_a_file_has_its_meta(sidecar, tmp_path):
 
 def test_what_is_not_known_is_a_usage_error(sidecar, url, fresh_database_url):
     assert 'did you mean "member.joined"?' in sidecar("audit", "history", "--kind", "member.joind")[2]
-    assert 'knows no "acmee"' in sidecar("audit", "history", "--workspace", "acmee")[2]
+    assert 'knows no "acmee"; did you mean "acme"?' in sidecar("audit", "history", "--workspace", "acmee")[2]
+    nobody = "00000000-0000-4000-8000-000000000000"
+    assert sidecar("audit", "history", "--workspace", nobody)[:2] == (2, "")
     assert sidecar("audit", "history", "--since", "2020-01-02", "--until", "2020-01-01")[0] == 2
     run(
         fresh_database_url,
@@ -137,6 +139,27 @@ def test_a_login_that_may_not_audit_and_a_server_that_is_not_there(sidecar, fres
 
     code, output, _ = sidecar("audit", "history", of="postgresql://nobody@127.0.0.1:1/nothing")
     assert (code, output) == (69, "")
+
+
+def test_a_database_of_a_newer_version_is_refused_and_both_are_named(sidecar, fresh_database_url):
+    run(
+        fresh_database_url,
+        "INSERT INTO authz.migrations (number, name, checksum) VALUES (9999, '9999_do_more', '')",
+    )
+
+    code, output, errors = sidecar("audit", "history")
+
+    assert (code, output) == (78, "")
+    assert "the database is at 9999_do_more, and this sidecar ends at 0" in errors
+
+
+def test_a_database_without_what_audits_need_is_told_to_be_migrated(sidecar, fresh_database_url):
+    run(fresh_database_url, "DROP FUNCTION authz.migrated_to")
+
+    code, output, errors = sidecar("audit", "history")
+
+    assert (code, output) == (78, "")
+    assert "run sidecar migrate" in errors
 
 
 def test_every_kind_that_is_recorded_can_be_asked_for(fresh_database_url):

@@ -12,8 +12,10 @@ import pytest
 from sidecar.cli import main
 from sidecar.settings import shipped
 from tests.catalogs import plans_with_many_cells
+from tests.cli.a_company import audit, company
 from tests.servers import opa_binary
 
+__all__ = ["audit", "company"]
 STRANGERS = "a stranger is granted nothing and told nothing"
 NO_AVATAR = "the starter plan has no video avatar"
 OVERRIDDEN = (
@@ -190,3 +192,15 @@ def test_a_kept_revision_is_proven_by_what_is_built_in(prove, folder, monkeypatc
     assert code == 0, printed
     assert "as kept, without its invariants" in printed
     assert prove(*kept, "--only", NO_AVATAR)[0] == 2
+
+
+def test_a_revision_that_the_database_keeps_is_proven_with_its_invariants(audit, company):
+    revision = company.publish()
+    company.edit("plans.yaml", "billing.manage: {role: owner,", "billing.manage: {role: member,")
+
+    code, printed, said = audit("prove", "--revision", revision)
+
+    assert code == 0, said
+    assert "holds  only the owner touches billing" in printed
+    assert "plans.yaml:69\n" in printed
+    assert audit("prove")[0] == 1

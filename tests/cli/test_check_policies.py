@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.audit import effects
 from sidecar.audit.denials import steps_of
 from sidecar.audit.effects import Effects
 from sidecar.cli.checking import policies_checked
+from sidecar.decisions.cells import cells
 from sidecar.decisions.model import Room, Situation
 from sidecar.rego.compile import data_file
 from sidecar.rego.load import catalog_at
@@ -19,6 +21,10 @@ from tests import servers
 from tests.catalog.files import ROOT
 
 LEGAL = Path(__file__).parent.parent / "rego" / "legal"
+SPOKEN_OF = (
+    *("analytics.", "billing.", "members.", "platform.", "recording.", "roleplay.", "workspace."),
+    "feature:analytics",
+)
 PLANS = """version: 1
 currency: EUR
 default_plan: free
@@ -112,12 +118,19 @@ def found_in(folder, *, plans=None, quick=False):
     return [each for each in (*found.problems, *found.warnings) if each.code != "not_checked"]
 
 
+def is_asked(cell):
+    """Of an action that the legal policies speak of."""
+    return cell.action is not None and cell.action.startswith(SPOKEN_OF)
+
+
 def codes_with(folder, text, *, head=HEAD):
     (folder / "custom/x.rego").write_text(f"{head}{text}\n")
     return [each.code for each in found_in(folder)]
 
 
-def test_legal_policies_have_no_findings(engine, tmp_path):
+def test_legal_policies_have_no_findings(engine, tmp_path, monkeypatch):
+    if engine == "embedded":  # much slower: it is asked of what they speak of
+        monkeypatch.setattr(effects, "cells", lambda catalog: filter(is_asked, cells(catalog)))
     folder = shutil.copytree(ROOT / "policies", tmp_path / "policies")
     shutil.copytree(LEGAL, folder / "custom", dirs_exist_ok=True)
 

@@ -212,15 +212,27 @@ def test_the_printed_requests_answer_what_is_printed(data_dir):
     assert [offer["plan"] for offer in answers[2]["upgrade"]] == ["pro", "team"]
 
 
-def test_only_we_may_read_the_superuser_s_url_and_only_this_machine_may_ask(data_dir):
+def test_only_we_may_read_the_superuser_s_url_and_only_this_machine_and_its_pages_may_ask(data_dir):
     with dev(data_dir) as running:
         running.wait_until_ready()
         mode = stat.S_IMODE((data_dir / "database.url").stat().st_mode)
         with socket.socket() as outside:
             reached = outside.connect_ex((_address_of_this_machine(), running.port))
+        named = [
+            _named_origin(running.port, origin)
+            for origin in ("http://localhost:5173", "http://127.0.0.1:1", "https://app.example.com")
+        ]
 
     assert oct(mode) == oct(0o600)
     assert reached != 0
+    assert named == ["http://localhost:5173", "http://127.0.0.1:1", None]
+
+
+def _named_origin(port, origin):
+    """The origin whose pages may read GET /plans, by the answer to *origin*."""
+    asked = Request(f"http://127.0.0.1:{port}/plans", headers={"Origin": origin})
+    with build_opener(ProxyHandler({})).open(asked, timeout=10) as answer:
+        return answer.headers["Access-Control-Allow-Origin"]
 
 
 def _address_of_this_machine() -> str:

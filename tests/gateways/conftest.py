@@ -10,6 +10,7 @@ from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from sidecar.store.world import load
+from tests.browser import empty_pages
 from tests.gateways.processes import KINDS, a_gateway
 from tests.gateways.relay import Relay
 from tests.gateways.upstream import an_upstream
@@ -139,10 +140,18 @@ def ways(sidecar: Sidecar, grpc_port: int) -> Iterator[Ways]:
 
 
 @pytest.fixture(scope="session")
-def gateway_of(ways: Ways, upstream: Upstream, tmp_path_factory) -> Iterator[Callable[[str], Client]]:
+def pages() -> Iterator[int]:
+    with empty_pages() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def gateway_of(
+    ways: Ways, upstream: Upstream, pages: int, tmp_path_factory
+) -> Iterator[Callable[[str], Client]]:
     """Each kind is started when it is first wanted, and ends with the tests."""
     running: dict[str, Client] = {}
-    ports = {"sidecar": ways.http.port, "grpc": ways.grpc.port, "upstream": upstream.port}
+    ports = {"sidecar": ways.http.port, "grpc": ways.grpc.port, "upstream": upstream.port, "pages": pages}
     with ExitStack() as stack:
 
         def gateway(name: str) -> Client:

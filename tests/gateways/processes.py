@@ -131,13 +131,18 @@ def files_of(kind: Kind) -> dict[str, str]:
 
 
 @contextmanager
-def a_gateway(kind: Kind, folder: Path, *, sidecar: int, grpc: int, upstream: int) -> Iterator[Client]:
-    """A client of a running gateway, whose files are the document's but for their ports."""
+def a_gateway(
+    kind: Kind, folder: Path, *, sidecar: int, grpc: int, upstream: int, pages: int = 5173
+) -> Iterator[Client]:
+    """A client of a running gateway, whose files are the document's but for their ports.
+
+    *pages* is that of the origin on this machine that the document lists.
+    """
     binary = binary_of(kind)
     port = free_port()
-    ports = {"8000": port, "8080": sidecar, "8081": grpc, "9000": upstream}
+    ports = {"8000": port, "8080": sidecar, "8081": grpc, "9000": upstream, "5173": pages}
     for name, text in kind.rendered(files_of(kind)).items():
-        written = re.sub(r"\b(8000|8080|8081|9000)\b", lambda found: str(ports[found[0]]), text)
+        written = re.sub(rf"\b({'|'.join(ports)})\b", lambda found: str(ports[found[0]]), text)
         for old, new in kind.edits:
             written = written.replace(old, new, 1)
         (folder / name).write_text(written)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import stat
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -129,7 +130,22 @@ def test_without_a_file_the_line_is_told_apart_from_the_token():
     result = CliRunner().invoke(command, ["--name", "one", "--scope", "audit"])
 
     assert re.fullmatch(r"sct_\S{43}\n", result.stdout)
-    assert re.fullmatch(r"one audit sha256:[0-9a-f]{64}\n", result.stderr)
+    assert re.fullmatch(
+        r"one audit sha256:[0-9a-f]{64} # made \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ by \S+\n", result.stderr
+    )
+
+
+def test_a_line_tells_when_and_by_whom_its_token_was_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "otto the operator")
+    file = tmp_path / "tokens"
+    CliRunner().invoke(command, ["--name", "one", "--scope", "audit", "--file", str(file)])
+    file.write_text(f"{file.read_text()}{token_line('two', ['audit'], '2')} # of the shop\n")
+
+    one, two = callers_in(file).known
+
+    assert one.made_by == "otto_the_operator"
+    assert datetime.fromisoformat(str(one.made_at)) <= datetime.now(UTC)
+    assert (two.name, two.made_at, two.made_by) == ("two", None, None)
 
 
 def test_a_line_is_appended_after_a_last_line_without_an_end(tmp_path):

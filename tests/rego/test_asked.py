@@ -75,6 +75,16 @@ def test_what_denials_depend_on_is_asked(rule):
     assert codes_of(rule) == []
 
 
+def test_what_is_called_like_a_denial_in_a_package_below_is_not_asked_either():
+    below = 'package custom.geo\n\ndeny contains "x" if input.plan == "pro"\n'
+
+    assert codes_of("", custom_geo_x=below) == [("custom/geo/x.rego", 3, "not_asked")]
+    used = "import data.custom.geo\n\ndenials contains code if some code in geo.deny"
+    assert codes_of(used, custom_geo_x=below) == []
+    assert codes_of("", custom_geo_x=below.replace("deny contains", "is_dear contains")) == []
+    assert codes_of("", custom_geo_x="package custom.geo\n\ndenied(plan) if plan\n") == []
+
+
 def test_denials_of_a_package_below_are_not_asked_unless_ours_refer_to_them():
     below = f"package custom.geo\n\n{DENIES}\n"
 

@@ -27,7 +27,7 @@ OWN = {  # what is ours alone, and overrides nothing
         "_wait_for_descriptors",
         "_accept_again",
     },
-    Parser: {"left_over"},
+    Parser: {"left_over", "target", "field"},
 }
 
 
@@ -62,6 +62,11 @@ def test_every_method_is_ours_alone_or_overrides_one_of_gunicorns_with_its_param
 )
 def test_what_is_used_of_gunicorns_protocol_is_there(name):
     assert name in inspect.getsource(ASGIProtocol)
+
+
+@pytest.mark.parametrize("name", ["path", "_headers_list"])
+def test_what_is_used_of_gunicorns_parser_is_there(name):
+    assert name in PythonProtocol.__slots__
 
 
 @given(st.binary(max_size=40) | st.text(max_size=20).map(str.encode))

@@ -239,6 +239,7 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "unaccounted",
             "find_unrecorded",
             "known_since",
+            "migrated_to",
             "prune_history",
             "history",
             "effects",

@@ -172,7 +172,7 @@ def a_people_stage(
         authzen=Authzen(domain=Workspaces(authorizer, metrics=metrics)),
         own_hosts=frozenset(),
         deadline_s=PATIENT_S,
-        bundle=lambda: (b"bundle", '"tag"'),
+        bundle=lambda: b"bundle",
         readiness=lambda: Readiness(ready=True, parts={}),
         serving=lambda: True,
     )

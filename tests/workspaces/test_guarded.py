@@ -20,7 +20,8 @@ from tests.workspaces.stage import a_people_stage
 
 pytestmark = pytest.mark.postgres
 
-ABOUT_NO_WORKSPACE = {
+WITHOUT_AN_ACTION = {
+    "show_entitlements": "a member may see what they have: test_entitlements",
     "list_workspaces": "whoever is in one may know that they are",
     "create_workspace": "the shipped catalog does not declare workspaces.create, so anybody may",
 }
@@ -90,7 +91,7 @@ def scene(stage):
 
 
 def test_every_route_is_guarded_or_has_a_reason_not_to_be():
-    assert {route.name for route in ROUTES} == set(GUARDS) | set(ABOUT_NO_WORKSPACE)
+    assert {route.name for route in ROUTES} == set(GUARDS) | set(WITHOUT_AN_ACTION)
 
 
 def test_the_actions_are_those_that_are_described():

@@ -53,7 +53,7 @@ _WHOLE_PARTS = {part: _entity(part, *names) for part, names in _KNOWN_BY.items()
 _ITEM = Open({**{part: _entity(part) for part in _KNOWN_BY}, "context": _FREE})
 EVALUATION = Open({**_WHOLE_PARTS, "context": _FREE}, required=tuple(_KNOWN_BY))
 # What an item is to look like stands in its schema only: a bad one is answered in its place.
-_ANY_ITEM = Anything(10**6, also={"anyOf": [_ITEM.schema, {}]})
+_ANY_ITEM = Anything(10**6, also=_ITEM.schema)
 EVALUATIONS = Open(
     {
         **_ITEM.fields,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sidecar.api import problems, rendered, wire
-from sidecar.api.log_lines import note, note_decision
+from sidecar.api.log_lines import note, note_decision, why_of
 from sidecar.api.service import deadline_of
 from sidecar.decisions.model import Question
 from sidecar.decisions.steps import Wait, at_once
@@ -168,10 +168,10 @@ def decide_for_gateway(
             question, deadline=deadline_of(service, request), timings=request.timings
         )
         if decision.role is None and (yield from _is_nobody(service, request, question)):
-            raise UnknownUser
+            raise UnknownUser("the user was deleted")
     except SidecarError as error:
-        if error.detail and isinstance(error, DependencyError | Unroutable | UnsafePath):
-            said["why"] = error.detail
+        if isinstance(error, DependencyError | Unroutable | UnsafePath | UnknownUser):
+            said |= why_of(error)
         return refuse(service, request, endpoint, problems.problem_of(error), said)
     note_decision(service, request, endpoint, question, decision, also=said)
     return _gateway_decision(decision, question.user, shows_limits=found.route.ratelimit)
@@ -256,7 +256,7 @@ def _question(service: Service, request: Request, asked: Asked, found: Match) ->
 
     user, workspace = named_by(route.user), named_by(route.workspace)
     if user is None or fault_in_text(user):
-        raise UnknownUser
+        raise UnknownUser(f"the {route.user.kind} {route.user.name} names no user")
     if workspace is None or fault_in_text(workspace):
         raise Unroutable(
             f"the {route.workspace.kind} {route.workspace.name} names no workspace", code="workspace_missing"

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 PAGES: dict[str, Shape] = {"after": Text(LONGEST_EMAIL), "limit": Whole(1, MOST_ON_A_PAGE)}
 NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
-UsersEndpoint = partial(Endpoint, audience=Audience.END_USERS)  # its name is that of its function
+UsersEndpoint = partial(
+    Endpoint, audience=Audience.END_USERS, for_browsers=True
+)  # its name is that of its function
 CHANGES = ("workspace_contended", *OUTAGES)
 # A person waits longer than a gateway: one route is several questions, and a commit that reaches the disk.
 STEPS = 500

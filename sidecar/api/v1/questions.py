@@ -20,11 +20,12 @@ from sidecar.text.encoding import encoded
 from sidecar.text.shapes import Text, Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
+    from sidecar.decisions.authorizer import Entitlements
     from sidecar.decisions.model import Decision, Facts, Question
     from sidecar.decisions.steps import Steps
 
@@ -113,28 +114,31 @@ def entitlements(service: Service, request: Request) -> Reply:
     has = service.authorizer.entitlements(
         user, wire.workspace_from(workspace), deadline=deadline_of(service, request)
     )
-    reply = json_reply(
-        {
-            "workspace": {"id": has.facts.workspace_id, "slug": has.facts.slug, "name": has.facts.name},
-            "role": has.facts.role,
-            "plan": has.facts.plan,
-            "features": has.features,
-            "quotas": wire.quotas_document(has.quotas),
-            "actions": has.actions,
-            "policy_revision": service.authorizer.policy.revision,
-        }
-    )
     return note_listing(
         service,
         request,
         "entitlements",
-        reply,
+        json_reply(entitlements_document(service, has, features=has.features)),
         found=sum(has.actions.values()),
         user=user,
         workspace=workspace,
         workspace_id=has.facts.workspace_id,
         facts_version=has.facts.version,
     )
+
+
+def entitlements_document(
+    service: Service, has: Entitlements, *, features: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "workspace": {"id": has.facts.workspace_id, "slug": has.facts.slug, "name": has.facts.name},
+        "role": has.facts.role,
+        "plan": has.facts.plan,
+        "features": features,
+        "quotas": wire.quotas_document(has.quotas),
+        "actions": has.actions,
+        "policy_revision": service.authorizer.policy.revision,
+    }
 
 
 def workspaces_of_a_user(service: Service, request: Request) -> Reply:

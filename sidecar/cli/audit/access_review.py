@@ -34,7 +34,7 @@ from sidecar.identity.callers import SCOPES, callers_in
 from sidecar.store.audited_facts import AuditedFacts
 from sidecar.store.auditing import looking
 from sidecar.store.grants import logins_that_write, people_in_sum, unaccounted
-from sidecar.store.told import founders, setters
+from sidecar.store.told import founders, own_changes, setters
 from sidecar.telemetry.last_used import LastUsed, last_used
 from sidecar.telemetry.log_files import log_files
 
@@ -109,7 +109,7 @@ def command(  # noqa: PLR0913 - click gives each option
                 rights=rights,
                 as_of=at or datetime.now(UTC),
                 is_full=(lambda *_: False) if at else RoomNow(rights, store, workspaces).is_full,
-                founders=_founders(looked, workspaces, id_),
+                no_gain=_without_gain(looked, workspaces, id_, catalog),
                 setters={} if at else setters(looked.connection, id_),
                 last_used=(lambda user, of: used.of(user, of.id, of.slug)) if logs else None,
                 masked=used.masked > 0,
@@ -118,11 +118,7 @@ def command(  # noqa: PLR0913 - click gives each option
             if at is None:
                 _compare(looked, store, workspaces, id_)
                 rows += [*review.invitations(workspaces, roles=named), *review.overrides(workspaces)]
-                rows += callers_of(
-                    {caller.name: caller.scopes for caller in callers}.items(),
-                    scopes=SCOPES,
-                    last_used=used.callers,
-                )
+                rows += callers_of(callers, scopes=SCOPES, last_used=used.callers)
                 rows += logins_of(logins_that_write(looked.connection))
         differing = unaccounted(looked.connection, id_) if at is None else None
     counts = Counter(row.kind for row in rows)
@@ -182,11 +178,21 @@ def _roles_in(roles: str | None, workspaces: list[Workspace], catalog: Catalog) 
     return names
 
 
-def _founders(looked: Looked, workspaces: list[Workspace], id_: str | None) -> set[int]:
-    """Read only where somebody seems to have given something to themselves."""
-    if any(member.grant and member.grant.by == member.user for each in workspaces for member in each.members):
-        return founders(looked.connection, id_)
-    return set()
+def _without_gain(looked: Looked, workspaces: list[Workspace], id_: str | None, catalog: Catalog) -> set[int]:
+    """Changes by which users gave themselves nothing: they made the workspace, or had a higher role.
+
+    Read only where somebody seems to have given something to themselves.
+    """
+    if not any(
+        member.grant and member.grant.by == member.user for each in workspaces for member in each.members
+    ):
+        return set()
+    lowered = {
+        event
+        for event, (before, after) in own_changes(looked.connection, id_).items()
+        if all(before in action.roles for action in catalog.actions.values() if after in action.roles)
+    }
+    return founders(looked.connection, id_) | lowered
 
 
 def _compare(looked: Looked, store: AuditedFacts, workspaces: list[Workspace], id_: str | None) -> None:

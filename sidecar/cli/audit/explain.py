@@ -97,13 +97,14 @@ def command(  # noqa: PLR0913 - click gives each option
     with ExitStack() as stack:
         url = database_url or (required_url(None) if line is None else None)
         looked = stack.enter_context(looking(url)) if url else None
+        if looked:
+            refuse_unknown_moment(looked, at)
         revision = revision or (str(line["policy_revision"]) if line else None)
         ruling = _ruling(looked, at, revision, plans, policies, archive)
         if line is not None:
             explained = from_line(line, ruling, looked)
         else:
             assert looked  # noqa: S101 - required_url
-            refuse_unknown_moment(looked, at)
             refuse_unknown("action", action or "", ruling.compiled.catalog.actions)
             refuse_undeclared(context, ruling.compiled.context_fields)
             explained = from_question(

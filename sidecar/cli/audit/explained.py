@@ -68,18 +68,27 @@ def line_about(decision: str, paths: Sequence[str]) -> dict[str, Any]:
             except ValueError:
                 continue
             if isinstance(line, dict) and line.get("decision_id") == decision and "action" in line:
-                if isinstance(line.get("situation"), dict):
+                if isinstance(line.get("situation"), dict) and isinstance(line.get("policy_revision"), str):
                     return line
                 masked = True
     if masked:
         raise click.UsageError(
-            f"the line of decision {decision} has no situation: it is masked, or was too long"
+            f"the line of decision {decision} has no situation or no revision: it is masked, or was too long"
         )
     raise click.UsageError(f"none of {lines:,} lines in {', '.join(paths)} is of decision {decision}")
 
 
 def from_line(line: Mapping[str, Any], ruling: Ruling, looked: Looked | None) -> Explained:
-    """As it was decided, with what the history tells of that moment."""
+    """As it was decided, with what the history tells of that moment. UsageError if it is no such line."""
+    try:
+        return _from_line(line, ruling, looked)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise click.UsageError(
+            f"the line of decision {line.get('decision_id')} is not as a sidecar writes it: {error!r}"
+        ) from error
+
+
+def _from_line(line: Mapping[str, Any], ruling: Ruling, looked: Looked | None) -> Explained:
     catalog, situation = ruling.compiled.catalog, line["situation"]
     action = catalog.actions.get(situation["action"] or "")
     at = moment_in(line.get("facts_at") or line["at"])

@@ -80,9 +80,8 @@ def _say(events: list[Event], made: Made, *, form: str, output: Path | None) -> 
             table = csv_text(COLUMNS, [list(each.values()) for each in documents])
             say_csv(table, output=output, meta={"made": made.document, "rows": len(documents)})
         case _:
-            head = (
-                f"{len(events)} changes in {made.database}, asked by {made.login} at {made.at} by {made.by}"
-            )
+            changes = "1 change" if len(events) == 1 else f"{len(events):,} changes"
+            head = f"{changes} in {made.database}, asked by {made.login} at {made.at} by {made.by}"
             say("\n".join([head, "", *text_lines(events)] if events else [head]), output=output)
 
 
@@ -97,13 +96,20 @@ def _kinds_in(texts: tuple[str, ...]) -> list[str]:
 
 def _workspace(looked: Looked, named: str | None) -> UUID | None:
     """A slug that more than one workspace had is a usage error, which lists them."""
-    if named is None or is_uuid(named):
-        return UUID(named) if named else None
+    if named is None:
+        return None
+    if is_uuid(named):
+        if next(history(looked.connection, workspace=UUID(named)), None) is None:
+            raise click.UsageError(f"--workspace: the history knows no {named}")
+        return UUID(named)
     called = workspaces_called(looked.connection, named)
     if len(called) == 1:
         return called[0].id
     if not called:
-        raise click.UsageError(f'--workspace: the history knows no "{named}"')
+        slugs = {event.workspace for event in history(looked.connection) if event.workspace}
+        raise click.UsageError(
+            f'--workspace: the history knows no "{named}"{did_you_mean(named, sorted(slugs))}'
+        )
     lines = [
         f"{each.id}  from {moment_text(each.since)} to {moment_text(each.until) or 'now'}"
         + (f", deleted {moment_text(each.deleted_at)}" if each.deleted_at else "")

@@ -195,7 +195,7 @@ class _Rules:
 
     def __init__(self, ruling: Ruling) -> None:
         self._denials = Denials(ruling.compiled.modules)
-        self._folder = f"{ruling.policies}/" if ruling.policies else ""
+        self._folder = ruling.policies_folder
         self._places = Places(ruling.text)
         self._plans = ruling.plans
 

@@ -68,8 +68,9 @@ def required_url(url: str | None) -> str:
 
 
 def at_option() -> Callable[[Any], Any]:
+    """The value may be no moment that is known: see workspaces.refuse_unknown_moment."""
     return click.option(
-        "--at", metavar="TIME", callback=_moment, help="RFC 3339 with a zone, or a date: its 00:00 UTC."
+        "--at", metavar="TIME", callback=_read, help="RFC 3339 with a zone, or a date: its 00:00 UTC."
     )
 
 
@@ -113,20 +114,29 @@ def _amounts(
 
 def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
     """In UTC. A moment that has not come is refused: nothing is known of it."""
+    moment = _read(context, parameter, text)
+    if moment is not None and (wrong := what_is_wrong_with(moment)):
+        raise click.BadParameter(f"{text!r} {wrong}", context, parameter)
+    return moment
+
+
+def _read(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    """In UTC, or without a zone."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(f"{text}T00:00:00+00:00" if _DAY.fullmatch(text) else text)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment
+        return moment.astimezone(UTC) if moment.tzinfo else moment
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(
             f"{text!r} is no RFC 3339 time, as 2026-10-01T00:00:00Z, and no date", context, parameter
         ) from error
+
+
+def what_is_wrong_with(moment: datetime) -> str | None:
     if moment.tzinfo is None:
-        raise click.BadParameter(f"{text!r} has no zone: write {text}Z for UTC", context, parameter)
-    if moment > datetime.now(UTC):
-        raise click.BadParameter(f"{text!r} is in the future", context, parameter)
-    return moment
+        return f"has no zone: write {moment.isoformat()}Z for UTC"
+    return "is in the future" if moment > datetime.now(UTC) else None
 
 
 def _context(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sidecar.audit.made import Made
 from sidecar.audit.moments import moment_text
 from sidecar.cli.audit.options import at_option, database_option
 from sidecar.cli.audit.report import json_text, made_by, say
+from sidecar.cli.audit.workspaces import refuse_unusable
 from sidecar.errors import ConfigError, NotAsked
 from sidecar.rego.compile import CATALOG_DIGITS
 from sidecar.rego.kept import kept
@@ -70,11 +71,15 @@ def _found(looked: Looked, at: datetime | None, revision: str | None) -> Kept:
         if found := published.last_kept(looked.connection, revision):
             return found
         raise ConfigError(f"revision {revision} was never published to this database")
+    all_ = published.publications(looked.connection, None, None)
+    first = f"the first publication that is kept is of {moment_text(all_[0].at)}" if all_ else ""
+    if at is not None and all_:
+        refuse_unusable(at, first)
     publication = published.published(looked.connection, at)
     if publication is not None:
         return published.files_of(looked.connection, publication)
-    if at is not None and (first := published.publications(looked.connection, None, None)):
-        raise click.UsageError(f"--at: the first publication that is kept is of {moment_text(first[0].at)}")
+    if at is not None and all_:
+        raise click.UsageError(f"--at: {first}")
     raise ConfigError("this database keeps no policy that was published: publish one by sidecar migrate")
 
 

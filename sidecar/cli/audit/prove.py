@@ -13,9 +13,9 @@ from sidecar.audit.proof_forms import json_document, text_lines
 from sidecar.catalog.places import Places
 from sidecar.cli import EXIT_FOUND
 from sidecar.cli.audit.asking import engine_for
-from sidecar.cli.audit.options import engine_option, files_options
+from sidecar.cli.audit.options import database_option, engine_option, files_options
 from sidecar.cli.audit.report import json_text, made_by, report_options, say
-from sidecar.cli.audit.ruling import by_archive, by_files
+from sidecar.cli.audit.ruling import by_files, by_revision
 from sidecar.engines.verdict import ENTRYPOINT, document_of
 from sidecar.rego.heads import Denials, line_of_override, looks_at_context
 from sidecar.rego.own_rules import codes_by_context
@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 
 @click.command(name="prove")
 @files_options
+@database_option()
 @engine_option()
 @click.option("--only", metavar="TITLE", multiple=True, help="Only the promise of this title; repeatable.")
 @report_options()
-def command(
+def command(  # noqa: PLR0913 - click gives each option
     *,
     plans: Path | None,
     policies: Path | None,
     revision: str | None,
     archive: Path | None,
+    database_url: str | None,
     engine: str | None,
     only: tuple[str, ...],
     form: str,
@@ -51,7 +53,10 @@ def command(
 
     Exit code 1 if one is broken, or speaks of no situation.
     """
-    ruling = by_archive(archive, revision) if revision else by_files(plans, policies)
+    if revision:
+        ruling = by_revision(revision, archive=archive, database_url=database_url)
+    else:
+        ruling = by_files(plans, policies)
     compiled = ruling.compiled
     _refuse_unknown(only, compiled.catalog)
     places = _Places(ruling)
@@ -87,7 +92,9 @@ def _header(ruling: Ruling, proof: Proof, made: Made) -> list[str]:
     all_of_them = f"all of them asked of {made.engine}"
     some = f"the {proof.asked:,} that are spoken of asked of {made.engine}"
     how = all_of_them if proof.asked == proof.cells else some
-    by = f"{ruling.plans}, catalog {made.catalog}" if ruling.plans else "as kept, without its invariants"
+    by = "as kept, without its invariants"
+    if ruling.text:
+        by = f"{ruling.plans or 'as kept'}, catalog {made.catalog}"
     lines = [f"revision {made.revision}: {proof.cells:,} situations, {how}"]
     lines.append(f"{by}, at {made.at} by {made.by}")
     if fields := sorted(ruling.compiled.context_fields):
@@ -107,9 +114,9 @@ class _Places:
 
     def __init__(self, ruling: Ruling) -> None:
         modules = ruling.compiled.modules
-        self._plans = ruling.plans
+        self._plans = ruling.plans_file
         self._lines = Places(ruling.text)
-        self._folder = f"{ruling.policies}/" if ruling.policies else ""
+        self._folder = ruling.policies_folder
         self._denials = Denials(modules)
         self._override = line_of_override(modules)
         self.own_rules = OwnRules(

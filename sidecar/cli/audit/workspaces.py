@@ -10,6 +10,7 @@ from uuid import UUID
 import click
 
 from sidecar.audit.moments import moment_text
+from sidecar.cli.audit.options import what_is_wrong_with
 from sidecar.store.grants import people_at, people_now
 from sidecar.store.history import workspaces_called
 from sidecar.store.published import known_since
@@ -39,16 +40,23 @@ def no_collections() -> Iterator[None]:
 
 
 def refuse_unknown_moment(looked: Looked, at: datetime | None) -> None:
-    """A usage error for a moment before the history began; it names the first that is known."""
+    """A usage error for a moment that the history cannot tell of; it names the first that is known."""
     if at is None:
         return
     since = known_since(looked.connection)
     if since is None:
         raise click.UsageError("--at: this database has no history yet")
+    refuse_unusable(at, f"the first moment that is known is {moment_text(since)}")
     if at < since:
         raise click.UsageError(
             f"--at: {moment_text(at)} is before the history begins, which is {moment_text(since)}"
         )
+
+
+def refuse_unusable(at: datetime, known: str) -> None:
+    """A usage error for a moment without a zone or in the future; *known* is said behind it."""
+    if wrong := what_is_wrong_with(at):
+        raise click.UsageError(f"--at: {at.isoformat().replace('+00:00', 'Z')} {wrong}; {known}")
 
 
 def refuse_unknown(kind: str, name: str, known: Iterable[str]) -> None:
