@@ -10,6 +10,8 @@ SidecarError
 ├── Unroutable                  a gateway's request leads to no question
 ├── UnknownWorkspace            an administrator named a workspace that is not there
 ├── UnknownPlan                 an administrator named a plan that is not sold
+├── EventReused                 a biller's event came again, and says something else
+├── ExternalIdTaken             another workspace has the id of the application
 ├── NotAMember                  a user asked about a workspace that is not theirs
 ├── IdempotencyKeyReused        the key was used for another request
 ├── UnknownIdempotencyKey       nothing was taken under the key, or too long ago
@@ -157,6 +159,14 @@ class UnknownWorkspace(SidecarError):
 
 class UnknownPlan(SidecarError):
     code = "unknown_plan"
+
+
+class EventReused(SidecarError):
+    code = "event_reused"
+
+
+class ExternalIdTaken(SidecarError):
+    code = "external_id_taken"
 
 
 class NotAMember(SidecarError):

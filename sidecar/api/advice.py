@@ -24,6 +24,7 @@ ADVICE: Mapping[str, str] = {
     "meter_not_consumable": "check it only: an invitation or a new member takes it",
     "mode_not_batched": "ask for an effect with /v1/authorize",
     "unknown_plan": "name a plan of plans.yaml",
+    "as_of_in_the_future": "send the date of the event, at most five minutes ahead; check the sender's clock",
     "unauthenticated": (
         "send `Authorization: Bearer TOKEN` with a caller token of this sidecar;"
         " `sidecar token --name NAME --scope SCOPE --file FILE` makes one, SIGHUP loads it"
@@ -49,9 +50,11 @@ ADVICE: Mapping[str, str] = {
         " `sidecar token --name NAME --scope authorize --file FILE` makes one"
     ),
     "not_found": "/openapi.json lists every path",
-    "unknown_workspace": "name a workspace by its id or by its slug",
+    "unknown_workspace": "name a workspace by its id, by its slug, or by ext: and its external id",
     "unknown_reservation": "use the id that the answer to mode reserve has, within a month of its end",
     "unknown_idempotency_key": "name the key that the quota was taken under, in the same workspace",
+    "external_id_taken": "take it from the other workspace first; GET /v1/workspaces?q=ext:ID finds that one",
+    "event_reused": "give another event another name; a repeat says the same as before",
     "idempotency_key_reused": "use a new key for a new request; a retry is identical to its first request",
     "reservation_settled": "leave it as it is: the first call stands",
     "reservation_expired": "reserve for longer with ttl_seconds, or commit sooner",
@@ -103,11 +106,11 @@ def which_method(methods: Iterable[str]) -> str:
     return f"this path takes {' or '.join(sorted(methods))}"
 
 
-def which_scope(scope: str) -> str:
-    """Of a caller whose token lacks *scope*."""
+def which_scope(*scopes: str) -> str:
+    """Of a caller whose token has none of *scopes*."""
     return (
-        f"send a caller token with the scope {scope};"
-        f" `sidecar token --name NAME --scope {scope} --file FILE` makes one, SIGHUP loads it"
+        f"send a caller token with the scope {' or '.join(scopes)};"
+        f" `sidecar token --name NAME --scope {scopes[0]} --file FILE` makes one, SIGHUP loads it"
     )
 
 

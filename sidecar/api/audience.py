@@ -6,16 +6,22 @@ from enum import Enum
 
 
 class Audience(Enum):
-    """*scope* is what the token of a caller must have; None where no caller's token is asked for."""
+    """*scopes*: the token of a caller must have one of them; none where no caller's token is asked for.
 
-    ANYBODY = ("anybody", None)  # open, or the endpoint itself checks who asks
+    *scope* says so in words; None where there are none.
+    """
+
+    ANYBODY = ("anybody",)  # open, or the endpoint itself checks who asks
     AUTHORIZE = ("callers who authorize", "authorize")
     ADMIN = ("callers who administer", "admin")
     AUDIT = ("callers who audit", "audit")
-    END_USERS = ("end users", None)  # each proves by a JWT who they are
-    GATEWAYS = ("gateways", None)  # which send the method and the query of their client's request
+    READERS = ("callers who administer or audit", "admin", "audit")
+    END_USERS = ("end users",)  # each proves by a JWT who they are
+    GATEWAYS = ("gateways",)  # which send the method and the query of their client's request
 
+    scopes: frozenset[str]
     scope: str | None
 
-    def __init__(self, _: str, scope: str | None) -> None:
-        self.scope = scope
+    def __init__(self, _: str, *scopes: str) -> None:
+        self.scopes = frozenset(scopes)
+        self.scope = " or ".join(scopes) or None

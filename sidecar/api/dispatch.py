@@ -35,7 +35,7 @@ def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Rep
     """The reply of *endpoint*, or the problem with asking it."""
     try:
         if endpoint.audience.scope is not None:
-            _refuse_without_scope(endpoint.audience.scope, request)
+            _refuse_without_scope(endpoint.audience, request)
         if endpoint.audience is Audience.END_USERS:
             if service.identities is None:
                 return refuse(service, endpoint, request, problems.problem("not_found"))
@@ -53,11 +53,11 @@ def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Rep
         return refuse(service, endpoint, request, problems.problem_of(error), why=why)
 
 
-def _refuse_without_scope(scope: str, request: Request) -> None:
+def _refuse_without_scope(audience: Audience, request: Request) -> None:
     if request.refused is not None:
         raise request.refused
-    if request.caller is None or scope not in request.caller.scopes:
-        raise CallerForbidden(which_scope(scope))
+    if request.caller is None or not audience.scopes & request.caller.scopes:
+        raise CallerForbidden(which_scope(*sorted(audience.scopes)))
 
 
 def refuse(

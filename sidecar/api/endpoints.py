@@ -19,6 +19,7 @@ from sidecar.api.reply import json_reply
 from sidecar.api.v1.administration import ADMINISTRATION
 from sidecar.api.v1.questions import NATIVE
 from sidecar.api.v1.usage import USAGE
+from sidecar.api.v1.workspaces import WORKSPACES
 
 if TYPE_CHECKING:
     from sidecar.api.reply import Reply
@@ -45,6 +46,7 @@ ENDPOINTS = (
     *USAGE,
     *AUTHZEN,
     *ADMINISTRATION,
+    *WORKSPACES,
     *PEOPLE,
     *INVITATIONS,
     SHOW_ENTITLEMENTS,

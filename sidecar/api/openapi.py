@@ -22,7 +22,7 @@ LICENSE = "Apache-2.0"  # as SPDX writes it
 # Each operation has one of them: what it is about, which is mostly who asks it.
 _TAGS = {
     "questions": "Backends ask on behalf of their users: may they, and what is left of their quota?",
-    "administration": "What a biller or an operator changes: plan, status and overrides of a workspace.",
+    "administration": "What billers and operators tell and read of a workspace: subscription, plan, status.",
     "users": "End users' own routes, which a frontend may call: workspaces, members, invitations, plans.",
     "authzen": "The same questions in the words of AuthZEN's Authorization API.",
     "gateways": "What a gateway asks about each request before it lets it through.",
@@ -33,13 +33,14 @@ _WHO = {
     Audience.AUTHORIZE: "For callers whose token has the scope `authorize`.",
     Audience.ADMIN: "For callers whose token has the scope `admin`.",
     Audience.AUDIT: "For callers whose token has the scope `audit`.",
+    Audience.READERS: "For callers whose token has the scope `admin` or `audit`.",
     Audience.END_USERS: "For end users, with the token of the identity provider.",
     Audience.GATEWAYS: "For gateways: from this machine, or with a caller token in X-Sidecar-Token.",
 }
 _OF_CALLERS: list[dict[str, list[str]]] = [{"token": []}, {}]  # a Unix socket, or loopback, needs none
 _OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found")
 
-_LOGGED = {Audience.AUTHORIZE, Audience.ADMIN, Audience.END_USERS, Audience.GATEWAYS}
+_LOGGED = {Audience.AUTHORIZE, Audience.ADMIN, Audience.READERS, Audience.END_USERS, Audience.GATEWAYS}
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {
     "application/gzip": {},
     "application/json": FREE_OBJECT,

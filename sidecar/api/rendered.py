@@ -104,11 +104,15 @@ def fills_of(known: Known) -> Fills:
 
 
 def limits_of(facts: Facts, amounts: Mapping[str, int], catalog: Catalog) -> dict[str, Any]:
-    """The figures of the meters of *amounts*, and whether each limit is the plan's or overridden."""
+    """The figures of the meters of *amounts*, and where each limit is from: plan, seats or override."""
     return {
         meter: {
             "limit": quota.limit,
-            "of": "override" if meter in facts.limit_overrides else "plan",
+            "of": "override"
+            if meter in facts.limit_overrides
+            else "seats"
+            if meter in facts.seats
+            else "plan",
             "used": quota.used,
             "reserved": quota.reserved,
         }

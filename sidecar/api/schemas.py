@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.api.problems import DENIALS, PROBLEMS
 from sidecar.decisions.reasons import REASONS
 from sidecar.text.shapes import FREE_OBJECT
+from sidecar.workspaces.subscriptions import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +41,34 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _override(value: dict[str, Any]) -> dict[str, Any]:
+    return _object(
+        {
+            "value": value,
+            "expires_at": _or_null(_MOMENT),
+            "until_plan_change": {"type": "boolean"},
+            "reason": _or_null(_TEXT),
+        }
+    )
+
+
+_FOUND_WORKSPACE = {
+    "id": _UUID,
+    "slug": _TEXT,
+    "name": _TEXT,
+    "external_id": _or_null(_TEXT),
+    "plan": _TEXT,
+    "status": {"type": "string", "enum": ["active", "suspended"]},
+}
+_CHANGED = {
+    "plan": _TEXT,
+    "status": {"type": "string", "enum": ["active", "suspended"]},
+    "overrides": ref("Overrides"),
+    "as_of": _MOMENT,
+    "applied": {"type": "boolean"},
+}
 
 
 def _page(name: str, row: str) -> dict[str, Any]:
@@ -223,18 +252,46 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "next": _or_null(_TEXT),
         }
     ),
-    "Changed": _object(
+    "Changed": _object(_CHANGED),
+    "KnownWorkspace": _object(
+        _FOUND_WORKSPACE
+        | {
+            "subscriptions": {"type": "array", "items": ref("Subscription")},
+            "overrides": ref("Overrides"),
+            "owner": _or_null(_TEXT),
+            "members": {"type": "array", "items": ref("Member")},
+            "created": _MOMENT,
+        }
+    ),
+    "FoundWorkspace": _object(_FOUND_WORKSPACE),
+    "FoundWorkspaces": _object(
         {
+            "workspaces": {"type": "array", "items": ref("FoundWorkspace")},
+            "next": _or_null(_TEXT),
+        }
+    ),
+    "Subscribed": _object(
+        _CHANGED | {"subscription": ref("Subscription"), "replayed": {"const": True}},
+        optional=("replayed",),
+    ),
+    "Subscription": _object(
+        {
+            "subscription": _TEXT,
             "plan": _TEXT,
-            "status": {"type": "string", "enum": ["active", "suspended"]},
-            "overrides": _object(
-                {
-                    "features": _map({"type": "boolean"}),
-                    "limits": _map({"anyOf": [_COUNT, {"const": "unlimited"}]}),
-                }
-            ),
+            "status": {"type": "string", "enum": list(STATUSES)},
+            "seats": _or_null(_COUNT),
+            "trial_ends_at": _or_null(_MOMENT),
+            "past_due_since": _or_null(_MOMENT),
+            "billing_anchor": _or_null(_MOMENT),
             "as_of": _MOMENT,
-            "applied": {"type": "boolean"},
+            "event": _TEXT,
+            "source": _TEXT,
+        }
+    ),
+    "Overrides": _object(
+        {
+            "features": _map(_override({"type": "boolean"})),
+            "limits": _map(_override({"anyOf": [_COUNT, {"const": "unlimited"}]})),
         }
     ),
     "OwnWorkspaces": _page("workspaces", "Place"),

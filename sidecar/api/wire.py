@@ -22,6 +22,7 @@ from sidecar.text.ids import is_uuid
 from sidecar.text.shapes import (
     Anything,
     Either,
+    ExternalId,
     Flag,
     ListOf,
     MapOf,
@@ -32,13 +33,13 @@ from sidecar.text.shapes import (
     Text,
     Whole,
 )
+from sidecar.workspaces.subscriptions import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.catalog.catalog import Price
     from sidecar.decisions.model import Decision, Quota, Reservation
-    from sidecar.workspaces.administration import WorkspaceState
 
 MOST_AMOUNT = 10**12
 LONGEST_TTL_S = 3_600
@@ -66,7 +67,7 @@ _ITEM = Record(_FIELDS)
 # What an item is to look like stands in its schema only: a bad one is answered in its place.
 _ANY_ITEM = Anything(10**6, also=_ITEM.schema)
 BATCH = Record({"defaults": _ITEM, "questions": ListOf(_ANY_ITEM, MOST_QUESTIONS)}, required=("questions",))
-PLAN = Record({"plan": Text(), "as_of": Moment()}, required=("plan",))
+PLAN = Record({"plan": Text(), "as_of": Moment(), "overrule": Flag()}, required=("plan",))
 COMMIT = Record({"amounts": MapOf(Whole(0, MOST_AMOUNT), fewest=1)})
 _REFUND = Record(
     {
@@ -82,15 +83,36 @@ _LEVEL = Record(
 )
 RELEASE = Either(_REFUND, _LEVEL, by=("meter", "resource"))
 STATUS = Record(
-    {"status": OneOf(("active", "suspended")), "reason": OrWord(Text(), None)},
+    {
+        "status": OneOf(("active", "suspended")),
+        "reason": OrWord(Text(), None),
+        "as_of": Moment(),
+        "overrule": Flag(),
+    },
     required=("status",),
 )
+SUBSCRIPTION = Record(
+    {
+        "subscription": Text(),
+        "plan": Text(),
+        "status": OneOf(STATUSES),
+        "seats": OrWord(Whole(0, MOST_AMOUNT), None),
+        "trial_ends_at": OrWord(Moment(), None),
+        "billing_anchor": OrWord(Moment(), None),
+        "as_of": Moment(),
+        "event": Text(),
+        "source": Text(),
+    },
+    required=("plan", "status", "as_of"),
+)
+PATCH = Record({"external_id": OrWord(ExternalId(), None)}, required=("external_id",))
 OVERRIDES = Record(
     {
         "features": MapOf(OrWord(Flag(), None)),
         "limits": MapOf(OrWord(OrWord(Whole(0, MOST_AMOUNT), "unlimited"), None)),
         "expires_at": OrWord(Moment(), None),
         "reason": OrWord(Text(), None),
+        "until_plan_change": Flag(),
     }
 )
 
@@ -410,19 +432,3 @@ def _quota_document(quota: Quota) -> dict[str, Any]:
     if (grows_at := quota.grows_at) != quota.resets_at and grows_at is not None:
         document["grows_at"] = grows_at.astimezone(UTC)
     return document
-
-
-def document_of(changed: WorkspaceState) -> dict[str, Any]:
-    """A workspace after an administrator's change; *unlimited* is a word on the wire."""
-    return {
-        "plan": changed.plan,
-        "status": changed.status,
-        "overrides": {
-            "features": changed.features,
-            "limits": {
-                meter: "unlimited" if limit is None else limit for meter, limit in changed.limits.items()
-            },
-        },
-        "as_of": changed.as_of.astimezone(UTC),
-        "applied": changed.applied,
-    }

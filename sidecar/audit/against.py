@@ -142,6 +142,7 @@ class Against:
             status=was["status"],
             features={self._features.get(name, name): value for name, value in features.items()},
             limits={meter: told["limit"] for meter, told in figures.items() if told.get("of") == "override"},
+            seats={meter: told["limit"] for meter, told in figures.items() if told.get("of") == "seats"},
             usage={
                 meter: usage(
                     figures.get(meter, {}).get("used", 0),

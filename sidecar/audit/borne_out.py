@@ -69,7 +69,7 @@ def facts_told(
 def figure_text(meter: str, figure: Mapping[str, Any]) -> str:
     limit = "unlimited" if figure["limit"] is None else f"{figure['limit']:,}"
     reserved = f", {figure['reserved']:,} reserved" if figure["reserved"] else ""
-    own = ", by an override" if figure.get("of") == "override" else ""
+    own = {"override": ", by an override", "seats": ", by its seats"}.get(figure.get("of", ""), "")
     wanted = f"{figure['wanted']:,} wanted, " if "wanted" in figure else ""
     return f"{meter}: {wanted}{figure['used']:,} of {limit} used{reserved}{own}"
 

@@ -154,6 +154,7 @@ def facts_somewhere(
     features: Mapping[str, bool],
     limits: Mapping[str, int | None],
     usage: Mapping[str, Usage],
+    seats: Mapping[str, int] | None = None,
 ) -> Facts:
     """All that decides of a member; *features* and *limits* are overrides."""
     return Facts(
@@ -168,6 +169,7 @@ def facts_somewhere(
         usage=usage,
         at=_ANY_TIME,
         token=None,
+        seats=seats or {},
     )
 
 

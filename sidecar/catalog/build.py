@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sidecar.catalog.billing import billing_in, sold_as_in
 from sidecar.catalog.canonical import canonical_text
 from sidecar.catalog.catalog import (
     Action,
@@ -45,6 +46,7 @@ def built(file: _File, *, lines: Sequence[int] = ()) -> Catalog:
         routes=tuple(_route(route) for route in file.get("routes", [])),
         invariants=tuple(invariant_in(each, line=next(line_of, 0)) for each in file.get("invariants", [])),
         document=canonical_text(file),
+        billing=billing_in(file.get("billing", {}), default_plan=file["default_plan"]),
     )
 
 
@@ -112,6 +114,7 @@ def _plans(file: _File, *, currency: str) -> dict[str, Plan]:
             limits=limits(name),
             sold=plan.get("sold", True),
             renamed_from=_former(plan),
+            sold_as=sold_as_in(plan.get("sold_as", {})),
         )
         for name, plan in file.items()
     ]

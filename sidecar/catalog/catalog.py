@@ -57,10 +57,34 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SoldAs:
+    """What a *biller* calls a plan; with *seats* the quantity that is bought limits the members."""
+
+    biller: str
+    price: str
+    seats: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Billing:
+    """What a subscription gives that is neither active nor in its trial: a plan, or None for suspended.
+
+    *past_due* follows *grace_days* in which the plan still holds, *trial* the end of a trial.
+    """
+
+    grace_days: int
+    past_due: str | None
+    unpaid: str | None
+    paused: str | None
+    canceled: str | None
+    trial: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """*features* and *limits* include the inherited ones. A limit of None is unlimited.
 
-    A plan that is not *sold* is held by workspaces and never offered.
+    A plan that is not *sold* is held by workspaces and never offered. *sold_as* is not inherited.
     """
 
     name: str
@@ -70,6 +94,7 @@ class Plan:
     limits: Mapping[str, int | None]
     sold: bool = True
     renamed_from: str | None = None
+    sold_as: tuple[SoldAs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +206,7 @@ class Catalog:
 
     *declared_actions* are the names of the actions in the file. *renamed_from* of anything is the name that
     rows of a database may have it under, from a revision before. *document* is all of the file but its
-    invariants and comments, in canonical form.
+    invariants and comments, in canonical form. *billing* is None where there was no file.
     """
 
     currency: str
@@ -195,3 +220,4 @@ class Catalog:
     routes: tuple[Route, ...]
     invariants: tuple[Invariant, ...]
     document: str = ""
+    billing: Billing | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sidecar.catalog.billing import check_sold_as
 from sidecar.catalog.build import built
 from sidecar.catalog.check_renames import check_renames
 from sidecar.catalog.check_routes import check_routes, warnings_about_routes
@@ -50,6 +51,7 @@ def check_plans(raw: bytes, *, source: str) -> Checked:
         _check_roles(fields_at(root, "roles"), walk)
         _check_meters(fields_at(root, "meters"), walk)
         _check_plans(root, walk)
+        check_sold_as(fields_at(root, "plans"), walk)
         check_routes(root, walk)
         check_renames(_sections(root), walk)
         check_invariants(_invariants_in(root), walk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sidecar.catalog.billing import BILLING, SOLD_AS
 from sidecar.catalog.invariants import INVARIANT
 from sidecar.catalog.shape import Field, Flag, Line, ListOf, MapOf, Record, Reference, Whole, Words
 
@@ -85,6 +86,7 @@ _PLAN = Record(
             required=True,
         ),
         "sold": Field(shape=Flag(), says="false: workspaces that have it keep it, and nobody is offered it."),
+        "sold_as": Field(shape=SOLD_AS, says="What a biller calls this plan."),
         "features": Field(
             shape=ListOf(item=Reference(kind="feature", verb="has the feature"), says="a list of features"),
             says="What this plan has beyond what it extends.",
@@ -198,6 +200,7 @@ PLANS_FILE = Record(
             ),
             required=True,
         ),
+        "billing": Field(shape=BILLING, says="What each status of a subscription means."),
         "actions": Field(
             shape=MapOf(key=_ACTION_NAME, value=_ACTION, says="a mapping of actions", noun="action"),
             says="What somebody may or may not do.",

@@ -104,9 +104,10 @@ class Foresight:
         return found
 
     def _limits(self, decision: Decision, amounts: Mapping[str, int]) -> dict[str, int | None]:
-        """Those of the plan, without overrides; 0 where the plan is not declared."""
+        """Those of the plan and its seats, without overrides; 0 where the plan is not declared."""
         plan = self._catalog.plans.get(decision.plan or "")
-        return {meter: plan.limits[meter] if plan else 0 for meter in amounts}
+        seats = decision.facts.seats if decision.facts else {}
+        return {meter: seats.get(meter, plan.limits[meter] if plan else 0) for meter in amounts}
 
 
 def _with_end(quota: Quota, grows_in_s: int | None, decision: Decision) -> Quota:

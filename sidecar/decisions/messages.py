@@ -70,7 +70,7 @@ def _without_room(meter: Meter, amount: int, quota: Quota, facts: Facts, catalog
     per = {"month": " a month", "day": " a day"}.get(meter.per or "", "")
     whose = (
         "This workspace has"
-        if meter.name in facts.limit_overrides
+        if meter.name in facts.limit_overrides or meter.name in facts.seats
         else f"{_plan_in_words(facts, catalog)} includes"
     )
     held = f", {_are(quota.reserved, 'reserved')}" if quota.reserved else ""

@@ -53,7 +53,8 @@ class Usage:
 class Facts:
     """What the database says of a member in their workspace; of anybody else it says None, not Facts.
 
-    *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *token* is made by the
+    *limit_overrides* holds None for unlimited; *usage* has every meter of the catalog. *seats* are limits by
+    the workspace's subscription: they hold in the present plan, in place of its own. *token* is made by the
     store of facts. The ledger and the store of people get it back, to see whether anything has changed
     since; it means nothing to anybody else. *version* is the workspace's, for the log; None where the store
     counts none.
@@ -71,6 +72,7 @@ class Facts:
     at: datetime
     token: object
     version: int | None = None
+    seats: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

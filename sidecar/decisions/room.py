@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 
 class Counted(Protocol):
-    """A workspace's plan, its overridden limits, and what it has used: facts, or what an effect has left."""
+    """A workspace's plan, its own limits, and what it has used: facts, or what an effect has left."""
 
     @property
     def plan(self) -> str: ...
     @property
     def limit_overrides(self) -> Mapping[str, int | None]: ...
+    @property
+    def seats(self) -> Mapping[str, int]: ...
     @property
     def usage(self) -> Mapping[str, Usage]: ...
 
@@ -76,7 +78,7 @@ class Rooms:
         }
 
     def room_for(self, amounts: Mapping[str, int], facts: Facts) -> Room:
-        """Where *amounts* fit. An overridden limit holds in every plan."""
+        """Where *amounts* fit. An overridden limit holds in every plan, seats in the present one."""
         fits_in = self._all
         plan = self._plans.get(facts.plan)
         waiting_helps = plan is not None
@@ -90,6 +92,9 @@ class Rooms:
             else:
                 limit = plan.limits[meter] if plan is not None else 0
                 here = fitting[bisect_left(steps, taken)]
+                if meter in facts.seats:
+                    limit = facts.seats[meter]
+                    here = self._with_or_without(facts.plan, here, fits=taken <= limit)
             if here is not self._all:
                 fits_in = here if fits_in is self._all else tuple(name for name in fits_in if name in here)
             if waiting_helps and limit is not None:
@@ -98,6 +103,12 @@ class Rooms:
                     stays = usage.used + usage.reserved  # an open invitation is no hold
                 waiting_helps = stays + amount <= limit
         return Room(fits_in=fits_in, waiting_helps=waiting_helps and facts.plan not in fits_in)
+
+    def _with_or_without(self, plan: str, plans: tuple[str, ...], *, fits: bool) -> tuple[str, ...]:
+        if fits == (plan in plans):
+            return plans
+        found = tuple(name for name in self._all if (fits if name == plan else name in plans))
+        return self._all if found == self._all else found
 
 
 def meters_without_room(amounts: Mapping[str, int], quotas: Mapping[str, Quota]) -> list[str]:
@@ -113,7 +124,7 @@ def meters_without_room(amounts: Mapping[str, int], quotas: Mapping[str, Quota])
 def quotas_of(meters: Iterable[str], counted: Counted, *, catalog: Catalog) -> dict[str, Quota]:
     """Each meter as a caller sees it; where a plan is not declared the limit is 0, not unlimited."""
     plan = catalog.plans.get(counted.plan)
-    limits = {**(plan.limits if plan else {}), **counted.limit_overrides}
+    limits = {**(plan.limits if plan else {}), **counted.seats, **counted.limit_overrides}
     return {meter: _quota(limits.get(meter, 0), counted.usage[meter]) for meter in meters}
 
 

@@ -130,6 +130,7 @@ class UsageNow:
     plan: str
     limit_overrides: Mapping[str, int | None]
     usage: Mapping[str, Usage]
+    seats: Mapping[str, int] = field(default_factory=dict)  # nobody takes what they limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,14 @@ _HELD_BEFORE = _COUNTED.format("""
 _PLANS = _COUNTED.format("""
     SELECT w.plan_tier AS name, w.slug, w.name AS example FROM authz.workspaces AS w
     WHERE w.plan_tier = ANY (%(names)s) AND w.deleted_at IS NULL
+    UNION
+    SELECT w.given_plan, w.slug, w.name FROM authz.workspaces AS w
+    WHERE w.given_plan = ANY (%(names)s) AND w.deleted_at IS NULL
+    UNION
+    SELECT s.plan, w.slug, w.name
+    FROM authz.workspace_subscriptions AS s
+    JOIN authz.workspaces AS w ON w.id = s.workspace_id
+    WHERE s.plan = ANY (%(names)s) AND s.status <> 'canceled' AND w.deleted_at IS NULL
 """)
 _DELETED = _COUNTED.format("""
     SELECT w.plan_tier AS name, w.slug, w.name AS example FROM authz.workspaces AS w

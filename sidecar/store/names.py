@@ -130,6 +130,7 @@ _BY_NAME: Mapping[str, Kind] = {
             "periods",
             "quota",
             "released",
+            "seats",
             "taken",
             "usage",
         ),

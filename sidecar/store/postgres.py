@@ -292,6 +292,7 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             at=datetime.fromisoformat(row["at"]),
             token=token,
             version=token.version,
+            seats=row.get("seats") or {},  # ditto
         )
         texts: tuple[object, ...] = (
             facts.slug,
@@ -307,6 +308,7 @@ def facts_in(row: Any, *, meters: Sequence[str]) -> Facts:  # noqa: ANN401 - JSO
             or not all(type(text) is str for text in texts)
             or not all(type(value) is bool for value in facts.feature_overrides.values())
             or not all(value is None or _is_count(value) for value in facts.limit_overrides.values())
+            or not all(map(_is_count, facts.seats.values()))
         ):
             raise FactsMisread(f"facts outside their contract: {row}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -14,7 +14,7 @@ from sidecar.store.renames import KINDS, change_to, published_in, stored_after
 if TYPE_CHECKING:
     import psycopg
 
-    from sidecar.catalog.catalog import Catalog
+    from sidecar.catalog.catalog import Billing, Catalog
     from sidecar.store.losses import Loss
     from sidecar.store.renames import Change, Published
 
@@ -65,8 +65,15 @@ KEEP = """
         WHERE id = (SELECT max(id) FROM authz.policy_history) AND plans = %(plans)s AND bundle = %(bundle)s
     )
 """
+KNOWS_BILLING = "SELECT to_regprocedure('authz.refold_all()') IS NOT NULL"
+BILLING = "SELECT authz.billing_of(c) FROM authz.catalog AS c"
+PUT_BILLING = "UPDATE authz.catalog SET billing = %s"
+REFOLD = "SELECT authz.refold_all()"
 MOVE_DELETED = """
-    UPDATE authz.workspaces SET plan_tier = %s WHERE plan_tier = ANY (%s) AND deleted_at IS NOT NULL
+    UPDATE authz.workspaces
+    SET plan_tier = CASE WHEN plan_tier = ANY (%(gone)s) THEN %(default)s ELSE plan_tier END,
+        given_plan = CASE WHEN given_plan = ANY (%(gone)s) THEN %(default)s ELSE given_plan END
+    WHERE (plan_tier = ANY (%(gone)s) OR given_plan = ANY (%(gone)s)) AND deleted_at IS NOT NULL
 """
 DROP_PLANS = "DELETE FROM authz.plans WHERE name <> ALL (%(names)s::text[])"
 DROP_PLAN_FEATURES = "DELETE FROM authz.plan_features"
@@ -127,12 +134,23 @@ def publish(
         moved = moved_to_default(connection, change.gone["plan"])
         _write(connection, catalog, change)
         connection.execute(PUT_REVISION, (revision, catalog.default_plan))
+        _put_billing(connection, catalog.billing)
         if before.remembers and _remember(connection, before, change, revision, replaced):
             connection.execute(NEXT_GENERATION)
         connection.execute(DROP_PLANS, {"names": list(catalog.plans)})
         if files is not None:
             connection.execute(KEEP, asdict(files) | {"revision": revision})
     return Publication(replaced=replaced, warnings=(*(f"lost: {loss.says}" for loss in losses), *moved))
+
+
+def _put_billing(connection: psycopg.Connection, billing: Billing | None) -> None:
+    """A database of a version before knows none."""
+    (knows,) = connection.execute(KNOWS_BILLING).fetchone() or (False,)
+    if knows:
+        before = connection.execute(BILLING).fetchone()
+        connection.execute(PUT_BILLING, (Jsonb(asdict(billing)) if billing else None,))
+        if before != connection.execute(BILLING).fetchone():
+            connection.execute(REFOLD)
 
 
 def _lines(losses: list[Loss]) -> list[str]:
@@ -154,7 +172,8 @@ def _write(connection: psycopg.Connection, catalog: Catalog, change: Change) -> 
             for kind in KINDS:
                 if names := moved.get(kind):
                     cursor.execute(STORE_NAMES, (kind, Jsonb(names)))
-        cursor.execute(MOVE_DELETED, (catalog.default_plan, sorted(change.gone["plan"])))
+        if gone := sorted(change.gone["plan"]):
+            cursor.execute(MOVE_DELETED, {"default": catalog.default_plan, "gone": gone})
         cursor.execute(PUT_ROLES, {"names": list(catalog.roles)})
         cursor.execute(PUT_ACTION_ROLES, _action_roles(catalog))
         cursor.execute(PUT_FEATURES, {"names": list(catalog.features)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
 
@@ -46,6 +47,7 @@ class _Row(Struct, array_like=True, gc=False):
     version: int
     at: str
     frees: dict[str, str | None] | None = None  # missing in a database before its migration
+    seats: dict[str, _Count] | None = None  # ditto
 
 
 class _ToEnd(Struct, array_like=True, forbid_unknown_fields=True):
@@ -64,6 +66,7 @@ _COMING = msgspec.json.Decoder(list[dict[str, _ToCome] | None])
 _ALL = msgspec.json.Decoder(list[_Row | None])
 _EACH = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE = msgspec.json.Decoder(_Row | None)
+_NO_SEATS: Mapping[str, int] = MappingProxyType({})
 _NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -131,6 +134,7 @@ def _in_our_names(row: _Row, spoken: Spoken) -> _Row:
         features=spoken.keys_to_ours("feature", row.features),
         limits=spoken.keys_to_ours("meter", row.limits),
         usage=spoken.keys_to_ours("meter", row.usage),
+        seats=spoken.keys_to_ours("meter", row.seats) if row.seats else None,
     )
 
 
@@ -181,4 +185,5 @@ def _facts_of(row: _Row, wanted: Sequence[str]) -> Facts:
         at=_moment(row.at),
         token=FactsToken(version=row.version, periods=periods, until=row.until),
         version=row.version,
+        seats=row.seats or _NO_SEATS,
     )

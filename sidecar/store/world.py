@@ -44,10 +44,20 @@ PUT_WORKSPACE = """
         plan_as_of = NULL,
         status = excluded.status,
         status_reason = NULL,
+        status_as_of = NULL,
+        given_plan = NULL,
+        given_status = NULL,
+        seats = NULL,
+        turns = NULL,
+        turns_at = NULL,
         deleted_at = NULL,
         deleted_by = NULL,
         members_before = NULL
     RETURNING id
+"""
+DROP_SUBSCRIPTIONS = """
+    WITH events AS (DELETE FROM authz.subscription_events WHERE workspace_id = %(id)s)
+    DELETE FROM authz.workspace_subscriptions WHERE workspace_id = %(id)s
 """
 DROP_MEMBERS = """
     DELETE FROM authz.workspace_memberships
@@ -75,8 +85,11 @@ PUT_OVERRIDE = """
         at_most = excluded.at_most,
         expires_at = NULL,
         reason = NULL,
-        changed_at = now()
-    WHERE (f.enabled, f.at_most, f.expires_at) IS DISTINCT FROM (excluded.enabled, excluded.at_most, NULL)
+        changed_at = now(),
+        while_plan = NULL,
+        stated_expires_at = NULL
+    WHERE (f.enabled, f.at_most, f.expires_at, f.while_plan)
+        IS DISTINCT FROM (excluded.enabled, excluded.at_most, NULL, NULL)
 """
 SET_USAGE = "SELECT authz.set_usage(%s, %s::text[], %s::bigint[])"
 PUT_USER = """
@@ -254,6 +267,7 @@ def _put(connection: psycopg.Connection, workspace: Mapping[str, Any]) -> None:
     if found is None:
         raise TypeError("an upsert that updates returns its row")
     (id_,) = found
+    connection.execute(DROP_SUBSCRIPTIONS, {"id": id_})
 
     members = dict(row.get("members", {}))
     if "owner" in row:

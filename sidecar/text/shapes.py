@@ -22,6 +22,7 @@ LONGEST_KEY = 255
 DEEPEST = 8
 MOST_PROBLEMS = 100  # of one body: an answer must not be many times larger than what asked for it
 _SHOWN = 40
+_EXTERNAL_ID = re.compile(r"[A-Za-z0-9._:@-]{1,200}", re.ASCII)  # as the column's check has it
 
 
 class Shape(Protocol):
@@ -114,6 +115,22 @@ class Moment:
     @property
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "format": "date-time"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalId:
+    """An id of the application: it needs no escape in a path."""
+
+    def problems(self, value: object, at: str) -> Iterator[Problem]:
+        if not isinstance(value, str):
+            yield _expected("text", value, at)
+        elif not _EXTERNAL_ID.fullmatch(value):
+            detail = f"must be 1 to 200 letters, digits and . _ : @ -, got {shown(value)}"
+            yield Problem(pointer=at, detail=detail)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{_EXTERNAL_ID.pattern}$"}
 
 
 @dataclass(frozen=True, slots=True)

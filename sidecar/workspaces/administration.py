@@ -1,4 +1,4 @@
-"""Administration: changes of a workspace's plan, status and overrides, and what stores them."""
+"""Administration: changes of a workspace's plan, status, overrides and subscriptions, and their store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from sidecar.errors import BadQuestion, UnknownPlan
+from sidecar.workspaces.membership import OWNER
+from sidecar.workspaces.subscriptions import SubscriptionChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Catalog
+    from sidecar.workspaces.membership import Member
+    from sidecar.workspaces.subscriptions import Subscription
 
 Status: TypeAlias = Literal["active", "suspended"]
 Field: TypeAlias = Literal["plan", "features", "limits"]
@@ -20,32 +24,39 @@ Field: TypeAlias = Literal["plan", "features", "limits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanChange:
-    """An *as_of* older than that of the workspace's plan changes nothing; None is now."""
+    """An *as_of* older than that of the workspace's plan changes nothing, unless *overrule*; None is now."""
 
     plan: str
     as_of: datetime | None = None
+    overrule: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChange:
+    """*as_of* and *overrule* are as of a PlanChange."""
+
     status: Status
     reason: str | None = None
+    as_of: datetime | None = None
+    overrule: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverridesChange:
     """Merges: a name that is absent stays as it is, None removes it.
 
-    *limits* are in the meter's own unit. *expires_at* and *reason* are of the names given here.
+    *limits* are in the meter's own unit. *expires_at*, *until_plan_change* and *reason* are of the names that
+    are given here.
     """
 
     features: Mapping[str, bool | None] = field(default_factory=dict)
     limits: Mapping[str, int | Literal["unlimited"] | None] = field(default_factory=dict)
     expires_at: datetime | None = None
     reason: str | None = None
+    until_plan_change: bool = False
 
 
-Change: TypeAlias = PlanChange | StatusChange | OverridesChange
+Change: TypeAlias = PlanChange | StatusChange | OverridesChange | SubscriptionChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +70,25 @@ class Undeclared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """*value* is whether the feature is on, or the limit; None of a limit is unlimited."""
+    """*value* is whether the feature is on, or the limit; None of a limit is unlimited.
+
+    With *until_plan_change* it holds while the workspace has the plan that it had then.
+    """
 
     kind: Literal["feature", "limit"]
     name: str
     value: bool | int | None
     expires_at: datetime | None
     reason: str | None
+    until_plan_change: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceState:
-    """A workspace after a change; *applied* is false when it had a newer plan than the one asked for."""
+    """A workspace after a change; *plan* and *status* are what holds now.
+
+    *applied* is false when something newer was known. *replayed*: the event of a subscription was known.
+    """
 
     workspace_id: UUID
     slug: str
@@ -80,6 +98,8 @@ class WorkspaceState:
     reason: str | None
     overrides: tuple[Override, ...]
     applied: bool
+    subscriptions: tuple[Subscription, ...] = ()
+    replayed: bool = False
 
     @property
     def features(self) -> dict[str, bool]:
@@ -88,6 +108,44 @@ class WorkspaceState:
     @property
     def limits(self) -> dict[str, int | None]:
         return {each.name: each.value for each in self.overrides if each.kind == "limit"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownWorkspace:
+    """All that administrators know of a workspace."""
+
+    state: WorkspaceState
+    name: str
+    external_id: str | None
+    members: tuple[Member, ...]
+    created_at: datetime
+
+    @property
+    def owner(self) -> str | None:
+        return next((each.user for each in self.members if each.role == OWNER), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundWorkspace:
+    id: UUID
+    slug: str
+    name: str
+    external_id: str | None
+    plan: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """*q* is an id, a slug, ext: and an external id, a member or their e-mail; or how slug or name begin.
+
+    *after* is the slug behind which a page begins.
+    """
+
+    plan: str | None = None
+    status: Status | None = None
+    q: str | None = None
+    after: str | None = None
 
 
 class AdministrationStore(Protocol):
@@ -100,9 +158,23 @@ class AdministrationStore(Protocol):
 
         *decision* is the id of the line of the decision log that tells of it.
 
-        UnknownWorkspace, UnknownPlan, BadQuestion for what makes no sense. FactsUnavailable if nothing was
-        answered: then it may have been applied.
+        UnknownWorkspace, UnknownPlan, BadQuestion for what makes no sense, EventReused. FactsUnavailable if
+        nothing was answered: then it may have been applied.
         """
+        ...
+
+    def known(self, workspace: str, /, *, deadline: float) -> KnownWorkspace:
+        """UnknownWorkspace."""
+        ...
+
+    def name_externally(
+        self, workspace: str, external_id: str | None, /, *, actor: str, decision: str | None, deadline: float
+    ) -> KnownWorkspace:
+        """None removes it. UnknownWorkspace, ExternalIdTaken."""
+        ...
+
+    def find(self, search: Search, /, *, limit: int, deadline: float) -> list[FoundWorkspace]:
+        """Up to *limit* of them, ordered by slug."""
         ...
 
 
@@ -116,7 +188,7 @@ class Administration:
     def undeclared(self, change: Change, /) -> tuple[Undeclared, ...]:
         """The names in *change* that the catalog lacks; limits are checked once every feature is declared."""
         match change:
-            case PlanChange():
+            case PlanChange() | SubscriptionChange():
                 return _undeclared("plan", (change.plan,), self._catalog.plans)
             case OverridesChange():
                 return _unless_removed(change.features, "features", self._catalog.features) or (
@@ -133,6 +205,27 @@ class Administration:
             detail = ", ".join(f'{each.field}: "{each.name}" is not in the catalog' for each in missing)
             raise UnknownPlan(detail) if missing[0].field == "plan" else BadQuestion(detail)
         state = self._store.apply(workspace, change, actor=actor, decision=decision, deadline=deadline)
+        return self._declared(state)
+
+    def known(self, workspace: str, /, *, deadline: float) -> KnownWorkspace:
+        """As `AdministrationStore.known`."""
+        known = self._store.known(workspace, deadline=deadline)
+        return replace(known, state=self._declared(known.state))
+
+    def name_externally(
+        self, workspace: str, external_id: str | None, /, *, actor: str, decision: str | None, deadline: float
+    ) -> KnownWorkspace:
+        """As `AdministrationStore.name_externally`."""
+        known = self._store.name_externally(
+            workspace, external_id, actor=actor, decision=decision, deadline=deadline
+        )
+        return replace(known, state=self._declared(known.state))
+
+    def find(self, search: Search, /, *, limit: int, deadline: float) -> list[FoundWorkspace]:
+        """As `AdministrationStore.find`."""
+        return self._store.find(search, limit=limit, deadline=deadline)
+
+    def _declared(self, state: WorkspaceState) -> WorkspaceState:
         declared = {"feature": self._catalog.features, "limit": self._catalog.meters}
         shown = tuple(each for each in state.overrides if each.name in declared[each.kind])
         return replace(state, overrides=shown)

@@ -218,7 +218,8 @@ CREATE OR REPLACE FUNCTION authz.workspaces_told(
     OUT status text,
     OUT reason text,
     OUT subscribed_at timestamp with time zone,
-    OUT deleted boolean
+    OUT deleted boolean,
+    OUT billing jsonb
 )
  RETURNS SETOF record
  LANGUAGE plpgsql
@@ -267,6 +268,11 @@ BEGIN
             (array_agg(
                 CASE WHEN t.is_whole THEN t.data ->> 'subscribed_at' ELSE t.data ->> 'to' END ORDER BY t.id DESC
             )   FILTER (WHERE t.is_whole OR t.kind = 'workspace.anchor_changed'))[1] AS subscribed_at,
+            NULLIF((
+                array_agg(CASE WHEN t.is_whole THEN t.data -> 'billing' ELSE t.data -> 'to' END ORDER BY t.id DESC)
+                FILTER (WHERE t.is_whole OR t.kind = 'workspace.billing_changed')
+            )[1], 'null') AS billing,
+            max(t.id) FILTER (WHERE t.is_whole OR t.kind = 'workspace.billing_changed') AS billing_event,
             (array_agg(t.kind = 'workspace.deleted' OR t.is_whole AND t.data ? 'deleted' ORDER BY t.id DESC)
                 FILTER (WHERE t.is_whole OR t.kind IN ('workspace.deleted', 'workspace.restored')))[1] AS deleted
         FROM told AS t
@@ -275,13 +281,22 @@ BEGIN
     )
     SELECT
         w.workspace_id, w.event, w.slug, w.name, COALESCE(n.later, w.plan), w.status, w.reason,
-        w.subscribed_at::timestamptz, w.deleted
+        w.subscribed_at::timestamptz, w.deleted,
+        CASE WHEN w.billing IS NULL THEN NULL ELSE jsonb_build_object('seats', w.billing -> 'seats', 'turns', (
+            SELECT COALESCE(jsonb_agg(
+                t.turn || jsonb_build_object('plan', COALESCE(r.later, t.turn ->> 'plan')) ORDER BY t.number
+            ), '[]')
+            FROM jsonb_array_elements(w.billing -> 'turns') WITH ORDINALITY AS t (turn, number)
+            LEFT JOIN authz.names_since('plan', workspaces_told.at) AS r
+                ON r.name = t.turn ->> 'plan' AND w.billing_event > r.first_id AND w.billing_event < r.last_id
+        )) END
     FROM now AS w
     LEFT JOIN authz.names_since('plan', workspaces_told.at) AS n
         ON n.name = w.plan AND w.plan_event > n.first_id AND w.plan_event < n.last_id;
 END;
 $function$;
-COMMENT ON FUNCTION authz.workspaces_told IS 'What the history tells of workspaces at a moment, deleted ones too.
+COMMENT ON FUNCTION authz.workspaces_told IS
+    'What the history tells of workspaces at a moment, deleted ones too: as of the last write before it.
 - at: the moment.
 - workspace: a workspace; NULL: all.
 - workspace_id: (result) the workspace.
@@ -293,6 +308,7 @@ COMMENT ON FUNCTION authz.workspaces_told IS 'What the history tells of workspac
 - reason: (result) why.
 - subscribed_at: (result) where its months begin. NULL: rows of before this was recorded do not tell it.
 - deleted: (result) whether it was deleted.
+- billing: (result) authz.billing_document: what changes by time from then on. NULL: nothing.
 Returns: a row for each workspace that was there.
 Called by: authz.workspaces_at, authz.unaccounted, authz.find_unrecorded and authz.prune_history.';
 REVOKE ALL ON FUNCTION authz.workspaces_told FROM PUBLIC;
@@ -399,7 +415,9 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT
-        w.workspace_id, w.slug, w.name, w.plan, w.status,
+        w.workspace_id, w.slug, w.name,
+        COALESCE(authz.turn_at(w.billing -> 'turns', workspaces_at.at) ->> 'plan', w.plan),
+        COALESCE(authz.turn_at(w.billing -> 'turns', workspaces_at.at) ->> 'status', w.status),
         COALESCE(o.features, '{}'), COALESCE(o.limits, '{}')
     FROM authz.workspaces_told(workspaces_at.at, workspaces_at.workspace) AS w
     LEFT JOIN (
@@ -523,7 +541,8 @@ BEGIN
           AND o.at <= not_understood.at
           AND o.kind NOT IN (
               'workspace.created', 'workspace.renamed', 'workspace.slug_changed', 'workspace.plan_changed',
-              'workspace.status_changed', 'workspace.anchor_changed', 'workspace.changed', 'workspace.deleted',
+              'workspace.status_changed', 'workspace.billing_changed', 'workspace.anchor_changed', 'workspace.changed',
+              'workspace.deleted', 'subscription.set',
               'workspace.restored', 'workspace.purged', 'workspace.found', 'workspace.lost',
               'member.joined', 'member.left', 'member.removed', 'member.role_changed', 'member.changed',
               'member.found', 'member.lost',
@@ -583,6 +602,7 @@ BEGIN
             ('status', to_jsonb(h.status), to_jsonb(w.status)),
             -- Rows of before it was recorded do not tell it.
             ('anchor', COALESCE(to_jsonb(h.subscribed_at), to_jsonb(w.subscribed_at)), to_jsonb(w.subscribed_at)),
+            ('billing', h.billing, authz.billing_document(w.seats, w.turns)),
             ('deleted', to_jsonb(h.deleted), to_jsonb(w.deleted_at IS NOT NULL))
         ) AS v (what, recorded, stored)
         WHERE v.recorded IS DISTINCT FROM v.stored
@@ -609,7 +629,7 @@ COMMENT ON FUNCTION authz.unaccounted IS
 thousand members.
 - workspace_id: (result) the workspace.
 - workspace: (result) its slug.
-- what: (result) member, workspace, slug, name, plan, status, anchor, deleted, feature or limit.
+- what: (result) member, workspace, slug, name, plan, status, anchor, billing, deleted, feature or limit.
 - name: (result) of a member the user, of an override the feature or meter; else NULL.
 - recorded: (result) what the history tells: a role, a text, or {value, expires_at}. NULL: nothing.
 - stored: (result) what the table has. NULL: nothing.
@@ -775,6 +795,7 @@ BEGIN
                 'slug', w.slug, 'name', w.name, 'plan', w.plan, 'status', w.status, 'reason', w.reason,
                 'subscribed_at', w.subscribed_at
             )
+            || CASE WHEN w.billing IS NULL THEN '{}' ELSE jsonb_build_object('billing', w.billing) END
             || CASE WHEN w.deleted THEN '{"deleted": true}' ELSE '{}' END::jsonb
             || jsonb_build_object('overrides', COALESCE((
                 SELECT jsonb_agg(jsonb_build_object(
@@ -1121,7 +1142,7 @@ BEGIN
         w.id, w.slug, w.name, w.plan_tier, w.status, w.deleted_at,
         COALESCE(m.members, '[]'), COALESCE(i.invitations, '[]'), COALESCE(f.overrides, '[]'),
         COALESCE(f.limits, '{}'), COALESCE(u.usage, '{}')
-    FROM authz.workspaces AS w
+    FROM authz.workspaces_now AS w
     LEFT JOIN (
         SELECT m.workspace_id, jsonb_agg(
             jsonb_build_object(
@@ -1210,7 +1231,7 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT w.id, w.slug, w.name, w.plan_tier, w.status, COALESCE(o.features, '{}')
-    FROM authz.workspaces AS w
+    FROM authz.workspaces_now AS w
     LEFT JOIN (
         SELECT f.workspace_id, jsonb_object_agg(f.name, f.enabled) AS features
         FROM authz.workspace_features AS f
@@ -1315,7 +1336,7 @@ BEGIN
             FROM holding AS h
             GROUP BY h.workspace_id
         ) AS h
-        JOIN authz.workspaces AS w ON w.id = h.workspace_id
+        JOIN authz.workspaces_now AS w ON w.id = h.workspace_id
         LEFT JOIN overridden AS o ON o.workspace_id = w.id
     ),
     -- Compared by a number from here: there are few kinds, and many workspaces.
@@ -1494,7 +1515,9 @@ BEGIN
         GROUP BY m.user_id
     ),
     counted AS (
-        SELECT w.id, w.slug, w.plan_tier, a.meter, a.at_most, CASE a.kind
+        SELECT w.id, w.slug, w.plan_tier, a.meter,
+            CASE WHEN a.kind = 'members' THEN COALESCE(w.seats, a.at_most) ELSE a.at_most END AS at_most,
+            CASE a.kind
             WHEN 'members' THEN w.member_count + authz.open_invitations(w.id, statement_timestamp())
             WHEN 'owned' THEN (SELECT o.used FROM owned AS o WHERE o.workspace_id = w.id)
             ELSE (
@@ -1507,7 +1530,7 @@ BEGIN
             )
         END AS used
         FROM asked AS a
-        JOIN authz.workspaces AS w ON w.plan_tier = a.plan AND w.deleted_at IS NULL
+        JOIN authz.workspaces_now AS w ON w.plan_tier = a.plan AND w.deleted_at IS NULL
         WHERE NOT EXISTS (
             SELECT FROM authz.workspace_features AS f
             WHERE f.workspace_id = w.id

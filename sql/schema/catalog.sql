@@ -141,6 +141,7 @@ CREATE TABLE authz.catalog (
     default_plan text COLLATE "C" NOT NULL,
     published_at timestamp with time zone NOT NULL DEFAULT now(),
     names_generation bigint NOT NULL DEFAULT 0,
+    billing jsonb,
     CONSTRAINT catalog_default_plan_fkey FOREIGN KEY (default_plan) REFERENCES authz.plans(name),
     CONSTRAINT catalog_only_row_check CHECK (only_row),
     CONSTRAINT catalog_pkey PRIMARY KEY (only_row)
@@ -154,6 +155,9 @@ COMMENT ON COLUMN authz.catalog.published_at IS
     'When this revision was published first; publishing it again does not change it.';
 COMMENT ON COLUMN authz.catalog.names_generation IS
     'Rises whenever a publication stores a name otherwise. A query that says another generation is refused.';
+COMMENT ON COLUMN authz.catalog.billing IS
+    'What the statuses of a subscription mean: {grace_days, past_due, unpaid, paused, canceled, trial}, each but the first
+a plan, or null for suspended. NULL: the defaults (authz.billing_of).';
 COMMENT ON CONSTRAINT catalog_default_plan_fkey ON authz.catalog IS 'The default plan is a plan of the catalog.';
 COMMENT ON CONSTRAINT catalog_only_row_check ON authz.catalog IS 'With catalog_pkey: at most one row.';
 COMMENT ON CONSTRAINT catalog_pkey ON authz.catalog IS 'With catalog_only_row_check: at most one row.';

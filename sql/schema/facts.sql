@@ -18,7 +18,7 @@ BEGIN
     END IF;
     SELECT CASE WHEN f.name IS NOT NULL THEN f.at_most WHEN l.plan IS NOT NULL THEN l.at_most ELSE 0 END INTO at_most
     FROM authz.catalog AS c
-    LEFT JOIN authz.workspaces AS w ON w.id = own.oldest
+    LEFT JOIN authz.workspaces_now AS w ON w.id = own.oldest
     LEFT JOIN authz.plan_limits AS l ON l.plan = COALESCE(w.plan_tier, c.default_plan) AND l.meter = owned_usage.meter
     LEFT JOIN authz.workspace_features AS f
         ON f.workspace_id = w.id
@@ -38,13 +38,28 @@ Returns: [used, 0, null, -infinity], and behind it [limit, or null for unlimited
 Called by: authz.facts_for and the view authz.member_facts.';
 REVOKE ALL ON FUNCTION authz.owned_usage FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION authz.seats_of(seats bigint)
+ RETURNS json
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (SELECT json_object_agg(t.name, seats_of.seats) AS json_object_agg FROM authz.meters t WHERE (t.kind = 'members'::text));
+COMMENT ON FUNCTION authz.seats_of IS 'The seats of a subscription as limits of what counts members.
+- seats: how many.
+Returns: {meter: limit}; NULL if nothing counts members.
+Called by: authz.facts_for and the view authz.member_facts.';
+REVOKE ALL ON FUNCTION authz.seats_of FROM PUBLIC;
+
 CREATE VIEW authz.member_facts AS
  SELECT m.workspace_id,
     m.user_id,
     w.slug,
-    json_build_object('workspace_id', w.id, 'slug', w.slug, 'name', w.name, 'role', m.role, 'plan', w.plan_tier, 'status', w.status, 'features', override.features, 'limits', override.limits, 'usage', meter.usage, 'periods', meter.periods, 'until', override.until, 'version', w.facts_version, 'at', statement_timestamp()) AS facts
+    json_build_object('workspace_id', w.id, 'slug', w.slug, 'name', w.name, 'role', m.role, 'plan', w.plan_tier, 'status', w.status, 'features', override.features, 'limits', override.limits, 'usage', meter.usage, 'periods', meter.periods, 'until', LEAST(override.until, w.turns_at), 'version', w.facts_version, 'at', statement_timestamp(), 'seats',
+        CASE
+            WHEN (w.seats IS NOT NULL) THEN authz.seats_of(w.seats)
+            ELSE NULL::json
+        END) AS facts
    FROM (((authz.workspace_memberships m
-     JOIN authz.workspaces w ON ((w.id = m.workspace_id)))
+     JOIN authz.workspaces_now w ON ((w.id = m.workspace_id)))
      CROSS JOIN LATERAL ( SELECT COALESCE(json_object_agg(f.name, f.enabled) FILTER (WHERE (f.kind = 'feature'::text)), '{}'::json) AS features,
             COALESCE(json_object_agg(f.name, f.at_most) FILTER (WHERE (f.kind = 'limit'::text)), '{}'::json) AS limits,
             min(f.expires_at) AS until
@@ -82,16 +97,17 @@ COMMENT ON COLUMN authz.member_facts.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN authz.member_facts.user_id IS 'The user.';
 COMMENT ON COLUMN authz.member_facts.slug IS 'The workspace''s slug.';
 COMMENT ON COLUMN authz.member_facts.facts IS 'An object:
-workspace_id, slug, name, plan, status: of the workspace;
+workspace_id, slug, name, plan, status: of the workspace, now;
 role: of the member, whether the catalog declares it or not;
 features: {feature: true or false} of the overrides that hold;
 limits: {meter: limit, or null for unlimited} of the overrides that hold;
 usage: {meter: [used, reserved, resets at or null]} of every meter, in its current period (authz.owned_usage where it
 counts what the user owns);
 periods: {meter: when the current period began};
-until: when the first of the overrides ends, or null;
+until: when the first of the overrides ends, or the plan or status changes by time, or null;
 version: the workspace''s facts_version;
-at: the time that all of this is true of.';
+at: the time that all of this is true of;
+seats: {meter: limit} of the meter that counts members, by the workspace''s subscription, in this plan; or null.';
 
 CREATE OR REPLACE FUNCTION authz.facts(users text[], workspaces text[])
  RETURNS json
@@ -119,6 +135,12 @@ BEGIN
                   -- The nil UUID, which no workspace has, and not NULL: a membership is looked for in any case.
                   ELSE COALESCE(
                       (SELECT w.id FROM authz.workspaces AS w WHERE w.slug = question.workspace),
+                      (
+                          SELECT w.id FROM authz.workspaces AS w
+                          WHERE w.external_id = CASE
+                              WHEN question.workspace LIKE 'ext:%' THEN substr(question.workspace, 5)
+                          END
+                      ),
                       '00000000-0000-0000-0000-000000000000'
                   )
               END
@@ -138,7 +160,7 @@ REVOKE ALL ON FUNCTION authz.facts FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.facts TO authz_sidecar;
 
 CREATE OR REPLACE FUNCTION authz.asked(users text[], workspaces text[], meters text[])
- RETURNS TABLE(number bigint, wanted text, workspace_id uuid, slug text, name text, role text, plan text, status text, subscribed_at timestamp with time zone, member_count bigint, version bigint)
+ RETURNS TABLE(number bigint, wanted text, workspace_id uuid, slug text, name text, role text, plan text, status text, subscribed_at timestamp with time zone, member_count bigint, version bigint, seats bigint, turns_at timestamp with time zone)
  LANGUAGE sql
  STABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -152,7 +174,9 @@ BEGIN ATOMIC
      w.status,
      w.subscribed_at,
      w.member_count,
-     w.facts_version
+     w.facts_version,
+     w.seats,
+     w.turns_at
     FROM ((UNNEST(asked.users, asked.workspaces, asked.meters) WITH ORDINALITY q(user_id, workspace, meters, number)
       LEFT JOIN LATERAL ( SELECT s.id,
              s.slug,
@@ -161,7 +185,9 @@ BEGIN ATOMIC
              s.status,
              s.subscribed_at,
              s.member_count,
-             s.facts_version
+             s.facts_version,
+             s.seats,
+             s.turns_at
             FROM authz.workspaces s
            WHERE (s.slug = q.workspace)
          UNION ALL
@@ -172,7 +198,9 @@ BEGIN ATOMIC
              i.status,
              i.subscribed_at,
              i.member_count,
-             i.facts_version
+             i.facts_version,
+             i.seats,
+             i.turns_at
             FROM authz.workspaces i
            WHERE (i.id =
                  CASE
@@ -196,11 +224,13 @@ exists or not.
 - slug: (result) of the workspace.
 - name: (result) of the workspace.
 - role: (result) of the user in the workspace. NULL: not a member, who may be told nothing of the workspace.
-- plan: (result) of the workspace.
-- status: (result) of the workspace.
+- plan: (result) of the workspace, as of its last write.
+- status: (result) ditto.
 - subscribed_at: (result) where its months begin, if the meter counts them from the subscription.
 - member_count: (result) the number of its members.
 - version: (result) its facts_version.
+- seats: (result) how many members its subscription allows in this plan. NULL: it does not say.
+- turns_at: (result) when plan, status or seats change by time: if that is over, authz.turned has them. NULL: never.
 Returns: a row for each question, in any order.
 Called by: authz.facts_for.';
 REVOKE ALL ON FUNCTION authz.asked FROM PUBLIC;
@@ -226,6 +256,84 @@ Returns: one row.
 Called by: authz.facts_for.';
 REVOKE ALL ON FUNCTION authz.overrides_of FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION authz.without_external_ids(workspaces text[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN ARRAY(
+        SELECT COALESCE(
+            (
+                SELECT w.id::text FROM authz.workspaces AS w
+                WHERE w.external_id = CASE WHEN q.workspace LIKE 'ext:%' THEN substr(q.workspace, 5) END
+            ),
+            q.workspace
+        )
+        FROM unnest(workspaces) WITH ORDINALITY AS q (workspace, number)
+        ORDER BY q.number
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.without_external_ids IS 'Names of workspaces, with UUIDs in the place of external ids.
+- workspaces: UUIDs, slugs, or ext: and external ids.
+Returns: them in their order; what names nothing stays as it is.
+Called by: authz.facts_for.';
+REVOKE ALL ON FUNCTION authz.without_external_ids FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.turned(facts json)
+ RETURNS json
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT json_agg(
+            CASE
+                WHEN r.workspace IS NULL THEN r.facts
+                ELSE (
+                    SELECT json_agg(
+                        CASE e.number
+                            WHEN 5 THEN to_json((r.workspace).plan_tier)
+                            WHEN 6 THEN to_json((r.workspace).status)
+                            WHEN 10 THEN to_json(LEAST(o.until, (r.workspace).turns_at))
+                            WHEN 14 THEN CASE
+                                WHEN (r.workspace).seats IS NOT NULL THEN authz.seats_of((r.workspace).seats)
+                            END
+                            ELSE e.element
+                        END
+                        ORDER BY e.number
+                    )
+                    FROM json_array_elements(r.facts) WITH ORDINALITY AS e (element, number)
+                )
+            END
+            ORDER BY r.number
+        )
+        FROM (
+            SELECT a.facts, a.number, w AS workspace
+            FROM json_array_elements(turned.facts) WITH ORDINALITY AS a (facts, number)
+            LEFT JOIN LATERAL (
+                SELECT n.*
+                FROM authz.workspaces AS t
+                JOIN authz.workspaces_now AS n ON n.id = t.id
+                WHERE t.id = CASE WHEN json_typeof(a.facts) = 'array' THEN (a.facts ->> 0)::uuid END
+                  AND t.turns_at <= statement_timestamp()
+            ) AS w ON true
+        ) AS r
+        LEFT JOIN LATERAL authz.overrides_of((r.workspace).id, '') AS o ON true
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.turned IS
+    'Facts with plan, status and seats as they are now, where they have changed by time since the last write: it is called for
+those alone, so that the facts of others cost nothing more.
+- facts: a list as of authz.facts_for, as of the last write.
+Returns: the list, as of now.
+Called by: authz.facts_for.';
+REVOKE ALL ON FUNCTION authz.turned FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION authz.facts_for(users text[], workspaces text[], meters text[])
  RETURNS json
  LANGUAGE plpgsql
@@ -240,38 +348,46 @@ CREATE OR REPLACE FUNCTION authz.facts_for(users text[], workspaces text[], mete
 AS $function$
 DECLARE
     every text;
+    found json;
+    has_turned boolean;
 BEGIN
     IF cardinality(users) IS DISTINCT FROM cardinality(meters) THEN
         RAISE EXCEPTION 'meters: one text for each of % users expected, got %',
             cardinality(users), cardinality(meters)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF array_to_string(workspaces, ' ') LIKE '%ext:%' THEN
+        workspaces := authz.without_external_ids(workspaces);
+    END IF;
     -- Two queries: PostgreSQL sets up the part about meters even if no question needs it, and that takes as long as
     -- all the rest of one question.
     IF '' = ALL (meters) THEN
-        RETURN (
-            SELECT COALESCE(json_agg(
+        SELECT
+            COALESCE(json_agg(
                 CASE WHEN a.role IS NOT NULL THEN (
                     SELECT json_build_array(
                         a.workspace_id, a.slug, a.name, a.role, a.plan, a.status, o.features, o.limits,
                         '{}'::json,
-                        o.until, a.version, statement_timestamp()
+                        LEAST(o.until, a.turns_at), a.version, statement_timestamp()
                     )
                     FROM authz.overrides_of(a.workspace_id, '') AS o
                 ) END ORDER BY a.number
-            ), '[]')
-            FROM authz.asked(users, workspaces, meters) AS a
-        );
+            ), '[]'),
+            bool_or(a.turns_at <= statement_timestamp())
+        INTO found, has_turned
+        FROM authz.asked(users, workspaces, meters) AS a;
+        RETURN CASE WHEN has_turned THEN authz.turned(found) ELSE found END;
     END IF;
     IF array_position(meters, NULL) IS NOT NULL THEN
         every := (SELECT string_agg(t.name, ',') FROM authz.meters AS t);
     END IF;
-    RETURN (
-        SELECT COALESCE(json_agg(
+    SELECT
+        COALESCE(json_agg(
             CASE WHEN a.role IS NOT NULL THEN (
                 SELECT json_build_array(
                     a.workspace_id, a.slug, a.name, a.role, a.plan, a.status, o.features, o.limits,
-                    COALESCE(counter.usage, '{}'), o.until, a.version, statement_timestamp(), counter.frees
+                    COALESCE(counter.usage, '{}'), LEAST(o.until, a.turns_at), a.version, statement_timestamp(),
+                    counter.frees, CASE WHEN a.seats IS NOT NULL THEN authz.seats_of(a.seats) END
                 )
                 FROM authz.overrides_of(a.workspace_id, a.wanted) AS o
                 CROSS JOIN LATERAL (
@@ -312,9 +428,11 @@ BEGIN
                     WHERE t.name = ANY (string_to_array(COALESCE(a.wanted, every), ','))
                 ) AS counter
             ) END ORDER BY a.number
-        ), '[]')
-        FROM authz.asked(users, workspaces, meters) AS a
-    );
+        ), '[]'),
+        bool_or(a.turns_at <= statement_timestamp())
+    INTO found, has_turned
+    FROM authz.asked(users, workspaces, meters) AS a;
+    RETURN CASE WHEN has_turned THEN authz.turned(found) ELSE found END;
 END;
 $function$;
 COMMENT ON FUNCTION authz.facts_for IS
@@ -327,9 +445,9 @@ whether a workspace exists.
 NULL: all.
 Returns: a list in the order of the questions: null for whoever is not in the workspace or does not exist
 (authz.is_somebody) and for a workspace that does not exist, else the list [workspace id, slug, name, role, plan,
-status, features, limits, usage, until, version, at, frees]. Each is as in authz.member_facts, but for usage: {meter:
-[used, reserved, resets at or null, when the period began], or authz.owned_usage}, and frees: {meter: when the first of what is reserved ends, or null}, which is null or missing where nothing is
-reserved. Times are in UTC.
+status, features, limits, usage, until, version, at, frees, seats]. Each is as in authz.member_facts, but for usage:
+{meter: [used, reserved, resets at or null, when the period began], or authz.owned_usage}, and frees: {meter: when the
+first of what is reserved ends, or null}, which is null where nothing is reserved. Times are in UTC.
 Called by: authz_audit, authz_sidecar, for each decision.';
 REVOKE ALL ON FUNCTION authz.facts_for FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.facts_for TO authz_sidecar, authz_audit;
@@ -452,6 +570,9 @@ DECLARE
     known CONSTANT uuid := CASE
         WHEN workspace ~ '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
             THEN workspace::uuid
+        WHEN workspace LIKE 'ext:%' THEN (
+            SELECT w.id FROM authz.workspaces AS w WHERE w.external_id = substr(workspace, 5)
+        )
         ELSE (SELECT w.id FROM authz.workspaces AS w WHERE w.slug = workspace)
     END;
 BEGIN
@@ -504,17 +625,28 @@ BEGIN
             SELECT COALESCE(json_agg(p.name ORDER BY p.rank), '[]')
             FROM authz.plans AS p
             -- One look into workspaces_plan_tier_idx for each plan. LIMIT keeps it from becoming a join that reads all.
-            CROSS JOIN LATERAL (SELECT FROM authz.workspaces AS w WHERE w.plan_tier = p.name LIMIT 1) AS holder
+            CROSS JOIN LATERAL (
+                (SELECT FROM authz.workspaces AS w WHERE w.plan_tier = p.name LIMIT 1)
+                UNION ALL
+                (SELECT FROM authz.workspaces AS w WHERE w.given_plan = p.name LIMIT 1)
+                UNION ALL
+                (
+                    SELECT FROM authz.workspace_subscriptions AS s
+                    WHERE s.plan = p.name AND s.status <> 'canceled'
+                    LIMIT 1
+                )
+                LIMIT 1
+            ) AS holder
         ),
         'default_plan', (SELECT c.default_plan FROM authz.catalog AS c)
     );
 END;
 $function$;
 COMMENT ON FUNCTION authz.catalog_in_use IS
-    'What a catalog must declare to fit this database. It looks into the index of workspaces by plan once for each plan,
-however many workspaces there are.
-Returns: {meters: {meter: [kind, per, anchor]}, plans: a list of the plans that workspaces have, deleted ones too,
-default_plan: the plan of new workspaces or null}.
+    'What a catalog must declare to fit this database. It looks into the indexes of workspaces and subscriptions by plan once
+for each plan, however many there are.
+Returns: {meters: {meter: [kind, per, anchor]}, plans: a list of the plans that workspaces have or were given, deleted
+ones too, and that subscriptions name that are not canceled, default_plan: the plan of new workspaces or null}.
 Called by: authz_sidecar, before it decides by a catalog.';
 REVOKE ALL ON FUNCTION authz.catalog_in_use FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.catalog_in_use TO authz_sidecar;

@@ -32,10 +32,11 @@ COMMENT ON COLUMN authz.outbox.actor IS
     'Who changed it, as actor_kind says: a user id, the name of a caller''s token, or a database login or sidecar load.';
 COMMENT ON COLUMN authz.outbox.actor_kind IS 'user, caller or sql.';
 COMMENT ON COLUMN authz.outbox.kind IS
-    'What happened: workspace.created, .renamed, .slug_changed, .plan_changed, .status_changed, .anchor_changed, .changed,
-.deleted, .restored, .purged; member.joined, .left, .removed, .role_changed, .changed; invitation.created, .accepted,
-.revoked, .replaced, .voided; override.set, .removed. What authz.find_unrecorded found: workspace.found, .lost,
-member.found, .lost. Of no workspace: names.changed, catalog.changed, history.began, .pruned.';
+    'What happened: workspace.created, .renamed, .slug_changed, .plan_changed, .status_changed, .billing_changed,
+.anchor_changed, .changed, .deleted, .restored, .purged; subscription.set; member.joined, .left, .removed, .role_changed,
+.changed; invitation.created, .accepted, .revoked, .replaced, .voided; override.set, .removed. What
+authz.find_unrecorded found: workspace.found, .lost, member.found, .lost. Of no workspace: names.changed,
+catalog.changed, history.began, .pruned.';
 COMMENT ON COLUMN authz.outbox.data IS 'Its particulars, by kind (docs/database.md). Never a token.';
 COMMENT ON COLUMN authz.outbox.decision_id IS
     'The decision that allowed it, as authz.acting_as was told. NULL: nobody said one, as for changes by hand.';
@@ -193,15 +194,28 @@ Called by: authz.record_workspace, authz.record_override, authz.invite, authz.ac
 authz.revoke_invitation and authz.void_invitations.';
 REVOKE ALL ON FUNCTION authz.record FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION authz.billing_document(seats bigint, turns jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+RETURN CASE WHEN ((seats IS NULL) AND (turns IS NULL)) THEN NULL::jsonb ELSE jsonb_build_object('seats', seats, 'turns', COALESCE(turns, '[]'::jsonb)) END;
+COMMENT ON FUNCTION authz.billing_document IS
+    'What follows from subscriptions besides plan and status, as the outbox tells it.
+- seats: as workspaces.seats.
+- turns: as workspaces.turns.
+Returns: {seats, turns}; NULL if there is neither.
+Called by: authz.workspace_document, authz.record_workspace and authz.unaccounted.';
+REVOKE ALL ON FUNCTION authz.billing_document FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION authz.workspace_document(workspace authz.workspaces)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
-RETURN jsonb_build_object('slug', (workspace).slug, 'name', (workspace).name, 'plan', (workspace).plan_tier, 'status', (workspace).status, 'reason', (workspace).status_reason, 'subscribed_at', (workspace).subscribed_at);
+RETURN (jsonb_build_object('slug', (workspace).slug, 'name', (workspace).name, 'plan', (workspace).plan_tier, 'status', (workspace).status, 'reason', (workspace).status_reason, 'subscribed_at', (workspace).subscribed_at) || CASE WHEN (((workspace).seats IS NULL) AND ((workspace).turns IS NULL)) THEN '{}'::jsonb ELSE jsonb_build_object('billing', authz.billing_document((workspace).seats, (workspace).turns)) END);
 COMMENT ON FUNCTION authz.workspace_document IS 'A workspace as the outbox tells of it.
 - workspace: the row of authz.workspaces.
-Returns: {slug, name, plan, status, reason, subscribed_at}.
+Returns: {slug, name, plan, status, reason, subscribed_at}, and with a subscription billing (authz.billing_document).
 Called by: authz.record_workspace and authz.find_unrecorded.';
 REVOKE ALL ON FUNCTION authz.workspace_document FROM PUBLIC;
 
@@ -242,7 +256,10 @@ BEGIN
         PERFORM authz.record(
             NEW.id,
             'workspace.plan_changed',
-            jsonb_build_object('from', OLD.plan_tier, 'to', NEW.plan_tier, 'as_of', NEW.plan_as_of)
+            jsonb_build_object('from', OLD.plan_tier, 'to', NEW.plan_tier, 'as_of', CASE
+                -- Where a subscription speaks, its own row tells since when.
+                WHEN NEW.given_plan IS NULL OR NEW.plan_as_of IS DISTINCT FROM OLD.plan_as_of THEN NEW.plan_as_of
+            END)
         );
     END IF;
     IF NEW.subscribed_at <> OLD.subscribed_at THEN
@@ -270,10 +287,20 @@ BEGIN
             jsonb_build_object('from', OLD.status, 'to', NEW.status, 'reason', NEW.status_reason)
         );
     END IF;
+    IF authz.billing_document(NEW.seats, NEW.turns) IS DISTINCT FROM authz.billing_document(OLD.seats, OLD.turns) THEN
+        PERFORM authz.record(NEW.id, 'workspace.billing_changed', jsonb_build_object(
+            'from', authz.billing_document(OLD.seats, OLD.turns), 'to', authz.billing_document(NEW.seats, NEW.turns)
+        ));
+    END IF;
     others := '{}';
     IF NEW.status = OLD.status AND NEW.status_reason IS DISTINCT FROM OLD.status_reason THEN
         others := others || jsonb_build_object('reason', jsonb_build_object(
             'from', OLD.status_reason, 'to', NEW.status_reason
+        ));
+    END IF;
+    IF NEW.external_id IS DISTINCT FROM OLD.external_id THEN
+        others := others || jsonb_build_object('external_id', jsonb_build_object(
+            'from', OLD.external_id, 'to', NEW.external_id
         ));
     END IF;
     IF NEW.created_at <> OLD.created_at THEN
@@ -295,7 +322,7 @@ Called by: triggers record_workspace_inserted and _updated on authz.workspaces.'
 REVOKE ALL ON FUNCTION authz.record_workspace FROM PUBLIC;
 CREATE TRIGGER record_workspace_inserted AFTER INSERT OR DELETE ON authz.workspaces FOR EACH ROW EXECUTE FUNCTION authz.record_workspace();
 COMMENT ON TRIGGER record_workspace_inserted ON authz.workspaces IS 'Records workspace.created and workspace.purged.';
-CREATE TRIGGER record_workspace_updated AFTER UPDATE OF id, slug, name, plan_tier, status, status_reason, subscribed_at, created_at, deleted_at ON authz.workspaces FOR EACH ROW EXECUTE FUNCTION authz.record_workspace();
+CREATE TRIGGER record_workspace_updated AFTER UPDATE OF id, slug, name, plan_tier, status, status_reason, seats, turns, subscribed_at, created_at, deleted_at, external_id ON authz.workspaces FOR EACH ROW EXECUTE FUNCTION authz.record_workspace();
 COMMENT ON TRIGGER record_workspace_updated ON authz.workspaces IS
     'Records what changes of a workspace, but for what is counted and when the plan was set.';
 
@@ -419,10 +446,10 @@ CREATE OR REPLACE FUNCTION authz.override_document(override authz.workspace_feat
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
-RETURN jsonb_build_object('of', (override).kind, 'name', (override).name, 'value', CASE WHEN ((override).kind = 'feature'::text) THEN to_jsonb((override).enabled) WHEN ((override).at_most IS NULL) THEN '"unlimited"'::jsonb ELSE to_jsonb((override).at_most) END, 'expires_at', (override).expires_at, 'reason', (override).reason);
+RETURN (jsonb_build_object('of', (override).kind, 'name', (override).name, 'value', CASE WHEN ((override).kind = 'feature'::text) THEN to_jsonb((override).enabled) WHEN ((override).at_most IS NULL) THEN '"unlimited"'::jsonb ELSE to_jsonb((override).at_most) END, 'expires_at', (override).expires_at, 'reason', (override).reason) || CASE WHEN ((override).while_plan IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('while_plan', (override).while_plan) END);
 COMMENT ON FUNCTION authz.override_document IS 'An override as the outbox tells of it.
 - override: the row of authz.workspace_features.
-Returns: {of, name, value, expires_at, reason}.
+Returns: {of, name, value, expires_at, reason}, and while_plan if it ends with that plan.
 Called by: authz.record_override and authz.find_unrecorded.';
 REVOKE ALL ON FUNCTION authz.override_document FROM PUBLIC;
 
@@ -664,6 +691,9 @@ COMMENT ON TRIGGER refuse_truncate ON authz.workspace_invitations IS
     'Refuses TRUNCATE, which fires no other trigger.';
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON authz.workspace_memberships FOR EACH STATEMENT EXECUTE FUNCTION authz.refuse_unrecorded();
 COMMENT ON TRIGGER refuse_truncate ON authz.workspace_memberships IS
+    'Refuses TRUNCATE, which fires no other trigger.';
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON authz.workspace_subscriptions FOR EACH STATEMENT EXECUTE FUNCTION authz.refuse_unrecorded();
+COMMENT ON TRIGGER refuse_truncate ON authz.workspace_subscriptions IS
     'Refuses TRUNCATE, which fires no other trigger.';
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON authz.workspaces FOR EACH STATEMENT EXECUTE FUNCTION authz.refuse_unrecorded();
 COMMENT ON TRIGGER refuse_truncate ON authz.workspaces IS 'Refuses TRUNCATE, which fires no other trigger.';

@@ -56,7 +56,8 @@ COMMENT ON COLUMN authz.usage_ledger.period_start IS
     'When the period that is charged began; -infinity where nothing restarts.';
 COMMENT ON COLUMN authz.usage_ledger.amount IS 'How much, in units of the meter; negative: given back.';
 COMMENT ON COLUMN authz.usage_ledger.kind IS
-    'consume, commit (of a reservation), release (given back), or adjust (by an operator or sidecar load).';
+    'consume, commit (of a reservation), release (given back), or adjust (by an operator or sidecar load, or because the
+billing day has moved).';
 COMMENT ON COLUMN authz.usage_ledger.user_id IS 'The user who used it. NULL: given back, or adjusted.';
 COMMENT ON COLUMN authz.usage_ledger.action IS 'The action that it was used for. NULL: given back, or adjusted.';
 COMMENT ON COLUMN authz.usage_ledger.resource IS 'The resource that the request named. NULL: none.';
@@ -350,7 +351,7 @@ DECLARE
 BEGIN
     RETURN (
         SELECT json_build_object(
-            'plan', w.plan_tier,
+            'plan', authz.plan_at(w.plan_tier, w.turns_at, w.turns, moment),
             'at', moment,
             'limits', (
                 SELECT COALESCE(json_object_agg(f.name, f.at_most), '{}')
@@ -385,6 +386,85 @@ Returns: {plan, at, limits, usage}: limits is {meter: limit or null} of override
 reserved, resets at or null]}. NULL if there is no such workspace.
 Called by: authz.repeat_of, authz.reservation_now, authz.refund and authz.release_resource.';
 REVOKE ALL ON FUNCTION authz.quota_now FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.carry_usage(
+    of_workspace uuid,
+    anchor_before timestamp with time zone,
+    anchor_now timestamp with time zone,
+    moment timestamp with time zone
+)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    meter record;
+    at_its_start bigint;
+BEGIN
+    FOR meter IN
+        SELECT
+            t.name, before.starts AS began, now.starts, now.ends, u.period_start, u.used,
+            COALESCE(u.period_start >= before.starts, false) AS runs,
+            now.starts - interval '1 microsecond' AS apart
+        FROM authz.meters AS t
+        CROSS JOIN LATERAL authz.period_at(t.per, anchor_before, moment) AS before
+        CROSS JOIN LATERAL authz.period_at(t.per, anchor_now, moment) AS now
+        LEFT JOIN authz.workspace_usage AS u ON u.workspace_id = of_workspace AND u.meter = t.name
+        WHERE t.anchor = 'subscription' AND t.per = 'month' AND before.starts <> now.starts
+        ORDER BY t.name
+    LOOP
+        CONTINUE WHEN meter.runs AND meter.period_start = meter.starts;
+        -- A period that is over may have begun at the same instant, by months of different length: it is put apart, or
+        -- it would count again.
+        SELECT COALESCE(sum(l.amount), 0) INTO at_its_start
+        FROM authz.usage_ledger AS l
+        WHERE l.workspace_id = of_workspace AND l.meter = meter.name AND l.period_start = meter.starts;
+        INSERT INTO authz.usage_ledger (workspace_id, at, meter, period_start, amount, kind)
+        SELECT of_workspace, moment, meter.name, a.period_start, a.amount, 'adjust'
+        FROM (VALUES
+            (1, meter.starts, -at_its_start),
+            (2, meter.apart, at_its_start),
+            (3, meter.period_start, -meter.used),
+            (4, meter.starts, meter.used)
+        ) AS a (number, period_start, amount)
+        WHERE a.amount <> 0 AND (a.number < 3 OR meter.runs)
+        ORDER BY a.number;
+        UPDATE authz.usage_holds AS h
+        SET period_start = CASE WHEN h.period_start >= meter.began THEN meter.starts ELSE meter.apart END
+        WHERE h.workspace_id = of_workspace AND h.meter = meter.name
+          AND h.period_start >= LEAST(meter.starts, meter.began);
+        UPDATE authz.usage_keys AS k
+        SET starts[array_position(k.meters, meter.name)] = CASE
+                WHEN k.starts[array_position(k.meters, meter.name)] >= meter.began THEN meter.starts
+                ELSE meter.apart
+            END,
+            expires_at = CASE
+                WHEN k.starts[array_position(k.meters, meter.name)] >= meter.began
+                    THEN greatest(k.expires_at, meter.ends + interval '24 hours')
+                ELSE k.expires_at
+            END
+        WHERE k.workspace_id = of_workspace
+          AND (
+              k.starts[array_position(k.meters, meter.name)] >= meter.began
+              OR k.starts[array_position(k.meters, meter.name)] = meter.starts
+          );
+        UPDATE authz.workspace_usage AS u
+        SET period_start = meter.starts, used = CASE WHEN meter.runs THEN u.used ELSE 0 END
+        WHERE u.workspace_id = of_workspace AND u.meter = meter.name
+          AND (meter.runs OR u.period_start >= meter.starts);
+    END LOOP;
+END;
+$function$;
+COMMENT ON FUNCTION authz.carry_usage IS
+    'Moves what is used, held and refundable in the running period into the period that runs by another anchor, with lines of
+kind adjust in the ledger. What is of a period that is over stays over.
+- of_workspace: the workspace; its counters are locked (authz.usage_locked).
+- anchor_before: its subscribed_at until now.
+- anchor_now: its subscribed_at from now on.
+- moment: now.
+Returns: nothing.
+Called by: authz.put_subscription.';
+REVOKE ALL ON FUNCTION authz.carry_usage FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION authz.counters_locked(workspace_id uuid, meters text[])
  RETURNS void
@@ -1090,7 +1170,7 @@ BEGIN
                 EXIT untaken;
             END IF;
         END IF;
-        SELECT w.facts_version, w.subscribed_at INTO workspace
+        SELECT w.facts_version, w.subscribed_at, w.turns_at, w.turns INTO workspace
         FROM authz.workspaces AS w
         WHERE w.id = take.workspace_id
         FOR SHARE;
@@ -1103,6 +1183,10 @@ BEGIN
             EXIT untaken;
         END IF;
         moment := clock_timestamp(); -- after the locks: whoever waited past midnight is charged today
+        IF authz.turn_after(workspace.turns_at, workspace.turns, statement_timestamp()) <= moment THEN
+            outcome := '{"outcome": "stale"}'; -- the plan has ended while we waited
+            EXIT untaken;
+        END IF;
         ends_at := moment + make_interval(secs => ttl_s);
         forget_at := moment;
         IF resource IS NOT NULL AND NOT late THEN
@@ -2248,11 +2332,41 @@ BEGIN
             WHERE k.meters && former;
             UPDATE authz.usage_ledger AS l SET meter = names ->> l.meter WHERE l.meter = ANY (former);
         WHEN 'plan' THEN
-            IF EXISTS (SELECT FROM authz.workspaces AS w WHERE w.plan_tier = ANY (former)) THEN
+            IF EXISTS (SELECT FROM authz.workspaces AS w WHERE w.plan_tier = ANY (former)) OR EXISTS (
+                SELECT FROM authz.workspaces AS w WHERE w.given_plan = ANY (former) OR w.turns IS NOT NULL
+            ) THEN
                 ALTER TABLE authz.workspaces DISABLE TRIGGER record_workspace_updated;
-                UPDATE authz.workspaces AS w SET plan_tier = names ->> w.plan_tier WHERE w.plan_tier = ANY (former);
+                UPDATE authz.workspaces AS w
+                SET plan_tier = COALESCE(names ->> w.plan_tier, w.plan_tier),
+                    given_plan = COALESCE(names ->> w.given_plan, w.given_plan),
+                    turns = (
+                        SELECT jsonb_agg(t.turn || jsonb_build_object(
+                            'plan', COALESCE(names ->> (t.turn ->> 'plan'), t.turn ->> 'plan')
+                        ) ORDER BY t.number)
+                        FROM jsonb_array_elements(w.turns) WITH ORDINALITY AS t (turn, number)
+                    )
+                WHERE w.plan_tier = ANY (former) OR w.given_plan = ANY (former) OR w.turns IS NOT NULL;
                 ALTER TABLE authz.workspaces ENABLE TRIGGER record_workspace_updated;
             END IF;
+            IF EXISTS (SELECT FROM authz.workspace_features AS f WHERE f.while_plan = ANY (former)) THEN
+                ALTER TABLE authz.workspace_features DISABLE TRIGGER record_override;
+                UPDATE authz.workspace_features AS f SET while_plan = names ->> f.while_plan
+                WHERE f.while_plan = ANY (former);
+                ALTER TABLE authz.workspace_features ENABLE TRIGGER record_override;
+            END IF;
+            IF EXISTS (SELECT FROM authz.workspace_subscriptions AS s WHERE s.plan = ANY (former)) THEN
+                ALTER TABLE authz.workspace_subscriptions DISABLE TRIGGER record_subscription;
+                UPDATE authz.workspace_subscriptions AS s SET plan = names ->> s.plan WHERE s.plan = ANY (former);
+                ALTER TABLE authz.workspace_subscriptions ENABLE TRIGGER record_subscription;
+            END IF;
+            UPDATE authz.subscription_events AS e SET plan = names ->> e.plan WHERE e.plan = ANY (former);
+            UPDATE authz.catalog AS c
+            SET billing = c.billing || (
+                SELECT COALESCE(jsonb_object_agg(b.key, names -> b.value), '{}')
+                FROM jsonb_each_text(c.billing) AS b
+                WHERE b.value = ANY (former)
+            )
+            WHERE c.billing IS NOT NULL;
             UPDATE authz.usage_keys AS k
             SET answer = (k.answer::jsonb || jsonb_build_object('plan', names -> (k.answer ->> 'plan')))::json
             WHERE k.answer ->> 'plan' = ANY (former);

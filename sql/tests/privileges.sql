@@ -31,6 +31,7 @@ BEGIN
         'authz.delete_workspace(uuid,bigint)',
         'authz.facts(text[],text[])',
         'authz.facts_for(text[],text[],text[])',
+        'authz.find_workspaces(text,text,text,text,integer)',
         'authz.found_workspace(uuid,text,text,uuid,bigint,bigint)',
         'authz.get_user_workspaces(text)',
         'authz.get_workspace_role(text,uuid)',
@@ -45,7 +46,10 @@ BEGIN
         'authz.members_of(text,text,integer)',
         'authz.names_for(text)',
         'authz.oldest_owned(text)',
+        'authz.patch_workspace(text,text)',
         'authz.people_of(uuid,text,integer)',
+        'authz.put_subscription(text,text,text,text,bigint,timestamp with time zone,timestamp with time zone,'
+            'timestamp with time zone,text,text,text)',
         'authz.read_as(bigint)',
         'authz.refund(text,text,jsonb)',
         'authz.release_reservation(text)',
@@ -56,14 +60,15 @@ BEGIN
         'authz.revoke_invitation(uuid,bigint,uuid)',
         'authz.seal_history(text)',
         'authz.see_user(text,text,boolean)',
-        'authz.set_overrides(text,jsonb,jsonb,timestamp with time zone,text)',
-        'authz.set_plan(text,text,timestamp with time zone)',
-        'authz.set_status(text,text,text)',
+        'authz.set_overrides(text,jsonb,jsonb,timestamp with time zone,text,boolean)',
+        'authz.set_plan(text,text,timestamp with time zone,boolean)',
+        'authz.set_status(text,text,text,timestamp with time zone,boolean)',
         'authz.slugs_like(text,text[])',
         'authz.standing_of(text)',
         'authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,json)',
         'authz.to_come(uuid[],text[])',
         'authz.transfer_ownership(uuid,bigint,text,text)',
+        'authz.workspace_known(text)',
         'authz.workspaces_of(text,text,integer)'
     ], format('authz_sidecar may execute %s', found);
     found := pg_temp.executable('authz_audit');

@@ -24,9 +24,17 @@ from sidecar.quota.spending import Spending
 from sidecar.serving.application import Application
 from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger
 from sidecar.telemetry.metrics import Metrics
-from sidecar.workspaces.administration import Administration, WorkspaceState
+from sidecar.workspaces.administration import (
+    Administration,
+    FoundWorkspace,
+    KnownWorkspace,
+    Search,
+    StatusChange,
+    WorkspaceState,
+)
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
+from sidecar.workspaces.subscriptions import Subscription, SubscriptionChange
 from tests.fakes import FactsInMemory, NoPeople
 from tests.ledger_in_memory import LedgerInMemory
 from tests.values import WORKSPACE_ID, some_facts, the_catalog
@@ -134,7 +142,42 @@ class WorkspacesOf:
             reason=None,
             overrides=(),
             applied=True,
+            subscriptions=_stored(change),
         )
+
+    def known(self, workspace: str, /, *, deadline: float) -> KnownWorkspace:
+        state = self.apply(workspace, StatusChange(status="active"), actor="", deadline=deadline)
+        return KnownWorkspace(state=state, name="Acme", external_id=None, members=(), created_at=state.as_of)
+
+    def name_externally(
+        self, workspace: str, external_id: str | None, /, *, actor: str, decision: str | None, deadline: float
+    ) -> KnownWorkspace:
+        known = replace(self.known(workspace, deadline=deadline), external_id=external_id)
+        self.asked = (workspace, external_id, actor)
+        return known
+
+    def find(self, search: Search, /, *, limit: int, deadline: float) -> list[FoundWorkspace]:
+        self.asked = (search, limit)
+        return []
+
+
+def _stored(change: Change) -> tuple[Subscription, ...]:
+    if not isinstance(change, SubscriptionChange):
+        return ()
+    return (
+        Subscription(
+            subscription=change.subscription,
+            plan=change.plan,
+            status=change.status,
+            seats=change.seats,
+            trial_ends_at=change.trial_ends_at,
+            past_due_since=None,
+            billing_anchor=change.billing_anchor,
+            as_of=change.as_of,
+            event=change.name,
+            source=change.source,
+        ),
+    )
 
 
 class Lines(list[dict[str, Any]]):

@@ -122,7 +122,7 @@ def test_other_workspaces_stay_as_they_are(fresh_database_url, world):
 def test_a_world_takes_back_what_an_administrator_did(fresh_database_url):
     run(
         fresh_database_url,
-        "SELECT authz.set_plan('solo', 'team', now() + interval '1 year')",
+        "SELECT authz.set_plan('solo', 'team', now() + interval '1 minute')",
         """SELECT authz.set_overrides('solo', '{"analytics": true}')""",
         "SELECT authz.set_status('solo', 'suspended', 'unpaid')",
     )

@@ -333,8 +333,8 @@ export interface paths {
         };
         get?: never;
         /**
-         * Suspend a workspace, or make it active.
-         * @description Suspend a workspace, or make it active. For callers whose token has the scope `admin`.
+         * Suspend a workspace, or take that back; its subscription may suspend it too.
+         * @description Suspend a workspace, or take that back; its subscription may suspend it too. For callers whose token has the scope `admin`.
          */
         put: operations["put_status"];
         post?: never;
@@ -342,6 +342,70 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/v1/workspaces/{workspace}/subscription": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Tell what a biller knows of a subscription; late, repeated and out of order is the same.
+         * @description Tell what a biller knows of a subscription; late, repeated and out of order is the same. For callers whose token has the scope `admin`.
+         */
+        put: operations["put_subscription"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workspaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Find workspaces, by plan, status, id, member or the beginning of slug or name.
+         * @description Find workspaces, by plan, status, id, member or the beginning of slug or name. For callers whose token has the scope `admin` or `audit`.
+         */
+        get: operations["find_workspaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workspaces/{workspace}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a workspace as administrators know it.
+         * @description Show a workspace as administrators know it. For callers whose token has the scope `admin` or `audit`.
+         */
+        get: operations["get_workspace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Set the id that the application has for a workspace; null removes it.
+         * @description Set the id that the application has for a workspace; null removes it. For callers whose token has the scope `admin`.
+         */
+        patch: operations["patch_workspace"];
         trace?: never;
     };
     "/workspaces": {
@@ -870,7 +934,7 @@ export interface components {
             title: string;
             status: number;
             /** @enum {string} */
-            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
+            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
             detail?: string;
             errors?: {
                 pointer: string;
@@ -1077,17 +1141,84 @@ export interface components {
             plan: string;
             /** @enum {string} */
             status: "active" | "suspended";
-            overrides: {
-                features: {
-                    [key: string]: boolean;
-                };
-                limits: {
-                    [key: string]: number | "unlimited";
-                };
-            };
+            overrides: components["schemas"]["Overrides"];
             /** Format: date-time */
             as_of: string;
             applied: boolean;
+        };
+        KnownWorkspace: {
+            /** Format: uuid */
+            id: string;
+            slug: string;
+            name: string;
+            external_id: string | null;
+            plan: string;
+            /** @enum {string} */
+            status: "active" | "suspended";
+            subscriptions: components["schemas"]["Subscription"][];
+            overrides: components["schemas"]["Overrides"];
+            owner: string | null;
+            members: components["schemas"]["Member"][];
+            /** Format: date-time */
+            created: string;
+        };
+        FoundWorkspace: {
+            /** Format: uuid */
+            id: string;
+            slug: string;
+            name: string;
+            external_id: string | null;
+            plan: string;
+            /** @enum {string} */
+            status: "active" | "suspended";
+        };
+        FoundWorkspaces: {
+            workspaces: components["schemas"]["FoundWorkspace"][];
+            next: string | null;
+        };
+        Subscribed: {
+            plan: string;
+            /** @enum {string} */
+            status: "active" | "suspended";
+            overrides: components["schemas"]["Overrides"];
+            /** Format: date-time */
+            as_of: string;
+            applied: boolean;
+            subscription: components["schemas"]["Subscription"];
+            /** @constant */
+            replayed?: true;
+        };
+        Subscription: {
+            subscription: string;
+            plan: string;
+            /** @enum {string} */
+            status: "trialing" | "active" | "past_due" | "unpaid" | "paused" | "canceled";
+            seats: number | null;
+            trial_ends_at: string | null;
+            past_due_since: string | null;
+            billing_anchor: string | null;
+            /** Format: date-time */
+            as_of: string;
+            event: string;
+            source: string;
+        };
+        Overrides: {
+            features: {
+                [key: string]: {
+                    value: boolean;
+                    expires_at: string | null;
+                    until_plan_change: boolean;
+                    reason: string | null;
+                };
+            };
+            limits: {
+                [key: string]: {
+                    value: number | "unlimited";
+                    expires_at: string | null;
+                    until_plan_change: boolean;
+                    reason: string | null;
+                };
+            };
         };
         OwnWorkspaces: {
             workspaces: components["schemas"]["Place"][];
@@ -1478,6 +1609,7 @@ export interface components {
             plan: string;
             /** Format: date-time */
             as_of?: string;
+            overrule?: boolean;
         };
         PutOverridesBody: {
             features?: {
@@ -1488,11 +1620,31 @@ export interface components {
             };
             expires_at?: string | null;
             reason?: string | null;
+            until_plan_change?: boolean;
         };
         PutStatusBody: {
             /** @enum {string} */
             status: "active" | "suspended";
             reason?: string | null;
+            /** Format: date-time */
+            as_of?: string;
+            overrule?: boolean;
+        };
+        PutSubscriptionBody: {
+            subscription?: string;
+            plan: string;
+            /** @enum {string} */
+            status: "trialing" | "active" | "past_due" | "unpaid" | "paused" | "canceled";
+            seats?: number | null;
+            trial_ends_at?: string | null;
+            billing_anchor?: string | null;
+            /** Format: date-time */
+            as_of: string;
+            event?: string;
+            source?: string;
+        };
+        PatchWorkspaceBody: {
+            external_id: string | null;
         };
         CreateWorkspaceBody: {
             name: string;
@@ -2688,7 +2840,7 @@ export interface operations {
                     "application/json": components["schemas"]["Changed"];
                 };
             };
-            /** @description invalid_request · malformed_json · unknown_plan */
+            /** @description as_of_in_the_future · invalid_request · malformed_json · unknown_plan */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2884,6 +3036,358 @@ export interface operations {
                     "application/json": components["schemas"]["Changed"];
                 };
             };
+            /** @description as_of_in_the_future · invalid_request · malformed_json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description scope_missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unknown_workspace */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_subscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workspace: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PutSubscriptionBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Subscribed"];
+                };
+            };
+            /** @description as_of_in_the_future · invalid_request · malformed_json · unknown_plan */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description scope_missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unknown_workspace */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description event_reused */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    find_workspaces: {
+        parameters: {
+            query?: {
+                plan?: string;
+                status?: "active" | "suspended";
+                q?: string;
+                after?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundWorkspaces"];
+                };
+            };
+            /** @description invalid_request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description scope_missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workspace: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnownWorkspace"];
+                };
+            };
+            /** @description invalid_request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description scope_missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unknown_workspace */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workspace: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PatchWorkspaceBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnownWorkspace"];
+                };
+            };
             /** @description invalid_request · malformed_json */
             400: {
                 headers: {
@@ -2913,6 +3417,15 @@ export interface operations {
             };
             /** @description unknown_workspace */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description external_id_taken */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

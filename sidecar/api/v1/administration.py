@@ -14,11 +14,13 @@ from sidecar.api.problems import problems_in
 from sidecar.api.reply import json_reply
 from sidecar.api.request import workspace_in
 from sidecar.api.service import deadline_of
+from sidecar.api.v1.documents import document_of
 from sidecar.errors import BadQuestion, Problem, UnknownWorkspace
 from sidecar.text import shapes
 from sidecar.text.ids import fresh_id
 from sidecar.text.nearest import nearest
 from sidecar.workspaces.administration import OverridesChange, PlanChange, StatusChange
+from sidecar.workspaces.subscriptions import SubscriptionChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 def put_plan(service: Service, request: Request) -> Reply:
     body = shapes.check(request.body(), wire.PLAN)
-    change = PlanChange(plan=body["plan"], as_of=_moment(body, "as_of"))
+    change = PlanChange(plan=body["plan"], as_of=_moment(body, "as_of"), overrule=body.get("overrule", False))
     return _apply(service, request, "put_plan", change)
 
 
@@ -43,14 +45,31 @@ def put_overrides(service: Service, request: Request) -> Reply:
         limits=body.get("limits", {}),
         expires_at=_moment(body, "expires_at"),
         reason=body.get("reason"),
+        until_plan_change=body.get("until_plan_change", False),
     )
     return _apply(service, request, "put_overrides", change)
 
 
 def put_status(service: Service, request: Request) -> Reply:
     body = shapes.check(request.body(), wire.STATUS)
-    change = StatusChange(status=body["status"], reason=body.get("reason"))
+    change = StatusChange(
+        status=body["status"],
+        reason=body.get("reason"),
+        as_of=_moment(body, "as_of"),
+        overrule=body.get("overrule", False),
+    )
     return _apply(service, request, "put_status", change)
+
+
+def put_subscription(service: Service, request: Request) -> Reply:
+    body = shapes.check(request.body(), wire.SUBSCRIPTION)
+    trial_ends_at = _moment(body, "trial_ends_at")
+    if body["status"] == "trialing" and trial_ends_at is None:
+        problem = Problem(pointer="/trial_ends_at", detail="is required where the status is trialing")
+        raise shapes.refusal((problem,))
+    times = {name: _moment(body, name) for name in ("trial_ends_at", "billing_anchor", "as_of")}
+    change = SubscriptionChange(**{**body, **times})
+    return _apply(service, request, "put_subscription", change)
 
 
 def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
@@ -73,7 +92,9 @@ def _apply(service: Service, request: Request, endpoint: str, change: Change) ->
         )
     except UnknownWorkspace as error:
         raise UnknownWorkspace(error.detail, problems=problems_in(error, at="/path")) from error
-    document = wire.document_of(state)
+    document = document_of(
+        state, subscription=change.subscription if isinstance(change, SubscriptionChange) else None
+    )
     note(
         service,
         request,
@@ -121,7 +142,7 @@ ADMINISTRATION = (
         reply=put_plan,
         says="Put a workspace on a plan.",
         answers="Changed",
-        codes=("unknown_workspace", "unknown_plan", *FACTS_OUTAGES),
+        codes=("unknown_workspace", "unknown_plan", "as_of_in_the_future", *FACTS_OUTAGES),
         audience=Audience.ADMIN,
         body=wire.PLAN,
         while_starting=True,
@@ -143,11 +164,29 @@ ADMINISTRATION = (
         method="PUT",
         path="/v1/workspaces/{workspace}/status",
         reply=put_status,
-        says="Suspend a workspace, or make it active.",
+        says="Suspend a workspace, or take that back; its subscription may suspend it too.",
         answers="Changed",
-        codes=("unknown_workspace", *FACTS_OUTAGES),
+        codes=("unknown_workspace", "as_of_in_the_future", *FACTS_OUTAGES),
         audience=Audience.ADMIN,
         body=wire.STATUS,
+        while_starting=True,
+    ),
+    Endpoint(
+        name="put_subscription",
+        method="PUT",
+        path="/v1/workspaces/{workspace}/subscription",
+        reply=put_subscription,
+        says="Tell what a biller knows of a subscription; late, repeated and out of order is the same.",
+        answers="Subscribed",
+        codes=(
+            "unknown_workspace",
+            "unknown_plan",
+            "as_of_in_the_future",
+            "event_reused",
+            *FACTS_OUTAGES,
+        ),
+        audience=Audience.ADMIN,
+        body=wire.SUBSCRIPTION,
         while_starting=True,
     ),
 )

@@ -107,13 +107,16 @@ def _from_line(line: Mapping[str, Any], ruling: Ruling, looked: Looked | None) -
     amounts = line.get("amounts") or (dict(action.takes) if action else {})
     room: Any = RoomAsLogged(catalog, tuple(action.takes) if action else (), _room_in(situation["room"]))
     if not is_member or set(limits) >= set(amounts):
-        own = {meter: of["limit"] for meter, of in limits.items() if of["of"] == "override"}
+        own, seats = (
+            {meter: of["limit"] for meter, of in limits.items() if of["of"] == what}
+            for what in ("override", "seats")
+        )
         used = {
             meter: Usage(used=of["used"], reserved=of["reserved"], resets_at=None)
             for meter, of in limits.items()
         }
         unused = Usage(used=0, reserved=0, resets_at=None)
-        facts = _facts(plan, own, {meter: used.get(meter, unused) for meter in amounts})
+        facts = _facts(plan, own, {meter: used.get(meter, unused) for meter in amounts}, seats=seats)
         room = RoomByFigures(catalog, amounts if action and action.takes else {}, facts)
     asked = Asked(
         action=action,
@@ -220,7 +223,13 @@ def _facts_now(store: AuditedFacts, workspace: Workspace, user: str, taken: Mapp
     return _facts(workspace.plan, workspace.limits, dict.fromkeys(taken, unused))
 
 
-def _facts(plan: str | None, limits: Mapping[str, int | None], usage: Mapping[str, Usage]) -> Facts:
+def _facts(
+    plan: str | None,
+    limits: Mapping[str, int | None],
+    usage: Mapping[str, Usage],
+    *,
+    seats: Mapping[str, int] | None = None,
+) -> Facts:
     """What rooms are found by; the rest of it is not looked at."""
     return Facts(
         workspace_id=_NOBODY,
@@ -234,6 +243,7 @@ def _facts(plan: str | None, limits: Mapping[str, int | None], usage: Mapping[st
         usage=usage,
         at=datetime.now(UTC),
         token=None,
+        seats=seats or {},
     )
 
 
