@@ -83,8 +83,13 @@ class Foresight:
     def _complete(
         self, decision: Decision, amounts: Mapping[str, int], to_come: Mapping[str, ToCome]
     ) -> Decision:
-        limits = self._limits(decision, amounts)
-        to_come = {**to_come, **self._counted_elsewhere(decision, limits)}
+        # What a user owns is of no workspace: no read tells more of it than the facts, nor of its limit.
+        owned = self._owned(decision)
+        limits = self._limits(decision, amounts) | {meter: quota.limit for meter, quota in owned.items()}
+        to_come = {
+            **to_come,
+            **{meter: ToCome(used=quota.used, resets_in_s=None) for meter, quota in owned.items()},
+        }
         wait_s = decision.retry_after_s
         if wait_s is not None:
             wait_s = seconds_until_room(amounts, limits, to_come)
@@ -94,14 +99,12 @@ class Foresight:
         }
         return replace(decision, retry_after_s=wait_s, quota=quotas)
 
-    def _counted_elsewhere(self, decision: Decision, limits: dict[str, int | None]) -> dict[str, ToCome]:
-        """What a user owns is of no workspace: no read tells more of it than the facts, nor of its limit."""
-        found = {}
-        for meter, quota in (decision.quota or {}).items():
-            if self._catalog.meters[meter].kind == "owned":
-                limits[meter] = quota.limit
-                found[meter] = ToCome(used=quota.used, resets_in_s=None)
-        return found
+    def _owned(self, decision: Decision) -> dict[str, Quota]:
+        """The quotas of what the user owns."""
+        quotas = decision.quota or {}
+        return {
+            meter: quota for meter, quota in quotas.items() if self._catalog.meters[meter].kind == "owned"
+        }
 
     def _limits(self, decision: Decision, amounts: Mapping[str, int]) -> dict[str, int | None]:
         """Those of the plan and its seats, without overrides; 0 where the plan is not declared."""

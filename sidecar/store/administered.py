@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sidecar.store.moments import moment_of
+from sidecar.store.moments import moment_of, moment_or_none
 from sidecar.store.names import DEAD
 from sidecar.workspaces.administration import FoundWorkspace, KnownWorkspace, Override, WorkspaceState
 from sidecar.workspaces.membership import Member
@@ -13,7 +13,6 @@ from sidecar.workspaces.subscriptions import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from sidecar.store.names import Spoken
 
@@ -67,7 +66,7 @@ def state_in(document: Mapping[str, Any], spoken: Spoken) -> WorkspaceState:
                 kind=each["kind"],
                 name=name,
                 value=each["enabled"] if each["kind"] == "feature" else each["at_most"],
-                expires_at=_moment_or_none(each["expires_at"]),
+                expires_at=moment_or_none(each["expires_at"]),
                 reason=each["reason"],
                 until_plan_change=each["until_plan_change"],
             )
@@ -86,14 +85,10 @@ def _subscription_of(document: Mapping[str, Any], spoken: Spoken) -> Subscriptio
         plan=spoken.to_ours("plan", document["plan"]),
         status=document["status"],
         seats=document["seats"],
-        trial_ends_at=_moment_or_none(document["trial_ends_at"]),
-        past_due_since=_moment_or_none(document["past_due_since"]),
-        billing_anchor=_moment_or_none(document["billing_anchor"]),
+        trial_ends_at=moment_or_none(document["trial_ends_at"]),
+        past_due_since=moment_or_none(document["past_due_since"]),
+        billing_anchor=moment_or_none(document["billing_anchor"]),
         as_of=moment_of(document["as_of"]),
         event=document["event"],
         source=document["source"],
     )
-
-
-def _moment_or_none(text: str | None) -> datetime | None:
-    return None if text is None else moment_of(text)

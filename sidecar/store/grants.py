@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg.types.json import set_json_loads
 
+from sidecar.store.moments import moment_or_none
 from sidecar.store.names import Spoken
 from sidecar.text.encoding import decoded
 from sidecar.workspaces.holders import Grant, Invitation, Login, Member, OverrideHeld, Workspace
@@ -219,7 +220,7 @@ def _invitation(row: dict[str, Any], spoken: Spoken) -> Invitation:
         email=row["email"],
         role=spoken.to_ours("role", row["role"]),
         invited_by=row["invited_by"],
-        created_at=_moment(row["created_at"]),
+        created_at=moment_or_none(row["created_at"]),
     )
 
 
@@ -230,7 +231,7 @@ def _override(row: dict[str, Any], spoken: Spoken) -> OverrideHeld:
         value=row["value"],
         ends=row["expires_at"] is not None,
         reason=row["reason"],
-        changed_at=_moment(row["changed_at"]),
+        changed_at=moment_or_none(row["changed_at"]),
     )
 
 
@@ -241,7 +242,3 @@ def _json(raw: str | bytes) -> Any:  # noqa: ANN401 - JSON
 
 def _limit(value: int | str) -> int | None:
     return value if type(value) is int else None
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)

@@ -23,3 +23,8 @@ def moment_of(text: str) -> datetime:
         if _AFTER.fullmatch(text) or isinstance(error, OverflowError):
             return _LAST
         raise
+
+
+def moment_or_none(text: str | None) -> datetime | None:
+    """As `moment_of`; None of NULL."""
+    return None if text is None else moment_of(text)

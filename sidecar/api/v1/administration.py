@@ -63,11 +63,10 @@ def put_status(service: Service, request: Request) -> Reply:
 
 def put_subscription(service: Service, request: Request) -> Reply:
     body = shapes.check(request.body(), wire.SUBSCRIPTION)
-    trial_ends_at = _moment(body, "trial_ends_at")
-    if body["status"] == "trialing" and trial_ends_at is None:
+    times = {name: _moment(body, name) for name in ("trial_ends_at", "billing_anchor", "as_of")}
+    if body["status"] == "trialing" and times["trial_ends_at"] is None:
         problem = Problem(pointer="/trial_ends_at", detail="is required where the status is trialing")
         raise shapes.refusal((problem,))
-    times = {name: _moment(body, name) for name in ("trial_ends_at", "billing_anchor", "as_of")}
     change = SubscriptionChange(**{**body, **times})
     return _apply(service, request, "put_subscription", change)
 
