@@ -33,16 +33,17 @@ _direct = build_opener(ProxyHandler({}))
 
 
 @pytest.fixture(scope="module")
-def trainer(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with a_trainer(tmp_path_factory.mktemp("dev"), database_url) as address:
-        yield address
-    run(database_url, "DROP OWNED BY roleplay_web CASCADE", "DROP ROLE roleplay_web")
-
-
-@pytest.fixture(scope="module")
 def chromium():
     with a_chromium() as chromium:
         yield chromium
+
+
+@pytest.fixture(scope="module")
+def trainer(chromium: object, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its address. Nothing is started where there is no *chromium*."""
+    with a_trainer(tmp_path_factory.mktemp("dev"), database_url) as address:
+        yield address
+    run(database_url, "DROP OWNED BY roleplay_web CASCADE", "DROP ROLE roleplay_web")
 
 
 @pytest.fixture

@@ -79,7 +79,11 @@ def a_process(command: list[str], log: Path, *, until: str) -> Iterator[re.Match
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 @contextmanager
