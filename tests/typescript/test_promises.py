@@ -13,7 +13,7 @@ from sidecar.cli.dev import JWT_SECRET, TOKEN
 from tests.guard.test_client import LIES
 from tests.guard.values import a_grant
 from tests.identity.provider import a_token
-from tests.typescript.packages import built, installed, passed, program, run
+from tests.typescript.packages import built, copied_into, installed, passed, program, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,10 +69,7 @@ def test_the_components_keep_their_promises_in_react_18(environ):
     """In a folder of its own, since a package finds the React that is installed beside it."""
     package = built()
     folder = installed(package / "test/react-18")
-    inside = folder / "node_modules/policy-sidecar"
-    shutil.rmtree(inside, ignore_errors=True)
-    shutil.copytree(package / "dist", inside / "dist")
-    shutil.copy(package / "package.json", inside)
+    copied_into(folder)
     for name in ("dom.mjs", "react.test.mjs", "react-server.test.mjs"):
         shutil.copy(package / "test" / name, folder / "node_modules" / name)
     tests = [f"node_modules/{name}" for name in ("react.test.mjs", "react-server.test.mjs")]

@@ -1,0 +1,125 @@
+/**
+ * The trainer's own routes, each guarded by the sidecar. Workspaces, members and invitations are the sidecar's routes,
+ * which the page asks itself. The workspace of a request is its header X-Workspace-Id.
+ */
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { HTTPException } from "hono/http-exception";
+import { sign, verify } from "hono/jwt";
+import { Sidecar, Unavailable } from "policy-sidecar";
+import { guards, problem } from "policy-sidecar/hono";
+
+import type { Catalog } from "../catalog.js";
+import type { Scenarios } from "./scenarios.js";
+
+const AUDIENCE = "authenticated";
+const A_DAY_S = 24 * 60 * 60;
+const TIMEOUT_MS = 5_000; // a laptop may be busy
+const PROBLEM = { "Content-Type": "application/problem+json" };
+const NAME = { pattern: /^[a-z0-9-]{1,40}$/, says: "must be 1 to 40 of a-z, 0-9 and -" };
+const TITLE = { pattern: /^[^\p{Cc}]{1,200}$/u, says: "must be a line of 1 to 200 characters" };
+const PLAN = { pattern: /^\w{1,60}$/, says: "must be the name of a plan" };
+
+export interface Parts {
+  /** Where the sidecar is, for this backend and for browsers. */
+  url: string;
+  /** A caller's token, which no browser gets. */
+  token: string;
+  /** What users' tokens are signed with. */
+  secret: string;
+  scenarios: Scenarios;
+}
+
+export function createApp({ url, token, secret, scenarios }: Parts): Hono {
+  const sidecar = new Sidecar<Catalog>({ url, token, timeoutMs: TIMEOUT_MS });
+  const { requireWorkspace, requireAction } = guards<Catalog>({ sidecar, user: (c) => signedIn(c, secret) });
+  const app = new Hono();
+  app.use("/api/*", bodyLimit({ maxSize: 10_000 }));
+
+  // Your identity provider does this, and checks who it is.
+  app.post("/api/sign-in", async (c) => {
+    const name = await field(c, "name", NAME);
+    const email = `${name}@example.com`;
+    const exp = Math.floor(Date.now() / 1000) + A_DAY_S;
+    const claims = { sub: name, email, email_verified: true, aud: AUDIENCE, exp };
+    return c.json({ name, email, token: await sign(claims, secret, "HS256"), sidecar: url });
+  });
+
+  app.get("/api/scenarios", requireAction("data.view_own"), async (c) =>
+    c.json({ scenarios: await scenarios.all(c.get("workspace")) }),
+  );
+
+  app.post("/api/scenarios", requireWorkspace, async (c) => {
+    const title = await field(c, "title", TITLE);
+    const { user, asked } = c.get("workspace");
+    const hold = await sidecar.reserve({ user, workspace: asked, action: "scenarios.create" });
+    if (!hold.allow) return problem(hold);
+    try {
+      const added = await scenarios.add(c.get("workspace"), title);
+      await hold.commit();
+      return c.json(added, 201);
+    } finally {
+      await hold[Symbol.asyncDispose](); // gives the place back, unless it was committed
+    }
+  });
+
+  app.post("/api/scenarios/:id{[\\w-]+}/roleplays", requireAction("roleplay.start"), async (c) =>
+    c.json((await scenarios.play(c.get("workspace"), c.req.param("id"))) ?? missing(), 201),
+  );
+
+  app.post("/api/scenarios/:id{[\\w-]+}/avatar-roleplays", requireAction("roleplay.start_with_avatar"), async (c) =>
+    c.json((await scenarios.play(c.get("workspace"), c.req.param("id"))) ?? missing(), 201),
+  );
+
+  app.post("/api/team-sessions", requireAction("team_sessions.start"), (c) =>
+    c.json({ host: c.get("workspace").user }, 201),
+  );
+
+  // Your biller's webhook says this, once somebody has paid: docs/billing.md.
+  app.post("/api/checkout", requireAction("billing.manage"), async (c) => {
+    const plan = await field(c, "plan", PLAN);
+    const answer = await fetch(`${url}/v1/workspaces/${encodeURIComponent(c.get("workspace").asked)}/subscription`, {
+      method: "PUT",
+      headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ plan, status: "active", as_of: new Date().toISOString(), source: "roleplay-web" }),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    }).catch((cause: unknown) => {
+      throw new Unavailable("sidecar_unreachable", "the plan was perhaps not changed", { cause });
+    });
+    return answer.ok ? c.json({ plan }) : new Response(answer.body, { status: answer.status, headers: PROBLEM });
+  });
+
+  app.onError((error, c) => {
+    const known = error instanceof HTTPException ? error.getResponse() : problem(error);
+    if (known === undefined) console.error(error);
+    return known ?? c.json({ status: 500, title: "The trainer has a defect: its log says which" }, 500);
+  });
+  return app;
+}
+
+/** The user whom the token of the request is about, null without a good one. */
+async function signedIn(c: Context, secret: string): Promise<string | null> {
+  const token = /^Bearer (\S+)$/i.exec(c.req.header("Authorization") ?? "")?.[1] ?? "";
+  try {
+    const { sub } = await verify(token, secret, { alg: "HS256", aud: AUDIENCE });
+    return typeof sub === "string" ? sub : null;
+  } catch {
+    return null; // expired, forged, or no token at all
+  }
+}
+
+/** A field of the JSON body; 400 if it does not fit. */
+async function field(c: Context, name: string, { pattern, says }: { pattern: RegExp; says: string }): Promise<string> {
+  const body = (await c.req.json().catch(() => null)) as Record<string, unknown> | null;
+  const value = body?.[name];
+  if (typeof value === "string" && pattern.test(value)) return value;
+  throw refusal(400, "The request is not right", `${name} ${says}`);
+}
+
+function missing(): never {
+  throw refusal(404, "There is no such scenario", "it is not in this workspace");
+}
+
+function refusal(status: 400 | 404, title: string, detail: string): HTTPException {
+  return new HTTPException(status, { res: Response.json({ status, title, detail }, { status, headers: PROBLEM }) });
+}
