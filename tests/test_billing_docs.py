@@ -123,8 +123,6 @@ def stored(stage, workspace):
 
 
 def test_an_event_that_one_sends_oneself_is_taken(stage, sidecar_url, monkeypatch, capsys):
-    stage.workspace("starter", slug="solo")
-
     written("send", monkeypatch, SIDECAR_URL=sidecar_url)
 
     assert capsys.readouterr().out.startswith("200 ")

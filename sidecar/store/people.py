@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Facts
     from sidecar.store.connections import Connections
     from sidecar.store.names import Kind, Param, Spoken
-    from sidecar.workspaces.actor import Provenance
-    from sidecar.workspaces.membership import Seats
+    from sidecar.workspaces.membership import Provenance, Seats
 
 Meaning = TypeVar("Meaning")
 

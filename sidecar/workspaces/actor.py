@@ -11,6 +11,7 @@ from sidecar.decisions.steps import run
 from sidecar.decisions.timings import Timings
 from sidecar.errors import EngineMisbehaved, WorkspaceContended
 from sidecar.text.ids import fresh_id
+from sidecar.workspaces.membership import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 _TRIES = 2  # what was decided by facts that have changed since is decided once more, and no oftener
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """By whom a change is made: a *user*, themselves or *via* the token of a caller, which has this name.
-
-    *decision* is the id of the decision that allowed it, or of the line of the decision log that tells of it.
-    """
-
-    user: str
-    decision: str | None
-    via: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

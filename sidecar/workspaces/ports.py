@@ -8,8 +8,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.decisions.model import Facts
-    from sidecar.workspaces.actor import Provenance
-    from sidecar.workspaces.membership import Invitation, Member, Offer, Seats, WorkspaceSummary
+    from sidecar.workspaces.membership import (
+        Invitation,
+        Member,
+        Offer,
+        Provenance,
+        Seats,
+        WorkspaceSummary,
+    )
 
 
 class PeopleStore(Protocol):
