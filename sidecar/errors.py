@@ -11,6 +11,8 @@ SidecarError
 ├── UnknownWorkspace            an administrator named a workspace that is not there
 ├── UnknownPlan                 an administrator named a plan that is not sold
 ├── EventReused                 a biller's event came again, and says something else
+├── SignatureInvalid            what came is not signed by the biller, or not of now
+├── BillingRefused              a biller's event cannot be applied: somebody has to look
 ├── ExternalIdTaken             another workspace has the id of the application
 ├── NotAMember                  a user asked about a workspace that is not theirs
 ├── IdempotencyKeyReused        the key was used for another request
@@ -163,6 +165,23 @@ class UnknownPlan(SidecarError):
 
 class EventReused(SidecarError):
     code = "event_reused"
+
+
+class SignatureInvalid(SidecarError):
+    """*detail* says why, for the log alone."""
+
+    code = "signature_invalid"
+
+
+class BillingRefused(SidecarError):
+    """*code* says why; *about* is what the line of the log says of the event besides."""
+
+    code = "billing_plan_unknown"
+
+    def __init__(self, detail: str, *, code: str, about: Mapping[str, object]) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.about = about
 
 
 class ExternalIdTaken(SidecarError):

@@ -133,6 +133,21 @@ def _log_mask(text: str) -> frozenset[str]:
     return names
 
 
+def _stripe_secrets(text: str) -> tuple[str, ...]:
+    secrets = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(r"[!-~]+", secret) for secret in secrets):
+        raise _Refused("must be signing secrets (whsec_…), with commas between")
+    if any(secret.startswith(("sk_", "rk_", "pk_")) for secret in secrets):
+        raise _Refused("has a key of Stripe's API: an endpoint's signing secret begins with whsec_")
+    return secrets
+
+
+def _true_or_false(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise _Refused("must be true or false")
+    return text == "true"
+
+
 def _identifier(text: str) -> str:
     if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)?", text):
         raise _Refused(
@@ -213,6 +228,15 @@ class Settings:
         _origins,
         "the origins whose pages may call end users' routes and GET /plans, with commas between",
         default=(),
+    )
+    stripe_secrets: tuple[str, ...] = _setting(
+        _stripe_secrets,
+        "signing secrets of the webhook endpoint at Stripe, with commas between; then its events are taken",
+        default=(),
+        secret=True,
+    )
+    stripe_livemode: bool = _setting(
+        _true_or_false, "whether Stripe's events are of live mode; others are refused", default=True
     )
     engine: Literal["opa", "embedded"] = _setting(
         _engine, "what evaluates the policies: an OPA server, or the engine inside each worker", default="opa"

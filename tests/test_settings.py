@@ -42,6 +42,25 @@ def test_an_empty_value_is_no_value():
     assert Settings.from_environ(NEEDED | {"SIDECAR_WORKERS": " "}).workers >= 1
 
 
+def test_signing_secrets_of_stripe_are_a_list_and_never_shown():
+    environ = NEEDED | {"SIDECAR_STRIPE_SECRETS": "whsec_one, whsec_two", "SIDECAR_STRIPE_LIVEMODE": "false"}
+    settings = Settings.from_environ(environ)
+
+    assert (settings.stripe_secrets, settings.stripe_livemode) == (("whsec_one", "whsec_two"), False)
+    assert Settings.from_environ(NEEDED).stripe_livemode is True
+    assert "whsec" not in repr(settings)
+
+
+@pytest.mark.parametrize("wrong", ["whsec_one,", "whsec one", "sk_live_secret", "whsec_one,rk_test_secret"])
+def test_what_is_no_signing_secret_of_stripe_is_refused_and_not_shown(wrong):
+    found = problems(stripe_secrets=wrong, stripe_livemode="yes")
+
+    assert "whsec_" in found["SIDECAR_STRIPE_SECRETS"]
+    assert "secret" not in found["SIDECAR_STRIPE_SECRETS"].replace("signing secret", "")
+    assert wrong not in found["SIDECAR_STRIPE_SECRETS"]
+    assert found["SIDECAR_STRIPE_LIVEMODE"] == "must be true or false, got 'yes'"
+
+
 def test_a_secret_is_neither_shown_nor_repeated():
     settings = Settings.from_environ(NEEDED)
 

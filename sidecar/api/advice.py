@@ -24,6 +24,21 @@ ADVICE: Mapping[str, str] = {
     "meter_not_consumable": "check it only: an invitation or a new member takes it",
     "mode_not_batched": "ask for an effect with /v1/authorize",
     "unknown_plan": "name a plan of plans.yaml",
+    "signature_invalid": (
+        "send the body as it was signed, within five minutes; SIDECAR_STRIPE_SECRETS holds the signing secret"
+        " (whsec_…) of this very endpoint"
+    ),
+    "billing_mode_differs": "send test and live events to sidecars of their own; see SIDECAR_STRIPE_LIVEMODE",
+    "billing_workspace_missing": (
+        "set subscription_data.metadata.workspace where the Checkout session is made; put it on this"
+        " subscription by hand, and Stripe sends an event with it"
+    ),
+    "billing_workspace_unknown": (
+        "correct the metadata of the subscription: workspace is an id, a slug, or ext: and an external id"
+    ),
+    "billing_plan_unknown": (
+        "say in plans.yaml, sold_as, which one plan these prices are; then resend the event"
+    ),
     "as_of_in_the_future": "send the date of the event, at most five minutes ahead; check the sender's clock",
     "unauthenticated": (
         "send `Authorization: Bearer TOKEN` with a caller token of this sidecar;"
@@ -64,7 +79,9 @@ ADVICE: Mapping[str, str] = {
     "request_timeout": "send the head of a request within 5 seconds and its body within 10",
     "owner_must_transfer": "transfer the workspace first: POST /workspaces/{workspace}/transfer",
     "use_transfer": "use POST /workspaces/{workspace}/transfer",
-    "body_too_large": "send at most 64 KiB, or 1 MiB to an endpoint for many questions",
+    "body_too_large": (
+        "send at most 64 KiB, 256 KiB to /v1/data and /billing, or 1 MiB to an endpoint for many questions"
+    ),
     "unsupported_media_type": "send Content-Type: application/json, in UTF-8 and not compressed",
     "head_too_large": "send a request line and headers of at most 128 KiB together, in at most 1,000 lines",
     "transfer_coding_unknown": "send the body with a Content-Length, or in the transfer coding chunked alone",

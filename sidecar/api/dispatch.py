@@ -10,9 +10,16 @@ from sidecar.api.advice import which_scope
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import parameters_of
 from sidecar.api.log_lines import note, why_of
-from sidecar.api.service import deadline_of
+from sidecar.api.people.acting import user_of
 from sidecar.decisions.steps import run
-from sidecar.errors import CallerForbidden, DependencyError, SidecarError, UnknownUser
+from sidecar.errors import (
+    BillingRefused,
+    CallerForbidden,
+    DependencyError,
+    SidecarError,
+    SignatureInvalid,
+    UnknownUser,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +30,8 @@ if TYPE_CHECKING:
     from sidecar.api.service import Service
     from sidecar.decisions.steps import Steps
 
-_DECIDING = ("/v1/", "/access/")
+_TOLD = (BillingRefused, DependencyError, SignatureInvalid, UnknownUser)  # their line says why
+_DECIDING = ("/v1/", "/access/", "/billing/")
 
 
 def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
@@ -37,11 +45,7 @@ def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Rep
         if endpoint.audience.scope is not None:
             _refuse_without_scope(endpoint.audience, request)
         if endpoint.audience is Audience.END_USERS:
-            if service.identities is None:
-                return refuse(service, endpoint, request, problems.problem("not_found"))
-            request.user = service.identities.user(
-                request.header("Authorization"), deadline=deadline_of(service, request)
-            )
+            request.user = user_of(service, request)
         if request.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
             parameters_of(request, endpoint)
         if not endpoint.while_starting and not service.serving():
@@ -49,7 +53,7 @@ def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Rep
         reply = endpoint.reply(service, request)
         return reply if isinstance(reply, tuple) else (yield from reply)
     except SidecarError as error:
-        why = why_of(error) if isinstance(error, DependencyError | UnknownUser) else {}
+        why = why_of(error) if isinstance(error, _TOLD) else {}
         return refuse(service, endpoint, request, problems.problem_of(error), why=why)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import AUTHZEN
+from sidecar.api.billing.stripe import STRIPE_EVENTS
 from sidecar.api.endpoint import Endpoint
 from sidecar.api.gateways.by_header import BY_HEADER
 from sidecar.api.gateways.opa import LIKE_OPA
@@ -47,6 +48,7 @@ ENDPOINTS = (
     *AUTHZEN,
     *ADMINISTRATION,
     *WORKSPACES,
+    STRIPE_EVENTS,
     *PEOPLE,
     *INVITATIONS,
     SHOW_ENTITLEMENTS,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sidecar.api import rendered
 from sidecar.decisions.steps import Wait
-from sidecar.errors import UnknownUser
+from sidecar.errors import BillingRefused, UnknownUser
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def note(
 
 def why_of(error: SidecarError) -> dict[str, object]:
     """What a line says of *error* beside its code: what it is about is nobody's to know but an operator's."""
+    if isinstance(error, BillingRefused):
+        return dict(error.about)  # by field, so that masks find what they hide
     why: dict[str, object] = {"why": error.detail} if error.detail else {}
     if isinstance(error, UnknownUser) and error.unverified:
         why["unverified"] = error.unverified

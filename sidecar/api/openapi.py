@@ -8,10 +8,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api.audience import Audience
+from sidecar.api.people.acting import ACT_AS, ACT_AS_EMAIL
 from sidecar.api.problems import DENIALS, PROBLEMS
 from sidecar.api.schemas import SCHEMAS, ref
 from sidecar.decisions.reasons import REASONS
-from sidecar.text.shapes import FREE_OBJECT
+from sidecar.text.emails import LONGEST_EMAIL
+from sidecar.text.shapes import FREE_OBJECT, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,11 +36,28 @@ _WHO = {
     Audience.ADMIN: "For callers whose token has the scope `admin`.",
     Audience.AUDIT: "For callers whose token has the scope `audit`.",
     Audience.READERS: "For callers whose token has the scope `admin` or `audit`.",
-    Audience.END_USERS: "For end users, with the token of the identity provider.",
+    Audience.END_USERS: (
+        "For end users, with the token of the identity provider; or for callers whose token has the scope"
+        " `people`, who act for the user in X-Act-As."
+    ),
     Audience.GATEWAYS: "For gateways: from this machine, or with a caller token in X-Sidecar-Token.",
 }
 _OF_CALLERS: list[dict[str, list[str]]] = [{"token": []}, {}]  # a Unix socket, or loopback, needs none
-_OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found")
+_OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found", "unauthenticated", "scope_missing")
+_ACTING: list[dict[str, Any]] = [
+    {
+        "name": ACT_AS,
+        "in": "header",
+        "schema": Text().schema,
+        "description": "whom a caller with the scope `people` acts for",
+    },
+    {
+        "name": ACT_AS_EMAIL,
+        "in": "header",
+        "schema": Text(LONGEST_EMAIL).schema,
+        "description": "their e-mail address, which counts as verified; only with X-Act-As",
+    },
+]
 
 _LOGGED = {Audience.AUTHORIZE, Audience.ADMIN, Audience.READERS, Audience.END_USERS, Audience.GATEWAYS}
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {
@@ -97,6 +116,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         {"name": name, "in": "query", "required": name in endpoint.required_query, "schema": shape.schema}
         for name, shape in endpoint.query.items()
     ]
+    if endpoint.audience is Audience.END_USERS:
+        parameters += _ACTING
     if endpoint.revalidates:
         known = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
         parameters.append(
@@ -131,6 +152,8 @@ def _tag_of(endpoint: Endpoint) -> str:
         return "authzen"
     if endpoint.name.startswith("gateway_"):
         return "gateways"
+    if endpoint.path.startswith("/billing/"):
+        return "administration"
     if endpoint.for_browsers:
         return "users"
     return {Audience.AUTHORIZE: "questions", Audience.ADMIN: "administration"}.get(
@@ -142,7 +165,7 @@ def _security_of(endpoint: Endpoint) -> list[dict[str, list[str]]]:
     if endpoint.audience is Audience.GATEWAYS:
         return [{"gateway": []}, {}]
     if endpoint.audience is Audience.END_USERS:
-        return [{"user": []}]
+        return [{"user": []}, {"token": []}]
     return _OF_CALLERS if endpoint.audience.scope is not None or endpoint.name.startswith("gateway_") else []
 
 

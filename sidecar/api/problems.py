@@ -11,6 +11,7 @@ from sidecar.api.advice import ADVICE
 from sidecar.api.wire import add_help
 from sidecar.errors import (
     BadQuestion,
+    BillingRefused,
     CallerForbidden,
     CommitExceedsReservation,
     EventReused,
@@ -47,6 +48,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "meter_not_consumable": (HTTPStatus.BAD_REQUEST, "The meter is counted, and never taken"),
     "mode_not_batched": (HTTPStatus.BAD_REQUEST, "A batch only checks"),
     "unknown_plan": (HTTPStatus.BAD_REQUEST, "There is no such plan"),
+    "signature_invalid": (HTTPStatus.BAD_REQUEST, "The body is not signed as the biller signs"),
     "as_of_in_the_future": (HTTPStatus.BAD_REQUEST, "The date is ahead of the database's clock"),
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
     "user_unauthenticated": (HTTPStatus.UNAUTHORIZED, "A valid token of the identity provider is required"),
@@ -77,6 +79,16 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "owner_must_transfer": (HTTPStatus.CONFLICT, "The owner has to transfer the workspace first"),
     "use_transfer": (HTTPStatus.CONFLICT, "Ownership moves by a transfer"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    "billing_mode_differs": (HTTPStatus.UNPROCESSABLE_ENTITY, "The event is of the other mode, test or live"),
+    "billing_workspace_missing": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The subscription does not say which workspace it is for",
+    ),
+    "billing_workspace_unknown": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The subscription is for a workspace that does not exist",
+    ),
+    "billing_plan_unknown": (HTTPStatus.UNPROCESSABLE_ENTITY, "The prices are not those of one plan"),
     "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
     "head_too_large": (
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -112,6 +124,7 @@ DENIALS: Mapping[str, str] = {
 # The caller's own mistakes: only of these the detail is shown, before what to do.
 _SHOWN = (
     BadQuestion,
+    BillingRefused,
     CallerForbidden,
     CommitExceedsReservation,
     EventReused,

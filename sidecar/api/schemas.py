@@ -261,7 +261,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "owner": _or_null(_TEXT),
             "members": {"type": "array", "items": ref("Member")},
             "created": _MOMENT,
-        }
+            "next": _TEXT,
+        },
+        optional=("next",),
     ),
     "FoundWorkspace": _object(_FOUND_WORKSPACE),
     "FoundWorkspaces": _object(
@@ -274,6 +276,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         _CHANGED | {"subscription": ref("Subscription"), "replayed": {"const": True}},
         optional=("replayed",),
     ),
+    "Billed": {"anyOf": [ref("Subscribed"), _object({"ignored": {"const": True}, "why": _TEXT})]},
     "Subscription": _object(
         {
             "subscription": _TEXT,

@@ -35,6 +35,17 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stripe:
+    """What is taken of Stripe: what is signed, of one mode.
+
+    *require_signed* takes a body and its header Stripe-Signature; SignatureInvalid.
+    """
+
+    require_signed: Callable[[bytes, str | None], None]
+    livemode: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What the endpoints need; a worker builds it once.
 
@@ -42,7 +53,7 @@ class Service:
     the hosts and ports at which the sidecar itself is asked. *bundle* gives OPA's. *serving* is false until
     every verdict is in the memo. *catalog* is the digest of plans.yaml that lines of the log have; *masks* is
     None where they hide nothing; with *skips_grants* they leave out granted checks. *cors_origins* are as in
-    `Cors`.
+    `Cors`. *stripe* is None where no event of Stripe can be verified: none is served.
     """
 
     authorizer: Authorizer
@@ -66,6 +77,7 @@ class Service:
     masks: Masks | None = None
     skips_grants: bool = False
     cors_origins: tuple[str, ...] = ()
+    stripe: Stripe | None = None
 
 
 def deadline_of(service: Service, request: Request, *, questions: int = 1) -> float:

@@ -126,6 +126,8 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
                 "THREADS": "8",
                 # A laptop may swap: rather slow than 503.
                 "DEADLINE_MS": "2000",
+                "STRIPE_LIVEMODE": "false",
+                "STRIPE_SECRETS": os.environ.get(f"{PREFIX}STRIPE_SECRETS", ""),  # of `stripe listen`
             }
             if authzen_policy is not None:
                 environ["AUTHZEN_POLICY"] = str(authzen_policy)

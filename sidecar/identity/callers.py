@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-SCOPES = ("authorize", "admin", "audit")
+SCOPES = ("authorize", "admin", "audit", "people")
 TOKEN_PREFIX = "sct_"  # noqa: S105 - what a secret scanner can look for
 _RANDOM_BYTES = 32
 _FOR_THE_OWNER = 0o600

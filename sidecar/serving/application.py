@@ -23,6 +23,7 @@ from sidecar.api import problems, wire
 from sidecar.api.advice import where_to, which_method
 from sidecar.api.audience import Audience
 from sidecar.api.authzen.endpoints import EVALUATION, EVALUATIONS
+from sidecar.api.billing.stripe import STRIPE_EVENTS
 from sidecar.api.cors import Cors, preflight_fields
 from sidecar.api.dispatch import refuse, serve, serving
 from sidecar.api.endpoints import ENDPOINTS
@@ -30,6 +31,7 @@ from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFI
 from sidecar.api.gateways.opa import LIKE_OPA
 from sidecar.api.log_lines import written
 from sidecar.api.operation import HEALTHZ, READYZ
+from sidecar.api.people.acting import callers_act
 from sidecar.api.people.users import STEPS
 from sidecar.api.plain import PlainChecks
 from sidecar.api.reply import JSON
@@ -65,7 +67,8 @@ _HOT = {
     )
 }
 _LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}
-_OF_GATEWAYS = {endpoint.path for endpoint in LIKE_OPA}
+_LIKE_A_HEAD = {STRIPE_EVENTS.path, *(endpoint.path for endpoint in LIKE_OPA)}
+_SIGNED = {STRIPE_EVENTS.path}  # as it is, whatever it is said to be
 _AUTHZEN, _GATEWAYS = "/access/v1/", "/gw/"
 _ANY_ID = re.compile(r"[\t\x20-\x7e\x80-\xff]+")  # AuthZEN: an arbitrary string
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
@@ -314,10 +317,12 @@ def _flask(service: Service) -> flask.Flask:
     app = flask.Flask("sidecar", static_folder=None, template_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = True  # to _Defects, where those of the hot path go too
     app.url_map.merge_slashes = False
+    for_users = service.identities is not None or callers_act(service)
     served = [
         endpoint.path
         for endpoint in ENDPOINTS
-        if endpoint.audience is not Audience.END_USERS or service.identities is not None
+        if (for_users or endpoint.audience is not Audience.END_USERS)
+        and (service.stripe is not None or endpoint is not STRIPE_EVENTS)
     ]
     for endpoint in ENDPOINTS:
         if endpoint.audience is Audience.GATEWAYS:
@@ -400,14 +405,14 @@ def _header(environ: WSGIEnvironment, name: str) -> str | None:
 
 
 def _largest_body(path: str) -> int:
-    if path in _OF_GATEWAYS:
+    if path in _LIKE_A_HEAD:
         return wire.LARGEST_INPUT
     return wire.LARGEST_BATCH if path in _LARGE else wire.LARGEST_BODY
 
 
 def json_body(request: Request, body: bytes, *, largest: int) -> bytes:
     """*body*, as it is. BadQuestion if it is larger than *largest* bytes, or is not said to be JSON."""
-    if not is_json(request.header):
+    if request.target not in _SIGNED and not is_json(request.header):
         media_type = request.header("Content-Type") or ""
         said = "the Content-Type is another" if media_type else "there is no Content-Type"
         if _JSON_TYPE.fullmatch(media_type):

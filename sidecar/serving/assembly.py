@@ -16,7 +16,7 @@ from sidecar.api.authzen.policy import PolicyDomain, Rules
 from sidecar.api.authzen.workspaces import Workspaces
 from sidecar.api.masking import Masks
 from sidecar.api.problems import PROBLEMS
-from sidecar.api.service import Service
+from sidecar.api.service import Service, Stripe
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads
@@ -223,6 +223,8 @@ class Parts:
                 masks=Masks(settings.log_mask, key=loaded.mask_key) if settings.log_mask else None,
                 skips_grants="check-grants" in settings.log_skip,
                 cors_origins=settings.cors_origins,
+                stripe=loaded.require_signed
+                and Stripe(require_signed=loaded.require_signed, livemode=settings.stripe_livemode),
             )
         )
 

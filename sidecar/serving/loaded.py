@@ -29,7 +29,7 @@ from sidecar.rego.load import compiled_at
 from sidecar.store.workspaces import WorkspaceStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sidecar.decisions.model import Verdict
@@ -43,6 +43,7 @@ _SHORTEST_KEY = 16
 _log = logging.getLogger("sidecar")
 
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
+STRIPE = "sidecar.identity.stripe_signatures"  # ditto
 # OPA is another process, which may be waiting for our bundle: then the workers learn, as soon as it has it.
 _LEARNT_WITHIN_S = {"opa": 5.0, "embedded": 60.0}
 
@@ -52,7 +53,8 @@ class Loaded:
     """Workers inherit it by the fork, so all of a generation decide alike.
 
     *cells* are the situations whose verdicts a worker keeps, *known* the verdicts that were learnt already.
-    *catalog* is the digest of plans.yaml, *mask_key* what the log masks values with.
+    *catalog* is the digest of plans.yaml, *mask_key* what the log masks values with. *require_signed* refuses
+    what Stripe has not signed; None where nothing of Stripe is taken.
     """
 
     compiled: Compiled
@@ -64,6 +66,7 @@ class Loaded:
     known: Mapping[bytes, Verdict] = field(default_factory=dict)
     catalog: str = ""
     mask_key: bytes = b""
+    require_signed: Callable[[bytes, str | None], None] | None = None
 
 
 def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
@@ -94,6 +97,8 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         except ModuleNotFoundError as error:
             detail = f"a grpc:// address needs the extra `grpc`: {error.name} is not installed"
             problems.append(Problem(pointer="SIDECAR_BIND", detail=detail))
+    require_signed, of_stripe = _stripe_of(settings)
+    problems += of_stripe
     try:
         callers = callers_in(settings.tokens)
     except ConfigError as error:
@@ -126,9 +131,22 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         authzen=authzen,
         catalog=catalog_digest(settings.plans.read_bytes()),
         mask_key=mask_key,
+        require_signed=require_signed,
         cells=situations,
         known=known,
     )
+
+
+def _stripe_of(settings: Settings) -> tuple[Callable[[bytes, str | None], None] | None, list[Problem]]:
+    """What refuses the bodies that Stripe has not signed, and why there is none."""
+    if not settings.stripe_secrets:
+        return None, []
+    try:
+        signatures = import_module(STRIPE).StripeSignatures(settings.stripe_secrets)
+    except ModuleNotFoundError as error:
+        detail = f"Stripe's events need the extra `stripe`: {error.name} is not installed"
+        return None, [Problem(pointer="SIDECAR_STRIPE_SECRETS", detail=detail)]
+    return signatures.require, []
 
 
 def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:

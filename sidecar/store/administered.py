@@ -23,6 +23,7 @@ def known_in(document: Mapping[str, Any], spoken: Spoken) -> KnownWorkspace:
         state=state_in(document, spoken),
         name=document["name"],
         external_id=document["external_id"],
+        owner=document["owner"],
         members=tuple(
             Member(
                 user=each["user"],

@@ -21,57 +21,60 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Facts
     from sidecar.store.connections import Connections
     from sidecar.store.names import Kind, Param, Spoken
-    from sidecar.workspaces.membership import Seats
+    from sidecar.workspaces.membership import Provenance, Seats
 
 Meaning = TypeVar("Meaning")
 
 PROVISION = Query(
     name=b"see_user",
-    sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user', $4), authz.change_as($5)",
+    sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user', $4, $5), authz.change_as($6)",
 )
 CREATE = Query(
     name=b"create_workspace",
     sql=b"SELECT authz.create_workspace($1, $2, $3)"
-    b" FROM authz.acting_as($2, 'user', $4), authz.change_as($5)",
+    b" FROM authz.acting_as($2, 'user', $4, $5), authz.change_as($6)",
 )
 CREATE_DECIDED = Query(
     name=b"found_workspace",
     sql=b"SELECT authz.found_workspace($1, $2, $3, $4, $5, $6)"
-    b" FROM authz.acting_as($2, 'user', $7), authz.change_as($8)",
+    b" FROM authz.acting_as($2, 'user', $7, $8), authz.change_as($9)",
 )
 STANDING_OF = Query(name=b"standing_of", sql=b"SELECT authz.standing_of($1) WHERE authz.read_as($2)")
 OLDEST_OWNED = Query(name=b"oldest_owned", sql=b"SELECT authz.oldest_owned($1) WHERE authz.read_as($2)")
 RENAME = Query(
     name=b"rename_workspace",
     sql=b"SELECT authz.rename_workspace($1, $2, $3)"
-    b" FROM authz.acting_as($4, 'user', $5), authz.change_as($6)",
+    b" FROM authz.acting_as($4, 'user', $5, $6), authz.change_as($7)",
 )
 DELETE = Query(
     name=b"delete_workspace",
-    sql=b"SELECT authz.delete_workspace($1, $2) FROM authz.acting_as($3, 'user', $4), authz.change_as($5)",
+    sql=b"SELECT authz.delete_workspace($1, $2)"
+    b" FROM authz.acting_as($3, 'user', $4, $5), authz.change_as($6)",
     repeatable=False,
 )
 PEOPLE_OF = Query(name=b"people_of", sql=b"SELECT authz.people_of($1, $2, $3) WHERE authz.read_as($4)")
 MEMBER_OF = Query(name=b"member_of", sql=b"SELECT authz.member_of($1, $2) WHERE authz.read_as($3)")
 CHANGE_ROLE = Query(
     name=b"change_role",
-    sql=b"SELECT authz.change_role($1, $2, $3, $4) FROM authz.acting_as($5, 'user', $6), authz.change_as($7)",
+    sql=b"SELECT authz.change_role($1, $2, $3, $4)"
+    b" FROM authz.acting_as($5, 'user', $6, $7), authz.change_as($8)",
 )
 REMOVE = Query(
     name=b"remove_member",
-    sql=b"SELECT authz.remove_member($1, $2, $3) FROM authz.acting_as($4, 'user', $5), authz.change_as($6)",
+    sql=b"SELECT authz.remove_member($1, $2, $3)"
+    b" FROM authz.acting_as($4, 'user', $5, $6), authz.change_as($7)",
     repeatable=False,
 )
 TRANSFER = Query(
     name=b"transfer_ownership",
     sql=b"SELECT authz.transfer_ownership($1, $2, $3, $4)"
-    b" FROM authz.acting_as($5, 'user', $6), authz.change_as($7)",
+    b" FROM authz.acting_as($5, 'user', $6, $7), authz.change_as($8)",
     repeatable=False,
 )
 INVITE = Query(
     name=b"invite",
     sql=b"SELECT authz.invite($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-    b" FROM authz.acting_as($4, 'user', $10), authz.change_as($11)",
+    b" FROM authz.acting_as($4, 'user', $10, $11), authz.change_as($12)",
 )
 IS_INVITED = Query(name=b"is_invited", sql=b"SELECT authz.is_invited($1, $2) WHERE authz.read_as($3)")
 INVITATIONS_OF = Query(
@@ -81,7 +84,7 @@ HAS_MEMBER = Query(name=b"has_member", sql=b"SELECT authz.has_member($1, $2) WHE
 REVOKE = Query(
     name=b"revoke_invitation",
     sql=b"SELECT authz.revoke_invitation($1, $2, $3)"
-    b" FROM authz.acting_as($4, 'user', $5), authz.change_as($6)",
+    b" FROM authz.acting_as($4, 'user', $5, $6), authz.change_as($7)",
     repeatable=False,
 )
 OFFER = Query(
@@ -91,7 +94,7 @@ OFFER = Query(
 ACCEPT = Query(
     name=b"accept_invitation",
     sql=b"SELECT authz.accept_invitation($1, $2, $3, $4, $5, $6, $7)"
-    b" FROM authz.acting_as($4, 'user', $8), authz.change_as($9)",
+    b" FROM authz.acting_as($4, 'user', $8, $9), authz.change_as($10)",
     repeatable=False,
 )
 
@@ -113,15 +116,15 @@ class PostgresPeople:
         self._changes = changes
 
     def provision(
-        self, user: str, email: str | None, /, *, verified: bool, decision: str | None, deadline: float
+        self, user: str, email: str | None, /, *, verified: bool, by: Provenance, deadline: float
     ) -> bool:
-        params = (user, email, "true" if verified else "false", decision)
+        params = (user, email, "true" if verified else "false", *_of(by))
         return self._answer(PROVISION, params, deadline) == b"created"
 
     def create(
-        self, id_: UUID, user: str, name: str, /, *, decision: str | None, deadline: float
+        self, id_: UUID, user: str, name: str, /, *, by: Provenance, deadline: float
     ) -> WorkspaceSummary:
-        return self._read(CREATE, (str(id_), user, name, decision), deadline, _summary_in)
+        return self._read(CREATE, (str(id_), user, name, *_of(by)), deadline, _summary_in)
 
     def standing(self, user: str, /, *, deadline: float) -> Literal["nobody", "homeless", "member"]:
         match self._answer(STANDING_OF, (user,), deadline):
@@ -150,23 +153,23 @@ class PostgresPeople:
         *,
         seen: Facts | None,
         owned_at_most: int | None,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> WorkspaceSummary | None:
         decided_by = (None, None) if seen is None else _by(seen)
         most = None if owned_at_most is None else str(owned_at_most)
         return self._read(
             CREATE_DECIDED,
-            (str(id_), user, name, *decided_by, most, decision),
+            (str(id_), user, name, *decided_by, most, *_of(by)),
             deadline,
             lambda row: None if row is None else _summary_in(row),
         )
 
-    def rename(self, seen: Facts, name: str, /, *, actor: str, decision: str | None, deadline: float) -> None:
-        self._answer(RENAME, (*_by(seen), name, actor, decision), deadline)
+    def rename(self, seen: Facts, name: str, /, *, by: Provenance, deadline: float) -> None:
+        self._answer(RENAME, (*_by(seen), name, by.user, *_of(by)), deadline)
 
-    def delete(self, seen: Facts, /, *, actor: str, decision: str | None, deadline: float) -> None:
-        self._answer(DELETE, (*_by(seen), actor, decision), deadline)
+    def delete(self, seen: Facts, /, *, by: Provenance, deadline: float) -> None:
+        self._answer(DELETE, (*_by(seen), by.user, *_of(by)), deadline)
 
     def members(
         self, workspace_id: UUID, /, *, after: str | None, limit: int, deadline: float
@@ -182,15 +185,13 @@ class PostgresPeople:
             lambda row: None if row is None else _member_in(row),
         )
 
-    def change_role(
-        self, seen: Facts, user: str, role: str, /, *, actor: str, decision: str | None, deadline: float
-    ) -> Member:
+    def change_role(self, seen: Facts, user: str, role: str, /, *, by: Provenance, deadline: float) -> Member:
         return self._read(
-            CHANGE_ROLE, (*_by(seen), user, Name("role", role), actor, decision), deadline, _member_in
+            CHANGE_ROLE, (*_by(seen), user, Name("role", role), by.user, *_of(by)), deadline, _member_in
         )
 
-    def remove(self, seen: Facts, user: str, /, *, actor: str, decision: str | None, deadline: float) -> None:
-        self._answer(REMOVE, (*_by(seen), user, actor, decision), deadline)
+    def remove(self, seen: Facts, user: str, /, *, by: Provenance, deadline: float) -> None:
+        self._answer(REMOVE, (*_by(seen), user, by.user, *_of(by)), deadline)
 
     def transfer(
         self,
@@ -199,14 +200,13 @@ class PostgresPeople:
         former_role: str,
         /,
         *,
-        actor: str,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> tuple[Member, Member]:
-        params = (*_by(seen), user, Name("role", former_role), actor, decision)
+        params = (*_by(seen), user, Name("role", former_role), by.user, *_of(by))
         return self._read(TRANSFER, params, deadline, lambda rows: (_member_in(rows[0]), _member_in(rows[1])))
 
-    def invite(  # noqa: PLR0913 - all that an invitation is, and by whom
+    def invite(
         self,
         seen: Facts,
         id_: UUID,
@@ -216,19 +216,18 @@ class PostgresPeople:
         *,
         token_hash: str,
         seats: Seats,
-        actor: str,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> Invitation | None:
         params = (
             *_by(seen),
             str(id_),
-            actor,
+            by.user,
             email,
             Name("role", role),
             token_hash,
             *_arrays(seats),
-            decision,
+            *_of(by),
         )
         return self._read(INVITE, params, deadline, lambda row: None if row is None else _invitation_in(row))
 
@@ -244,10 +243,8 @@ class PostgresPeople:
         params = (str(workspace_id), after, str(limit))
         return self._read(INVITATIONS_OF, params, deadline, lambda rows: _each(_invitation_in, rows))
 
-    def revoke(
-        self, seen: Facts, invitation: UUID, /, *, actor: str, decision: str | None, deadline: float
-    ) -> bool:
-        return self._answer(REVOKE, (*_by(seen), str(invitation), actor, decision), deadline) == b"t"
+    def revoke(self, seen: Facts, invitation: UUID, /, *, by: Provenance, deadline: float) -> bool:
+        return self._answer(REVOKE, (*_by(seen), str(invitation), by.user, *_of(by)), deadline) == b"t"
 
     def offer(self, token_hash: str, /, *, deadline: float) -> Offer | None:
         return self._read(OFFER, (token_hash,), deadline, lambda row: None if row is None else _offer_in(row))
@@ -261,10 +258,10 @@ class PostgresPeople:
         /,
         *,
         seats: Seats,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> Literal["joined", "full", "invalid", "member"]:
-        params = (*_by(seen), token_hash, user, email, *_arrays(seats), decision)
+        params = (*_by(seen), token_hash, user, email, *_arrays(seats), *_of(by))
         match self._answer(ACCEPT, params, deadline):
             case b"joined":
                 return "joined"
@@ -306,6 +303,10 @@ class PostgresPeople:
             if refused.is_of_a_value:
                 raise not_storable() from refused
             raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
+
+
+def _of(by: Provenance) -> tuple[str | None, str | None]:
+    return by.decision, by.via
 
 
 def _by(seen: Facts) -> tuple[str, str]:

@@ -59,7 +59,9 @@ PUT_SUBSCRIPTION = Query(
     sql=b"SELECT authz.put_subscription($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
     b" FROM authz.acting_as($12, 'caller', $13), authz.change_as($14)",
 )
-KNOWN = Query(name=b"workspace_known", sql=b"SELECT authz.workspace_known($1) WHERE authz.read_as($2)")
+KNOWN = Query(
+    name=b"workspace_known", sql=b"SELECT authz.workspace_known($1, $2, $3) WHERE authz.read_as($4)"
+)
 PATCH = Query(
     name=b"patch_workspace",
     sql=b"SELECT authz.patch_workspace($1, $2) FROM authz.acting_as($3, 'caller', $4), authz.change_as($5)",
@@ -68,6 +70,7 @@ FIND = Query(
     name=b"find_workspaces",
     sql=b"SELECT authz.find_workspaces($1, $2, $3, $4, $5) WHERE authz.read_as($6)",
 )
+WAS_PURGED = Query(name=b"was_purged", sql=b"SELECT authz.was_purged($1)")
 SLUGS_LIKE = Query(name=b"slugs_like", sql=b"SELECT authz.slugs_like($1, $2)")
 
 
@@ -101,8 +104,15 @@ class WorkspaceStore:
         query, changed = _call_of(workspace, change)
         return self._answer(query, (*changed, actor, decision), state_in, of=workspace, deadline=deadline)
 
-    def known(self, workspace: str, /, *, deadline: float) -> KnownWorkspace:
-        return self._answer(KNOWN, (workspace,), known_in, of=workspace, deadline=deadline)
+    def was_purged(self, workspace: str, /, *, deadline: float) -> bool:
+        try:
+            return self.connections.answer(WAS_PURGED, [workspace.encode()], deadline=deadline) == b"t"
+        except Refused as refused:
+            raise _meaning(refused) from refused
+
+    def known(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> KnownWorkspace:
+        params = (workspace, after, str(limit))
+        return self._answer(KNOWN, params, known_in, of=workspace, deadline=deadline)
 
     def name_externally(
         self, workspace: str, external_id: str | None, /, *, actor: str, decision: str | None, deadline: float

@@ -86,6 +86,13 @@ class Metrics:
             registry=registry,
         )
         self._problems = _Counters(problems.labels)
+        stripe = Counter(
+            "sidecar_stripe_events_total",
+            "Events that came from Stripe, by what became of them.",
+            ("result",),
+            registry=registry,
+        )
+        self._stripe = _Counters(stripe.labels)
         requests = Counter(
             "sidecar_requests_total",
             "Requests by what has read them.",
@@ -162,6 +169,10 @@ class Metrics:
 
     def count_problem(self, code: str) -> None:
         self._count(self._problems[code])
+
+    def count_stripe_event(self, result: str) -> None:
+        """*result* is one of ours, or the code of a problem."""
+        self._count(self._stripe[result])
 
     def count_request(self, read_by: Literal["lane", "gunicorn"]) -> None:
         self._count(self._requests[read_by])

@@ -11,6 +11,7 @@ from sidecar.decisions.steps import run
 from sidecar.decisions.timings import Timings
 from sidecar.errors import EngineMisbehaved, WorkspaceContended
 from sidecar.text.ids import fresh_id
+from sidecar.workspaces.membership import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +27,11 @@ _TRIES = 2  # what was decided by facts that have changed since is decided once 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """The end user of a request, with the *email* of their token; *record* is called with each decision.
+    """The end user of a request, with the *email* that is known; *record* is called with each decision.
 
-    *change_id* stands for the decision of a change that no decision precedes: its line of the log has it.
-    *record_change* is called with what such a change was.
+    *via* is the name of the token by which a caller acts for them; None: they show their own. *change_id*
+    stands for the decision of a change that no decision precedes: its line of the log has it. *record_change*
+    is called with what such a change was.
     """
 
     user: str
@@ -39,6 +41,10 @@ class Actor:
     record: Callable[[Question, Decision], None]
     change_id: str = field(default_factory=fresh_id)
     record_change: Callable[[str], None] = lambda _: None
+    via: str | None = None
+
+    def by(self, decision: str | None) -> Provenance:
+        return Provenance(user=self.user, decision=decision, via=self.via)
 
 
 class Denied(Exception):

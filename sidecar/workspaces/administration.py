@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from sidecar.errors import BadQuestion, UnknownPlan
-from sidecar.workspaces.membership import OWNER
-from sidecar.workspaces.subscriptions import SubscriptionChange
+from sidecar.workspaces.subscriptions import NO_PLAN, SubscriptionChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -112,17 +111,14 @@ class WorkspaceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownWorkspace:
-    """All that administrators know of a workspace."""
+    """All that administrators know of a workspace; of its *members* a page."""
 
     state: WorkspaceState
     name: str
     external_id: str | None
+    owner: str | None
     members: tuple[Member, ...]
     created_at: datetime
-
-    @property
-    def owner(self) -> str | None:
-        return next((each.user for each in self.members if each.role == OWNER), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +159,12 @@ class AdministrationStore(Protocol):
         """
         ...
 
-    def known(self, workspace: str, /, *, deadline: float) -> KnownWorkspace:
-        """UnknownWorkspace."""
+    def was_purged(self, workspace: str, /, *, deadline: float) -> bool:
+        """Of a workspace that is not there: whether it was, and is gone for good."""
+        ...
+
+    def known(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> KnownWorkspace:
+        """With up to *limit* members, ordered by user, those behind *after*. UnknownWorkspace."""
         ...
 
     def name_externally(
@@ -200,16 +200,30 @@ class Administration:
     def apply(
         self, workspace: str, change: Change, /, *, actor: str, decision: str | None = None, deadline: float
     ) -> WorkspaceState:
-        """As `AdministrationStore.apply`; what the catalog lacks is refused before the store is asked."""
-        if missing := self.undeclared(change):
-            detail = ", ".join(f'{each.field}: "{each.name}" is not in the catalog' for each in missing)
-            raise UnknownPlan(detail) if missing[0].field == "plan" else BadQuestion(detail)
-        state = self._store.apply(workspace, change, actor=actor, decision=decision, deadline=deadline)
+        """As `AdministrationStore.apply`; what the catalog lacks is refused before the store is asked.
+
+        But an event of a subscription that was kept is a replay, whether or not its plan is still declared.
+        """
+        missing = self.undeclared(change)
+        if missing and isinstance(change, SubscriptionChange):
+            change = replace(change, plan=NO_PLAN, known_by=change.fingerprint)
+        elif missing:
+            raise _refusal_of(missing)
+        try:
+            state = self._store.apply(workspace, change, actor=actor, decision=decision, deadline=deadline)
+        except UnknownPlan as error:
+            if missing:
+                raise _refusal_of(missing) from error
+            raise
         return self._declared(state)
 
-    def known(self, workspace: str, /, *, deadline: float) -> KnownWorkspace:
+    def was_purged(self, workspace: str, /, *, deadline: float) -> bool:
+        """As `AdministrationStore.was_purged`."""
+        return self._store.was_purged(workspace, deadline=deadline)
+
+    def known(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> KnownWorkspace:
         """As `AdministrationStore.known`."""
-        known = self._store.known(workspace, deadline=deadline)
+        known = self._store.known(workspace, after=after, limit=limit, deadline=deadline)
         return replace(known, state=self._declared(known.state))
 
     def name_externally(
@@ -229,6 +243,11 @@ class Administration:
         declared = {"feature": self._catalog.features, "limit": self._catalog.meters}
         shown = tuple(each for each in state.overrides if each.name in declared[each.kind])
         return replace(state, overrides=shown)
+
+
+def _refusal_of(missing: Iterable[Undeclared]) -> UnknownPlan | BadQuestion:
+    detail = ", ".join(f'{each.field}: "{each.name}" is not in the catalog' for each in missing)
+    return UnknownPlan(detail) if any(each.field == "plan" for each in missing) else BadQuestion(detail)
 
 
 def _unless_removed(

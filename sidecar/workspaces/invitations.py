@@ -70,8 +70,7 @@ class Invitations(AuthorizedActions):
                 role,
                 token_hash=hash_of(token),
                 seats=self._seats(decision),
-                actor=actor.user,
-                decision=decision.decision_id,
+                by=actor.by(decision.decision_id),
                 deadline=actor.deadline,
             )
 
@@ -88,8 +87,7 @@ class Invitations(AuthorizedActions):
             if invitation is None or not self._store.revoke(
                 facts,
                 invitation,
-                actor=actor.user,
-                decision=decision.decision_id,
+                by=actor.by(decision.decision_id),
                 deadline=actor.deadline,
             ):
                 raise UnknownInvitation
@@ -134,7 +132,7 @@ class Invitations(AuthorizedActions):
             actor.user,
             proved,
             seats=self._seats(decision),
-            decision=decision.decision_id,
+            by=actor.by(decision.decision_id),
             deadline=actor.deadline,
         )
         if outcome == "invalid":
@@ -174,7 +172,7 @@ class Invitations(AuthorizedActions):
             actor.user,
             proved,
             seats=Seats(limits={}),
-            decision=actor.change_id,
+            by=actor.by(actor.change_id),
             deadline=actor.deadline,
         )
         if outcome == "member":

@@ -1,4 +1,4 @@
-"""Who is in a workspace and who is asked in, as values."""
+"""Who is in a workspace, who is asked in, and by whom that is changed, as values."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ class Seats:
     """The verdict's limit of each meter that counts members. None is unlimited; an override goes first."""
 
     limits: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """By whom a change is made: a *user*, themselves or *via* the token of a caller, which has this name.
+
+    *decision* is the id of the decision that allowed it, or of the line of the decision log that tells of it.
+    """
+
+    user: str
+    decision: str | None
+    via: str | None = None
 
 
 def summary_of(facts: Facts) -> WorkspaceSummary:

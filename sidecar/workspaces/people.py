@@ -68,7 +68,7 @@ class People(AuthorizedActions):
             actor.user,
             actor.email,
             verified=actor.email_verified,
-            decision=decision,
+            by=actor.by(decision),
             deadline=actor.deadline,
         )
         with self._lock:
@@ -102,7 +102,7 @@ class People(AuthorizedActions):
         id_ = uuid4()  # ours, so that it is one workspace even if the database is asked twice
         if not self._creations.is_asked:
             return self._store.create(
-                id_, actor.user, name(), decision=actor.change_id, deadline=actor.deadline
+                id_, actor.user, name(), by=actor.by(actor.change_id), deadline=actor.deadline
             )
 
         def once() -> WorkspaceSummary | None:
@@ -113,7 +113,7 @@ class People(AuthorizedActions):
                 name(),
                 seen=granted.seen,
                 owned_at_most=granted.owned_at_most,
-                decision=granted.decision_id,
+                by=actor.by(granted.decision_id),
                 deadline=actor.deadline,
             )
 
@@ -126,18 +126,14 @@ class People(AuthorizedActions):
     def rename(self, actor: Actor, workspace: str, name: Callable[[], str]) -> WorkspaceSummary:
         def act(facts: Facts, decision: Decision) -> WorkspaceSummary:
             stated = name()
-            self._store.rename(
-                facts, stated, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
-            )
+            self._store.rename(facts, stated, by=actor.by(decision.decision_id), deadline=actor.deadline)
             return replace(summary_of(facts), name=stated)
 
         return self._act(actor, workspace, UPDATE, act)
 
     def delete(self, actor: Actor, workspace: str) -> None:
         def act(facts: Facts, decision: Decision) -> bool:
-            self._store.delete(
-                facts, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
-            )
+            self._store.delete(facts, by=actor.by(decision.decision_id), deadline=actor.deadline)
             return True
 
         self._act(actor, workspace, DELETE, act)
@@ -156,7 +152,7 @@ class People(AuthorizedActions):
             if member.role == OWNER:
                 raise OwnerMustTransfer
             return self._store.change_role(
-                facts, user, stated, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
+                facts, user, stated, by=actor.by(decision.decision_id), deadline=actor.deadline
             )
 
         return self._act(actor, workspace, CHANGE_ROLE, act)
@@ -166,9 +162,7 @@ class People(AuthorizedActions):
             member = self._target(actor, workspace, facts, user)
             if member.role == OWNER:
                 raise OwnerMustTransfer
-            self._store.remove(
-                facts, user, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
-            )
+            self._store.remove(facts, user, by=actor.by(decision.decision_id), deadline=actor.deadline)
             return True
 
         self._act(actor, workspace, REMOVE, act)
@@ -177,9 +171,7 @@ class People(AuthorizedActions):
         def act(facts: Facts, decision: Decision) -> bool:
             if facts.role == OWNER:
                 raise OwnerMustTransfer
-            self._store.remove(
-                facts, actor.user, actor=actor.user, decision=decision.decision_id, deadline=actor.deadline
-            )
+            self._store.remove(facts, actor.user, by=actor.by(decision.decision_id), deadline=actor.deadline)
             return True
 
         self._act(actor, workspace, USE, act)
@@ -197,8 +189,7 @@ class People(AuthorizedActions):
                 facts,
                 stated,
                 self._former_owner,
-                actor=actor.user,
-                decision=decision.decision_id,
+                by=actor.by(decision.decision_id),
                 deadline=actor.deadline,
             )
 

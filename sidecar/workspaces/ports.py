@@ -8,13 +8,18 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.decisions.model import Facts
-    from sidecar.workspaces.membership import Invitation, Member, Offer, Seats, WorkspaceSummary
+    from sidecar.workspaces.membership import (
+        Invitation,
+        Member,
+        Offer,
+        Provenance,
+        Seats,
+        WorkspaceSummary,
+    )
 
 
 class PeopleStore(Protocol):
-    """Who is in which workspace. Each change is one call, recorded as the *actor*'s, and is all or nothing.
-
-    *decision* is the id of the decision that allowed it, or of the line of the decision log that tells of it.
+    """Who is in which workspace. Each change is one call, recorded as *by* says, and is all or nothing.
 
     UnknownUser if whoever would become a member was deleted.
 
@@ -23,7 +28,7 @@ class PeopleStore(Protocol):
     """
 
     def provision(
-        self, user: str, email: str | None, /, *, verified: bool, decision: str | None, deadline: float
+        self, user: str, email: str | None, /, *, verified: bool, by: Provenance, deadline: float
     ) -> bool:
         """Note who the user is; a new one gets a workspace of their own: then it is true. Idempotent."""
         ...
@@ -37,7 +42,7 @@ class PeopleStore(Protocol):
         ...
 
     def create(
-        self, id_: UUID, user: str, name: str, /, *, decision: str | None, deadline: float
+        self, id_: UUID, user: str, name: str, /, *, by: Provenance, deadline: float
     ) -> WorkspaceSummary:
         """The same *id_* twice is one workspace."""
         ...
@@ -51,7 +56,7 @@ class PeopleStore(Protocol):
         *,
         seen: Facts | None,
         owned_at_most: int | None,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> WorkspaceSummary | None:
         """As `create`; None if *user* owns more before it than *owned_at_most*, where None is no limit.
@@ -60,11 +65,9 @@ class PeopleStore(Protocol):
         """
         ...
 
-    def rename(
-        self, seen: Facts, name: str, /, *, actor: str, decision: str | None, deadline: float
-    ) -> None: ...
+    def rename(self, seen: Facts, name: str, /, *, by: Provenance, deadline: float) -> None: ...
 
-    def delete(self, seen: Facts, /, *, actor: str, decision: str | None, deadline: float) -> None: ...
+    def delete(self, seen: Facts, /, *, by: Provenance, deadline: float) -> None: ...
 
     def members(
         self, workspace_id: UUID, /, *, after: str | None, limit: int, deadline: float
@@ -75,12 +78,10 @@ class PeopleStore(Protocol):
     def member(self, workspace_id: UUID, user: str, /, *, deadline: float) -> Member | None: ...
 
     def change_role(
-        self, seen: Facts, user: str, role: str, /, *, actor: str, decision: str | None, deadline: float
+        self, seen: Facts, user: str, role: str, /, *, by: Provenance, deadline: float
     ) -> Member: ...
 
-    def remove(
-        self, seen: Facts, user: str, /, *, actor: str, decision: str | None, deadline: float
-    ) -> None: ...
+    def remove(self, seen: Facts, user: str, /, *, by: Provenance, deadline: float) -> None: ...
 
     def transfer(
         self,
@@ -89,12 +90,11 @@ class PeopleStore(Protocol):
         former_role: str,
         /,
         *,
-        actor: str,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> tuple[Member, Member]: ...
 
-    def invite(  # noqa: PLR0913 - all that an invitation is, and by whom
+    def invite(
         self,
         seen: Facts,
         id_: UUID,
@@ -104,8 +104,7 @@ class PeopleStore(Protocol):
         *,
         token_hash: str,
         seats: Seats,
-        actor: str,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> Invitation | None:
         """None when there is no seat. One that is open for the same *email* is replaced."""
@@ -121,9 +120,7 @@ class PeopleStore(Protocol):
         """Up to *limit* open ones, ordered by e-mail, those behind *after*."""
         ...
 
-    def revoke(
-        self, seen: Facts, invitation: UUID, /, *, actor: str, decision: str | None, deadline: float
-    ) -> bool:
+    def revoke(self, seen: Facts, invitation: UUID, /, *, by: Provenance, deadline: float) -> bool:
         """False if there is no such open one."""
         ...
 
@@ -138,7 +135,7 @@ class PeopleStore(Protocol):
         /,
         *,
         seats: Seats,
-        decision: str | None,
+        by: Provenance,
         deadline: float,
     ) -> Literal["joined", "full", "invalid", "member"]:
         """*seen* are the inviter's facts; those of *user*, if they are a member: then it is used up."""

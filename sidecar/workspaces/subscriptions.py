@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from datetime import datetime
 
+NO_PLAN = ""  # which none is called: the store says whether the event is known, else UnknownPlan
+
 SubscriptionStatus: TypeAlias = Literal["trialing", "active", "past_due", "unpaid", "paused", "canceled"]
 STATUSES: tuple[SubscriptionStatus, ...] = (
     "trialing",
@@ -25,7 +27,8 @@ STATUSES: tuple[SubscriptionStatus, ...] = (
 class SubscriptionChange:
     """All that a biller knows of *subscription* since *as_of*; the *billing_anchor* stays where it is None.
 
-    *event* names it within its *source*; None: the hash of what it says is its name.
+    *event* names it within its *source*; None: the hash of what it says is its name. *known_by* stands for
+    that hash, where another body is told by more than what is said here.
     """
 
     subscription: str = "default"
@@ -37,10 +40,13 @@ class SubscriptionChange:
     as_of: datetime
     event: str | None = None
     source: str = "api"
+    known_by: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what it says, in hexadecimal digits: the same however it was written."""
+        if self.known_by is not None:
+            return self.known_by
         times = (self.trial_ends_at, self.billing_anchor, self.as_of)
         said = (self.subscription, self.plan, self.status, self.seats, *(_text(each) for each in times))
         return sha256(json.dumps(said).encode()).hexdigest()

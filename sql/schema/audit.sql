@@ -816,7 +816,7 @@ BEGIN
         ),
         (
             SELECT array_agg(ROW(
-                k.id, before, pg_current_xact_id(), k.workspace_id, session_user, 'sql', k.kind, k.data, NULL
+                k.id, before, pg_current_xact_id(), k.workspace_id, session_user, 'sql', k.kind, k.data, NULL, NULL
             )::authz.outbox)
             FROM kept AS k
             JOIN gone AS g ON g.id = k.id

@@ -12,6 +12,7 @@ CREATE TABLE authz.outbox (
     kind text NOT NULL,
     data jsonb NOT NULL,
     decision_id text DEFAULT NULLIF(current_setting('authz.decision'::text, true), ''::text),
+    via text DEFAULT NULLIF(current_setting('authz.via'::text, true), ''::text),
     CONSTRAINT outbox_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['user'::text, 'caller'::text, 'sql'::text]))),
     CONSTRAINT outbox_pkey PRIMARY KEY (workspace_id, id)
 );
@@ -40,10 +41,14 @@ catalog.changed, history.began, .pruned.';
 COMMENT ON COLUMN authz.outbox.data IS 'Its particulars, by kind (docs/database.md). Never a token.';
 COMMENT ON COLUMN authz.outbox.decision_id IS
     'The decision that allowed it, as authz.acting_as was told. NULL: nobody said one, as for changes by hand.';
+COMMENT ON COLUMN authz.outbox.via IS
+    'The name of the caller''s token by which the actor, a user, was acted for. NULL: they acted themselves, or it is no user.';
 COMMENT ON SEQUENCE authz.outbox_id_seq IS 'The ids of outbox.';
 COMMENT ON CONSTRAINT outbox_actor_kind_check ON authz.outbox IS 'The kinds of actors.';
 COMMENT ON CONSTRAINT outbox_pkey ON authz.outbox IS
     'One row for each change; its index finds a workspace''s history.';
+CREATE INDEX outbox_external_id_idx ON authz.outbox USING btree (((data #>> '{external_id,to}'::text[]))) WHERE (kind = 'workspace.changed'::text);
+COMMENT ON INDEX authz.outbox_external_id_idx IS 'Finds the workspaces that had an external id at any time.';
 CREATE UNIQUE INDEX outbox_id_key ON authz.outbox USING btree (id);
 COMMENT ON INDEX authz.outbox_id_key IS 'Gives pages of the history of all workspaces, for auditors.';
 CREATE INDEX outbox_slug_idx ON authz.outbox USING btree (COALESCE((data ->> 'slug'::text), (data ->> 'to'::text))) WHERE (kind = ANY (ARRAY['workspace.created'::text, 'workspace.found'::text, 'workspace.slug_changed'::text]));
@@ -131,7 +136,12 @@ COMMENT ON SEQUENCE authz.history_digests_id_seq IS 'The ids of history_digests.
 COMMENT ON CONSTRAINT history_digests_pkey ON authz.history_digests IS 'One row for each part.';
 COMMENT ON CONSTRAINT history_digests_sha256_check ON authz.history_digests IS 'A SHA-256 has 32 bytes.';
 
-CREATE OR REPLACE FUNCTION authz.acting_as(actor text, kind text, decision text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION authz.acting_as(
+    actor text,
+    kind text,
+    decision text DEFAULT NULL::text,
+    via text DEFAULT NULL::text
+)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -141,7 +151,8 @@ BEGIN
     PERFORM
         set_config('authz.actor', acting_as.actor, true),
         set_config('authz.actor_kind', acting_as.kind, true),
-        set_config('authz.decision', COALESCE(acting_as.decision, ''), true);
+        set_config('authz.decision', COALESCE(acting_as.decision, ''), true),
+        set_config('authz.via', COALESCE(acting_as.via, ''), true);
 END;
 $function$;
 COMMENT ON FUNCTION authz.acting_as IS
@@ -150,6 +161,7 @@ COMMENT ON FUNCTION authz.acting_as IS
 - kind: user, caller or sql.
 - decision: the id of the decision that allowed the changes, or of the line of the decision log that tells of them;
 NULL: there is none.
+- via: the name of the caller''s token by which the user is acted for; NULL: they act themselves.
 Returns: nothing.
 Called by: authz_sidecar, in each statement that changes something; the owner, in sidecar load.';
 REVOKE ALL ON FUNCTION authz.acting_as FROM PUBLIC;
@@ -623,11 +635,12 @@ CREATE OR REPLACE FUNCTION authz.outbox_hash(entry authz.outbox)
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
-RETURN sha256(convert_to((json_build_array((entry).id, to_char(((entry).at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text), (entry).workspace_id, (entry).actor, (entry).actor_kind, (entry).kind, (entry).data, (entry).decision_id))::text, 'UTF8'::name));
+RETURN sha256(convert_to((CASE WHEN ((entry).via IS NULL) THEN json_build_array((entry).id, to_char(((entry).at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text), (entry).workspace_id, (entry).actor, (entry).actor_kind, (entry).kind, (entry).data, (entry).decision_id) ELSE json_build_array((entry).id, to_char(((entry).at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text), (entry).workspace_id, (entry).actor, (entry).actor_kind, (entry).kind, (entry).data, (entry).decision_id, (entry).via) END)::text, 'UTF8'::name));
 COMMENT ON FUNCTION authz.outbox_hash IS
     'A row of the outbox as one hash, the same in each session, after dump and restore, and in each major version.
 - entry: the row.
-Returns: SHA-256 of the UTF-8 JSON [id, at in UTC, workspace_id, actor, actor_kind, kind, data, decision_id].
+Returns: SHA-256 of the UTF-8 JSON [id, at in UTC, workspace_id, actor, actor_kind, kind, data, decision_id], and via
+behind it where there is one.
 Called by: authz.prune_history, authz.only_pruned and authz.digest_of.';
 REVOKE ALL ON FUNCTION authz.outbox_hash FROM PUBLIC;
 
@@ -727,3 +740,40 @@ Called by: trigger only_pruned on authz.outbox.';
 REVOKE ALL ON FUNCTION authz.only_pruned FROM PUBLIC;
 CREATE TRIGGER only_pruned AFTER DELETE ON authz.outbox REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION authz.only_pruned();
 COMMENT ON TRIGGER only_pruned ON authz.outbox IS 'Nothing goes without a row that tells of it.';
+
+CREATE OR REPLACE FUNCTION authz.was_purged(workspace text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM authz.outbox AS o
+        WHERE o.kind IN ('workspace.purged', 'workspace.lost')
+          AND o.workspace_id IN (
+              SELECT CASE
+                  WHEN workspace ~ '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
+                      THEN workspace::uuid
+              END
+              UNION ALL
+              SELECT s.workspace_id FROM authz.outbox AS s
+              WHERE s.kind IN ('workspace.created', 'workspace.found', 'workspace.slug_changed')
+                AND COALESCE(s.data ->> 'slug', s.data ->> 'to') = was_purged.workspace
+              UNION ALL
+              SELECT e.workspace_id FROM authz.outbox AS e
+              WHERE e.kind = 'workspace.changed'
+                AND e.data #>> '{external_id,to}' = substr(was_purged.workspace, 5)
+                AND was_purged.workspace LIKE 'ext:%'
+          )
+    );
+END;
+$function$;
+COMMENT ON FUNCTION authz.was_purged IS
+    'Whether the history knows that a workspace of this name was there, and is gone for good. Of one that is there it says
+nothing.
+- workspace: what was its UUID, its slug, or ext: and its external_id, at any time.
+Returns: whether there was one; false too where that part of the history was pruned.
+Called by: authz_sidecar, when a biller speaks of a workspace that is not there.';
+REVOKE ALL ON FUNCTION authz.was_purged FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authz.was_purged TO authz_sidecar;

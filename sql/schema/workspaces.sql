@@ -1334,7 +1334,7 @@ COMMENT ON FUNCTION authz.people_of IS
 - after: the last user id of the page before; NULL: from the beginning.
 - at_most: how many members.
 Returns: a list as of authz.member_document, with times in UTC; empty if there are no more.
-Called by: authz_sidecar, to list members.';
+Called by: authz_sidecar, to list members; authz.workspace_known.';
 REVOKE ALL ON FUNCTION authz.people_of FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.people_of TO authz_sidecar;
 
@@ -2691,7 +2691,7 @@ Returns: how many workspaces were looked at.
 Called by: the owner, in sidecar migrate when billing has changed.';
 REVOKE ALL ON FUNCTION authz.refold_all FROM PUBLIC;
 
-CREATE OR REPLACE FUNCTION authz.workspace_known(workspace text)
+CREATE OR REPLACE FUNCTION authz.workspace_known(workspace text, after text DEFAULT NULL::text, at_most integer DEFAULT 1001)
  RETURNS json
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
@@ -2705,21 +2705,23 @@ BEGIN
             'name', w.name,
             'external_id', w.external_id,
             'created_at', w.created_at,
-            'members', (
-                SELECT COALESCE(json_agg(authz.member_document(m) ORDER BY m.user_id), '[]')
-                FROM authz.workspace_memberships AS m
-                WHERE m.workspace_id = w.id
-            )
+            'owner', (
+                SELECT m.user_id FROM authz.workspace_memberships AS m
+                WHERE m.workspace_id = w.id AND m.role = 'owner'
+            ),
+            'members', authz.people_of(w.id, workspace_known.after, workspace_known.at_most)::jsonb
         )
         FROM authz.workspaces AS w
         WHERE w.id = known AND w.deleted_at IS NULL
     );
 END;
 $function$;
-COMMENT ON FUNCTION authz.workspace_known IS 'A workspace as administrators know it.
+COMMENT ON FUNCTION authz.workspace_known IS 'A workspace as administrators know it, with a page of its members.
 - workspace: its UUID, its slug, or ext: and its external_id.
-Returns: authz.workspace_state, and name, external_id, created_at and members (a list of authz.member_document, by user);
-NULL if there is no such workspace.
+- after: the last user id of the page before; NULL: from the beginning.
+- at_most: how many members; one more than a page has, to see whether there is another.
+Returns: authz.workspace_state, and name, external_id, created_at, owner (a user id, or null) and members (as
+authz.people_of); NULL if there is no such workspace.
 Called by: authz_sidecar, to show a workspace; authz.patch_workspace.';
 REVOKE ALL ON FUNCTION authz.workspace_known FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.workspace_known TO authz_sidecar;

@@ -17,7 +17,7 @@ from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.model import Verdict
 from sidecar.engines.memo import MemoisedEngine
-from sidecar.errors import UnknownWorkspace
+from sidecar.errors import UnknownPlan, UnknownWorkspace
 from sidecar.identity.callers import Caller, Callers
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
@@ -34,7 +34,7 @@ from sidecar.workspaces.administration import (
 )
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
-from sidecar.workspaces.subscriptions import Subscription, SubscriptionChange
+from sidecar.workspaces.subscriptions import NO_PLAN, Subscription, SubscriptionChange
 from tests.fakes import FactsInMemory, NoPeople
 from tests.ledger_in_memory import LedgerInMemory
 from tests.values import WORKSPACE_ID, some_facts, the_catalog
@@ -130,6 +130,8 @@ class WorkspacesOf:
     def apply(
         self, workspace: str, change: Change, /, *, actor: str, decision: str | None = None, deadline: float
     ) -> WorkspaceState:
+        if workspace != "nowhere" and isinstance(change, SubscriptionChange) and change.plan == NO_PLAN:
+            raise UnknownPlan("no event of this name is known")
         self.asked = (workspace, change, actor)
         if workspace == "nowhere":
             raise UnknownWorkspace('there is no workspace "nowhere"')
@@ -145,14 +147,20 @@ class WorkspacesOf:
             subscriptions=_stored(change),
         )
 
-    def known(self, workspace: str, /, *, deadline: float) -> KnownWorkspace:
+    def was_purged(self, workspace: str, /, *, deadline: float) -> bool:
+        return False
+
+    def known(self, workspace: str, /, *, after: str | None, limit: int, deadline: float) -> KnownWorkspace:
         state = self.apply(workspace, StatusChange(status="active"), actor="", deadline=deadline)
-        return KnownWorkspace(state=state, name="Acme", external_id=None, members=(), created_at=state.as_of)
+        return KnownWorkspace(
+            state=state, name="Acme", external_id=None, owner=None, members=(), created_at=state.as_of
+        )
 
     def name_externally(
         self, workspace: str, external_id: str | None, /, *, actor: str, decision: str | None, deadline: float
     ) -> KnownWorkspace:
-        known = replace(self.known(workspace, deadline=deadline), external_id=external_id)
+        known = self.known(workspace, after=None, limit=1, deadline=deadline)
+        known = replace(known, external_id=external_id)
         self.asked = (workspace, external_id, actor)
         return known
 
@@ -195,7 +203,7 @@ class Lines(list[dict[str, Any]]):
 
 def a_stage(members=None, *, tokens=TOKENS, **more):
     """A client of the application, and what it stands on: engine, facts, workspaces, lines, metrics."""
-    catalog = the_catalog()
+    catalog = more.get("catalog") or the_catalog()
     members = members if members is not None else {("adam", "acme"): some_facts(role="admin")}
     metrics = Metrics(engine="embedded", revision=REVISION)
     engine, facts, workspaces, lines = (
@@ -237,6 +245,7 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
         readiness=more.get("readiness", lambda: Readiness(ready=True, parts={})),
         serving=more.get("serving", lambda: True),
         cors_origins=more.get("cors_origins", ()),
+        stripe=more.get("stripe"),
     )
     return SimpleNamespace(
         client=Client(Application(service)),

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from sidecar.api.audience import Audience
 from sidecar.api.endpoints import ENDPOINTS
+from sidecar.api.people.acting import SCOPE as PEOPLE
 from sidecar.identity.callers import SCOPES
 
 
-def test_each_scope_of_a_token_is_of_one_audience():
-    assert [each.scope for each in Audience if len(each.scopes) == 1] == list(SCOPES)
+def test_each_scope_of_a_token_is_of_one_audience_but_that_to_act_for_end_users():
+    assert [each.scope for each in Audience if len(each.scopes) == 1] + [PEOPLE] == list(SCOPES)
 
 
 def test_no_audience_is_without_an_endpoint():
@@ -24,4 +25,5 @@ def test_what_is_open_to_anybody_is_only_what_checks_its_caller_itself_or_tells_
         "readyz",
         "openapi",
         "plans",
+        "stripe_events",
     }

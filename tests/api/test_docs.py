@@ -41,7 +41,9 @@ def test_the_defaults_are_those_that_are_described():
         if field.metadata["required"]:
             assert "Required." in text
         elif isinstance(field.default, bool):
-            words = ("on", "off") if field.name == "lane" else ("yes", "no")
+            words = {"lane": ("on", "off"), "stripe_livemode": ("true", "false")}.get(
+                field.name, ("yes", "no")
+            )
             assert f"Default `{words[0] if field.default else words[1]}`" in text
             assert field.metadata["parse"](words[0]) is True
         elif isinstance(field.default, int) and field.name != "workers":

@@ -18,6 +18,8 @@ from sidecar.identity.callers import SCOPES, token_line
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
+from tests.api.stripe_events import SECRET as STRIPE_SECRET
+from tests.api.stripe_events import an_event, signature_of
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.serving.not_held import ENCODED, OCTETS, bodies, tokens
 from tests.serving.serving import serving
@@ -76,6 +78,7 @@ BODIES = {
     "put_plan": {"plan": "team", "as_of": "2026-01-31T12:00:00Z", "overrule": True},
     "put_subscription": _SUBSCRIBED,
     "patch_workspace": {"external_id": "x-1"},
+    "stripe_events": an_event(workspace="acme", status="trialing", trial_end=1_900_000_000),
     "put_overrides": {
         "features": {"analytics": True},
         "limits": {"minutes": 1_000},
@@ -102,6 +105,8 @@ BODIES = {
 WITH_BODY = {endpoint.name for endpoint in ENDPOINTS if endpoint.body is not None}
 HEADERS = (
     "X-Request-ID",
+    "X-Act-As",
+    "X-Act-As-Email",
     "X-Workspace-Id",
     "Authorization",
     "X-Sidecar-Token",
@@ -142,6 +147,8 @@ def asked(request, database_url, policies_with_context, tmp_path_factory):
         jwt_issuer=ISSUER,
         jwt_audience=AUDIENCE,
         lane=request.param,
+        stripe_secrets=STRIPE_SECRET,
+        stripe_livemode="false",
         workers=1,
         deadline_ms=10_000,
     ) as sidecar:
@@ -192,7 +199,9 @@ def path_of(endpoint, **named):
     return endpoint.path.format_map(_PLACES | named)
 
 
-def who(endpoint):
+def who(endpoint, content=b""):
+    if endpoint.name == "stripe_events":
+        return {"Stripe-Signature": signature_of(content.decode(errors="replace"))}
     return {"Authorization": _OLIVIA} if endpoint.audience is Audience.END_USERS else {}
 
 
@@ -204,7 +213,7 @@ def test_no_value_in_a_body_makes_an_endpoint_fail(asked):
     for endpoint in ENDPOINTS:
         if endpoint.name in BODIES:
             for content in some_of(bodies(BODIES[endpoint.name]), f"{endpoint.name} {asked.lane}"):
-                asked.send(endpoint.method, path_of(endpoint), content, **who(endpoint))
+                asked.send(endpoint.method, path_of(endpoint), content, **who(endpoint, content))
 
     assert asked.wrong == []
     assert asked.statuses[200] > 100
@@ -232,6 +241,7 @@ def test_no_value_of_a_header_makes_an_endpoint_fail(asked):
         for value in OCTETS:
             asked.send("POST", "/v1/authorize", plain, **{name: value})
             asked.send("GET", "/workspaces/acme", **{"Authorization": _OLIVIA, name: value})
+            asked.send("GET", "/workspaces/acme", **{"X-Act-As": "olivia", name: value})
             gateway = next(gateways)
             said = {
                 "X-Original-Method": "GET",

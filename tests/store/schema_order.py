@@ -223,6 +223,7 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "outbox_hash",
             "refuse_unrecorded",
             "only_pruned",
+            "was_purged",
         ),
     ),
     "audit": (

@@ -15,7 +15,7 @@ from sidecar.api.authzen.workspaces import Workspaces
 from sidecar.api.service import Readiness, Service
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
-from sidecar.identity.callers import Callers
+from sidecar.identity.callers import Caller, Callers
 from sidecar.identity.users import FixedKeys, Identities, key_set_of_secret
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
@@ -36,7 +36,11 @@ from tests.values import the_catalog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sidecar.api.service import Stripe
+
 PATIENT_S = 30.0
+PORTAL = "portal-token"
+CALLERS = {**TOKENS, PORTAL: Caller(name="portal", scopes=frozenset({"people"}))}
 IDENTITIES = Identities(FixedKeys(key_set_of_secret(SECRET.encode())), audience=AUDIENCE, issuer=None)
 
 
@@ -138,6 +142,7 @@ def a_people_stage(
     identities=IDENTITIES,
     pool_size: int = 8,
     revision: str | None = None,
+    stripe: Stripe | None = None,
 ) -> Iterator[Stage]:
     names = Names(revision)
     catalog = catalog or the_catalog()
@@ -164,7 +169,7 @@ def a_people_stage(
         invitations=Invitations(authorizer, store=store),
         administration=Administration(catalog, store=workspaces),
         callers=Callers(
-            {__import__("hashlib").sha256(token.encode()).hexdigest(): who for token, who in TOKENS.items()}
+            {__import__("hashlib").sha256(token.encode()).hexdigest(): who for token, who in CALLERS.items()}
         ),
         identities=identities,
         metrics=metrics,
@@ -175,6 +180,7 @@ def a_people_stage(
         bundle=lambda: b"bundle",
         readiness=lambda: Readiness(ready=True, parts={}),
         serving=lambda: True,
+        stripe=stripe,
     )
     facts.open()
     workspaces.open()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
 
 from tests.api.stage import AUDITOR, BACKEND, OPS
+from tests.values import the_catalog
+from tests.workspaces.stage import a_people_stage
 
 pytestmark = pytest.mark.postgres
 
@@ -56,6 +59,25 @@ def test_another_body_under_an_events_name_is_409(stage):
     answer = subscribe(stage, shop, event="evt_1", plan="team")
 
     assert (answer.status_code, answer.json["code"]) == (409, "event_reused")
+
+
+def test_an_event_is_replayed_though_its_plan_is_no_longer_declared(stage, policy):
+    shop, told = stage.workspace("starter"), {"plan": "team", "event": "evt_1"}
+    unnamed = {"plan": "team", "as_of": "2026-11-28T08:00:00Z"}
+    subscribe(stage, shop, **told)
+    subscribe(stage, shop, **unnamed)
+    catalog = the_catalog()
+    without = replace(catalog, plans={name: plan for name, plan in catalog.plans.items() if name != "team"})
+
+    with a_people_stage(stage.url, catalog=without, engine=policy) as later:
+        again = [subscribe(later, shop, **each) for each in (told, unnamed)]
+        other = subscribe(later, shop, **told | {"status": "past_due"})
+        new = subscribe(later, shop, plan="team", event="evt_2")
+
+    assert [(each.status_code, each.json.get("replayed")) for each in again] == [(200, True)] * 2
+    assert (other.status_code, other.json["code"]) == (409, "event_reused")
+    assert (new.status_code, new.json["code"]) == (400, "unknown_plan")
+    assert [each["pointer"] for each in new.json["errors"]] == ["/plan"]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +151,38 @@ def test_a_workspace_is_shown_with_all_that_is_known(stage):
     ]
     assert ask(stage, "GET", f"/v1/workspaces/{shop}", token=BACKEND).status_code == 403
     assert ask(stage, "GET", "/v1/workspaces/nowhere").json["code"] == "unknown_workspace"
+
+
+def test_members_of_a_workspace_come_in_pages_and_the_owner_on_each(stage):
+    shop = stage.workspace("team", slug=f"a-{uuid4().hex[:10]}", members={"mia": "member", "max": "admin"})
+    path = f"/v1/workspaces/{shop}"
+
+    def page(**query):
+        known = ask(stage, "GET", f"{path}?{urlencode(query)}").json
+        assert known["owner"] == f"{shop}-owner"
+        return [each["user"] for each in known["members"]], known.get("next")
+
+    assert page(limit=2) == ([f"{shop}-owner", "max"], "max")
+    assert page(limit=2, after="max") == (["mia"], None)
+    assert page(limit=3) == page() == ([f"{shop}-owner", "max", "mia"], None)
+    for wrong in ("limit=0", "limit=1001", "after="):
+        assert ask(stage, "GET", f"{path}?{wrong}").status_code == 400
+
+
+def test_no_answer_has_more_than_a_thousand_members(stage):
+    shop = stage.workspace("team")
+    stage.rows(
+        """INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
+        SELECT w.id, format('m-%%s', n), 'member' FROM authz.workspaces AS w, generate_series(1, 1000) AS n
+        WHERE w.slug = %s""",
+        shop,
+    )
+    for answer in (
+        ask(stage, "GET", f"/v1/workspaces/{shop}"),
+        ask(stage, "PATCH", f"/v1/workspaces/{shop}", {"external_id": None}),
+    ):
+        known = answer.json
+        assert (len(known["members"]), known["next"]) == (1_000, known["members"][-1]["user"])
 
 
 def test_an_external_id_names_a_workspace_wherever_one_is_named(stage):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from sidecar.identity.callers import SCOPES, token_line
+from tests.api.stripe_events import SECRET, an_event, signature_of
 from tests.identity.provider import AUDIENCE, ISSUER, a_jwk, a_provider, a_set, signed
 from tests.serving.serving import serving
 
@@ -49,6 +52,8 @@ def product(published_url, tmp_path_factory):
             "jwt_keys": provider.url,
             "jwt_issuer": ISSUER,
             "jwt_audience": AUDIENCE,
+            "stripe_secrets": f"whsec_old,{SECRET}",
+            "stripe_livemode": "false",
         }
         with serving(folder, **settings) as sidecar:
             assert sidecar.until(sidecar.is_ready, within_s=60), sidecar.said
@@ -130,6 +135,38 @@ def test_the_last_seat_goes_once_whichever_process_is_asked(product):
 
         assert outcomes == [(200, None), *[(403, "quota_exceeded")] * 3]
         assert len(product.ask("ann", "GET", f"{path}/members")[1]["members"]) == 2
+
+
+def test_a_backend_acts_for_a_user_in_utf_8(product):
+    def act(user):
+        headers = {"Authorization": "Bearer t", "X-Act-As": user}
+        return product.sidecar.request("GET", "/workspaces", headers=headers, timeout=30)
+
+    _, made = act("zoé".encode())
+
+    assert [each["role"] for each in made["workspaces"]] == ["owner"]
+    _, own = product.ask("zoé", "GET", "/workspaces")
+    assert own == made
+
+
+def post(product, body, signature):
+    head = (
+        f"POST /billing/stripe HTTP/1.1\r\nHost: x\r\nStripe-Signature: {signature}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    answer = product.sidecar.raw(f"{head}{body}".encode())
+    first, _, rest = answer.partition(b"\r\n")
+    return int(first.split()[1]), json.loads(rest.partition(b"\r\n\r\n")[2])
+
+
+def test_an_event_of_stripe_is_verified_by_its_very_bytes(product):
+    body = json.dumps(an_event(workspace="solo", created=int(time.time())), indent=3)
+    signature = signature_of(body)
+
+    # The shipped plans are sold as nothing at Stripe.
+    assert post(product, body, signature)[1]["code"] == "billing_plan_unknown"
+    assert post(product, body.replace("   ", "  "), signature)[1]["code"] == "signature_invalid"
+    assert post(product, " " * (256 * 1024 + 1), signature)[0] == 413
 
 
 def test_no_token_is_in_the_log(product):

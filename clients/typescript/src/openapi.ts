@@ -392,8 +392,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Show a workspace as administrators know it.
-         * @description Show a workspace as administrators know it. For callers whose token has the scope `admin` or `audit`.
+         * Show a workspace as administrators know it, with its members in pages.
+         * @description Show a workspace as administrators know it, with its members in pages. For callers whose token has the scope `admin` or `audit`.
          */
         get: operations["get_workspace"];
         put?: never;
@@ -408,6 +408,26 @@ export interface paths {
         patch: operations["patch_workspace"];
         trace?: never;
     };
+    "/billing/stripe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take an event of Stripe, whose signature is checked; what is not of a subscription is ignored.
+         * @description Take an event of Stripe, whose signature is checked; what is not of a subscription is ignored. Open: no token is asked for.
+         */
+        post: operations["stripe_events"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/workspaces": {
         parameters: {
             query?: never;
@@ -417,13 +437,13 @@ export interface paths {
         };
         /**
          * The user's workspaces, by slug.
-         * @description The user's workspaces, by slug. For end users, with the token of the identity provider.
+         * @description The user's workspaces, by slug. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         get: operations["list_workspaces"];
         put?: never;
         /**
          * A new workspace on the default plan, which the user owns.
-         * @description A new workspace on the default plan, which the user owns. For end users, with the token of the identity provider.
+         * @description A new workspace on the default plan, which the user owns. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         post: operations["create_workspace"];
         delete?: never;
@@ -441,21 +461,21 @@ export interface paths {
         };
         /**
          * One workspace, with its features and quotas.
-         * @description One workspace, with its features and quotas. For end users, with the token of the identity provider.
+         * @description One workspace, with its features and quotas. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         get: operations["show_workspace"];
         put?: never;
         post?: never;
         /**
          * Delete the workspace: from now on nobody is in it.
-         * @description Delete the workspace: from now on nobody is in it. For end users, with the token of the identity provider.
+         * @description Delete the workspace: from now on nobody is in it. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         delete: operations["delete_workspace"];
         options?: never;
         head?: never;
         /**
          * Give the workspace another name; its slug stays.
-         * @description Give the workspace another name; its slug stays. For end users, with the token of the identity provider.
+         * @description Give the workspace another name; its slug stays. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         patch: operations["rename_workspace"];
         trace?: never;
@@ -469,7 +489,7 @@ export interface paths {
         };
         /**
          * Who is in the workspace, by user.
-         * @description Who is in the workspace, by user. For end users, with the token of the identity provider.
+         * @description Who is in the workspace, by user. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         get: operations["list_members"];
         put?: never;
@@ -492,14 +512,14 @@ export interface paths {
         post?: never;
         /**
          * Remove a member, but not the owner.
-         * @description Remove a member, but not the owner. For end users, with the token of the identity provider.
+         * @description Remove a member, but not the owner. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         delete: operations["remove_member"];
         options?: never;
         head?: never;
         /**
          * Give a member another role, but not that of the owner.
-         * @description Give a member another role, but not that of the owner. For end users, with the token of the identity provider.
+         * @description Give a member another role, but not that of the owner. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         patch: operations["change_role"];
         trace?: never;
@@ -515,7 +535,7 @@ export interface paths {
         put?: never;
         /**
          * Make another member the owner; who was it becomes an admin.
-         * @description Make another member the owner; who was it becomes an admin. For end users, with the token of the identity provider.
+         * @description Make another member the owner; who was it becomes an admin. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         post: operations["transfer"];
         delete?: never;
@@ -535,7 +555,7 @@ export interface paths {
         put?: never;
         /**
          * Leave the workspace; the owner cannot.
-         * @description Leave the workspace; the owner cannot. For end users, with the token of the identity provider.
+         * @description Leave the workspace; the owner cannot. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         post: operations["leave"];
         delete?: never;
@@ -555,7 +575,7 @@ export interface paths {
         put?: never;
         /**
          * Invite an e-mail address. The token in the answer is shown this once.
-         * @description Invite an e-mail address. The token in the answer is shown this once. For end users, with the token of the identity provider.
+         * @description Invite an e-mail address. The token in the answer is shown this once. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         post: operations["invite"];
         delete?: never;
@@ -573,7 +593,7 @@ export interface paths {
         };
         /**
          * The open invitations, by e-mail; never their tokens.
-         * @description The open invitations, by e-mail; never their tokens. For end users, with the token of the identity provider.
+         * @description The open invitations, by e-mail; never their tokens. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         get: operations["list_invitations"];
         put?: never;
@@ -596,7 +616,7 @@ export interface paths {
         post?: never;
         /**
          * Withdraw an open invitation.
-         * @description Withdraw an open invitation. For end users, with the token of the identity provider.
+         * @description Withdraw an open invitation. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         delete: operations["revoke_invitation"];
         options?: never;
@@ -615,7 +635,7 @@ export interface paths {
         put?: never;
         /**
          * Come in by the token of an invitation for the user's own, verified e-mail.
-         * @description Come in by the token of an invitation for the user's own, verified e-mail. For end users, with the token of the identity provider.
+         * @description Come in by the token of an invitation for the user's own, verified e-mail. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         post: operations["accept_invitation"];
         delete?: never;
@@ -633,7 +653,7 @@ export interface paths {
         };
         /**
          * All that a page needs to draw itself for the user in one workspace, suspended or not.
-         * @description All that a page needs to draw itself for the user in one workspace, suspended or not. For end users, with the token of the identity provider.
+         * @description All that a page needs to draw itself for the user in one workspace, suspended or not. For end users, with the token of the identity provider; or for callers whose token has the scope `people`, who act for the user in X-Act-As.
          */
         get: operations["show_entitlements"];
         put?: never;
@@ -934,7 +954,7 @@ export interface components {
             title: string;
             status: number;
             /** @enum {string} */
-            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
+            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
             detail?: string;
             errors?: {
                 pointer: string;
@@ -1161,6 +1181,7 @@ export interface components {
             members: components["schemas"]["Member"][];
             /** Format: date-time */
             created: string;
+            next?: string;
         };
         FoundWorkspace: {
             /** Format: uuid */
@@ -1187,6 +1208,11 @@ export interface components {
             subscription: components["schemas"]["Subscription"];
             /** @constant */
             replayed?: true;
+        };
+        Billed: components["schemas"]["Subscribed"] | {
+            /** @constant */
+            ignored: true;
+            why: string;
         };
         Subscription: {
             subscription: string;
@@ -1645,6 +1671,11 @@ export interface components {
         };
         PatchWorkspaceBody: {
             external_id: string | null;
+        };
+        StripeEventsBody: {
+            id: string;
+            type: string;
+            livemode: boolean;
         };
         CreateWorkspaceBody: {
             name: string;
@@ -3290,7 +3321,10 @@ export interface operations {
     };
     get_workspace: {
         parameters: {
-            query?: never;
+            query?: {
+                after?: string;
+                limit?: number;
+            };
             header?: never;
             path: {
                 workspace: string;
@@ -3471,13 +3505,105 @@ export interface operations {
             };
         };
     };
+    stripe_events: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StripeEventsBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Billed"];
+                };
+            };
+            /** @description as_of_in_the_future · invalid_request · malformed_json · signature_invalid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description event_reused */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description billing_mode_differs · billing_plan_unknown · billing_workspace_missing · billing_workspace_unknown */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_workspaces: {
         parameters: {
             query?: {
                 after?: string;
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3501,7 +3627,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3519,7 +3645,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3569,7 +3695,12 @@ export interface operations {
     create_workspace: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3597,7 +3728,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3615,7 +3746,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3683,7 +3814,12 @@ export interface operations {
     show_workspace: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -3709,7 +3845,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3727,7 +3863,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3777,7 +3913,12 @@ export interface operations {
     delete_workspace: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -3801,7 +3942,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3819,7 +3960,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3869,7 +4010,12 @@ export interface operations {
     rename_workspace: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -3899,7 +4045,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3917,7 +4063,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3988,7 +4134,12 @@ export interface operations {
                 after?: string;
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -4014,7 +4165,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4032,7 +4183,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4082,7 +4233,12 @@ export interface operations {
     remove_member: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
                 user: string;
@@ -4107,7 +4263,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4125,7 +4281,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4184,7 +4340,12 @@ export interface operations {
     change_role: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
                 user: string;
@@ -4215,7 +4376,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4233,7 +4394,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4310,7 +4471,12 @@ export interface operations {
     transfer: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -4340,7 +4506,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4358,7 +4524,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4426,7 +4592,12 @@ export interface operations {
     leave: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -4450,7 +4621,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4468,7 +4639,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4527,7 +4698,12 @@ export interface operations {
     invite: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -4557,7 +4733,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4575,7 +4751,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4655,7 +4831,12 @@ export interface operations {
                 after?: string;
                 limit?: number;
             };
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
             };
@@ -4681,7 +4862,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4699,7 +4880,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4749,7 +4930,12 @@ export interface operations {
     revoke_invitation: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path: {
                 workspace: string;
                 invitation: string;
@@ -4774,7 +4960,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4792,7 +4978,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4842,7 +5028,12 @@ export interface operations {
     accept_invitation: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4870,7 +5061,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4888,7 +5079,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4966,6 +5157,10 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description whom a caller with the scope `people` acts for */
+                "X-Act-As"?: string;
+                /** @description their e-mail address, which counts as verified; only with X-Act-As */
+                "X-Act-As-Email"?: string;
                 /** @description the ETag of what is known already: then the answer is 304 */
                 "If-None-Match"?: string;
             };
@@ -5005,7 +5200,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user_unauthenticated */
+            /** @description unauthenticated · user_unauthenticated */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -5023,7 +5218,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · unknown_action · workspace_suspended */
+            /** @description denied_by_policy · feature_not_in_plan · not_a_member · quota_exceeded · role_insufficient · scope_missing · unknown_action · workspace_suspended */
             403: {
                 headers: {
                     [name: string]: unknown;

@@ -1,4 +1,4 @@
-"""What the end users' routes have in common: each needs the user's token, and each decision is logged."""
+"""What the end users' routes have in common: each is for one user, and each decision is logged."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def for_user(reply: Callable[[Service, Request, Actor], Reply]) -> Callable[[Ser
             record=partial(note_decision, service, request, reply.__name__),
             change_id=change_id,
             record_change=partial(_note_change, service, request, reply.__name__, change_id),
+            via=None if request.caller is None else request.caller.name,
         )
         service.people.provision(actor)
         try:

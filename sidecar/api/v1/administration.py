@@ -15,7 +15,7 @@ from sidecar.api.reply import json_reply
 from sidecar.api.request import workspace_in
 from sidecar.api.service import deadline_of
 from sidecar.api.v1.documents import document_of
-from sidecar.errors import BadQuestion, Problem, UnknownWorkspace
+from sidecar.errors import BadQuestion, Problem, UnknownPlan, UnknownWorkspace
 from sidecar.text import shapes
 from sidecar.text.ids import fresh_id
 from sidecar.text.nearest import nearest
@@ -77,20 +77,40 @@ def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def _apply(service: Service, request: Request, endpoint: str, change: Change) -> Reply:
-    # Before the path is read, and here rather than by `apply`, which knows no pointers.
-    _refuse_undeclared(service.administration.undeclared(change))
+    undeclared = service.administration.undeclared(change)
+    if not isinstance(change, SubscriptionChange):
+        _refuse_undeclared(undeclared)  # before the path is read
     workspace = workspace_in(request)
-    decision = fresh_id()
     try:
-        state = service.administration.apply(
-            workspace,
-            change,
-            actor=_name_of(request),
-            decision=decision,
-            deadline=deadline_of(service, request),
-        )
+        return apply_noted(service, request, endpoint, workspace, change, who=_name_of(request), within=1)
     except UnknownWorkspace as error:
         raise UnknownWorkspace(error.detail, problems=problems_in(error, at="/path")) from error
+    except UnknownPlan:
+        _refuse_undeclared(undeclared)  # here rather than by `apply`, which knows no pointers
+        raise
+
+
+def apply_noted(
+    service: Service,
+    request: Request,
+    endpoint: str,
+    workspace: str,
+    change: Change,
+    *,
+    who: str,
+    within: int,
+) -> Reply:
+    """Apply *change* and write its line. It may take as long as *within* questions."""
+    decision = fresh_id()
+    state = service.administration.apply(
+        workspace,
+        change,
+        actor=who,
+        decision=decision,
+        deadline=deadline_of(service, request, questions=within),
+    )
+    what = asdict(change)
+    what.pop("known_by", None)
     document = document_of(
         state, subscription=change.subscription if isinstance(change, SubscriptionChange) else None
     )
@@ -101,10 +121,10 @@ def _apply(service: Service, request: Request, endpoint: str, change: Change) ->
         None,
         {
             "decision_id": decision,
-            "who": _name_of(request),
+            "who": who,
             "workspace": workspace,
             "workspace_id": state.workspace_id,
-            "what": asdict(change),
+            "what": what,
             "status": HTTPStatus.OK,
             **document,
         },

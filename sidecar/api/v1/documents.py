@@ -47,8 +47,11 @@ def overrides_document(overrides: Iterable[Override]) -> dict[str, Any]:
     return document
 
 
-def known_document(known: KnownWorkspace) -> dict[str, Any]:
+def known_document(known: KnownWorkspace, *, limit: int) -> dict[str, Any]:
+    """With up to *limit* of its members, and `next` where there are more."""
     state = known.state
+    members = known.members[:limit]
+    more = {"next": members[-1].user} if len(known.members) > limit else {}
     return {
         "id": state.workspace_id,
         "slug": state.slug,
@@ -66,9 +69,10 @@ def known_document(known: KnownWorkspace) -> dict[str, Any]:
                 "email": each.email,
                 "joined_at": each.joined_at.astimezone(UTC),
             }
-            for each in known.members
+            for each in members
         ],
         "created": known.created_at.astimezone(UTC),
+        **more,
     }
 
 

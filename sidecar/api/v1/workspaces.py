@@ -33,9 +33,14 @@ USUAL_PAGE = 100
 
 
 def get_workspace(service: Service, request: Request) -> Reply:
-    workspace = workspace_in(request)
-    known = _named(lambda: service.administration.known(workspace, deadline=deadline_of(service, request)))
-    reply = json_reply(known_document(known))
+    workspace, asked = workspace_in(request), parameters_of(request, GET_WORKSPACE)
+    limit = asked.get("limit", MOST_ON_A_PAGE)
+    known = _named(
+        lambda: service.administration.known(
+            workspace, after=asked.get("after"), limit=limit + 1, deadline=deadline_of(service, request)
+        )
+    )
+    reply = json_reply(known_document(known, limit=limit))
     return note_listing(service, request, "get_workspace", reply, found=1, workspace=workspace)
 
 
@@ -67,7 +72,7 @@ def patch_workspace(service: Service, request: Request) -> Reply:
         },
         kind="change",
     )
-    return json_reply(known_document(known))
+    return json_reply(known_document(known, limit=MOST_ON_A_PAGE))
 
 
 def find_workspaces(service: Service, request: Request) -> Reply:
@@ -108,19 +113,21 @@ FIND_WORKSPACES = Endpoint(
     },
     while_starting=True,
 )
+GET_WORKSPACE = Endpoint(
+    name="get_workspace",
+    method="GET",
+    path="/v1/workspaces/{workspace}",
+    reply=get_workspace,
+    says="Show a workspace as administrators know it, with its members in pages.",
+    answers="KnownWorkspace",
+    codes=("unknown_workspace", *FACTS_OUTAGES),
+    audience=Audience.READERS,
+    query={"after": Text(), "limit": Whole(1, MOST_ON_A_PAGE)},
+    while_starting=True,
+)
 WORKSPACES = (
     FIND_WORKSPACES,
-    Endpoint(
-        name="get_workspace",
-        method="GET",
-        path="/v1/workspaces/{workspace}",
-        reply=get_workspace,
-        says="Show a workspace as administrators know it.",
-        answers="KnownWorkspace",
-        codes=("unknown_workspace", *FACTS_OUTAGES),
-        audience=Audience.READERS,
-        while_starting=True,
-    ),
+    GET_WORKSPACE,
     Endpoint(
         name="patch_workspace",
         method="PATCH",
