@@ -12,6 +12,7 @@ SidecarError
 ├── UnknownPlan                 an administrator named a plan that is not sold
 ├── EventReused                 a biller's event came again, and says something else
 ├── ExternalIdTaken             another workspace has the id of the application
+├── AnotherUser                 a user asked about somebody else
 ├── NotAMember                  a user asked about a workspace that is not theirs
 ├── IdempotencyKeyReused        the key was used for another request
 ├── UnknownIdempotencyKey       nothing was taken under the key, or too long ago
@@ -167,6 +168,10 @@ class EventReused(SidecarError):
 
 class ExternalIdTaken(SidecarError):
     code = "external_id_taken"
+
+
+class AnotherUser(SidecarError):
+    code = "another_user"
 
 
 class NotAMember(SidecarError):

@@ -12,7 +12,15 @@ from sidecar.api.endpoint import parameters_of
 from sidecar.api.log_lines import note, why_of
 from sidecar.api.service import deadline_of
 from sidecar.decisions.steps import run
-from sidecar.errors import CallerForbidden, DependencyError, SidecarError, UnknownUser
+from sidecar.errors import (
+    CallerForbidden,
+    DependencyError,
+    NotServed,
+    SidecarError,
+    UnknownCaller,
+    UnknownUser,
+)
+from sidecar.identity.users import shows_a_jwt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     from sidecar.api.service import Service
     from sidecar.decisions.steps import Steps
 
-_DECIDING = ("/v1/", "/access/")
+_DECIDING = ("/v1/", "/access/", "/ofrep/")
 
 
 def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
@@ -34,14 +42,14 @@ def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
 def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Reply]:
     """The reply of *endpoint*, or the problem with asking it."""
     try:
-        if endpoint.audience.scope is not None:
-            _refuse_without_scope(endpoint.audience, request)
-        if endpoint.audience is Audience.END_USERS:
+        if _is_for_a_user(service, endpoint, request):
             if service.identities is None:
-                return refuse(service, endpoint, request, problems.problem("not_found"))
+                raise NotServed
             request.user = service.identities.user(
                 request.header("Authorization"), deadline=deadline_of(service, request)
             )
+        elif endpoint.audience.scope is not None:
+            _refuse_without_scope(endpoint.audience, request)
         if request.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
             parameters_of(request, endpoint)
         if not endpoint.while_starting and not service.serving():
@@ -51,6 +59,16 @@ def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Rep
     except SidecarError as error:
         why = why_of(error) if isinstance(error, DependencyError | UnknownUser) else {}
         return refuse(service, endpoint, request, problems.problem_of(error), why=why)
+
+
+def _is_for_a_user(service: Service, endpoint: Endpoint, request: Request) -> bool:
+    """Whether it is an end user who has to prove who they are. UnknownCaller where nothing is shown."""
+    if endpoint.audience is not Audience.EITHER or service.identities is None:
+        return endpoint.audience is Audience.END_USERS
+    shown = request.header("Authorization")
+    if shown is None:  # a proxy that browsers come through is on loopback too, or at the socket
+        raise UnknownCaller
+    return request.refused is not None and shows_a_jwt(shown)
 
 
 def _refuse_without_scope(audience: Audience, request: Request) -> None:
@@ -78,4 +96,4 @@ def refuse(
     if endpoint is None or endpoint.audience is Audience.END_USERS or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"], **why}
         note(service, request, name, request.question, outcome, kind="problem")
-    return problems.reply_of(problem)
+    return problems.reply_of(problem) if endpoint is None else endpoint.refused(problem, request)
