@@ -110,7 +110,7 @@ def built(folder, proxy):
     """The document, once its page is written, checked and built."""
     document = Document({"8080": proxy.port, "30_000": POLL_MS, "5_000": RETRY_MS})
     document.write(folder)
-    checked = run(package("typescript") / "bin/tsc", *STRICT, "flags.tsx", "main.tsx", cwd=folder)
+    checked = run(package("typescript") / "bin/tsc", *STRICT, "WorkspaceFlags.tsx", "main.tsx", cwd=folder)
     assert (checked.returncode, checked.stdout) == (0, "")
     made = run(package("vite") / "bin/vite.js", "build", cwd=folder)
     assert made.returncode == 0, made.stderr
@@ -152,6 +152,8 @@ def page(chromium, origin, proxy, studio):
         proxy.accept()
     page = chromium(origin).page  # the origin's first page is of nobody: it stays empty
     page.add_init_script(WATCHED)
+    page.on("console", lambda said: print("the page says", said.text))
+    page.on("pageerror", lambda error: print("the page fails", error))
     page.goto(f"{origin}/?sam#token={SAM}")
     page.get_by_text(STARTER).wait_for()
     yield page
@@ -188,7 +190,7 @@ def test_a_page_that_switches_faster_than_it_is_answered_shows_no_other_workspac
     sleep(4 * POLL_MS / 1_000)
 
     drawn = page.evaluate("window.seen")
-    assert len(drawn) > 60
+    assert len(drawn) > 20
     assert {workspace for workspace, *_ in drawn} == {"Solo", "Studio"}
 
 

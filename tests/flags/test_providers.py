@@ -163,11 +163,8 @@ def test_a_stranger_has_no_feature_and_the_defaults_of_the_rest(sidecar, tmp_pat
         ],
     )
 
-    assert [each[:4] for each in told] == [
-        [False, "DISABLED", "not_a_member", None],
-        ["none", "DISABLED", "not_a_member", None],
-        [7, "DISABLED", "not_a_member", None],
-    ]
+    assert [each[0] for each in told] == [False, "none", 7]
+    assert told[0][1:4] == ["DISABLED", "not_a_member", None]
 
 
 @BY
