@@ -152,8 +152,6 @@ def page(chromium, origin, proxy, studio):
         proxy.accept()
     page = chromium(origin).page  # the origin's first page is of nobody: it stays empty
     page.add_init_script(WATCHED)
-    page.on("console", lambda said: print("the page says", said.text))
-    page.on("pageerror", lambda error: print("the page fails", error))
     page.goto(f"{origin}/?sam#token={SAM}")
     page.get_by_text(STARTER).wait_for()
     yield page
