@@ -14,6 +14,7 @@ SidecarError
 ├── SignatureInvalid            what came is not signed by the biller, or not of now
 ├── BillingRefused              a biller's event cannot be applied: somebody has to look
 ├── ExternalIdTaken             another workspace has the id of the application
+├── AnotherUser                 a user asked about somebody else
 ├── NotAMember                  a user asked about a workspace that is not theirs
 ├── IdempotencyKeyReused        the key was used for another request
 ├── UnknownIdempotencyKey       nothing was taken under the key, or too long ago
@@ -186,6 +187,10 @@ class BillingRefused(SidecarError):
 
 class ExternalIdTaken(SidecarError):
     code = "external_id_taken"
+
+
+class AnotherUser(SidecarError):
+    code = "another_user"
 
 
 class NotAMember(SidecarError):

@@ -51,6 +51,9 @@ ADVICE: Mapping[str, str] = {
         "send a caller token with the scope that this endpoint needs;"
         " `sidecar token --name NAME --scope SCOPE --file FILE` makes one, SIGHUP loads it"
     ),
+    "another_user": (
+        "send the token's own sub as the targetingKey; a backend may ask about anybody, with a caller token"
+    ),
     "not_a_member": "ask for a user and a workspace that the user is a member of",
     "unknown_member": "name a member of the workspace; GET /workspaces/{workspace}/members lists them",
     "unknown_invitation": "name an open invitation; GET /workspaces/{workspace}/invitations lists them",

@@ -17,6 +17,7 @@ class Audience(Enum):
     AUDIT = ("callers who audit", "audit")
     READERS = ("callers who administer or audit", "admin", "audit")
     END_USERS = ("end users",)  # each proves by a JWT who they are
+    EITHER = ("callers who authorize, about anybody, and end users, about themselves", "authorize")
     GATEWAYS = ("gateways",)  # which send the method and the query of their client's request
 
     scopes: frozenset[str]

@@ -18,8 +18,10 @@ from sidecar.errors import (
     DependencyError,
     SidecarError,
     SignatureInvalid,
+    UnknownCaller,
     UnknownUser,
 )
+from sidecar.identity.users import shows_a_jwt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.steps import Steps
 
 _TOLD = (BillingRefused, DependencyError, SignatureInvalid, UnknownUser)  # their line says why
-_DECIDING = ("/v1/", "/access/", "/billing/")
+_DECIDING = ("/v1/", "/access/", "/billing/", "/ofrep/")
 
 
 def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
@@ -42,10 +44,10 @@ def serve(service: Service, endpoint: Endpoint, request: Request) -> Reply:
 def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Reply]:
     """The reply of *endpoint*, or the problem with asking it."""
     try:
-        if endpoint.audience.scope is not None:
-            _refuse_without_scope(endpoint.audience, request)
-        if endpoint.audience is Audience.END_USERS:
+        if _is_for_a_user(service, endpoint, request):
             request.user = user_of(service, request)
+        elif endpoint.audience.scope is not None:
+            _refuse_without_scope(endpoint.audience, request)
         if request.query and not endpoint.query and endpoint.audience is not Audience.GATEWAYS:
             parameters_of(request, endpoint)
         if not endpoint.while_starting and not service.serving():
@@ -55,6 +57,16 @@ def serving(service: Service, endpoint: Endpoint, request: Request) -> Steps[Rep
     except SidecarError as error:
         why = why_of(error) if isinstance(error, _TOLD) else {}
         return refuse(service, endpoint, request, problems.problem_of(error), why=why)
+
+
+def _is_for_a_user(service: Service, endpoint: Endpoint, request: Request) -> bool:
+    """Whether it is an end user who has to prove who they are. UnknownCaller where nothing is shown."""
+    if endpoint.audience is not Audience.EITHER or service.identities is None:
+        return endpoint.audience is Audience.END_USERS
+    shown = request.header("Authorization")
+    if shown is None:  # a proxy that browsers come through is on loopback too, or at the socket
+        raise UnknownCaller
+    return request.refused is not None and shows_a_jwt(shown)
 
 
 def _refuse_without_scope(audience: Audience, request: Request) -> None:
@@ -82,4 +94,4 @@ def refuse(
     if endpoint is None or endpoint.audience is Audience.END_USERS or endpoint.path.startswith(_DECIDING):
         outcome = {"code": problem["code"], "status": problem["status"], **why}
         note(service, request, name, request.question, outcome, kind="problem")
-    return problems.reply_of(problem)
+    return problems.reply_of(problem) if endpoint is None else endpoint.refused(problem, request)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from sidecar.api.problems import reply_of
 from sidecar.errors import Problem
 from sidecar.text import shapes
 from sidecar.text.shapes import Shape, Whole
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.steps import Steps
 
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+ABOUT_WHO_ASKS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 BODY_CODES = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
 FACTS_OUTAGES = ("facts_unavailable", "facts_misread", "database_not_migrated")
 OUTAGES = (
@@ -33,6 +36,17 @@ OUTAGES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """How an endpoint tells problems in the words of another protocol: *schema* is that of their bodies.
+
+    Those about who asks (401, 403) stay as they are.
+    """
+
+    reply: Callable[[Mapping[str, Any], Request], Reply]
+    schema: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """*path* is a template; *body* is None where none is asked for. *reply* may be in steps.
 
@@ -41,7 +55,7 @@ class Endpoint:
     has, *body_codes* those of a body. Its *audience* has no default, so that nobody opens an
     endpoint by forgetting it. One that answers *at_once* waits for nothing and for nobody, so the server's
     loop answers it itself. One that is *for_browsers* may be called by pages of the origins that are listed.
-    One that *revalidates* has an ETag, and answers 304 where it is known.
+    One that *revalidates* has an ETag, and answers 304 where it is known. *refusals* None: as RFC 9457 says.
     """
 
     name: str
@@ -62,6 +76,12 @@ class Endpoint:
     at_once: bool = False
     for_browsers: bool = False
     revalidates: bool = False
+    refusals: Refusals | None = None
+
+    def refused(self, problem: Mapping[str, Any], request: Request) -> Reply:
+        if self.refusals is None or problem["status"] in ABOUT_WHO_ASKS:
+            return reply_of(problem)
+        return self.refusals.reply(problem, request)
 
 
 def parameters_of(request: Request, endpoint: Endpoint) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sidecar.api.billing.stripe import STRIPE_EVENTS
 from sidecar.api.endpoint import Endpoint
 from sidecar.api.gateways.by_header import BY_HEADER
 from sidecar.api.gateways.opa import LIKE_OPA
+from sidecar.api.ofrep.endpoints import OFREP
 from sidecar.api.openapi import document
 from sidecar.api.operation import OPERATION
 from sidecar.api.people.entitlements import SHOW_ENTITLEMENTS
@@ -53,6 +54,7 @@ ENDPOINTS = (
     *INVITATIONS,
     SHOW_ENTITLEMENTS,
     PLANS,
+    *OFREP,
     *BY_HEADER,
     *LIKE_OPA,
     *OPERATION,

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api.audience import Audience
+from sidecar.api.endpoint import ABOUT_WHO_ASKS
 from sidecar.api.people.acting import ACT_AS, ACT_AS_EMAIL
 from sidecar.api.problems import DENIALS, PROBLEMS
 from sidecar.api.schemas import SCHEMAS, ref
@@ -26,6 +27,7 @@ _TAGS = {
     "questions": "Backends ask on behalf of their users: may they, and what is left of their quota?",
     "administration": "What billers and operators tell and read of a workspace: subscription, plan, status.",
     "users": "End users' own routes, which a frontend may call: workspaces, members, invitations, plans.",
+    "flags": "Features, plan, role and limits as flags for OpenFeature's providers: OFREP 0.3.",
     "authzen": "The same questions in the words of AuthZEN's Authorization API.",
     "gateways": "What a gateway asks about each request before it lets it through.",
     "operation": "Health, metrics and documents of the sidecar itself.",
@@ -40,10 +42,14 @@ _WHO = {
         "For end users, with the token of the identity provider; or for callers whose token has the scope"
         " `people`, who act for the user in X-Act-As."
     ),
+    Audience.EITHER: (
+        "For callers whose token has the scope `authorize`, about anybody; for end users, with the token of"
+        " the identity provider, about themselves."
+    ),
     Audience.GATEWAYS: "For gateways: from this machine, or with a caller token in X-Sidecar-Token.",
 }
 _OF_CALLERS: list[dict[str, list[str]]] = [{"token": []}, {}]  # a Unix socket, or loopback, needs none
-_OF_USERS = ("user_unauthenticated", "identity_unavailable", "not_found", "unauthenticated", "scope_missing")
+_OF_USERS = ("user_unauthenticated", "identity_unavailable")
 _ACTING: list[dict[str, Any]] = [
     {
         "name": ACT_AS,
@@ -58,8 +64,7 @@ _ACTING: list[dict[str, Any]] = [
         "description": "their e-mail address, which counts as verified; only with X-Act-As",
     },
 ]
-
-_LOGGED = {Audience.AUTHORIZE, Audience.ADMIN, Audience.READERS, Audience.END_USERS, Audience.GATEWAYS}
+_NOT_LOGGED = {Audience.ANYBODY, Audience.AUDIT}
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {
     "application/gzip": {},
     "application/json": FREE_OBJECT,
@@ -150,6 +155,8 @@ def _body_of(endpoint: Endpoint) -> str:
 def _tag_of(endpoint: Endpoint) -> str:
     if endpoint.path.startswith(("/access/", "/.well-known/")):
         return "authzen"
+    if endpoint.path.startswith("/ofrep/"):
+        return "flags"
     if endpoint.name.startswith("gateway_"):
         return "gateways"
     if endpoint.path.startswith("/billing/"):
@@ -166,6 +173,8 @@ def _security_of(endpoint: Endpoint) -> list[dict[str, list[str]]]:
         return [{"gateway": []}, {}]
     if endpoint.audience is Audience.END_USERS:
         return [{"user": []}, {"token": []}]
+    if endpoint.audience is Audience.EITHER:
+        return [{"user": []}, *_OF_CALLERS]
     return _OF_CALLERS if endpoint.audience.scope is not None or endpoint.name.startswith("gateway_") else []
 
 
@@ -188,19 +197,27 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         named = sorted(code for its, code in may_be if its is status)
         responses[str(status.value)] = {
             "description": " · ".join(named),
-            "content": {"application/problem+json": {"schema": ref("Problem")}},
+            "content": _told(endpoint, status),
         }
     return responses
 
 
+def _told(endpoint: Endpoint, status: HTTPStatus) -> dict[str, Any]:
+    if endpoint.refusals is None or status in ABOUT_WHO_ASKS:
+        return {"application/problem+json": {"schema": ref("Problem")}}
+    return {"application/json": {"schema": ref(endpoint.refusals.schema)}}
+
+
 def _problems_of(endpoint: Endpoint) -> set[tuple[HTTPStatus, str]]:
     codes = ["invalid_request", "internal_error", *endpoint.codes]
-    if endpoint.audience in _LOGGED:
+    if endpoint.audience not in _NOT_LOGGED:
         codes.append("log_unavailable")
     if endpoint.audience.scope is not None:
         codes += ["unauthenticated", "scope_missing"]
     if endpoint.audience is Audience.END_USERS:
-        codes += _OF_USERS
+        codes += [*_OF_USERS, "not_found", "unauthenticated", "scope_missing"]
+    if endpoint.audience is Audience.EITHER:
+        codes += [*_OF_USERS, "another_user"]
     if endpoint.body is not None:
         codes += endpoint.body_codes
     if not endpoint.while_starting:

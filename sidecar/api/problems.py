@@ -53,6 +53,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "A caller token is required"),
     "user_unauthenticated": (HTTPStatus.UNAUTHORIZED, "A valid token of the identity provider is required"),
     "scope_missing": (HTTPStatus.FORBIDDEN, "The caller's token lacks the scope"),
+    "another_user": (HTTPStatus.FORBIDDEN, "A user's token answers about that user alone"),
     "not_a_member": (HTTPStatus.FORBIDDEN, "The user is not a member of this workspace"),
     "unknown_member": (HTTPStatus.NOT_FOUND, "There is no such member in the workspace"),
     "unknown_invitation": (HTTPStatus.NOT_FOUND, "There is no such open invitation"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sidecar.api.ofrep.wire import ERROR_CODES
 from sidecar.api.problems import DENIALS, PROBLEMS
 from sidecar.decisions.reasons import REASONS
 from sidecar.text.shapes import FREE_OBJECT
@@ -322,6 +323,23 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "FoundEntities": _found({"type": _TEXT, "id": _TEXT}),
     "FoundActions": _found({"name": _TEXT}),
+    "Flag": _object(
+        {
+            "key": _TEXT,
+            "value": {"anyOf": [{"type": "boolean"}, _TEXT, {"type": "integer"}]},
+            "reason": {"type": "string", "enum": ["TARGETING_MATCH", "DISABLED"]},
+            "variant": _TEXT,
+            "metadata": _map({"anyOf": [{"type": "boolean"}, _TEXT]}),
+        },
+        optional=("value",),
+    ),
+    "Flags": _object(
+        {"flags": {"type": "array", "items": ref("Flag")}, "metadata": _object({"policy_revision": _TEXT})}
+    ),
+    "FlagFailure": _object(
+        {"key": _TEXT, "errorCode": {"type": "string", "enum": list(ERROR_CODES)}, "errorDetails": _TEXT},
+        optional=("key", "errorCode"),
+    ),
     "AuthzenConfiguration": _object(
         {
             "policy_decision_point": _URI,

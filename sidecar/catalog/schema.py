@@ -78,9 +78,12 @@ def _list(shape: ListOf) -> _Schema:
 
 
 def _map(shape: MapOf) -> _Schema:
+    names = _schema(shape.key)
+    if shape.reserved:
+        names["not"] = {"enum": list(shape.reserved)}
     return {
         "type": "object",
-        "propertyNames": _schema(shape.key),
+        "propertyNames": names,
         "additionalProperties": _schema(shape.value),
         "minProperties": shape.least,
         "maxProperties": shape.most,

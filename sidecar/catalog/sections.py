@@ -187,7 +187,13 @@ PLANS_FILE = Record(
             required=True,
         ),
         "features": Field(
-            shape=MapOf(key=_NAME, value=_FEATURE, says="a mapping of features", noun="feature"),
+            shape=MapOf(
+                key=_NAME,
+                value=_FEATURE,
+                says="a mapping of features",
+                noun="feature",
+                reserved=("plan", "role"),
+            ),
             says="What a plan has or has not.",
         ),
         "meters": Field(

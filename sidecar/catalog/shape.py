@@ -116,7 +116,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapOf:
-    """A mapping of names to values; *noun* is what one of them is called."""
+    """A mapping of names to values; *noun* is what one of them is called. No name is one of *reserved*."""
 
     key: Line | Reference
     value: Shape
@@ -124,6 +124,7 @@ class MapOf:
     noun: str
     least: int = 0
     most: int = MOST_ENTRIES
+    reserved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,13 +329,20 @@ class Walk:
                 f'{shape.noun} "{shortened(key.value)}": names that begin with feature: or role: are made',
                 key,
             )
+        elif key.value in shape.reserved:
+            names = " and ".join(shape.reserved)
+            self.find(
+                "reserved_name",
+                f'{shape.noun} "{key.value}": {names} are flags of every workspace already (OFREP)',
+                key,
+            )
         elif not re.fullmatch(shape.key.pattern, key.value):
             lower = key.value.lower().replace(" ", "_")
             self.find(
                 shape.key.code,
                 f'{shape.noun} "{shortened(key.value)}": expected {shape.key.says}',
                 key,
-                lower if re.fullmatch(shape.key.pattern, lower) else None,
+                lower if re.fullmatch(shape.key.pattern, lower) and lower not in shape.reserved else None,
             )
 
     def _record(self, node: Fields, shape: Record, place: Place) -> Node:

@@ -25,7 +25,7 @@ from sidecar.errors import BadQuestion, EngineMisbehaved, NotAMember
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Facts, Json, Quota, Room, Verdict
@@ -48,6 +48,15 @@ class Entitlements:
     unlocked_by: Mapping[str, tuple[str, ...]]
     quotas: Mapping[str, Quota]
     actions: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureState:
+    """Whether a member has a feature, and the policy's reason; *unlocked_by* is as in Entitlements."""
+
+    enabled: bool
+    reason: str
+    unlocked_by: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,28 +277,52 @@ class Authorizer:
     def entitlements(self, user: str, workspace: str, *, deadline: float) -> Entitlements:
         """NotAMember for a stranger, whether or not the workspace exists."""
         [facts] = self._facts.facts([(user, workspace)], deadline=deadline)
+        return self.entitlements_from(user, self._member(facts), deadline=deadline)
+
+    def features_of(
+        self, user: str, workspace: str, features: Iterable[str], *, deadline: float
+    ) -> tuple[Facts, dict[str, FeatureState]]:
+        """A member's facts, whose usage is not read, and the state of each of *features*.
+
+        NotAMember as in `entitlements`.
+        """
+        [found] = self._facts.facts([(user, workspace)], [()], deadline=deadline)
+        facts = self._member(found)
+        return facts, self._states(features, user, facts, deadline=deadline)
+
+    def _member(self, facts: Facts | None) -> Facts:
         if facts is None or facts.role not in self.catalog.roles:
             raise NotAMember
-        return self.entitlements_from(user, facts, deadline=deadline)
+        return facts
 
     def entitlements_from(self, user: str, facts: Facts, *, deadline: float) -> Entitlements:
         """The entitlements of a member, from *facts* already read."""
-
-        def verdict(action: str) -> Verdict:
-            question = Question(user=user, workspace=facts.slug, action=action)
-            return self._verdict(question, facts, deadline=deadline)
-
-        features = {feature: verdict(f"feature:{feature}") for feature in self.catalog.features}
+        features = self._states(self.catalog.features, user, facts, deadline=deadline)
         return Entitlements(
             facts=facts,
-            features={feature: found.allow for feature, found in features.items()},
-            unlocked_by={
-                feature: tuple(upgrade.plan for upgrade in self._upgrade(found))
-                for feature, found in features.items()
-            },
+            features={feature: state.enabled for feature, state in features.items()},
+            unlocked_by={feature: state.unlocked_by for feature, state in features.items()},
             quotas=quotas_of(self.catalog.meters, facts, catalog=self.catalog),
-            actions={action: verdict(action).allow for action in self.catalog.declared_actions},
+            actions={
+                action: self._may(
+                    Question(user=user, workspace=facts.slug, action=action), facts, deadline=deadline
+                )
+                for action in self.catalog.declared_actions
+            },
         )
+
+    def _states(
+        self, features: Iterable[str], user: str, facts: Facts, *, deadline: float
+    ) -> dict[str, FeatureState]:
+        found = {}
+        for feature in features:
+            question = Question(user=user, workspace=facts.slug, action=f"feature:{feature}")
+            verdict = self._verdict(question, facts, deadline=deadline)
+            unlocked_by = tuple(upgrade.plan for upgrade in self._upgrade(verdict))
+            found[feature] = FeatureState(
+                enabled=verdict.allow, reason=verdict.reason, unlocked_by=unlocked_by
+            )
+        return found
 
     def workspaces_of(
         self,

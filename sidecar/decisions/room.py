@@ -122,10 +122,16 @@ def meters_without_room(amounts: Mapping[str, int], quotas: Mapping[str, Quota])
 
 
 def quotas_of(meters: Iterable[str], counted: Counted, *, catalog: Catalog) -> dict[str, Quota]:
-    """Each meter as a caller sees it; where a plan is not declared the limit is 0, not unlimited."""
+    """Each meter as a caller sees it."""
+    limits = limits_in(counted, catalog=catalog)
+    return {meter: _quota(limits[meter], counted.usage[meter]) for meter in meters}
+
+
+def limits_in(counted: Counted, *, catalog: Catalog) -> dict[str, int | None]:
+    """The limit of every meter, None for unlimited; where a plan is not declared it is 0."""
     plan = catalog.plans.get(counted.plan)
-    limits = {**(plan.limits if plan else {}), **counted.seats, **counted.limit_overrides}
-    return {meter: _quota(limits.get(meter, 0), counted.usage[meter]) for meter in meters}
+    of_plan = plan.limits if plan else dict.fromkeys(catalog.meters, 0)
+    return {**of_plan, **counted.seats, **counted.limit_overrides}
 
 
 def _quota(limit: int | None, usage: Usage) -> Quota:

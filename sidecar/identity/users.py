@@ -223,6 +223,11 @@ class Identities:
             self._known[digest] = time.monotonic() + for_s, keys, user
 
 
+def shows_a_jwt(authorization: str | None) -> bool:
+    """Whether the header has the form of a JWT, whoever has signed it."""
+    return _BEARER.fullmatch(authorization or "") is not None
+
+
 def _signed_in_by_email(methods: object) -> bool:
     """Whether one of Supabase's `amr` proves the address. In a list of texts (RFC 8176) `otp` is a device."""
     for each in methods if isinstance(methods, list) else ():

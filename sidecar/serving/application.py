@@ -218,7 +218,7 @@ class Application:
                 return reply
             return run(self._once_written(self._by_flask(request), request, endpoint))
         except Exception as error:  # noqa: BLE001 - the border of the server
-            return self.defect(request, error)
+            return self.defect(request, endpoint, error)
 
     def answering(self, request: Request, endpoint: Endpoint) -> Steps[Reply]:
         """As `answer`, in steps, of a hot endpoint."""
@@ -226,7 +226,7 @@ class Application:
             reply = yield from serving(self.service, endpoint, request)
             return (yield from self._once_written(_finish(reply, request), request, endpoint))
         except Exception as error:  # noqa: BLE001 - the border of the server
-            return self.defect(request, error)
+            return self.defect(request, endpoint, error)
 
     def _once_written(self, reply: Reply, request: Request, endpoint: Endpoint | None) -> Steps[Reply]:
         """*reply*; where answers wait for their lines, once those are written, or else a problem."""
@@ -236,11 +236,13 @@ class Application:
             return self._refuse(request, endpoint, error.code)
         return reply
 
-    def defect(self, request: Request, error: Exception) -> Reply:
+    def defect(self, request: Request, endpoint: Endpoint | None, error: Exception) -> Reply:
         """The reply to a request whose answer failed as nobody foresaw: it tells nothing, the log all."""
         _log.error("request %s met a defect", request.id, exc_info=error)
         self.service.metrics.count_problem("internal_error")
-        return self._finish_for_pages(problems.reply_of(problems.problem("internal_error")), request)
+        problem = problems.problem("internal_error")
+        reply = problems.reply_of(problem) if endpoint is None else endpoint.refused(problem, request)
+        return self._finish_for_pages(reply, request)
 
     def overloaded(self, request: Request, endpoint: Endpoint | None) -> Reply:
         """The reply to who has waited for a thread until their deadline."""

@@ -21,6 +21,7 @@ LONGEST_TEXT = 256
 LONGEST_KEY = 255
 DEEPEST = 8
 MOST_PROBLEMS = 100  # of one body: an answer must not be many times larger than what asked for it
+REQUIRED = "is required"
 _SHOWN = 40
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9._:@-]{1,200}", re.ASCII)  # as the column's check has it
 
@@ -228,7 +229,7 @@ class Record:
                 yield from self.fields[name].problems(each, below(at, name))
         for name in self.required:
             if name not in value:
-                yield Problem(pointer=below(at, name), detail="is required")
+                yield Problem(pointer=below(at, name), detail=REQUIRED)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -276,7 +277,7 @@ class Open:
             if each is not None:
                 yield from shape.problems(each, below(at, name))
             elif name in self.required:
-                yield Problem(pointer=below(at, name), detail="is required")
+                yield Problem(pointer=below(at, name), detail=REQUIRED)
 
     @property
     def schema(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from sidecar.api.audience import Audience
 from sidecar.api.cors import Cors
 from sidecar.api.endpoints import ENDPOINTS
+from sidecar.api.ofrep.endpoints import OFREP
 from sidecar.api.people import plans
 from sidecar.errors import IdentityUnavailable
 from sidecar.identity.users import FixedKeys, Identities, key_set_of_secret
@@ -133,12 +134,14 @@ def test_no_other_route_says_a_word_to_a_listed_origin(endpoint, method):
         assert method != "OPTIONS" or answer.status_code != 204
 
 
-def test_every_end_users_route_is_for_browsers_and_none_that_a_caller_token_opens():
+def test_every_end_users_route_is_for_browsers_and_none_that_a_caller_token_alone_opens():
     users = [endpoint for endpoint in ENDPOINTS if endpoint.audience is Audience.END_USERS]
 
     assert [endpoint for endpoint in users if not endpoint.for_browsers] == []
-    assert [endpoint.path for endpoint in FOR_BROWSERS if endpoint not in users] == ["/plans"]
-    assert [endpoint for endpoint in FOR_BROWSERS if endpoint.audience.scope] == []
+    others = [endpoint for endpoint in FOR_BROWSERS if endpoint not in users]
+    assert [endpoint.path for endpoint in others] == ["/plans", *(endpoint.path for endpoint in OFREP)]
+    assert [endpoint for endpoint in FOR_BROWSERS if endpoint.audience.scope] == list(OFREP)
+    assert {endpoint.audience for endpoint in OFREP} == {Audience.EITHER}
 
 
 def strange_origins(number, *, seed):

@@ -19,8 +19,8 @@ from tests.values import some_facts
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
-CONFIGURATION, ERRORS, HTTP, PEOPLE = (
-    (DOCS / f"{name}.md").read_text() for name in ("configuration", "errors", "http", "people")
+CONFIGURATION, ERRORS, FLAGS, HTTP, PEOPLE = (
+    (DOCS / f"{name}.md").read_text() for name in ("configuration", "errors", "flags", "http", "people")
 )
 GATEWAYS = (DOCS / "gateways/README.md").read_text()
 
@@ -69,6 +69,8 @@ def test_every_endpoint_is_described():
         last = endpoint.path.rpartition("/")[2]
         if endpoint.audience is Audience.END_USERS:
             assert f"| `{endpoint.method} {endpoint.path}`" in PEOPLE, endpoint.path
+        elif endpoint.path.startswith("/ofrep/"):
+            assert f"`{endpoint.method} {endpoint.path}`" in FLAGS, endpoint.path
         elif endpoint.for_browsers:
             assert f"`{endpoint.method} {endpoint.path}`" in PEOPLE, endpoint.path
         elif endpoint.name.startswith("gateway_"):

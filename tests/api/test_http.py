@@ -598,6 +598,8 @@ def test_every_endpoint_wants_the_scope_that_the_design_says():
         "/v1/usage/release": "authorize",
         "/v1/workspaces/{workspace}/entitlements": "authorize",
         "/v1/users/{user}/workspaces": "authorize",
+        "/ofrep/v1/evaluate/flags/{key}": "authorize",  # or a user's own token: test_ofrep
+        "/ofrep/v1/evaluate/flags": "authorize",
         "/access/v1/evaluation": "authorize",
         "/access/v1/evaluations": "authorize",
         "/access/v1/search/subject": "authorize",

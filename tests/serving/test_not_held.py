@@ -75,6 +75,10 @@ BODIES = {
     "search_subject": _PARTS | {"subject": {"type": "user"}, "page": {"limit": 1, "token": ""}},
     "search_resource": _PARTS | {"resource": {"type": "workspace"}, "page": {"limit": 1, "token": ""}},
     "search_action": {name: _PARTS[name] for name in ("subject", "resource", "context")},
+    "evaluate_flag": {"context": {"targetingKey": "adam", "workspace": "acme", "email": "x", "n": [1, None]}},
+    "evaluate_flags": {
+        "context": {"targetingKey": "adam", "workspace": "acme", "email": "x", "n": [1, None]}
+    },
     "put_plan": {"plan": "team", "as_of": "2026-01-31T12:00:00Z", "overrule": True},
     "put_subscription": _SUBSCRIBED,
     "patch_workspace": {"external_id": "x-1"},
@@ -125,6 +129,7 @@ _PLACES = {
     "target": "workspaces/acme/analytics",
     "reservation": "0" * 32,
     "invitation": "x",
+    "key": "plan",
 }
 _AT_MOST = 80  # bodies of one endpoint
 

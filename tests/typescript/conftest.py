@@ -4,13 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.cli.dev import JWT_SECRET, TOKEN
-from sidecar.identity.callers import SCOPES, token_line
-from sidecar.rego.load import compiled_at
-from sidecar.settings import shipped
-from sidecar.store.migrate import migrate
-from tests.identity.provider import AUDIENCE, ISSUER
-from tests.serving.serving import serving
+from tests.serving.demo import the_demo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,24 +14,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def sidecar(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    """The whole product with the demo world, as `make run` starts it: its tokens, and end users' routes."""
-    compiled = compiled_at(shipped("plans.yaml"), shipped("policies"))
-    migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
-    folder = tmp_path_factory.mktemp("sidecar")
-    (folder / "tokens").write_text(token_line("dev", SCOPES, TOKEN) + "\n")
-    (folder / "secret").write_text(JWT_SECRET)
-    (folder / "secret").chmod(0o600)
-    with serving(
-        folder,
-        database_url=database_url,
-        engine="embedded",
-        workers=1,
-        deadline_ms=5_000,
-        tokens=folder / "tokens",
-        jwt_keys=f"hs256:{folder / 'secret'}",
-        jwt_issuer=ISSUER,
-        jwt_audience=AUDIENCE,
-    ) as sidecar:
-        if not sidecar.until(sidecar.is_ready, within_s=60):
-            raise AssertionError(f"not ready:\n{sidecar.said}")
+    with the_demo(tmp_path_factory.mktemp("sidecar"), database_url) as sidecar:
         yield sidecar

@@ -684,6 +684,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/ofrep/v1/evaluate/flags/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * One flag of a user in a workspace: a feature, plan, role, or a limit.
+         * @description One flag of a user in a workspace: a feature, plan, role, or a limit. For callers whose token has the scope `authorize`, about anybody; for end users, with the token of the identity provider, about themselves.
+         */
+        post: operations["evaluate_flag"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ofrep/v1/evaluate/flags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * All flags of a user in a workspace.
+         * @description All flags of a user in a workspace. For callers whose token has the scope `authorize`, about anybody; for end users, with the token of the identity provider, about themselves.
+         */
+        post: operations["evaluate_flags"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/gw/nginx": {
         parameters: {
             query?: never;
@@ -954,7 +994,7 @@ export interface components {
             title: string;
             status: number;
             /** @enum {string} */
-            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
+            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "another_user" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
             detail?: string;
             errors?: {
                 pointer: string;
@@ -1354,6 +1394,28 @@ export interface components {
                 name: string;
             }[];
         };
+        Flag: {
+            key: string;
+            value?: boolean | string | number;
+            /** @enum {string} */
+            reason: "TARGETING_MATCH" | "DISABLED";
+            variant: string;
+            metadata: {
+                [key: string]: boolean | string;
+            };
+        };
+        Flags: {
+            flags: components["schemas"]["Flag"][];
+            metadata: {
+                policy_revision: string;
+            };
+        };
+        FlagFailure: {
+            key?: string;
+            /** @enum {string} */
+            errorCode?: "PARSE_ERROR" | "TARGETING_KEY_MISSING" | "INVALID_CONTEXT" | "GENERAL" | "FLAG_NOT_FOUND";
+            errorDetails: string;
+        };
         AuthzenConfiguration: {
             /** Format: uri */
             policy_decision_point: string;
@@ -1695,6 +1757,18 @@ export interface components {
         };
         AcceptInvitationBody: {
             token: string;
+        };
+        EvaluateFlagBody: {
+            context: {
+                targetingKey: string;
+                workspace: string;
+            };
+        };
+        EvaluateFlagsBody: {
+            context: {
+                targetingKey: string;
+                workspace: string;
+            };
         };
         GatewayApisixBody: {
             input: Record<string, never>;
@@ -5313,6 +5387,208 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    evaluate_flag: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EvaluateFlagBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Flag"];
+                };
+            };
+            /** @description invalid_request · malformed_json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description unauthenticated · user_unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description another_user · scope_missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+        };
+    };
+    evaluate_flags: {
+        parameters: {
+            query?: {
+                flagConfigEtag?: string;
+                flagConfigLastModified?: string;
+            };
+            header?: {
+                /** @description the ETag of what is known already: then the answer is 304 */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EvaluateFlagsBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Flags"];
+                };
+            };
+            /** @description What is known by the ETag is still the answer */
+            304: {
+                headers: {
+                    /** @description of this very answer */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description invalid_request · malformed_json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description unauthenticated · user_unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description another_user · scope_missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
+                };
+            };
+            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagFailure"];
                 };
             };
         };

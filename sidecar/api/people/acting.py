@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sidecar.api.advice import which_scope
 from sidecar.api.service import deadline_of
 from sidecar.errors import CallerForbidden, NotServed, Problem, UnknownCaller
-from sidecar.identity.users import EndUser
+from sidecar.identity.users import EndUser, shows_a_jwt
 from sidecar.text import shapes
 from sidecar.text.emails import LONGEST_EMAIL, is_email
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 SCOPE = "people"
 ACT_AS, ACT_AS_EMAIL = "X-Act-As", "X-Act-As-Email"
-_LIKE_A_JWT = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2}", re.ASCII)
 
 
 def user_of(service: Service, request: Request) -> EndUser:
@@ -65,7 +63,7 @@ def _acted_for(request: Request, named: list[str]) -> EndUser:
 def _refuse_without_right(request: Request) -> None:
     """Unless the caller may act for users. Whoever shows a user's own token is nobody's backend."""
     if request.caller is None:
-        if _LIKE_A_JWT.fullmatch(request.header("Authorization") or ""):
+        if shows_a_jwt(request.header("Authorization")):
             raise _refusal(ACT_AS, "stands beside a user's own token: send that, or a caller token and this")
         raise request.refused or UnknownCaller()
     if SCOPE not in request.caller.scopes:
