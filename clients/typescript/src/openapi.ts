@@ -979,6 +979,11 @@ export interface components {
             message: string;
             role?: string;
             plan?: string;
+            workspace?: {
+                /** Format: uuid */
+                id: string;
+                slug: string;
+            };
             needs?: {
                 roles: string[];
             } | {
