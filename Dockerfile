@@ -9,7 +9,7 @@ COPY sql sql
 COPY worlds worlds
 COPY sidecar sidecar
 RUN python -m venv /opt/sidecar \
-    && /opt/sidecar/bin/pip install --no-cache-dir --no-compile -c constraints.txt '.[grpc]' \
+    && /opt/sidecar/bin/pip install --no-cache-dir --no-compile -c constraints.txt '.[grpc,stripe]' \
     && /opt/sidecar/bin/pip uninstall -y pip setuptools
 
 FROM python:3.11-slim
