@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
@@ -162,15 +161,10 @@ def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:
 
 def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:
     """ConfigError as refuse_unbuilt. An OPA beside us that does not run is no reason not to serve."""
-    is_embedded = settings.engine == "embedded"
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        building = aside.submit(refuse_unbuilt, compiled, settings.policies, by_embedded=is_embedded)
-        if not is_embedded:
-            import_module("sidecar.engines.opa")  # half a second, while OPA's own process builds
-        try:
-            building.result()
-        except NotAsked as error:
-            _log.warning("the policies were not built before they are served: %s", error)
+    try:
+        refuse_unbuilt(compiled, settings.policies, by_embedded=settings.engine == "embedded")
+    except NotAsked as error:
+        _log.warning("the policies were not built before they are served: %s", error)
 
 
 def _problems_of(error: ConfigError, *, at: str = "") -> tuple[Problem, ...]:

@@ -118,13 +118,13 @@ def test_in_a_folder_the_log_is_whole_over_a_reload_and_a_stop_and_its_ends_are_
 
 def test_workers_that_are_killed_leave_whole_logs_on_standard_output(database, opa, tmp_path):
     with a_sidecar(tmp_path, database, opa) as sidecar, asking(sidecar) as answered:
-        for _ in range(2):
+        for so_many in (2, 4):
             so_far = len(answered)
             assert sidecar.until(lambda: len(answered) > so_far + 50, within_s=30)  # noqa: B023 - called here
-            workers = children_of(sidecar.process.pid)
-            for worker in workers:
+            assert sidecar.until(lambda: sidecar.said.count("ready: revision") == so_many, within_s=30)  # noqa: B023 - ditto
+            for worker in children_of(sidecar.process.pid):
                 os.kill(worker, signal.SIGKILL)
-            assert sidecar.until(lambda: not children_of(sidecar.process.pid) & workers, within_s=30)  # noqa: B023 - ditto
+        assert sidecar.until(lambda: sidecar.said.count("ready: revision") == 6, within_s=30)
 
     writers = by_writer(sidecar.log)
     assert len(writers) >= 4

@@ -62,14 +62,32 @@ BODIES = {
     "search_subject": _PARTS | {"subject": {"type": "user"}, "page": {"limit": 1, "token": ""}},
     "search_resource": _PARTS | {"resource": {"type": "workspace"}, "page": {"limit": 1, "token": ""}},
     "search_action": {name: _PARTS[name] for name in ("subject", "resource", "context")},
-    "put_plan": {"plan": "team", "as_of": "2030-01-31T12:00:00Z"},
+    "put_plan": {"plan": "team", "as_of": "2026-01-31T12:00:00Z", "overrule": True},
+    "put_subscription": {
+        "subscription": "s",
+        "plan": "team",
+        "status": "trialing",
+        "seats": 5,
+        "trial_ends_at": "2030-01-31T12:00:00Z",
+        "billing_anchor": "2026-01-31T12:00:00Z",
+        "as_of": "2026-01-31T12:00:00Z",
+        "event": "e",
+        "source": "x",
+    },
+    "patch_workspace": {"external_id": "x-1"},
     "put_overrides": {
         "features": {"analytics": True},
         "limits": {"minutes": 1_000},
         "expires_at": "2030-01-31T12:00:00Z",
+        "until_plan_change": True,
         "reason": "x",
     },
-    "put_status": {"status": "active", "reason": "x"},
+    "put_status": {
+        "status": "active",
+        "reason": "x",
+        "as_of": "2026-01-31T12:00:00Z",
+        "overrule": True,
+    },
     "create_workspace": {"name": "New"},
     "rename_workspace": {"name": "New"},
     "change_role": {"role": "member"},
@@ -260,15 +278,20 @@ def test_no_tag_makes_the_bundle_fail(asked):
 
 
 def test_what_was_stored_keeps_nobody_from_the_next_change(asked):
-    latest = {"plan": "team", "as_of": "9999-12-31T23:59:59.999999Z"}
     for body, status in (
-        (latest, 200),
-        (latest | {"as_of": "9999-12-31T23:59:59-14:00"}, 400),
+        ({"plan": "team", "as_of": "9999-12-31T23:59:59.999999Z"}, 400),
+        ({"plan": "team", "as_of": "9999-12-31T23:59:59-14:00"}, 400),
         ({"plan": "pro"}, 200),
     ):
         answer = asked.sidecar.request("PUT", "/v1/workspaces/acme/plan", body)
         assert answer[0] == status, answer
-    assert answer[1]["applied"] is False
+    subscribed = BODIES["put_subscription"] | {
+        "trial_ends_at": "9999-12-31T23:59:59.999999Z",
+        "billing_anchor": "9999-12-31T23:59:59.999999Z",
+        "event": "of a far future",
+    }
+    assert asked.sidecar.request("PUT", "/v1/workspaces/acme/subscription", subscribed)[0] == 200
     overrides = {"limits": {"minutes": 7}, "expires_at": "9999-12-31T23:59:59Z"}
     assert asked.sidecar.request("PUT", "/v1/workspaces/acme/overrides", overrides)[0] == 200
     assert asked.sidecar.request("PUT", "/v1/workspaces/acme/plan", {"plan": "pro"})[0] == 200
+    assert asked.sidecar.ask()[0] == 200
