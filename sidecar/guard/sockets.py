@@ -40,25 +40,19 @@ class TimedSocket(socket.socket):
         self.received = 0
 
     def recv_into(self, *args: Any) -> int:  # noqa: ANN401 - socket.socket.recv_into takes it as it comes
-        self._wait_no_longer()
+        remaining = self._deadline - monotonic()
+        if remaining <= 0:
+            raise TimeoutError("timed out")
+        super().settimeout(remaining)
         count = super().recv_into(*args)
         self.received += count
         if self.received > _MAX_ANSWER_BYTES:
             raise HTTPException(f"more than {_MAX_ANSWER_BYTES} bytes: no answer is as long")
         return count
 
-    def _wait_no_longer(self) -> None:
-        remaining = self._deadline - monotonic()
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        super().settimeout(remaining)
-
 
 class _TimedTls(TimedSocket, ssl.SSLSocket):
-    def send(self, *args: Any) -> int:  # noqa: ANN401 - as recv_into
-        # With TLS `sendall` calls it for each piece, and each would have the whole timeout.
-        self._wait_no_longer()
-        return super().send(*args)
+    """Shakes hands and sends within the timeout by itself: each is one call of OpenSSL's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
+from sidecar.guard import Denied
 from sidecar.guard.asgi import Guard
 from sidecar.guard.testing import FakeSidecar
 from sidecar.guard.workspace import CurrentWorkspace  # noqa: TC001 - FastAPI reads it
@@ -327,7 +328,10 @@ def test_a_reservation_that_nobody_declares_is_the_developers_mistake(guard, cap
         async with guard.reserve(request, "recording.strat"):
             return PlainTextResponse("done")
 
-    with starlette_with(guard, view) as client, caplog.at_level(logging.ERROR, "sidecar.guard"):
+    app = Starlette(routes=[Route("/{workspace}", view, methods=["POST"])])
+    guard.init_app(app)
+    app.add_exception_handler(Denied, lambda *_: PlainTextResponse("no", 403))  # as an application words it
+    with TestClient(app) as client, caplog.at_level(logging.ERROR, "sidecar.guard"):
         response = ask(client)
 
     assert (response.status_code, response.json()["code"]) == (500, "authorization_misconfigured")
