@@ -47,6 +47,17 @@ _WHOLE = {
     "ttl_seconds": 1,
     "resource": "r",
 }
+_SUBSCRIBED = {
+    "subscription": "s",
+    "plan": "team",
+    "status": "trialing",
+    "seats": 5,
+    "trial_ends_at": "2030-01-31T12:00:00Z",
+    "billing_anchor": "2026-01-31T12:00:00Z",
+    "as_of": "2026-01-31T12:00:00Z",
+    "event": "e",
+    "source": "x",
+}
 # A body that is right, by the endpoint's name.
 BODIES = {
     "authorize": _ASKED | _WHOLE | {"context": {"ip": "10.0.0.1"}},
@@ -63,17 +74,7 @@ BODIES = {
     "search_resource": _PARTS | {"resource": {"type": "workspace"}, "page": {"limit": 1, "token": ""}},
     "search_action": {name: _PARTS[name] for name in ("subject", "resource", "context")},
     "put_plan": {"plan": "team", "as_of": "2026-01-31T12:00:00Z", "overrule": True},
-    "put_subscription": {
-        "subscription": "s",
-        "plan": "team",
-        "status": "trialing",
-        "seats": 5,
-        "trial_ends_at": "2030-01-31T12:00:00Z",
-        "billing_anchor": "2026-01-31T12:00:00Z",
-        "as_of": "2026-01-31T12:00:00Z",
-        "event": "e",
-        "source": "x",
-    },
+    "put_subscription": _SUBSCRIBED,
     "patch_workspace": {"external_id": "x-1"},
     "put_overrides": {
         "features": {"analytics": True},
@@ -285,7 +286,7 @@ def test_what_was_stored_keeps_nobody_from_the_next_change(asked):
     ):
         answer = asked.sidecar.request("PUT", "/v1/workspaces/acme/plan", body)
         assert answer[0] == status, answer
-    subscribed = BODIES["put_subscription"] | {
+    subscribed = _SUBSCRIBED | {
         "trial_ends_at": "9999-12-31T23:59:59.999999Z",
         "billing_anchor": "9999-12-31T23:59:59.999999Z",
         "event": "of a far future",
