@@ -36,6 +36,7 @@ def some_facts(
     role: str = "member",
     plan: str = "team",
     status: str = "active",
+    slug: str = "acme",
     feature_overrides: Mapping[str, bool] | None = None,
     limit_overrides: Mapping[str, int | None] | None = None,
     usage: Mapping[str, int] | None = None,
@@ -43,7 +44,7 @@ def some_facts(
 ) -> Facts:
     return Facts(
         workspace_id=WORKSPACE_ID,
-        slug="acme",
+        slug=slug,
         name="Acme",
         role=role,
         plan=plan,

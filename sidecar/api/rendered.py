@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Fills = dict[bytes, bytes]
 # None of these can be in a real decision: no text has a NUL, and no clock says so.
-_MARK_OF_ID, _MARK_OF_MESSAGE = "\0id\0", "\0message\0"
+_MARK_OF_ID, _MARK_OF_MESSAGE, _MARK_OF_SLUG = "\0id\0", "\0message\0", "\0slug\0"
 _MARK_OF_TIME = datetime.fromisoformat("0001-02-03T04:05:06.700001+00:00")
 _MARK_OF_QUOTA = {"\0": Quota(limit=1, used=2, reserved=3, resets_at=_MARK_OF_TIME)}
 _MARK_OF_WAIT = 7 * 10**14 + 1
@@ -98,9 +98,15 @@ def filled(known: Known, form: str) -> tuple[bytes, bytes] | None:
 
 
 def fills_of(known: Known) -> Fills:
-    """What varies of a decision without figures: the id, a new one, and the time."""
+    """What varies of a decision without figures: the id, a new one, the time, and a member's workspace."""
     member = known.member
-    return {b"id": fresh_id().encode(), b"at": encoded(datetime.now(UTC) if member is None else member.at)}
+    if member is None:
+        return {b"id": fresh_id().encode(), b"at": encoded(datetime.now(UTC))}
+    return {
+        b"id": fresh_id().encode(),
+        b"at": encoded(member.at),
+        b"workspace": encoded(wire.workspace_document(member.workspace_id, member.slug)),
+    }
 
 
 def limits_of(facts: Facts, amounts: Mapping[str, int], catalog: Catalog) -> dict[str, Any]:
@@ -129,6 +135,8 @@ def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], M
         template = texts[form] = _template(decision, document_of)
     at = decision.at if decision.at.tzinfo is UTC else decision.at.astimezone(UTC)
     fills = {b"id": decision.decision_id.encode(), b"at": encoded(at)}
+    if decision.slug is not None:
+        fills[b"workspace"] = encoded(wire.workspace_document(decision.workspace_id, decision.slug))
     if decision.quota is not None:
         fills[b"quota"] = encoded(wire.quotas_document(decision.quota))
     if decision.verdict.reason == _WITH_FIGURES:
@@ -143,12 +151,15 @@ def _template(decision: Decision, document_of: Callable[[Decision], Mapping[str,
         decision_id=_MARK_OF_ID,
         message=_MARK_OF_MESSAGE if decision.verdict.reason == _WITH_FIGURES else decision.message,
         at=_MARK_OF_TIME,
+        slug=None if decision.slug is None else _MARK_OF_SLUG,
         quota=None if decision.quota is None else _MARK_OF_QUOTA,
         retry_after_s=None if decision.retry_after_s is None else _MARK_OF_WAIT,
     )
+    workspace = wire.workspace_document(marked.workspace_id, _MARK_OF_SLUG)
     text = encoded(document_of(marked)).replace(b"%", b"%%")
     for mark, place in (
         (encoded(_MARK_OF_ID), b'"%(id)b"'),
+        (encoded(workspace), b"%(workspace)b"),
         (encoded(wire.quotas_document(_MARK_OF_QUOTA)), b"%(quota)b"),
         (encoded(_MARK_OF_TIME), b"%(at)b"),
         (encoded(_MARK_OF_MESSAGE), b"%(message)b"),

@@ -167,6 +167,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "message": _TEXT,
             "role": _TEXT,
             "plan": _TEXT,
+            "workspace": _object({"id": _UUID, "slug": _TEXT}),
             **_HELP,
             "reservation": _or_null(ref("Reservation")),
             "decision_id": _TEXT,
@@ -174,7 +175,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "facts": _object({"at": _MOMENT, "cached": {"type": "boolean"}}),
             "replayed": {"const": True},
         },
-        optional=("role", "plan", *_HELP, "replayed"),
+        optional=("role", "plan", "workspace", *_HELP, "replayed"),
     ),
     "Reservation": _object(
         {

@@ -37,6 +37,7 @@ from sidecar.workspaces.subscriptions import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from sidecar.catalog.catalog import Price
     from sidecar.decisions.model import Decision, Quota, Reservation
@@ -371,6 +372,7 @@ def document_about(decision: Decision) -> dict[str, Any]:
     if decision.role is not None:
         document["role"] = decision.role
         document["plan"] = decision.plan
+        document["workspace"] = workspace_document(decision.workspace_id, decision.slug)
     add_help(document, decision)
     document["reservation"] = reservation_document(decision.reservation) if decision.reservation else None
     document["decision_id"] = decision.decision_id
@@ -379,6 +381,10 @@ def document_about(decision: Decision) -> dict[str, Any]:
     if decision.replayed:
         document["replayed"] = True
     return document
+
+
+def workspace_document(workspace_id: UUID | None, slug: str | None) -> dict[str, Any]:
+    return {"id": workspace_id, "slug": slug}
 
 
 def add_help(document: dict[str, Any], decision: Decision) -> None:

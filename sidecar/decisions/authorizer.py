@@ -605,6 +605,7 @@ class Authorizer:
             role=member.role if member else None,
             plan=member.plan if member else None,
             workspace_id=member.workspace_id if member else None,
+            slug=member.slug if member else None,
             upgrade=cell.upgrade,
             quota=quotas if quotas and verdict.reason in {"granted", "quota_exceeded"} else None,
             retry_after_s=_wait_s(amounts, quotas, at) if verdict.waiting_helps else None,

@@ -206,9 +206,10 @@ class Upgrade:
 class Decision:
     """The answer to one question: the verdict, in words, with the facts that led to it.
 
-    *role* and *plan* are None for a stranger; *quota* is None where the action takes nothing or the
-    reason has nothing to do with quota; *retry_after_s* is there where waiting helps. *quota* is as it
-    is after the effect, if there was one; *replayed* says that there was none, since there had been before.
+    *role*, *plan*, *workspace_id* and *slug* are None for a stranger; *quota* is None where the action takes
+    nothing or the reason has nothing to do with quota; *retry_after_s* is there where waiting helps. *quota*
+    is as it is after the effect, if there was one; *replayed* says that there was none, since there had been
+    before.
     *situation* is what the policy was asked, in canonical bytes; *timings* are this question's own. *texts*
     is shared by all decisions that differ in figures, ids and times alone, for whoever renders them to keep
     what is the same; None where a decision is one of its own. *facts*, a member's, are those that it was
@@ -221,6 +222,7 @@ class Decision:
     role: str | None
     plan: str | None
     workspace_id: UUID | None
+    slug: str | None
     upgrade: tuple[Upgrade, ...]
     quota: Mapping[str, Quota] | None
     retry_after_s: int | None

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sidecar.guard.answers import (
+    DecidedWorkspace,
     Decision,
     Entitlements,
     Price,
@@ -24,6 +25,7 @@ from sidecar.guard.errors import (
     Conflict,
     Denied,
     GuardError,
+    Misconfigured,
     Refused,
     Repeated,
     Unauthenticated,
@@ -46,12 +48,14 @@ __all__ = [
     "BadRequest",
     "Client",
     "Conflict",
+    "DecidedWorkspace",
     "Decision",
     "Denied",
     "Entitlements",
     "Guard",
     "GuardError",
     "Hold",
+    "Misconfigured",
     "Price",
     "Quota",
     "Refused",

@@ -72,8 +72,16 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedWorkspace:
+    """The workspace that a decision about a member is about, however the question named it."""
+
+    id: str
+    slug: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Whether the user may. *role* and *plan* are None for a stranger.
+    """Whether the user may. *role*, *plan* and *workspace* are None for a stranger.
 
     *retry_after* (seconds) is there where waiting helps: with 429, and with some 402. *idempotency_key* is
     the key for a refund; None when nothing was taken.
@@ -96,6 +104,7 @@ class Decision:
     policy_revision: str
     facts_at: datetime
     facts_cached: bool
+    workspace: DecidedWorkspace | None = None
     idempotency_key: str | None = None
 
     def __bool__(self) -> bool:
@@ -153,6 +162,7 @@ def decision_from(value: object) -> Decision:
         policy_revision=answer.of("policy_revision", str),
         facts_at=facts.moment("at"),
         facts_cached=facts.of("cached", bool),
+        workspace=_decided_workspace_from(answer.of("workspace", dict, absent=None)),
     )
     _check(decision)
     return decision
@@ -221,6 +231,13 @@ def page_from(value: object) -> Page:
 def _workspace_from(value: object) -> Workspace:
     row = _Fields(value, "the workspace")
     return Workspace(**{name: row.of(name, str) for name in ("id", "slug", "name", "role", "plan")})
+
+
+def _decided_workspace_from(value: dict[str, Any] | None) -> DecidedWorkspace | None:
+    if value is None:  # of a stranger, and of an older sidecar
+        return None
+    workspace = _Fields(value, "the workspace")
+    return DecidedWorkspace(id=workspace.of("id", str), slug=workspace.of("slug", str))
 
 
 def _reservation_from(value: dict[str, Any] | None) -> Reservation | None:

@@ -21,7 +21,7 @@ from sidecar.guard.errors import GuardError
 from sidecar.guard.limits import limit_fields
 from sidecar.guard.problems import problem_reply
 from sidecar.guard.requirement import Asker, Requirement
-from sidecar.guard.stacking import mark, stacked
+from sidecar.guard.stacking import Required, mark, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class Guard:
         self._client = client
         self._user = user
         self._workspace = workspace or _named_in_the_request
-        self._membership = membership
+        self.membership = membership
         if app is not None:
             self.init_app(app)
 
@@ -72,7 +72,7 @@ class Guard:
 
     @property
     def require_workspace(self) -> Guarded:
-        """The user is a member of the workspace of the request, which is then known by id, slug and name."""
+        """The user is a member of the workspace of the request."""
         return Guarded(self, (Requirement(),))
 
     def require_role(self, *roles: str) -> Guarded:
@@ -130,16 +130,17 @@ class Guard:
         both = required.found_amounts({**(amounts or {}), **meters}, asker.found)
 
         def reserve() -> Hold:
-            return asker.client.reserve(
-                action,
-                user=asker.user,
-                workspace=asker.workspace,
-                amounts=both,
-                ttl_s=ttl_s,
-                idempotency_key=idempotency_key,
-                resource=resource,
-                context=context,
-            )
+            with required.names_declared():
+                return asker.client.reserve(
+                    action,
+                    user=asker.user,
+                    workspace=asker.workspace,
+                    amounts=both,
+                    ttl_s=ttl_s,
+                    idempotency_key=idempotency_key,
+                    resource=resource,
+                    context=context,
+                )
 
         return Holding(reserve)
 
@@ -150,11 +151,11 @@ class Guard:
             workspace=required.named_workspace(self._workspace(request)),
             idempotency_key=request.headers.get("Idempotency-Key"),
             found=lambda given: given(request) if callable(given) else given,
-            membership=self._membership,
+            membership=self.membership,
         )
 
 
-class Guarded:
+class Guarded(Required):
     """What a guard requires. FastAPI: ``Depends(this)``. Starlette: ``@this``. In one call: ``this & that``.
 
     The workspace is what the dependency gives, and `request.state.workspace`.
@@ -166,13 +167,13 @@ class Guarded:
     )
 
     def __init__(self, guard: Guard, requirements: tuple[Requirement, ...]) -> None:
+        super().__init__(guard, requirements)
         self._guard = guard
-        self._requirements = requirements
 
     def __and__(self, other: Guarded) -> Guarded:
         if other._guard is not self._guard:
             raise ValueError("what two guards require cannot be asked together")
-        return Guarded(self._guard, required.joined(self._requirements, other._requirements))
+        return Guarded(self._guard, required.joined(self.requirements, other.requirements))
 
     @overload
     def __call__(self, request: None = None) -> Guarded: ...
@@ -189,17 +190,15 @@ class Guarded:
         return self._guarding(request)
 
     def _admit(self, request: HTTPConnection) -> CurrentWorkspace:
-        workspace = required.admit(self._requirements, self._guard.asker(request))
-        if any(not requirement.actions for requirement in self._requirements):
-            workspace.load()  # here, in a thread: in a coroutine it would block the event loop
+        workspace = required.admit(self.requirements, self._guard.asker(request))
         request.state.workspace = workspace
-        shown = required.shown(self._requirements, workspace)
+        shown = required.shown(self.requirements, workspace)
         if shown:
             request.scope.setdefault(_LIMITS, []).extend(limit_fields(shown))
         return workspace
 
     def _guarding(self, view: View) -> View:
-        stack = stacked(self._requirements, view, guard=self._guard)
+        stack = stacked(self.requirements, view, guard=self._guard)
         all_of_it = Guarded(self._guard, stack.requirements)
         if iscoroutinefunction(stack.view):
 
@@ -270,7 +269,7 @@ class _Limits:
 async def _problem(request: HTTPConnection, error: Exception) -> Response | None:
     if not isinstance(error, GuardError):
         raise error
-    status, headers, body = problem_reply(error)
+    status, headers, body = problem_reply(error, view=_view_of(request))
     response = Response(body, status_code=status, headers=headers)
     if not isinstance(request, WebSocket):
         return response
@@ -279,6 +278,13 @@ async def _problem(request: HTTPConnection, error: Exception) -> Response | None
     else:
         await request.close(_POLICY_VIOLATION)
     return None
+
+
+def _view_of(request: HTTPConnection) -> str:
+    """The name of its route, as `unguarded` lists it."""
+    route, endpoint = request.scope.get("route"), request.scope.get("endpoint")
+    name = getattr(route, "name", None) or getattr(endpoint, "__name__", None)
+    return str(name or request.scope.get("path", ""))
 
 
 def _request_in(args: tuple[object, ...], kwargs: Mapping[str, object]) -> HTTPConnection:

@@ -24,6 +24,7 @@ from sidecar.guard.wire import answered, misbehaved, problem_from, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from os import PathLike
     from types import TracebackType
     from typing import Self
 
@@ -49,10 +50,19 @@ class Client:
     """
 
     def __init__(
-        self, url: str = "http://127.0.0.1:8080", *, token: str | None = None, timeout_s: float = 1.0
+        self,
+        url: str = "http://127.0.0.1:8080",
+        *,
+        token: str | None = None,
+        timeout_s: float = 1.0,
+        ca_file: str | PathLike[str] | None = None,
     ) -> None:
-        """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; *timeout_s* is for a whole call."""
-        self._connections: Replies = Connections(url, token=token)
+        """*url* is ``http://HOST:PORT``, ``https://HOST:PORT`` or ``unix:///PATH``.
+
+        *timeout_s* is for a whole call, a new connection's handshake too. Over TLS the server's certificate
+        is verified: by the authorities in *ca_file* (PEM), by default those of the system.
+        """
+        self._connections: Replies = Connections(url, token=token, ca_file=ca_file)
         self._timeout_s = timeout_s
 
     def check(

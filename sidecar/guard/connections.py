@@ -1,4 +1,4 @@
-"""Connections to the sidecar: HTTP/1.1 with keep-alive, over TCP or a Unix socket, each call with a deadline.
+"""Connections to the sidecar: HTTP/1.1 with keep-alive, over TCP, TLS or a Unix socket, with deadlines.
 
 The standard library alone: docs/decisions/0030-ask-with-the-standard-library.md has the reasons and figures.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import socket
+import ssl
 from collections import deque
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sidecar.guard.errors import Unavailable
-from sidecar.guard.sockets import addresses_of, connect
+from sidecar.guard.sockets import addresses_of, connect, tls_of
 
 if TYPE_CHECKING:
-    from sidecar.guard.sockets import Addresses
+    from os import PathLike
+
+    from sidecar.guard.sockets import Addresses, Tls
 
 _MOST_IDLE = 64  # further ones are closed after their call
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
+_HANGS_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
 
 
@@ -46,11 +49,12 @@ class Reply:
 
 
 class Connections:
-    def __init__(self, url: str, *, token: str | None) -> None:
-        """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; it is connected to by the first call."""
+    def __init__(self, url: str, *, token: str | None, ca_file: str | PathLike[str] | None = None) -> None:
+        """*url* and *ca_file* are as in Client; it is connected to by the first call."""
         self.url = url
         try:
             self._addresses = addresses_of(url)
+            self._tls = tls_of(url, ca_file)
         except ValueError as error:
             raise ValueError(f"{url!r} is no address of a sidecar: {error}") from error
         if token is not None and not _TOKEN.fullmatch(token):
@@ -80,7 +84,7 @@ class Connections:
             except (OSError, HTTPException) as error:
                 raise self._failure(error, sent=True) from error
         try:
-            connection = _Connection(self._addresses, deadline=deadline)
+            connection = _Connection(self._addresses, self._tls, deadline=deadline)
         except OSError as error:
             raise self._failure(error, sent=sent) from error
         try:
@@ -141,8 +145,8 @@ class _Broken(OSError):
 
 
 class _Connection:
-    def __init__(self, addresses: Addresses, *, deadline: float) -> None:
-        self._socket = connect(addresses, within_s=_remaining_s(deadline))
+    def __init__(self, addresses: Addresses, tls: Tls | None, *, deadline: float) -> None:
+        self._socket = connect(addresses, within_s=_remaining_s(deadline), tls=tls)
 
     def reply(self, request: bytes, method: str, *, deadline: float) -> tuple[Reply, bool]:
         """Also says whether the connection can be used again."""
@@ -151,7 +155,7 @@ class _Connection:
             try:
                 self._socket.sendall(request)
                 response.begin()
-            except (ConnectionError, HTTPException) as error:
+            except (*_HANGS_UP, HTTPException) as error:
                 if self._socket.received == 0:
                     raise _Broken(f"the connection was closed: {error!r}") from error
                 raise
@@ -167,8 +171,8 @@ class _Connection:
         """False once the other side has closed it, or sent data that nobody asked for."""
         self._socket.settimeout(0)
         try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
+            self._socket.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):  # TLS has messages of its own, which nobody asks for
             return True
         except OSError:
             pass  # reset: as good as closed

@@ -4,6 +4,7 @@ GuardError
 ├── Denied                the sidecar says no: what the end user gets, and what would help
 ├── Unavailable           there is no answer: 503 for the end user, never a yes and never a plausible no
 ├── Refused               the sidecar rejects this request: a mistake in the backend
+├── Misconfigured         a guard asks for a name that plans.yaml does not declare: a mistake in the backend
 ├── Conflict              the hold or the idempotency key was used differently before
 ├── Unauthenticated       the end user's request names no user
 ├── BadRequest            the end user's request names no workspace, or one that is not valid
@@ -70,6 +71,10 @@ class Refused(GuardError):
         self.code = code
         self.detail = detail
         self.errors = errors
+
+
+class Misconfigured(GuardError):
+    """The text says which name, and which is the nearest that is declared."""
 
 
 class Conflict(GuardError):

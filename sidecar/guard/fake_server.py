@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from sidecar.guard.connections import Reply
 from sidecar.guard.errors import Unavailable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _REVISION = "fake"
 _RETRY_AFTER_S = 3_600
+_LENGTH_OF_UUID = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,10 @@ class FakeServer:
         return _STRANGER if user in self.strangers else self.scripts.get(action, _UNDECLARED)
 
     def _decision(self, asked: Asked, script: Script, verdict: Mapping[str, Any]) -> dict[str, Any]:
-        known = {} if verdict["reason"] == "not_a_member" else {"role": self.role, "plan": self.plan}
+        where = {"id": _id_of(asked.workspace), "slug": asked.workspace}
+        known = {"role": self.role, "plan": self.plan, "workspace": where}
+        if verdict["reason"] == "not_a_member":
+            known = {}
         quota = self.ledger.quota(asked.workspace, script.limits)
         return {
             "reservation": None,
@@ -203,6 +208,10 @@ class FakeServer:
 
 
 def _id_of(workspace: str) -> str:
+    """Of a workspace that only an id was ever told of: that id."""
+    with suppress(ValueError):
+        if len(workspace) == _LENGTH_OF_UUID:
+            return str(UUID(workspace))
     return str(uuid5(NAMESPACE_URL, workspace))
 
 

@@ -106,16 +106,17 @@ class _Guards(ABC):
     ) -> Hold:
         """As `Client.reserve`, for the user and the workspace of the request."""
         asker = self._guard().asker()
-        return asker.client.reserve(
-            action,
-            user=asker.user,
-            workspace=asker.workspace,
-            amounts=required.found_amounts({**(amounts or {}), **meters}, asker.found),
-            ttl_s=ttl_s,
-            idempotency_key=idempotency_key,
-            resource=resource,
-            context=context,
-        )
+        with required.names_declared():
+            return asker.client.reserve(
+                action,
+                user=asker.user,
+                workspace=asker.workspace,
+                amounts=required.found_amounts({**(amounts or {}), **meters}, asker.found),
+                ttl_s=ttl_s,
+                idempotency_key=idempotency_key,
+                resource=resource,
+                context=context,
+            )
 
     def _decorator(self, requirement: Requirement) -> Decorator:
         def decorator(view: View) -> View:
@@ -151,7 +152,7 @@ class Guard(_Guards):
         self._client = client
         self._user = user
         self._workspace = workspace or _named_in_the_request
-        self._membership = membership
+        self.membership = membership
         if app is not None:
             self.init_app(app)
 
@@ -169,7 +170,7 @@ class Guard(_Guards):
             workspace=required.named_workspace(self._workspace()),
             idempotency_key=request.headers.get("Idempotency-Key"),
             found=_found,
-            membership=self._membership,
+            membership=self.membership,
         )
 
     def admit(self, requirements: Sequence[Requirement]) -> CurrentWorkspace:
@@ -203,7 +204,7 @@ def _found(given: Given) -> Any:  # noqa: ANN401 - of any kind
 
 
 def _problem(error: GuardError) -> Response:
-    status, headers, body = problem_reply(error)
+    status, headers, body = problem_reply(error, view=request.endpoint or request.path)
     return Response(body, status=status, headers=headers)
 
 

@@ -13,12 +13,14 @@ from sidecar.guard.errors import (
     Conflict,
     Denied,
     GuardError,
+    Misconfigured,
     Refused,
     Repeated,
     Unauthenticated,
     Unavailable,
 )
 from sidecar.guard.limits import limit_fields
+from sidecar.guard.requirement import UNDECLARED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +32,15 @@ _OUTAGE_RETRY_S = "1"
 
 _log = logging.getLogger("sidecar.guard")
 
+_DEFECT = (HTTPStatus.INTERNAL_SERVER_ERROR, "authorization_misconfigured", "The server has a defect")
+_TELL = "tell the operator: the log of this backend has the cause"
 # The guards' own codes, beside the reasons of denials; docs/guard.md lists them.
 PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
     BadRequest: (HTTPStatus.BAD_REQUEST, "invalid_request", "The request is not right"),
     Unauthenticated: (HTTPStatus.UNAUTHORIZED, "unauthenticated", "Sign in first"),
     Repeated: (HTTPStatus.CONFLICT, "request_repeated", "This was done before"),
-    Refused: (HTTPStatus.INTERNAL_SERVER_ERROR, "authorization_misconfigured", "The server has a defect"),
+    Refused: _DEFECT,
+    Misconfigured: _DEFECT,
     Unavailable: (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "authorization_unavailable",
@@ -46,13 +51,14 @@ PROBLEMS: Mapping[type[GuardError], tuple[HTTPStatus, str, str]] = {
 _ADVICE: Mapping[type[GuardError], str] = {
     Unauthenticated: "sign in, and send what proves it with the request",
     Repeated: "leave it as it is: the first request has been answered; a new one needs a new key",
-    Refused: "tell the operator: the log of this backend has the cause",
+    Refused: _TELL,
+    Misconfigured: _TELL,
     Unavailable: "it is not known whether this is allowed: send the same again after a second",
 }
-# Titles of denials by reason, as in the sidecar's own routes: an end user meets both.
+# Titles of denials by reason, as in the sidecar's own routes: an end user meets both. That an action is not
+# declared is no denial here: the guards have asked for it, not the user.
 DENIALS: Mapping[str, str] = {
     "not_a_member": "The user is not a member of this workspace",
-    "unknown_action": "The action is not declared",
     "workspace_suspended": "The workspace is suspended",
     "role_insufficient": "The user's role does not allow this",
     "feature_not_in_plan": "The plan does not include this",
@@ -71,8 +77,10 @@ _CONFLICT = "It was settled otherwise before"  # by a code of a newer sidecar
 _DENIED = "This is not allowed"  # for a reason of a newer sidecar
 
 
-def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body. Details that are not the end user's mistake go to the log only."""
+def problem_reply(error: GuardError, *, view: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body. What is not the end user's mistake goes to the log only, with *view*."""
+    if isinstance(error, Denied) and error.reason == UNDECLARED:  # of a call that the view makes itself
+        error = Misconfigured(error.message)
     headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
     match error:
         case Denied():
@@ -94,10 +102,17 @@ def problem_reply(error: GuardError) -> tuple[int, dict[str, str], bytes]:
             headers["Retry-After"] = _OUTAGE_RETRY_S
             _log.warning("nothing was decided: %s", error)
         case Refused():
-            _log.error("the sidecar does not take what this backend asks: %s", error)
+            _log.error(_in_one_line(f'the sidecar does not take what the view "{view}" asks: {error}'))
+        case Misconfigured():
+            _log.error(_in_one_line(f'the view "{view}" asks for what plans.yaml does not declare: {error}'))
         case _:
             pass
     return document["status"], headers, json.dumps(document).encode()
+
+
+def _in_one_line(text: str) -> str:
+    """Names of meters may be the end user's, who must not write lines of their own into the log."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _denial(denied: Denied) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sidecar.guard.errors import BadRequest, Denied, Repeated, Unauthenticated
+from sidecar.guard.errors import BadRequest, Denied, Misconfigured, Repeated, Unauthenticated
 from sidecar.guard.workspace import CurrentWorkspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sidecar.guard.answers import Decision
     from sidecar.guard.client import Client
@@ -22,6 +24,7 @@ Amounts: TypeAlias = "Mapping[str, Given] | Callable[..., Mapping[str, int]]"
 LONGEST_TEXT = 256
 LONGEST_KEY = 255
 MOST_AMOUNT = 10**12
+UNDECLARED = "unknown_action"  # the reason of a denial that is the developer's mistake, and not the user's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +102,34 @@ def joined(outer: Sequence[Requirement], inner: Sequence[Requirement]) -> tuple[
 def admit(requirements: Iterable[Requirement], asker: Asker) -> CurrentWorkspace:
     """Return when all *requirements* hold; else raise a GuardError. The one that takes comes last.
 
-    All checks together are one call.
+    All checks together are one call. Misconfigured if one of them asks for a name that nobody declares, even
+    where others deny, or one role of several would do: the mistake shows whoever sends the first request.
     """
     asking = [each for each in requirements if each.actions] or [Requirement(actions=(asker.membership,))]
     decisions: dict[str, Decision] = {}
     checks = [each for each in asking if each.mode == "check"]
-    for requirement, answers in zip(checks, _check(checks, asker), strict=True):
+    answered = _check(checks, asker)
+    for answer in chain.from_iterable(answered):
+        if answer.reason == UNDECLARED:
+            raise Misconfigured(answer.message)
+    for requirement, answers in zip(checks, answered, strict=True):
         decisions.update(zip(requirement.actions, answers, strict=True))
         _refuse_unless_one_grants(answers, requirement)
     for requirement in asking:
         if requirement.mode == "consume":
             decisions[requirement.actions[0]] = _consume(requirement, asker)
     return CurrentWorkspace(client=asker.client, user=asker.user, asked=asker.workspace, decisions=decisions)
+
+
+@contextmanager
+def names_declared() -> Iterator[None]:
+    """Inside the block a denial of an action that plans.yaml does not declare is raised as Misconfigured."""
+    try:
+        yield
+    except Denied as denied:
+        if denied.reason == UNDECLARED:
+            raise Misconfigured(denied.message) from denied
+        raise
 
 
 def shown(requirements: Iterable[Requirement], workspace: CurrentWorkspace) -> list[Decision]:
@@ -178,13 +197,14 @@ def _check(checks: Sequence[Requirement], asker: Asker) -> list[tuple[Decision, 
 def _consume(requirement: Requirement, asker: Asker) -> Decision:
     key = named_key(asker.found(requirement.idempotency_key) or asker.idempotency_key)
     try:
-        decision = asker.client.consume(
-            requirement.actions[0],
-            user=asker.user,
-            workspace=asker.workspace,
-            idempotency_key=key,
-            **_details(requirement, asker),
-        )
+        with names_declared():
+            decision = asker.client.consume(
+                requirement.actions[0],
+                user=asker.user,
+                workspace=asker.workspace,
+                idempotency_key=key,
+                **_details(requirement, asker),
+            )
     except Denied as denied:
         denied.shows_limits = requirement.shows_limits
         raise

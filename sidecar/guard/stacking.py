@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.guard.requirement import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sidecar.guard.requirement import Requirement
 
@@ -24,6 +24,14 @@ class Stack:
     guard: object
     view: View
     requirements: tuple[Requirement, ...]
+
+
+class Required:
+    """A guard that stands beside a view and not around it: a dependency."""
+
+    def __init__(self, guard: object, requirements: tuple[Requirement, ...]) -> None:
+        self.guard = guard
+        self.requirements = requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,18 @@ def mark(wrapper: View, stack: Stack) -> View:
     return wrapper
 
 
-def is_guarded(view: View) -> bool:
-    """Also under other decorators, if they use functools.wraps."""
-    return hasattr(view, _MARK)
+def _nothing() -> None:
+    """What stands under a dependency."""
+
+
+def stacks_of(view: object) -> Iterator[Stack]:
+    """All that is required before *view* runs, outermost first; none for a view without a guard.
+
+    Other decorators may stand between, if they use functools.wraps.
+    """
+    if isinstance(view, Required):
+        yield Stack(view.guard, _nothing, view.requirements)
+    found: _Mark | None = getattr(view, _MARK, None)
+    while found is not None:
+        yield found.stack
+        found = getattr(found.stack.view, _MARK, None)

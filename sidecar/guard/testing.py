@@ -13,16 +13,18 @@ the same code as in production.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sidecar.guard.client import Client
 from sidecar.guard.fake_server import Asked, FakeServer, Script
-from sidecar.guard.stacking import is_guarded
+from sidecar.guard.views import unguarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from os import PathLike
 
-__all__ = ["Asked", "FakeSidecar", "unguarded"]
+__all__ = ["Asked", "FakeSidecar", "undeclared", "unguarded"]
 _PRICE = {"amount": 100, "currency": "EUR", "per": "month"}
 
 
@@ -98,11 +100,23 @@ class FakeSidecar(Client):
         return self._server.ledger.reserved(workspace, meter)
 
 
-class _Flask(Protocol):
-    @property
-    def view_functions(self) -> Mapping[str, Callable[..., Any]]: ...
+def undeclared(app: object, plans: str | PathLike[str] = "plans.yaml") -> list[str]:
+    """The names that the guards of *app* ask for and *plans* does not declare; empty where all is well.
 
+    *app* is an application of Flask, Starlette or FastAPI. Each line names the view, what it asks for, and
+    the nearest name that is declared; a meter that its action does not take is a mistake too. What a view
+    asks only while it runs, by `reserve` or amounts that are a function, is not seen.
 
-def unguarded(app: _Flask) -> set[str]:
-    """The endpoints of a Flask application without a guard, for a test that lists them."""
-    return {endpoint for endpoint, view in app.view_functions.items() if not is_guarded(view)}
+    It reads YAML: ModuleNotFoundError without the extra ``test``. OSError and ValueError for a file that
+    cannot be read or is no catalog, TypeError as in `unguarded`.
+    """
+    try:
+        found: list[str] = import_module("sidecar.guard.declared").undeclared(app, plans)
+    except ModuleNotFoundError as error:
+        if error.name != "yaml":
+            raise
+        raise ModuleNotFoundError(
+            "undeclared(…) reads plans.yaml, which needs PyYAML: pip install 'policy-sidecar[test]'",
+            name="yaml",
+        ) from error
+    return found

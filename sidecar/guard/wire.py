@@ -78,10 +78,15 @@ def problem_from(status: object, document: object) -> GuardError:
 def _errors_in(problem: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     errors = problem.get("errors")
     return tuple(
-        (str(each.get("pointer", "")), str(each.get("detail", "")))
+        (str(each.get("pointer", "")), str(each.get("detail", "")) + _hint_in(each))
         for each in (errors if isinstance(errors, list) else ())
         if isinstance(each, Mapping)
     )
+
+
+def _hint_in(error: Mapping[str, Any]) -> str:
+    near = error.get("suggestion")
+    return f'; did you mean "{near}"?' if isinstance(near, str) else ""
 
 
 def misbehaved(detail: str) -> Unavailable:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.guard.answers import Decision, Entitlements
+    from sidecar.guard.answers import DecidedWorkspace, Decision, Entitlements, Workspace
     from sidecar.guard.client import Client
-
-_LENGTH_OF_UUID = 36
 
 
 class CurrentWorkspace:
-    """The workspace of this request, as the decisions see it: `role`, `plan` and the `decisions` by action.
+    """The workspace of this request, as the `decisions` see it, by action: `id`, `slug`, `role` and `plan`.
 
-    `id`, `slug` and `name` are not in a decision: the first read of one of them fetches the entitlements.
+    `name` and `entitlements` are in no decision: the first read of one of them makes a call, which blocks. In
+    a coroutine call `load` in a thread before.
     """
 
     def __init__(self, *, client: Client, user: str, asked: str, decisions: Mapping[str, Decision]) -> None:
@@ -40,16 +38,16 @@ class CurrentWorkspace:
         return self._client.entitlements(user=self.user, workspace=self.asked)
 
     def load(self) -> None:
-        """Fetch now what is not in a decision."""
+        """Fetch now what is not in a decision: `name` and `entitlements`."""
         _ = self.entitlements
 
     @property
     def id(self) -> str:
-        return _uuid_in(self.asked) or self.entitlements.workspace.id
+        return self._decided.id
 
     @property
     def slug(self) -> str:
-        return self.entitlements.workspace.slug
+        return self._decided.slug
 
     @property
     def name(self) -> str:
@@ -58,9 +56,8 @@ class CurrentWorkspace:
     def __repr__(self) -> str:
         return f"<workspace {self.asked} of {self.role} {self.user}, plan {self.plan}>"
 
-
-def _uuid_in(text: str) -> str | None:
-    try:
-        return str(UUID(text)) if len(text) == _LENGTH_OF_UUID else None
-    except ValueError:
-        return None
+    @property
+    def _decided(self) -> DecidedWorkspace | Workspace:
+        told = (decision.workspace for decision in self.decisions.values())
+        # An older sidecar tells no decision's workspace.
+        return next((each for each in told if each is not None), None) or self.entitlements.workspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.decisions.cells import cells
@@ -69,6 +70,8 @@ def facts_of(chance, role, plan, status, action):
     feature = CATALOG.actions[action].feature
     return replace(
         some_facts(role=role, plan=plan, status=status),
+        workspace_id=UUID(int=chance.getrandbits(128)),
+        slug=chance.choice(("acme", "100%(id)b", 'qu"ote', "zo\u00eb")),
         feature_overrides=chance.choice(({}, {feature: True}, {feature: False})) if feature else {},
         limit_overrides=chance.choice(({}, {meter: chance.choice((0, 5, None)) for meter in CATALOG.meters})),
         usage=some_usage(chance),

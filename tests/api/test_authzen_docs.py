@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = (ROOT / "docs/authzen.md").read_text()
 ASKED = re.findall(r"^access ([a-z/]+) -d ('[^']+')\n```\n```json\n(.*?)```", DOCS, re.MULTILINE | re.DOTALL)
 MEMBERS = {
-    ("sam", "solo"): some_facts(role="owner", plan="starter"),
+    ("sam", "solo"): some_facts(role="owner", plan="starter", slug="solo"),
     ("adam", "acme"): some_facts(role="admin"),
     ("olivia", "acme"): some_facts(role="owner"),
 }

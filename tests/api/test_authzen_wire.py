@@ -67,11 +67,12 @@ def test_a_grant_is_told_with_our_reason_in_the_context(stage):
     assert list(answer.json) == ["decision", "context"]
     assert answer.json["decision"] is True
     context = answer.json["context"]
-    assert {name: context[name] for name in ("status", "reason", "role", "plan")} == {
+    assert {name: context[name] for name in ("status", "reason", "role", "plan", "workspace")} == {
         "status": 200,
         "reason": "granted",
         "role": "admin",
         "plan": "team",
+        "workspace": {"id": "3f2b8a52-1111-4222-8333-444455556666", "slug": "acme"},
     }
     assert context.keys() & {"allow", "reservation"} == set()
 

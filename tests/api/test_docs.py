@@ -88,7 +88,7 @@ def test_every_metric_is_described():
 
 
 MEMBERS = {
-    ("sam", "solo"): some_facts(role="owner", plan="starter"),
+    ("sam", "solo"): some_facts(role="owner", plan="starter", slug="solo"),
     ("mia", "acme"): some_facts(role="member", plan="team"),
 }
 ASKED = re.findall(r"/v1/authorize(?: \\\n)?\s+-d ('[^']+')\n```\n```json\n(.*?)```", HTTP, re.DOTALL)

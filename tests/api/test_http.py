@@ -57,7 +57,7 @@ def test_an_allowed_question_has_exactly_these_fields_in_this_order():
 
     assert answer.status_code == 200
     assert list(answer.json) == [
-        "allow", "status", "reason", "message", "role", "plan",
+        "allow", "status", "reason", "message", "role", "plan", "workspace",
         "reservation", "decision_id", "policy_revision", "facts",
     ]  # fmt: skip
     assert answer.json | {"decision_id": "…", "message": "…"} == {
@@ -67,6 +67,7 @@ def test_an_allowed_question_has_exactly_these_fields_in_this_order():
         "message": "…",
         "role": "admin",
         "plan": "team",
+        "workspace": {"id": str(WORKSPACE_ID), "slug": "acme"},
         "reservation": None,
         "decision_id": "…",
         "policy_revision": REVISION,

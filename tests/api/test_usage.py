@@ -62,7 +62,7 @@ def test_a_consume_shows_the_quota_after_it(stage):
 
     assert answer.status_code == 200
     assert list(answer.json) == [
-        "allow", "status", "reason", "message", "role", "plan", "quota",
+        "allow", "status", "reason", "message", "role", "plan", "workspace", "quota",
         "reservation", "decision_id", "policy_revision", "facts",
     ]  # fmt: skip
     assert answer.json["quota"] == {"minutes": {**MINUTES, "used": 15, "remaining": 985}}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import subprocess
 from contextlib import ExitStack, contextmanager
 from functools import reduce, wraps
 from operator import and_
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi import Depends, FastAPI, HTTPException
 from flask import Flask, g, request
@@ -31,8 +32,12 @@ PATIENT_S = 15.0
 _STARTS_WITHIN_S = 30
 
 
-class Backend(Protocol):
-    def __call__(self, path: str, headers: Mapping[str, str]) -> Response: ...
+class Backend(NamedTuple):
+    """*errors* are the lines in its log since the last call; *view* is the name of a case's route there."""
+
+    ask: Callable[[str, Mapping[str, str]], Response]
+    errors: Callable[[], list[str]]
+    view: Callable[[int], str]
 
 
 def _url_of(case: Mapping[str, Any], urls: Mapping[str, str]) -> str:
@@ -78,7 +83,7 @@ def _required(guard: Any, by: Any, query: Callable[[Any, str], str | None]) -> A
 def _shown(workspace: Any, case: Mapping[str, Any]) -> dict[str, str]:
     names = ["user", "asked", "role", "plan"]
     if "workspace" in case["guards"]:
-        names += ["id", "slug", "name"]
+        names += ["id", "slug"]
     return {name: getattr(workspace, name) for name in names}
 
 
@@ -116,8 +121,8 @@ def flask(cases: Cases, urls: Mapping[str, str], _folder: Path) -> Iterator[Back
         response = app.test_client().post(path, headers=headers)
         return response.status_code, {n.lower(): v for n, v in response.headers.items()}, response.data
 
-    with _all_of(clients.values()):
-        yield ask
+    with _all_of(clients.values()), _errors() as errors:
+        yield Backend(ask, errors, view="case {}".format)
 
 
 @contextmanager
@@ -144,17 +149,37 @@ def fastapi(cases: Cases, urls: Mapping[str, str], _folder: Path) -> Iterator[Ba
                 runs[-1].append(_required(guard, by, lambda request, name: request.query_params.get(name)))
         dependencies = [Depends(run[0] if run == [tea] else reduce(and_, run)) for run in runs if run]
 
-        app.post(f"/{number}{case.get('route', '/{workspace}')}", dependencies=dependencies)(
-            _fastapi_view(case)
-        )
+        rule = f"/{number}{case.get('route', '/{workspace}')}"
+        app.post(rule, name=f"case {number}", dependencies=dependencies)(_fastapi_view(case))
 
-    with _all_of(clients.values()), TestClient(app) as client:
+    with _all_of(clients.values()), TestClient(app) as client, _errors() as errors:
 
         def ask(path, headers):
             response = client.post(path, headers=dict(headers))
             return response.status_code, {n.lower(): v for n, v in response.headers.items()}, response.content
 
-        yield ask
+        yield Backend(ask, errors, view="case {}".format)
+
+
+@contextmanager
+def _errors() -> Iterator[Callable[[], list[str]]]:
+    lines: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    def since_the_last_call() -> list[str]:
+        found = [*lines]
+        lines.clear()
+        return found
+
+    log, handler = logging.getLogger("sidecar.guard"), Kept(logging.ERROR)
+    log.addHandler(handler)
+    try:
+        yield since_the_last_call
+    finally:
+        log.removeHandler(handler)
 
 
 @contextmanager
@@ -177,12 +202,21 @@ def _by_node(framework: str, cases: Cases, urls: Mapping[str, str], folder: Path
     told = folder / f"{framework}.json"
     told.write_text(json.dumps({"framework": framework, "cases": cases, "urls": urls}))
     command = [program("node"), str(built() / "test/backend.mjs"), str(told)]
-    with (folder / f"{framework}.log").open("w") as log:
+    said = folder / f"{framework}.log"
+    with said.open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    known = 0
+
+    def errors() -> list[str]:
+        nonlocal known
+        lines = said.read_text().splitlines()
+        since, known = lines[known:], len(lines)
+        return since
+
     try:
         assert process.stdout is not None
         port = process.stdout.readline().strip()  # it ends by itself where nothing is served
-        assert port, (folder / f"{framework}.log").read_text()
+        assert port, said.read_text()
 
         def ask(path, headers):
             connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=_STARTS_WITHIN_S)
@@ -194,7 +228,11 @@ def _by_node(framework: str, cases: Cases, urls: Mapping[str, str], folder: Path
             finally:
                 connection.close()
 
-        yield ask
+        def view(number: int) -> str:
+            rule = cases[number].get("route", "/{workspace}")
+            return f"POST /{number}{rule.replace('{', ':').replace('}', '')}"
+
+        yield Backend(ask, errors, view)
     finally:
         process.terminate()
         process.wait(10)

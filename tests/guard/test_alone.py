@@ -14,7 +14,7 @@ import pytest
 import sidecar.guard
 
 GUARD = Path(sidecar.guard.__file__).parent
-WITH_A_FRAMEWORK = {"asgi", "flask_guard"}  # tests/test_architecture.py says what they import
+WITH_A_FRAMEWORK = {"asgi", "flask_guard", "declared"}  # tests/test_architecture.py says what they import
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
+from sidecar.guard import Denied
 from sidecar.guard.asgi import Guard
 from sidecar.guard.testing import FakeSidecar
 from sidecar.guard.workspace import CurrentWorkspace  # noqa: TC001 - FastAPI reads it
@@ -94,18 +96,19 @@ def test_require_workspace_stands_with_and_without_parentheses(guard, sidecar, c
     assert set(actions(sidecar)) == {"role:member"}
 
 
-def test_require_workspace_knows_id_and_name_before_the_view_begins(guard, sidecar, monkeypatch):
+@pytest.mark.parametrize("name", ["require_workspace", "require"])
+def test_the_id_and_the_slug_are_known_without_a_question(guard, sidecar, monkeypatch, name):
+    monkeypatch.setattr(sidecar, "entitlements", None)  # a question in the view would block all others
     seen = []
 
-    @guard.require_workspace
     async def view(request):
-        monkeypatch.setattr(sidecar, "entitlements", None)  # a question here would block all others
-        seen.append((len(request.state.workspace.id), request.state.workspace.name))
+        seen.append((len(request.state.workspace.id), request.state.workspace.slug))
         return PlainTextResponse("done")
 
-    with starlette_with(guard, view) as client:
+    by = guard.require("analytics.view") if name == "require" else guard.require_workspace
+    with starlette_with(guard, by(view)) as client:
         assert ask(client).status_code == 200
-    assert seen == [(36, "Acme")]
+    assert seen == [(36, "acme")]
 
 
 def test_requirements_are_joined_into_one_call(guard, sidecar, monkeypatch):
@@ -320,6 +323,22 @@ def test_a_reservation_that_is_denied_is_the_end_users_answer(guard, sidecar):
     assert (response.status_code, response.headers["Retry-After"]) == (429, "60")
 
 
+def test_a_reservation_that_nobody_declares_is_the_developers_mistake(guard, caplog):
+    async def view(request):
+        async with guard.reserve(request, "recording.strat"):
+            return PlainTextResponse("done")
+
+    app = Starlette(routes=[Route("/{workspace}", view, methods=["POST"])])
+    guard.init_app(app)
+    app.add_exception_handler(Denied, lambda *_: PlainTextResponse("no", 403))  # as an application words it
+    with TestClient(app) as client, caplog.at_level(logging.ERROR, "sidecar.guard"):
+        response = ask(client)
+
+    assert (response.status_code, response.json()["code"]) == (500, "authorization_misconfigured")
+    [record] = [each for each in caplog.records if each.name == "sidecar.guard"]
+    assert 'the view "view" asks' in record.getMessage()
+
+
 def test_a_hold_is_held_within_its_block(guard):
     request = Request(
         {"type": "http", "headers": [(b"x-user", b"mia")], "path_params": {"workspace": "acme"}}
@@ -339,7 +358,7 @@ def test_without_init_app_a_denial_is_still_no_yes(guard):
 def test_a_guard_may_be_given_its_application_at_once(sidecar):
     app = FastAPI()
     guard = Guard(app, client=sidecar, user=lambda _: "mia", workspace=lambda _: "acme")
-    app.post("/", dependencies=[Depends(guard.require_feature("no_such"))])(lambda: "done")
+    app.post("/", dependencies=[Depends(guard.require_role("owner"))])(lambda: "done")
     with TestClient(app) as client:
         assert client.post("/").status_code == 403
 

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())
 FIELDS = {
     *("case", "guards", "route", "path", "user", "headers_sent", "sidecar", "times"),
-    *("status", "headers", "body", "asks", "asked", "takes"),
+    *("status", "headers", "body", "asks", "asked", "takes", "log"),
 }
 
 
@@ -102,8 +102,9 @@ def test_a_case_is_the_same_in_every_framework(framework, number, backend_of, sc
     backend, is_scripted = backend_of(framework), isinstance(case.get("sidecar"), dict)
     scripted.answer_as(case["sidecar"] if is_scripted else {})
     before = used(client)
+    backend.errors()  # of other cases
     *earlier, (status, received, body) = [
-        backend(*request_of(case, number, once=once, turn=turn))
+        backend.ask(*request_of(case, number, once=once, turn=turn))
         for turn in range(1, case.get("times", 1) + 1)
     ]
 
@@ -117,6 +118,10 @@ def test_a_case_is_the_same_in_every_framework(framework, number, backend_of, sc
     if "asked" in case:
         assert scripted.asked == [case["asked"]]
     assert used(client) - before == case.get("takes", 0)
+    if "log" in case:
+        [line] = backend.errors()
+        assert f'the view "{backend.view(number)}"' in line
+        assert case["log"] in line
 
 
 def test_the_table_has_no_field_that_nothing_reads():

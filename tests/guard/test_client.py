@@ -352,7 +352,9 @@ def test_a_503_may_have_had_its_effect():
     [
         "",
         "localhost:8080",
-        "https://x",
+        "https://",
+        "https://x/path",
+        "ftp://x",
         "http://",
         "http://x/path",
         "http://x:y",
@@ -395,6 +397,10 @@ LIES = [
     {"message": None},
     {"role": None},
     {"plan": 3},
+    {"workspace": "acme"},
+    {"workspace": None},
+    {"workspace": {"id": "3f2b8a52-1111-4222-8333-444455556666"}},
+    {"workspace": {"id": 1, "slug": "acme"}},
     {"upgrade": [PRO]},
     {"upgrade": {}},
     {"upgrade": [PRO | {"price": "free"}], "allow": False, "status": 402, "reason": "x"},
@@ -424,13 +430,16 @@ LIES = [
 ]
 
 
+ALWAYS_THERE = sorted(a_grant().keys() - {"workspace"})  # which an older sidecar does not tell
+
+
 @pytest.mark.parametrize("lie", LIES, ids=json.dumps)
 def test_an_answer_that_is_not_as_promised_is_none(lie):
     with pytest.raises(Misread):
         decision_from(a_grant(**lie))
 
 
-@pytest.mark.parametrize("missing", list(a_grant()))
+@pytest.mark.parametrize("missing", ALWAYS_THERE)
 def test_a_field_that_is_missing_makes_it_no_answer(missing):
     answer = a_grant()
     del answer[missing]
@@ -443,6 +452,13 @@ def test_a_field_that_is_missing_makes_it_no_answer(missing):
 def test_what_is_no_object_is_no_answer(document):
     with pytest.raises(Misread):
         decision_from(document)
+
+
+def test_an_older_sidecar_does_not_name_the_workspace():
+    answer = a_grant()
+    del answer["workspace"]
+
+    assert decision_from(answer).workspace is None
 
 
 def test_a_field_of_a_newer_sidecar_does_no_harm():

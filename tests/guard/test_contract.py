@@ -1,4 +1,4 @@
-"""What a client promises, against the real sidecar, by both of its doors, and against the fake one."""
+"""What a client promises, against the real sidecar, by both of its doors and over TLS, and the fake one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ import pytest
 
 from sidecar.guard import Client, Conflict, Denied, Refused
 from sidecar.guard.testing import FakeSidecar
+from tests.guard.certificates import a_certificate, an_authority, nginx
 from tests.guard.values import WHERE
 
 PATIENT_S = 15
 
 
-@pytest.fixture(params=["fake", "tcp", "unix"], scope="module")
-def client(request):
+@pytest.fixture(params=["fake", "tcp", "unix", "tls"], scope="module")
+def client(request, tmp_path_factory):
     """Of mia, a member of acme on the plan team; zoe is a stranger there."""
     if request.param == "fake":
         yield the_fake()
         return
     real = request.getfixturevalue("real_sidecar")
+    if request.param == "tls":
+        folder = tmp_path_factory.mktemp("tls")
+        authority = an_authority(folder)
+        with (
+            nginx(a_certificate(authority), folder, sidecar=real.port) as url,
+            Client(url, timeout_s=PATIENT_S, ca_file=authority.file) as client,
+        ):
+            yield client
+        return
     url = f"http://127.0.0.1:{real.port}" if request.param == "tcp" else f"unix://{real.folder}/sidecar.sock"
     with Client(url, timeout_s=PATIENT_S) as client:
         yield client
@@ -46,6 +56,8 @@ def test_a_member_may_what_their_role_and_plan_allow(client):
     assert (decision.role, decision.plan, decision.reason) == ("member", "team", "granted")
     assert decision.quota == {}
     assert client.authorize("feature:team_sessions", **WHERE)
+    assert decision.workspace is not None
+    assert (len(decision.workspace.id), decision.workspace.slug) == (36, "acme")
 
 
 def test_what_their_role_may_not_says_who_may(client):
@@ -66,6 +78,7 @@ def test_a_stranger_learns_nothing(client):
     decision = client.check("roleplay.start", user="zoe", workspace="acme")
 
     assert (decision.reason, decision.role, decision.plan) == ("not_a_member", None, None)
+    assert decision.workspace is None
     with pytest.raises(Denied, match="not_a_member"):
         client.entitlements(user="zoe", workspace="acme")
     with pytest.raises(Denied, match="not_a_member"):
@@ -291,7 +304,9 @@ def test_entitlements_say_what_the_decisions_say(client):
     assert has.features["team_sessions"] is True
     assert has.actions["members.invite"] is False
     assert has.quotas["minutes"].used == used(client)
-    assert client.check("roleplay.start", user="mia", workspace=has.workspace.id)
+    by_id = client.check("roleplay.start", user="mia", workspace=has.workspace.id)
+    assert by_id.workspace is not None
+    assert (by_id.workspace.id, by_id.workspace.slug) == (has.workspace.id, "acme")
 
 
 def test_a_user_has_workspaces_and_a_stranger_none(client):

@@ -19,7 +19,7 @@ from sidecar.guard import (
     require_workspace,
     reserve,
 )
-from sidecar.guard.testing import FakeSidecar, unguarded
+from sidecar.guard.testing import FakeSidecar
 
 WORKSPACE_ID = "3f2b8a52-1111-4222-8333-444455556666"
 
@@ -95,6 +95,41 @@ def test_a_mistake_of_the_backends_is_500_and_tells_the_log_alone(app, caplog):
     assert response.json["code"] == "authorization_misconfigured"
     assert "minutes" not in response.text
     assert "meter_not_taken" in caplog.text
+
+
+def reserving(**_):
+    with reserve("recording.strat", minutes=5):
+        return "done"
+
+
+def asking(**_):
+    g.workspace._client.authorize("recording.strat", user="mia", workspace="acme")  # noqa: SLF001 - the app's
+
+
+@pytest.mark.parametrize(
+    ("decorators", "view"),
+    [
+        ([require("recording.strat")], None),
+        ([require("recording.strat", mode="consume")], None),
+        ([require_role("admin", "onwer")], None),
+        ([], reserving),
+        ([require_workspace], asking),
+    ],
+    ids=["check", "consume", "one of two roles", "reserve", "a call of the view's"],
+)
+def test_a_name_that_nobody_declares_is_the_developers_mistake(app, caplog, decorators, view):
+    """Also where the application words its denials itself."""
+    if view is not asking:
+        app.register_error_handler(Denied, lambda denied: ("no", denied.status))
+    serving(app, *decorators, **({} if view is None else {"view": view}))
+
+    with caplog.at_level(logging.ERROR, "sidecar.guard"):
+        response = ask(app)
+
+    assert (response.status_code, response.json["code"]) == (500, "authorization_misconfigured")
+    [record] = caplog.records
+    assert 'the view "seen" asks for what plans.yaml does not declare' in record.getMessage()
+    assert response.json["detail"] == "tell the operator: the log of this backend has the cause"
 
 
 def test_a_stranger_is_told_the_same_everywhere(app):
@@ -454,14 +489,6 @@ def test_views_of_a_blueprint_are_guarded(app):
     app.register_blueprint(blueprint)
 
     assert ask(app, method="GET").status_code == 403
-
-
-def test_the_views_without_a_guard_can_be_listed(app):
-    app.add_url_rule("/health", "health", lambda: "ok")
-    app.add_url_rule("/a/<workspace>", "a", require_workspace(lambda workspace: workspace))
-    app.add_url_rule("/b/<workspace>", "b", sign_in(require_workspace(lambda workspace: workspace)))
-
-    assert unguarded(app) == {"health", "static"}
 
 
 def test_the_view_keeps_its_name_and_words():

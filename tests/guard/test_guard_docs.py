@@ -12,7 +12,8 @@ import sidecar.guard
 from sidecar.guard.problems import PROBLEMS
 from sidecar.guard.testing import FakeSidecar
 
-TEXT = (Path(__file__).parent.parent.parent / "docs/guard.md").read_text()
+ROOT = Path(__file__).parent.parent.parent
+TEXT = (ROOT / "docs/guard.md").read_text()
 
 
 @pytest.fixture
@@ -53,6 +54,12 @@ def test_the_fastapi_application_of_the_document_works(written, fake):
         assert client.post("/workspaces/acme/reports").json() == {"of": "Acme"}
         assert client.post("/workspaces/acme/recordings").json() == {"minutes": 12}
         assert client.post("/workspaces/acme/reports", headers={"X-User": "zoe"}).status_code == 403
+
+
+def test_the_test_of_the_document_passes(written, monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    written["test_every_view_is_guarded_by_names_that_are_declared"]()
 
 
 def test_the_problems_of_the_guards_are_those_that_are_described():

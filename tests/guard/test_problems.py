@@ -10,7 +10,14 @@ from sidecar.api import problems, wire
 from sidecar.api.v1.usage import USAGE
 from sidecar.guard import Conflict, Denied
 from sidecar.guard.answers import decision_from
-from sidecar.guard.errors import BadRequest, Refused, Repeated, Unauthenticated, Unavailable
+from sidecar.guard.errors import (
+    BadRequest,
+    Misconfigured,
+    Refused,
+    Repeated,
+    Unauthenticated,
+    Unavailable,
+)
 from sidecar.guard.problems import CONFLICTS, DENIALS, problem_reply
 from sidecar.text.encoding import encoded
 from tests.api.stage import a_stage
@@ -25,7 +32,9 @@ MEMBERS = {
 
 
 def test_both_have_the_same_words_for_the_same_reasons():
-    assert DENIALS == problems.DENIALS
+    ours = {reason: title for reason, title in problems.DENIALS.items() if reason != "unknown_action"}
+
+    assert ours == DENIALS
 
 
 def test_every_conflict_has_the_title_that_the_sidecar_gives_it():
@@ -35,14 +44,13 @@ def test_every_conflict_has_the_title_that_the_sidecar_gives_it():
     assert {code: title for code, (_, title) in conflicts.items()} == CONFLICTS
     assert len(set(CONFLICTS.values())) == len(CONFLICTS)
     for code, title in CONFLICTS.items():
-        assert json.loads(problem_reply(Conflict(code, "why"))[2])["title"] == title
+        assert json.loads(problem_reply(Conflict(code, "why"), view="v")[2])["title"] == title
 
 
 @pytest.mark.parametrize(
     ("user", "workspace", "action", "status"),
     [
         ("zoe", "acme", "platform.use", 403),
-        ("mia", "acme", "no.such", 403),
         ("ida", "idle", "platform.use", 403),
         ("mia", "acme", "members.invite", 403),
         ("sam", "solo", "analytics.view", 402),
@@ -57,7 +65,7 @@ def test_a_denial_says_the_same_through_both(user, workspace, action, status):
 
     answered = decision_from(json.loads(encoded(wire.document_about(decision))))
     denied = Denied(answered.status, answered.reason, answered.message, decision=answered)
-    _, headers, body = problem_reply(denied)
+    _, headers, body = problem_reply(denied, view="v")
 
     assert own["status"] == status
     assert json.loads(body) == own | {"decision_id": decision.decision_id}
@@ -70,7 +78,7 @@ def _amounts(action):
 
 def test_a_reason_of_a_newer_sidecar_is_a_denial_all_the_same():
     decision = decision_from(a_denial(reason="moon_is_full"))
-    status, _, body = problem_reply(Denied(403, "moon_is_full", "No.", decision=decision))
+    status, _, body = problem_reply(Denied(403, "moon_is_full", "No.", decision=decision), view="v")
 
     assert (status, json.loads(body)["code"]) == (403, "moon_is_full")
 
@@ -81,13 +89,15 @@ def test_a_reason_of_a_newer_sidecar_is_a_denial_all_the_same():
         Unauthenticated(),
         Repeated(),
         Refused(401, "unauthenticated", "s3cret"),
+        Misconfigured("s3cret"),
+        Denied(403, "unknown_action", "s3cret"),
         Unavailable("facts_unavailable", "s3cret"),
         BadRequest("minutes must be a whole number"),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_every_problem_says_what_to_do(error):
-    _, _, body = problem_reply(error)
+    _, _, body = problem_reply(error, view="v")
 
     assert len(json.loads(body)["detail"]) > 20
     assert b"s3cret" not in body

@@ -27,6 +27,7 @@ def a_grant(**changes: Any) -> dict[str, Any]:
         "message": "Member may perform roleplay.start.",
         "role": "member",
         "plan": "team",
+        "workspace": {"id": "3f2b8a52-1111-4222-8333-444455556666", "slug": "acme"},
         "reservation": None,
         "decision_id": "9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d",
         "policy_revision": "cddbf12225d6c4d134a941d1a8ff99e7",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from sidecar.cli.dev import JWT_SECRET, TOKEN
-from tests.guard.test_client import LIES
+from tests.guard.test_client import ALWAYS_THERE, LIES
 from tests.guard.values import a_grant
 from tests.identity.provider import a_token
 from tests.typescript.packages import built, copied_into, installed, passed, program, run
@@ -27,7 +27,7 @@ def environ(sidecar, tmp_path) -> Mapping[str, str]:
     grant, wrong = a_grant(), cast("list[dict[str, Any]]", LIES)
     # JSON of JavaScript's has one kind of number: 200.0 is 200.
     lies = [grant | lie for lie in wrong if lie != {"status": 200.0}]
-    lies += [{name: value for name, value in grant.items() if name != missing} for missing in grant]
+    lies += [{name: value for name, value in grant.items() if name != missing} for missing in ALWAYS_THERE]
     answers = tmp_path / "answers.json"
     answers.write_text(json.dumps({"grant": grant, "lies": lies}))
     return {

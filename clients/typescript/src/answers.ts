@@ -75,6 +75,10 @@ export function answerFrom(document: unknown): Answer {
     need(answer, "status", "number");
     for (const name of ["reason", "message", "decision_id", "policy_revision"]) need(answer, name, "string");
     for (const name of ["role", "plan"]) may(answer, name, "string");
+    if ("workspace" in answer) {
+      const workspace = fields(answer["workspace"], "workspace");
+      for (const name of ["id", "slug"]) need(workspace, name, "string");
+    }
     const facts = fields(answer["facts"], "facts");
     moment(facts, "at");
     need(facts, "cached", "boolean");

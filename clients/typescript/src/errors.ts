@@ -29,7 +29,10 @@ export class Refused extends Error {
   readonly problem: Problem;
 
   constructor(problem: Problem) {
-    const errors = (problem.errors ?? []).map(({ pointer, detail }) => `${pointer} ${detail}`);
+    const errors = (problem.errors ?? []).map(
+      ({ pointer, detail, suggestion }) =>
+        `${pointer} ${detail}${suggestion === undefined ? "" : `; did you mean "${suggestion}"?`}`,
+    );
     super([`${problem.status} ${problem.code}: ${problem.detail ?? problem.title}`, ...errors].join("; "));
     this.status = problem.status;
     this.problem = problem;

@@ -47,6 +47,7 @@ export function guards<C extends AnyCatalog = AnyCatalog>(options: GuardOptions<
       const found = req.params[name];
       return Array.isArray(found) ? found.join("/") : found; // of a wildcard
     },
+    view: viewOf,
   });
   const progress = new WeakMap<Request, Progress>();
 
@@ -89,9 +90,13 @@ export function guards<C extends AnyCatalog = AnyCatalog>(options: GuardOptions<
 
 /** Tell the end user of a denial, or of an error of the client's. False for any other error: nothing was sent. */
 export function problem(res: Response, what: unknown): boolean {
-  const found = problemOf(what, console);
+  const found = problemOf(what, console, viewOf(res.req));
   if (found !== undefined) send(res, found);
   return found !== undefined;
+}
+
+function viewOf(req: Request): string {
+  return `${req.method} ${req.baseUrl}${req.route?.path ?? req.path}`;
 }
 
 function send(res: Response, { status, headers, body }: ProblemReply): void {

@@ -33,6 +33,7 @@ export function guards<C extends AnyCatalog = AnyCatalog>(options: GuardOptions<
   const of = new Guards<AnyContext>(options as unknown as GuardOptions<AnyContext, never>, {
     header: (c, name) => c.req.header(name),
     param: (c, name) => c.req.param(name),
+    view: viewOf,
   });
   const asked = new WeakMap<AnyContext, number>(); // the place up to which the guards of a request were asked
 
@@ -66,12 +67,20 @@ export function guards<C extends AnyCatalog = AnyCatalog>(options: GuardOptions<
   };
 }
 
-/** The response that tells the end user of a denial or of an error of the client's; undefined for any other error. */
-export function problem(what: Denial | NotAMember): Response;
-export function problem(what: unknown): Response | undefined;
-export function problem(what: unknown): Response | undefined {
-  const found = problemOf(what, console);
+/**
+ * The response that tells the end user of a denial or of an error of the client's; undefined for any other error. The
+ * log names the route of *c* where the mistake is the developer's.
+ */
+export function problem(what: Denial | NotAMember, c?: AnyContext): Response;
+export function problem(what: unknown, c?: AnyContext): Response | undefined;
+export function problem(what: unknown, c?: AnyContext): Response | undefined {
+  const found = problemOf(what, console, c && viewOf(c));
   return found && response(found);
+}
+
+function viewOf(c: AnyContext): string {
+  const { matchedRoutes, routeIndex, method, path } = c.req;
+  return `${method} ${matchedRoutes?.[routeIndex]?.path ?? path}`;
 }
 
 function response({ status, headers, body }: ProblemReply): Response {

@@ -1039,6 +1039,11 @@ export interface components {
             message: string;
             role?: string;
             plan?: string;
+            workspace?: {
+                /** Format: uuid */
+                id: string;
+                slug: string;
+            };
             needs?: {
                 roles: string[];
             } | {

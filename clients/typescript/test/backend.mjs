@@ -8,7 +8,7 @@ import * as forExpress from "policy-sidecar/express";
 import * as forHono from "policy-sidecar/hono";
 
 const { framework, cases, urls } = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const quiet = { warn() {}, error() {} };
+const log = { warn() {}, error: console.error };
 
 const FRAMEWORKS = {
   hono: {
@@ -47,14 +47,14 @@ const { guards, user, query, tea, app } = FRAMEWORKS[framework];
 const of = Object.fromEntries(
   Object.entries(urls).map(([name, url]) => {
     const sidecar = new Sidecar({ url, timeoutMs: 15_000 });
-    return [name, guards({ sidecar, user, log: quiet })];
+    return [name, guards({ sidecar, user, log })];
   }),
 );
 
 const server = app();
 for (const [number, { guards: listed, route = "/{workspace}", sidecar = "real" }] of cases.entries()) {
   const by = of[typeof sidecar === "string" ? sidecar : "scripted"];
-  const names = ["user", "asked", "role", "plan", ...(listed.includes("workspace") ? ["id", "slug", "name"] : [])];
+  const names = ["user", "asked", "role", "plan", ...(listed.includes("workspace") ? ["id", "slug"] : [])];
   server.post(`/${number}${route.replace(/{(\w+)}/, ":$1")}`, listed.map((each) => required(each, by)), names);
 }
 server.listen((port) => console.log(port));

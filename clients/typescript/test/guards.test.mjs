@@ -8,8 +8,9 @@ import { Sidecar } from "policy-sidecar";
 import * as forExpress from "policy-sidecar/express";
 import * as forHono from "policy-sidecar/hono";
 
-const GRANT = { allow: true, status: 200, reason: "granted", message: "Yes.", role: "member", plan: "team", reservation: null, decision_id: "d", policy_revision: "r", facts: { at: "2026-11-24T12:00:00Z", cached: false } };
+const GRANT = { allow: true, status: 200, reason: "granted", message: "Yes.", role: "member", plan: "team", workspace: { id: "3f2b8a52-1111-4222-8333-444455556666", slug: "acme" }, reservation: null, decision_id: "d", policy_revision: "r", facts: { at: "2026-11-24T12:00:00Z", cached: false } };
 const asked = [];
+let grant = GRANT;
 const server = createServer((request, response) => {
   let body = "";
   request.on("data", (part) => (body += part));
@@ -17,7 +18,7 @@ const server = createServer((request, response) => {
     const { questions, ...question } = JSON.parse(body || "{}");
     asked.push({ id: request.headers["x-request-id"], actions: questions?.map(({ action }) => action) ?? [question.action], ...question });
     response.writeHead(200, { "Content-Type": "application/json", "X-Request-ID": request.headers["x-request-id"] });
-    response.end(JSON.stringify(questions ? { answers: questions.map(() => GRANT) } : GRANT));
+    response.end(JSON.stringify(questions ? { answers: questions.map(() => grant) } : grant));
   });
 });
 const logged = [];
@@ -137,7 +138,7 @@ test("in Express, a router is guarded, by use() and by its routes", async () => 
     app.use("/w/:workspace", router);
   }, "/w/acme/x");
 
-  assert.deepEqual(await response.json(), { user: "mia", asked: "acme", role: "member", plan: "team" });
+  assert.deepEqual(await response.json(), { user: "mia", asked: "acme", role: "member", plan: "team", ...GRANT.workspace });
   assert.deepEqual(asked.map(({ actions }) => actions), [["role:member"], ["a.b", "c.d"]]);
 });
 
@@ -222,12 +223,40 @@ test("what is missing is said when the route is made", () => {
 test("what no decision has is not made up", async () => {
   const { app, requireAction } = hono();
   app.onError((error, c) => c.text(error.message, 500));
-  app.get("/:workspace", requireAction("a.b"), (c) => c.text(c.get("workspace").slug));
-  app.get("/by/:workspace", requireAction("a.b"), (c) => c.text(c.get("workspace").id));
+  app.get("/:workspace/name", requireAction("a.b"), (c) => c.text(c.get("workspace").name));
+  app.get("/:workspace/slug", requireAction("a.b"), (c) => c.text(c.get("workspace").slug));
+  const text = async (path) => (await app.request(path, MIA)).text();
 
-  assert.match(await (await app.request("/acme", MIA)).text(), /requireWorkspace/);
-  const id = "3F2B8A52-1111-4222-8333-444455556666";
-  assert.equal(await (await app.request(`/by/${id}`, MIA)).text(), id.toLowerCase());
+  assert.match(await text("/acme/name"), /known after await workspace\.load\(\)/);
+  assert.equal(await text(`/${GRANT.workspace.id}/slug`), "acme");
+  const { workspace, ...older } = GRANT; // of a sidecar that does not tell it
+  grant = older;
+  try {
+    assert.match(await text("/acme/slug"), /known after await workspace\.load\(\)/);
+  } finally {
+    grant = GRANT;
+  }
+});
+
+test("a name that nobody declares is the developer's mistake, in a call of a handler's own too", async (t) => {
+  const denial = { ...GRANT, allow: false, status: 403, reason: "unknown_action", message: 'The action "a.c" is not declared; did you mean "a.b"?' };
+  const error = t.mock.method(console, "error", () => {});
+  const { app } = hono();
+  app.get("/:workspace", (c) => forHono.problem(denial, c));
+  const responses = [
+    await app.request("/acme"),
+    await byExpress((own) => own.get("/:workspace", (req, res) => forExpress.problem(res, denial)), "/acme"),
+    forHono.problem(denial),
+  ];
+
+  for (const response of responses) {
+    assert.deepEqual([response.status, (await response.json()).code], [500, "authorization_misconfigured"]);
+  }
+  const lines = error.mock.calls.map(({ arguments: [line] }) => line);
+  for (const line of lines) assert.match(line, /did you mean "a\.b"/);
+  assert.match(lines[0], /the view "GET \/:workspace"/);
+  assert.match(lines[1], /the view "GET \/:workspace"/);
+  assert.match(lines[2], /this backend/);
 });
 
 test("a handler tells a denial of its own, or an outage, in the same form", async () => {

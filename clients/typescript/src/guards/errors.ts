@@ -29,7 +29,7 @@ export class Repeated extends Error {
   override readonly name = "Repeated";
 }
 
-/** The guards of a route cannot be asked as they stand: the developer's mistake. */
+/** The guards of a route cannot be asked as they stand, or ask for what plans.yaml does not declare: a mistake. */
 export class Misconfigured extends Error {
   override readonly name = "Misconfigured";
 }

@@ -30,6 +30,8 @@ export interface GuardOptions<K, C extends AnyCatalog = AnyCatalog> {
 export interface Framework<K> {
   header(context: K, name: string): string | undefined;
   param(context: K, name: string): string | undefined;
+  /** Method and path of its route, for the log. */
+  view(context: K): string;
 }
 
 export type Outcome =
@@ -100,7 +102,7 @@ export class Guards<K> {
       });
       return { workspace, headers: limitFields(shown(requirements, workspace)) };
     } catch (error) {
-      const problem = problemReply(error, log);
+      const problem = problemReply(error, log, this.#framework.view(context));
       if (problem === undefined) throw error;
       return { problem };
     }
@@ -114,7 +116,7 @@ export class Guards<K> {
 }
 
 /** The problem of a denial, or of an error of the client's; undefined for any other error. */
-export function problemOf(what: unknown, log: Log): ProblemReply | undefined {
+export function problemOf(what: unknown, log: Log, view: string | undefined): ProblemReply | undefined {
   const isDenial = typeof what === "object" && what !== null && "allow" in what && what.allow === false;
-  return problemReply(isDenial ? new Denied(what as Denial | NotAMember) : what, log);
+  return problemReply(isDenial ? new Denied(what as Denial | NotAMember) : what, log, view);
 }

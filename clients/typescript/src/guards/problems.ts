@@ -7,6 +7,7 @@ import type { Denial } from "../answers.js";
 import { Refused, Unavailable } from "../errors.js";
 import { BadRequest, Denied, Misconfigured, Repeated, Unauthenticated } from "./errors.js";
 import { limitFields } from "./limits.js";
+import { UNDECLARED } from "./requirement.js";
 
 export type Log = Pick<Console, "warn" | "error">;
 
@@ -19,10 +20,9 @@ export interface ProblemReply {
 const OUTAGE_RETRY_S = "1";
 const CONFLICT = 409;
 
-/** Titles of denials by reason. */
+/** Titles of denials by reason. That an action is not declared is none: the guards ask for it, not the user. */
 export const DENIALS: Record<string, string> = {
   not_a_member: "The user is not a member of this workspace",
-  unknown_action: "The action is not declared",
   workspace_suspended: "The workspace is suspended",
   role_insufficient: "The user's role does not allow this",
   feature_not_in_plan: "The plan does not include this",
@@ -40,10 +40,14 @@ export const CONFLICTS: Record<string, string> = {
 
 /**
  * The problem that *error* is for an end user, undefined if it is none of a guard's or a client's. What is not the end
- * user's mistake goes to the log only.
+ * user's mistake goes to the log only, with the *view*.
  */
-export function problemReply(error: unknown, log: Log): ProblemReply | undefined {
-  if (error instanceof Denied) return denial(error);
+export function problemReply(error: unknown, log: Log, view: string | undefined): ProblemReply | undefined {
+  if (error instanceof Denied) {
+    // Of a call that the handler makes itself.
+    if (error.denial.reason === UNDECLARED) return defect(error.denial.message, log, view);
+    return denial(error);
+  }
   if (error instanceof Unauthenticated) {
     const advice = "sign in, and send what proves it with the request";
     return reply(401, "unauthenticated", "Sign in first", advice, { "WWW-Authenticate": "Bearer" });
@@ -56,7 +60,7 @@ export function problemReply(error: unknown, log: Log): ProblemReply | undefined
     return reply(409, "request_repeated", "This was done before", advice);
   }
   if (error instanceof Unavailable) {
-    log.warn(`sidecar: nothing was decided: ${error.message}`);
+    log.warn(inOneLine(`sidecar: nothing was decided: ${error.message}`));
     const advice = "it is not known whether this is allowed: send the same again after a second";
     const title = "It cannot be decided now whether this is allowed";
     return reply(503, "authorization_unavailable", title, advice, { "Retry-After": OUTAGE_RETRY_S });
@@ -65,12 +69,20 @@ export function problemReply(error: unknown, log: Log): ProblemReply | undefined
     const { code, detail, title } = error.problem;
     return reply(CONFLICT, code, CONFLICTS[code] ?? "It was settled otherwise before", detail ?? title);
   }
-  if (error instanceof Refused || error instanceof Misconfigured) {
-    log.error(`sidecar: it does not take what this backend asks: ${error.message}`);
-    const advice = "tell the operator: the log of this backend has the cause";
-    return reply(500, "authorization_misconfigured", "The server has a defect", advice);
-  }
+  if (error instanceof Refused || error instanceof Misconfigured) return defect(error.message, log, view);
   return undefined;
+}
+
+function defect(cause: string, log: Log, view: string | undefined): ProblemReply {
+  const who = view === undefined ? "this backend" : `the view "${view}"`;
+  log.error(inOneLine(`sidecar: ${who} asks for what cannot be answered: ${cause}`));
+  const advice = "tell the operator: the log of this backend has the cause";
+  return reply(500, "authorization_misconfigured", "The server has a defect", advice);
+}
+
+/** Names of meters, and paths, may be the end user's, who must not write lines of their own into the log. */
+function inOneLine(says: string): string {
+  return says.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, " ");
 }
 
 function denial({ denial, showsLimits }: Denied): ProblemReply {

@@ -10,6 +10,8 @@ import { CurrentWorkspace } from "./workspace.js";
 const LONGEST_TEXT = 256;
 const LONGEST_KEY = 255;
 const MOST_AMOUNT = 10 ** 12;
+/** The reason of a denial that is no answer to the user, but the developer's mistake. */
+export const UNDECLARED = "unknown_action";
 
 type Awaitable<T> = T | Promise<T>;
 /** A value, or a function that reads it from the request. */
@@ -81,7 +83,11 @@ export function checkJoined(requirements: readonly Requirement<never>[]): void {
   }
 }
 
-/** The workspace, when all *requirements* hold. All checks together are one call; the one that takes comes last. */
+/**
+ * The workspace, when all *requirements* hold. All checks together are one call; the one that takes comes last.
+ * Misconfigured if one of them asks for a name that nobody declares, even where others deny, or one role of several
+ * would do: the mistake shows whoever sends the first request.
+ */
 export async function admit<K>(
   requirements: readonly Requirement<K>[],
   asker: Asker<K>,
@@ -90,7 +96,9 @@ export async function admit<K>(
   const asking: readonly Requirement<K>[] = acting.length > 0 ? acting : [{ actions: [asker.membership] }];
   const decisions: Record<string, Granted> = {};
   const checks = asking.filter(({ mode }) => mode !== "consume");
-  for (const [index, answers] of (await check(checks, asker)).entries()) {
+  const answered = await check(checks, asker);
+  for (const answer of answered.flat()) checkDeclared(answer);
+  for (const [index, answers] of answered.entries()) {
     const requirement = checks[index] as Requirement<K>;
     for (const [at, answer] of answers.entries()) {
       if (answer.allow) decisions[requirement.actions[at] as string] = answer;
@@ -100,9 +108,11 @@ export async function admit<K>(
   for (const requirement of asking) {
     if (requirement.mode === "consume") decisions[requirement.actions[0] as string] = await consume(requirement, asker);
   }
-  const workspace = new CurrentWorkspace(asker.sidecar, asker.user, asker.workspace, decisions, asker.requestId);
-  if (requirements.some(({ actions }) => actions.length === 0)) await workspace.load();
-  return workspace;
+  return new CurrentWorkspace(asker.sidecar, asker.user, asker.workspace, decisions, asker.requestId);
+}
+
+function checkDeclared(answer: Answer): void {
+  if (answer.reason === UNDECLARED) throw new Misconfigured(answer.message);
 }
 
 /** The answers whose limits the end user's response tells. */
@@ -157,6 +167,7 @@ async function consume<K>(requirement: Requirement<K>, asker: Asker<K>): Promise
   // With a key of its own each request allows a retry when its connection breaks, and a refund.
   const question_ = { ...asked, idempotency_key: key ?? crypto.randomUUID() };
   const answer = await asker.sidecar.consume(question_, { requestId: asker.requestId });
+  checkDeclared(answer);
   if (!answer.allow) throw denied(answer, requirement);
   if (answer.replayed && key !== undefined && requirement.replays !== "run") {
     // Else a client could send one key with every request, pay for the first and be served for ever.

@@ -6,8 +6,6 @@ import type { ActionOf, AnyCatalog, Entitlements, Granted } from "../answers.js"
 import type { Sidecar } from "../sidecar.js";
 import { Denied } from "./errors.js";
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
 export class CurrentWorkspace<C extends AnyCatalog = AnyCatalog> {
   readonly #sidecar: Sidecar<C>;
   readonly #requestId: string | undefined;
@@ -33,27 +31,25 @@ export class CurrentWorkspace<C extends AnyCatalog = AnyCatalog> {
     return this.#decision.plan;
   }
 
-  /** Known behind `requireWorkspace`, after `load()`, and where the request names it by its id. */
   get id(): string {
-    return UUID.test(this.asked) ? this.asked.toLowerCase() : this.#loaded.workspace.id;
+    return this.#decided.id;
   }
 
-  /** Known behind `requireWorkspace`, and after `load()`. */
   get slug(): string {
-    return this.#loaded.workspace.slug;
+    return this.#decided.slug;
   }
 
-  /** As `slug`. */
+  /** Known after `load()`. */
   get name(): string {
     return this.#loaded.workspace.name;
   }
 
-  /** As `slug`. */
+  /** Known after `load()`. */
   get entitlements(): Entitlements {
     return this.#loaded;
   }
 
-  /** Ask for what is not in a decision: one call, once. */
+  /** Ask for what is in no decision, `name` and `entitlements`: one call, once. */
   async load(): Promise<this> {
     if (this.#entitlements !== undefined) return this;
     const found = await this.#sidecar.entitlements(
@@ -67,7 +63,7 @@ export class CurrentWorkspace<C extends AnyCatalog = AnyCatalog> {
 
   toJSON(): Record<string, unknown> {
     const { user, asked, role, plan } = this;
-    return { user, asked, role, plan, ...this.#entitlements?.workspace };
+    return { user, asked, role, plan, ...this.#decision.workspace, ...this.#entitlements?.workspace };
   }
 
   get #decision(): Granted {
@@ -76,12 +72,13 @@ export class CurrentWorkspace<C extends AnyCatalog = AnyCatalog> {
     return first;
   }
 
+  get #decided(): { id: string; slug: string } {
+    return this.#decision.workspace ?? this.#loaded.workspace; // an older sidecar does not tell it
+  }
+
   get #loaded(): Entitlements {
     if (this.#entitlements === undefined) {
-      throw new Error(
-        "id, slug, name and entitlements are in no decision: put requireWorkspace among the guards of this route, " +
-          "or await workspace.load()",
-      );
+      throw new Error("what no decision tells, as name and entitlements, is known after await workspace.load()");
     }
     return this.#entitlements;
   }
