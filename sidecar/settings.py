@@ -23,6 +23,7 @@ OF_COMMANDS = frozenset({"SIDECAR_AUDIT_URL"})
 GRPC = "grpc://"
 LOG_MASKS = frozenset({"user", "workspace", "resource", "request", "caller", "context"})
 LOG_KEEP_DAYS = 400
+KEY_DAYS = 35  # more than the longest month and the day after it
 _BESIDE_THE_PACKAGE = Path(__file__).resolve().parent.parent
 _IN_THE_WHEEL = Path(__file__).resolve().parent / "shipped"
 
@@ -299,7 +300,13 @@ class Settings:
         default=150,
     )
     keep_months: int | None = _setting(
-        _number(1, 1_200, "months"), "how many months of the history `sidecar tidy` keeps; else all of it"
+        _number(1, 1_200, "months"),
+        "how many months of history and usage `sidecar tidy` keeps; else all of it",
+    )
+    key_days: int = _setting(
+        _number(1, 36_500, "days"),
+        "after how many days `sidecar tidy` deletes idempotency keys that have not expired",
+        default=KEY_DAYS,
     )
     grace_s: int = _setting(
         _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10

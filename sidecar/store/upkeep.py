@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _WORKSPACES_AT_ONCE = 500
 _PAGES_AT_ONCE = 1_000  # of a table: 8 MB
+_LEDGER_PAGES_AT_ONCE = 100  # some 7,000 lines
+_LINES_AT_ONCE = 10_000
 _NO_ID = UUID(int=0)  # before all others
 
 MISCOUNTS = """
@@ -27,7 +29,16 @@ MISCOUNTS = """
 """
 STILL_WRONG = "SELECT kind, meter, resource FROM authz.miscounts(%s)"
 RECOUNT = "SELECT authz.recount(%s)"
-TIDY = "SELECT authz.tidy(%s, %s)"
+TIDY = "SELECT authz.tidy(%s, %s, clock_timestamp() - make_interval(days => %s))"
+MONTHS_AGO = "SELECT clock_timestamp() - make_interval(months => %s)"
+OLD_USAGE = """
+    SELECT DISTINCT ((l.ctid::text::point)[0]::bigint / %(pages)s) * %(pages)s
+    FROM authz.usage_ledger AS l
+    WHERE l.at < %(before)s -- what the index can answer
+      AND authz.is_old_usage(l, %(before)s)
+    ORDER BY 1
+"""
+FOLD_USAGE = "SELECT authz.fold_usage(%s, %s, %s, %s)"
 LOG_REMOVED = "SELECT authz.log_removed(%s)"
 THIN_ANCHORS = "SELECT authz.thin_anchors()"
 PRUNE = "SELECT authz.prune_history(clock_timestamp() - make_interval(months => %s))"
@@ -89,16 +100,38 @@ def accept_clock(url: str, /) -> datetime:
     return at  # type: ignore[no-any-return] # a timestamptz
 
 
-def tidy(url: str, /) -> int:
-    """Remove what is over and return the number of rows. Transactions are short and skip rows in use."""
+def tidy(url: str, /, *, key_days: int) -> int:
+    """Remove what is over and return the number of rows. Transactions are short and skip rows in use.
+
+    Keys that nothing resets go *key_days* after they were taken, unless something is given back by them.
+    """
     total = page = 0
     with owner_connection(url) as connection:
         while True:
-            (removed,) = connection.execute(TIDY, (page, _PAGES_AT_ONCE)).fetchone() or (None,)
+            (removed,) = connection.execute(TIDY, (page, _PAGES_AT_ONCE, key_days)).fetchone() or (None,)
             if removed is None:
                 return total
             total += removed
             page += _PAGES_AT_ONCE
+
+
+def fold_usage(url: str, /, *, keep_months: int) -> int:
+    """Replace the lines of usage of periods that ended before that by one for each meter and period.
+
+    Returns how many were deleted, at most 10,000 in a transaction. Nobody who spends waits; a second one that
+    runs at the same time deletes what the first has not.
+    """
+    total = 0
+    with owner_connection(url) as connection:
+        (before,) = connection.execute(MONTHS_AGO, (keep_months,)).fetchone() or (None,)
+        parts = connection.execute(OLD_USAGE, {"before": before, "pages": _LEDGER_PAGES_AT_ONCE}).fetchall()
+        for (page,) in parts:
+            gone = _LINES_AT_ONCE
+            while gone == _LINES_AT_ONCE:
+                batch = (before, page, _LEDGER_PAGES_AT_ONCE, _LINES_AT_ONCE)
+                (gone,) = connection.execute(FOLD_USAGE, batch).fetchone() or (0,)
+                total += gone
+    return total
 
 
 def prune(url: str, /, *, keep_months: int) -> int:

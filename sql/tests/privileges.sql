@@ -173,6 +173,7 @@ BEGIN
         'SELECT authz.recount(gen_random_uuid())',
         'SELECT authz.miscounts(gen_random_uuid())',
         'SELECT authz.tidy(0, 1)',
+        'SELECT authz.fold_usage(now(), 0, 1, 1)',
         'TRUNCATE authz.workspace_features',
         'SELECT authz.create_default_workspace(''eve'', NULL)',
         'SELECT FROM authz.outbox',

@@ -187,6 +187,7 @@ def test_what_is_over_is_removed_and_what_is_not_stays(own, sidecar):
     assert json.loads(sidecar("tidy", "--json")[1]) == {
         "removed": 0,
         "pruned": None,
+        "folded": None,
         "anchors": 0,
         "compressed": 0,
         "days": [],
