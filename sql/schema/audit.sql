@@ -118,7 +118,7 @@ BEGIN
     RETURN QUERY
     WITH told AS (
         SELECT
-            o.workspace_id, o.id, o.at, o.transaction, o.kind, o.actor, o.actor_kind,
+            o.workspace_id, o.id, o.at, o.epoch, o.transaction, o.kind, o.actor, o.actor_kind,
             o.data ->> 'user' AS user_id,
             CASE o.kind
                 WHEN 'member.joined' THEN o.data ->> 'role'
@@ -134,7 +134,7 @@ BEGIN
               'member.joined', 'member.left', 'member.removed', 'member.role_changed', 'member.found', 'member.lost'
           )
         UNION ALL
-        SELECT o.workspace_id, o.id, o.at, o.transaction, o.kind, o.actor, o.actor_kind, m.user_id, NULL, NULL, NULL
+        SELECT o.workspace_id, o.id, o.at, o.epoch, o.transaction, o.kind, o.actor, o.actor_kind, m.user_id, NULL, NULL, NULL
         FROM authz.outbox AS o
         CROSS JOIN LATERAL jsonb_to_recordset(o.data -> 'members') AS m (user_id text)
         WHERE (members_at.workspace IS NULL OR o.workspace_id = members_at.workspace)
@@ -156,13 +156,13 @@ BEGIN
     ),
     -- Rows of before the one who invited was told in member.joined itself.
     invited AS (
-        SELECT DISTINCT ON (o.workspace_id, o.transaction)
-            o.workspace_id, o.transaction, o.actor, o.data ->> 'invited_by' AS invited_by
+        SELECT DISTINCT ON (o.workspace_id, o.epoch, o.transaction)
+            o.workspace_id, o.epoch, o.transaction, o.actor, o.data ->> 'invited_by' AS invited_by
         FROM authz.outbox AS o
         WHERE (members_at.workspace IS NULL OR o.workspace_id = members_at.workspace)
           AND o.at <= members_at.at
           AND o.kind = 'invitation.accepted'
-        ORDER BY o.workspace_id, o.transaction
+        ORDER BY o.workspace_id, o.epoch, o.transaction
     )
     SELECT
         l.workspace_id,
@@ -183,7 +183,8 @@ BEGIN
     FROM last AS l
     LEFT JOIN gone AS g ON g.workspace_id = l.workspace_id
     LEFT JOIN invited AS i
-        ON i.workspace_id = l.workspace_id AND i.transaction = l.transaction AND i.actor = l.user_id
+        ON i.workspace_id = l.workspace_id AND i.epoch = l.epoch AND i.transaction = l.transaction
+        AND i.actor = l.user_id
     LEFT JOIN authz.names_since('role', members_at.at) AS n
         ON n.name = l.role AND l.id > n.first_id AND l.id < n.last_id
     WHERE l.role IS NOT NULL AND (g.id IS NULL OR l.id > g.id)
@@ -810,13 +811,13 @@ BEGIN
     SELECT
         (SELECT array_agg(g.id) FROM gone AS g),
         (
-            SELECT encode(sha256(string_agg(authz.outbox_hash(o), '' ORDER BY o.transaction, o.id)), 'hex')
+            SELECT encode(sha256(string_agg(authz.outbox_hash(o), '' ORDER BY o.epoch, o.transaction, o.id)), 'hex')
             FROM authz.outbox AS o
             WHERE o.id IN (SELECT g.id FROM gone AS g)
         ),
         (
             SELECT array_agg(ROW(
-                k.id, before, pg_current_xact_id(), k.workspace_id, session_user, 'sql', k.kind, k.data, NULL, NULL
+                k.id, before, pg_current_xact_id(), k.workspace_id, session_user, 'sql', k.kind, k.data, NULL, NULL, authz.current_epoch()
             )::authz.outbox)
             FROM kept AS k
             JOIN gone AS g ON g.id = k.id
@@ -886,7 +887,8 @@ BEGIN
         o.kind, o.data ->> 'user', o.data, o.actor, o.actor_kind,
         CASE WHEN o.kind = 'member.joined' THEN COALESCE(o.data ->> 'granted_by', (
             SELECT i.data ->> 'invited_by' FROM authz.outbox AS i
-            WHERE i.transaction = o.transaction
+            WHERE i.epoch = o.epoch
+              AND i.transaction = o.transaction
               AND i.workspace_id = o.workspace_id
               AND i.kind = 'invitation.accepted'
               AND i.actor = o.data ->> 'user'
@@ -1686,14 +1688,7 @@ Called by: authz_audit.';
 REVOKE ALL ON FUNCTION authz.anchors FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION authz.anchors TO authz_audit;
 
-CREATE OR REPLACE FUNCTION authz.digest_of(
-    after_transaction xid8,
-    after_id bigint,
-    to_transaction xid8,
-    to_id bigint,
-    OUT rows bigint,
-    OUT sha256 bytea
-)
+CREATE OR REPLACE FUNCTION authz.digest_of(part authz.history_digests, OUT rows bigint, OUT sha256 bytea)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -1701,21 +1696,18 @@ CREATE OR REPLACE FUNCTION authz.digest_of(
 AS $function$
 BEGIN
     SELECT count(*), pg_catalog.sha256(COALESCE(
-        string_agg(authz.outbox_hash(o), '' ORDER BY o.transaction, o.id), ''
+        string_agg(authz.outbox_hash(o), '' ORDER BY o.epoch, o.transaction, o.id), ''
     ))
     INTO rows, sha256
     FROM authz.outbox AS o
-    WHERE (o.transaction, o.id) > (after_transaction, after_id)
-      AND (o.transaction, o.id) <= (to_transaction, to_id);
+    WHERE (o.epoch, o.transaction, o.id) > (part.after_epoch, part.after_transaction, part.after_id)
+      AND (o.epoch, o.transaction, o.id) <= (part.to_epoch, part.to_transaction, part.to_id);
 END;
 $function$;
 COMMENT ON FUNCTION authz.digest_of IS 'A part of the outbox as one hash.
-- after_transaction: the part begins after this transaction
-- after_id: and id,
-- to_transaction: and ends with this transaction
-- to_id: and id.
+- part: where it begins and ends.
 - rows: (result) how many rows it has.
-- sha256: (result) SHA-256 of their hashes (authz.outbox_hash), in the order of (transaction, id).
+- sha256: (result) SHA-256 of their hashes (authz.outbox_hash), in the order of (epoch, transaction, id).
 Returns: one row.
 Called by: authz.seal_history and authz.digests.';
 REVOKE ALL ON FUNCTION authz.digest_of FROM PUBLIC;
@@ -1729,6 +1721,7 @@ CREATE OR REPLACE FUNCTION authz.seal_history(writer text)
 AS $function$
 DECLARE
     most CONSTANT bigint := 100000;
+    current CONSTANT integer := authz.current_epoch();
     last authz.history_digests;
     made authz.history_digests;
     digest record;
@@ -1740,29 +1733,31 @@ BEGIN
     IF last.at > clock_timestamp() - interval '1 hour' AND last.rows < most THEN
         RETURN NULL;
     END IF;
+    made.after_epoch := COALESCE(last.to_epoch, 1);
     made.after_transaction := COALESCE(last.to_transaction, '0');
     made.after_id := COALESCE(last.to_id, 0);
-    SELECT p.transaction, p.id, min(p.at) OVER () INTO made.to_transaction, made.to_id, made.first_at
+    SELECT p.epoch, p.transaction, p.id, min(p.at) OVER ()
+    INTO made.to_epoch, made.to_transaction, made.to_id, made.first_at
     FROM (
-        SELECT o.transaction, o.id, o.at
+        SELECT o.epoch, o.transaction, o.id, o.at
         FROM authz.outbox AS o
-        WHERE (o.transaction, o.id) > (made.after_transaction, made.after_id)
-          AND o.transaction < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY o.transaction, o.id
+        WHERE (o.epoch, o.transaction, o.id) > (made.after_epoch, made.after_transaction, made.after_id)
+          AND (o.epoch < current OR o.transaction < pg_snapshot_xmin(pg_current_snapshot()))
+        ORDER BY o.epoch, o.transaction, o.id
         LIMIT most
     ) AS p
-    ORDER BY p.transaction DESC, p.id DESC
+    ORDER BY p.epoch DESC, p.transaction DESC, p.id DESC
     LIMIT 1;
     IF made.to_id IS NULL THEN
         RETURN NULL;
     END IF;
     SELECT d.rows, d.sha256 INTO made.rows, made.sha256
-    FROM authz.digest_of(made.after_transaction, made.after_id, made.to_transaction, made.to_id) AS d;
+    FROM authz.digest_of(made) AS d;
     INSERT INTO authz.history_digests AS h
-        (writer, after_transaction, after_id, to_transaction, to_id, first_at, rows, sha256)
+        (writer, after_epoch, after_transaction, after_id, to_epoch, to_transaction, to_id, first_at, rows, sha256)
     VALUES (
-        seal_history.writer, made.after_transaction, made.after_id, made.to_transaction, made.to_id, made.first_at,
-        made.rows, made.sha256
+        seal_history.writer, made.after_epoch, made.after_transaction, made.after_id,
+        made.to_epoch, made.to_transaction, made.to_id, made.first_at, made.rows, made.sha256
     )
     RETURNING h.id, h.at INTO made.id, made.at;
     RETURN json_build_object(
@@ -1813,7 +1808,7 @@ BEGIN
               AND (p.data ->> 'before')::timestamptz > d.first_at
         )
     FROM authz.history_digests AS d
-    CROSS JOIN LATERAL authz.digest_of(d.after_transaction, d.after_id, d.to_transaction, d.to_id) AS n
+    CROSS JOIN LATERAL authz.digest_of(d) AS n
     WHERE (digests.since IS NULL OR d.at >= digests.since)
       AND (digests.until IS NULL OR d.at < digests.until)
     ORDER BY d.id;

@@ -2,6 +2,72 @@
 -- The outbox: one row for each change of workspaces and people. What else is kept for auditors.
 -- The files run in this order: catalog, workspaces, quota, facts, isolation, history, audit.
 
+CREATE TABLE authz.epochs (
+    epoch integer NOT NULL,
+    system_identifier bigint NOT NULL,
+    timeline text NOT NULL,
+    began_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT epochs_pkey PRIMARY KEY (epoch)
+);
+COMMENT ON TABLE authz.epochs IS
+    'The clusters that have written the outbox, in order. Within one, transactions are numbered upwards.';
+COMMENT ON COLUMN authz.epochs.epoch IS 'The number of the epoch, from 1.';
+COMMENT ON COLUMN authz.epochs.system_identifier IS 'Of the cluster, by pg_control_system().';
+COMMENT ON COLUMN authz.epochs.timeline IS
+    'Of the cluster: 8 hexadecimal digits. A failover or a recovery to a moment takes the next, in the same system_identifier.';
+COMMENT ON COLUMN authz.epochs.began_at IS 'When its first row was written, or when epochs were introduced.';
+COMMENT ON CONSTRAINT epochs_pkey ON authz.epochs IS 'Two who begin an epoch at once meet here.';
+
+CREATE OR REPLACE FUNCTION authz.current_epoch()
+ RETURNS integer
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    last authz.epochs;
+BEGIN
+    SELECT e.* INTO last FROM authz.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
+    IF pg_is_in_recovery() OR (
+        last.system_identifier = (SELECT s.system_identifier FROM pg_control_system() AS s)
+        AND last.timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)
+    ) THEN
+        RETURN last.epoch;
+    END IF;
+    RETURN COALESCE(last.epoch, 0) + 1;
+END;
+$function$;
+COMMENT ON FUNCTION authz.current_epoch IS
+    'The epoch of what is written now. All rows of the outbox that are of an earlier one are there: none is to come.
+Returns: the number of the last epoch, or the next if this is not its cluster and timeline.
+Called by: a login that reads the outbox, which it must be granted to; authz.this_epoch, authz.seal_history,
+authz.only_pruned and authz.prune_history.';
+REVOKE ALL ON FUNCTION authz.current_epoch FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION authz.this_epoch()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    now_is CONSTANT integer := authz.current_epoch();
+BEGIN
+    -- A primary key that is there already is no write, and whoever is beginning the same epoch is waited for.
+    IF NOT EXISTS (SELECT FROM authz.epochs AS e WHERE e.epoch = now_is) THEN
+        INSERT INTO authz.epochs (epoch, system_identifier, timeline)
+        SELECT now_is, s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8)
+        FROM pg_control_system() AS s
+        ON CONFLICT ON CONSTRAINT epochs_pkey DO NOTHING;
+    END IF;
+    RETURN now_is;
+END;
+$function$;
+COMMENT ON FUNCTION authz.this_epoch IS 'The epoch of a row that is written now; begins it if it is its first.
+Returns: authz.current_epoch().
+Called by: the column epoch of authz.outbox.';
+REVOKE ALL ON FUNCTION authz.this_epoch FROM PUBLIC;
+
 CREATE TABLE authz.outbox (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
@@ -13,6 +79,7 @@ CREATE TABLE authz.outbox (
     data jsonb NOT NULL,
     decision_id text DEFAULT NULLIF(current_setting('authz.decision'::text, true), ''::text),
     via text DEFAULT NULLIF(current_setting('authz.via'::text, true), ''::text),
+    epoch integer NOT NULL DEFAULT authz.this_epoch(),
     CONSTRAINT outbox_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['user'::text, 'caller'::text, 'sql'::text]))),
     CONSTRAINT outbox_pkey PRIMARY KEY (workspace_id, id)
 );
@@ -21,8 +88,9 @@ COMMENT ON TABLE authz.outbox IS
 in the transaction that changes it. Its rows outlive the workspace. They are never updated, and deleted by
 authz.prune_history alone. Within a workspace they happened in the order of id; among workspaces they may be
 committed in another order. To read on after the last row that was read, and miss none that is committed later:
-WHERE (transaction, id) > (last transaction, last id) AND transaction < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY transaction, id';
+WHERE (epoch, transaction, id) > (last epoch, last transaction, last id)
+AND (epoch < authz.current_epoch() OR transaction < pg_snapshot_xmin(pg_current_snapshot()))
+ORDER BY epoch, transaction, id';
 COMMENT ON COLUMN authz.outbox.id IS 'Rises with each row.';
 COMMENT ON COLUMN authz.outbox.at IS 'When it was written.';
 COMMENT ON COLUMN authz.outbox.transaction IS
@@ -43,10 +111,14 @@ COMMENT ON COLUMN authz.outbox.decision_id IS
     'The decision that allowed it, as authz.acting_as was told. NULL: nobody said one, as for changes by hand.';
 COMMENT ON COLUMN authz.outbox.via IS
     'The name of the caller''s token by which the actor, a user, was acted for. NULL: they acted themselves, or it is no user.';
+COMMENT ON COLUMN authz.outbox.epoch IS
+    'In which cluster it was written (authz.epochs), so that a cursor survives a restore, a failover and an upgrade.';
 COMMENT ON SEQUENCE authz.outbox_id_seq IS 'The ids of outbox.';
 COMMENT ON CONSTRAINT outbox_actor_kind_check ON authz.outbox IS 'The kinds of actors.';
 COMMENT ON CONSTRAINT outbox_pkey ON authz.outbox IS
     'One row for each change; its index finds a workspace''s history.';
+CREATE INDEX outbox_epoch_transaction_id_idx ON authz.outbox USING btree (epoch, transaction, id);
+COMMENT ON INDEX authz.outbox_epoch_transaction_id_idx IS 'Finds what is new for a reader of all workspaces.';
 CREATE INDEX outbox_external_id_idx ON authz.outbox USING btree (((data #>> '{external_id,to}'::text[]))) WHERE (kind = 'workspace.changed'::text);
 COMMENT ON INDEX authz.outbox_external_id_idx IS 'Finds the workspaces that had an external id at any time.';
 CREATE UNIQUE INDEX outbox_id_key ON authz.outbox USING btree (id);
@@ -54,7 +126,8 @@ COMMENT ON INDEX authz.outbox_id_key IS 'Gives pages of the history of all works
 CREATE INDEX outbox_slug_idx ON authz.outbox USING btree (COALESCE((data ->> 'slug'::text), (data ->> 'to'::text))) WHERE (kind = ANY (ARRAY['workspace.created'::text, 'workspace.found'::text, 'workspace.slug_changed'::text]));
 COMMENT ON INDEX authz.outbox_slug_idx IS 'Finds the workspaces that had a slug at any time.';
 CREATE INDEX outbox_transaction_id_idx ON authz.outbox USING btree (transaction, id);
-COMMENT ON INDEX authz.outbox_transaction_id_idx IS 'Finds what is new for a reader of all workspaces.';
+COMMENT ON INDEX authz.outbox_transaction_id_idx IS
+    'As outbox_epoch_transaction_id_idx, for readers of before the epochs.';
 
 CREATE TABLE authz.policy_history (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -115,12 +188,14 @@ CREATE TABLE authz.history_digests (
     first_at timestamp with time zone NOT NULL,
     rows bigint NOT NULL,
     sha256 bytea NOT NULL,
+    after_epoch integer NOT NULL DEFAULT 1,
+    to_epoch integer NOT NULL DEFAULT 1,
     CONSTRAINT history_digests_pkey PRIMARY KEY (id),
     CONSTRAINT history_digests_sha256_check CHECK ((length(sha256) = 32))
 );
 COMMENT ON TABLE authz.history_digests IS
-    'Hashes of the outbox, part by part in the order of (transaction, id). The decision log has them too, in its lines of
-kind history.';
+    'Hashes of the outbox, part by part in the order of (epoch, transaction, id). The decision log has them too, in its
+lines of kind history.';
 COMMENT ON COLUMN authz.history_digests.id IS 'Rises with each part.';
 COMMENT ON COLUMN authz.history_digests.at IS 'When it was hashed.';
 COMMENT ON COLUMN authz.history_digests.writer IS 'The writer of the decision log that was told.';
@@ -132,6 +207,8 @@ COMMENT ON COLUMN authz.history_digests.first_at IS
     'When its first row was written: if the history was pruned up to later than that, rows are gone.';
 COMMENT ON COLUMN authz.history_digests.rows IS 'How many rows it has.';
 COMMENT ON COLUMN authz.history_digests.sha256 IS 'SHA-256 of the rows'' hashes (authz.outbox_hash), in their order.';
+COMMENT ON COLUMN authz.history_digests.after_epoch IS 'The epoch of after_transaction.';
+COMMENT ON COLUMN authz.history_digests.to_epoch IS 'The epoch of to_transaction.';
 COMMENT ON SEQUENCE authz.history_digests_id_seq IS 'The ids of history_digests.';
 COMMENT ON CONSTRAINT history_digests_pkey ON authz.history_digests IS 'One row for each part.';
 COMMENT ON CONSTRAINT history_digests_sha256_check ON authz.history_digests IS 'A SHA-256 has 32 bytes.';
@@ -720,10 +797,11 @@ AS $function$
 BEGIN
     IF EXISTS (SELECT FROM old_rows) AND NOT EXISTS (
         SELECT FROM authz.outbox AS p
-        WHERE p.transaction = pg_current_xact_id()
+        WHERE p.epoch = authz.current_epoch()
+          AND p.transaction = pg_current_xact_id()
           AND p.kind = 'history.pruned'
           AND p.data ->> 'sha256' = (
-              SELECT encode(sha256(string_agg(authz.outbox_hash(o), '' ORDER BY o.transaction, o.id)), 'hex')
+              SELECT encode(sha256(string_agg(authz.outbox_hash(o), '' ORDER BY o.epoch, o.transaction, o.id)), 'hex')
               FROM old_rows AS o
           )
     ) THEN

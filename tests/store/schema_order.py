@@ -207,6 +207,9 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "history": (
         "The outbox: one row for each change of workspaces and people. What else is kept for auditors.",
         (
+            "epochs",
+            "current_epoch",
+            "this_epoch",
             "outbox",
             "policy_history",
             "log_anchors",

@@ -152,8 +152,9 @@ def test_what_was_rolled_back_was_not_told(stage, shop, told):
 def test_who_reads_on_misses_nothing_that_is_committed_later(stage, shop):
     """The earlier number may come later: what is still open holds back what came after it."""
     unread = """SELECT id FROM authz.outbox
-        WHERE (transaction, id) > (%s::xid8, %s) AND transaction < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY transaction, id"""
+        WHERE (epoch, transaction, id) > (1, %s::xid8, %s)
+          AND (epoch < authz.current_epoch() OR transaction < pg_snapshot_xmin(pg_current_snapshot()))
+        ORDER BY epoch, transaction, id"""
     [(transaction, last)] = stage.rows(
         "SELECT transaction::text, id FROM authz.outbox AS o ORDER BY o.transaction DESC, id DESC LIMIT 1"
     )
