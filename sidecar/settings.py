@@ -52,6 +52,19 @@ def _number(low: float, high: float, unit: str) -> Callable[[str], int]:
     return parse
 
 
+def _age(low_s: int, high_s: int) -> Callable[[str], int]:
+    """Of seconds, with `s` or without, minutes (`min`) or hours (`h`)."""
+
+    def parse(text: str) -> int:
+        found = re.fullmatch(r"([0-9]{1,9})\s?(s|min|h)?", text)
+        seconds = int(found[1]) * {"min": 60, "h": 3600}.get(found[2], 1) if found else -1
+        if not low_s <= seconds <= high_s:
+            raise _Refused(f"must be seconds, or minutes as in 30min, from {low_s} s to {high_s // 3600} h")
+        return seconds
+
+    return parse
+
+
 def _database_url(text: str) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise _Refused("must start with postgresql://")
@@ -204,6 +217,11 @@ class Settings:
         "PostgreSQL connection string; the login needs the role authz_sidecar and nothing else",
         required=True,
         secret=True,
+    )
+    database_connection_max_age: int = _setting(
+        _age(1, 86_400),
+        "how old a connection to PostgreSQL gets at most: seconds, or minutes as in 30min",
+        default=1_800,
     )
     bind: tuple[str, ...] = _setting(
         _bind,

@@ -41,6 +41,7 @@ from sidecar.serving.readiness import Probe
 from sidecar.serving.threads import Threads
 from sidecar.store.anchors import LogAnchors
 from sidecar.store.clock import Clock
+from sidecar.store.connection_options import ConnectionOptions
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.names import Names
@@ -108,11 +109,13 @@ class Parts:
         self._shared = shared
         clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
+        options = ConnectionOptions(max_age_s=settings.database_connection_max_age)
         self._store = PostgresFacts(
             settings.database_url,
             catalog=compiled.catalog,
             pool_size=settings.threads,
             lock_timeout_s=settings.deadline_s / 2,
+            options=options,
             observe=self._metrics.observe_pool,
             clock=clock,
             names=names,
@@ -122,10 +125,11 @@ class Parts:
             size=_LEDGER_CONNECTIONS,
             statement_timeout_s=1.0,
             lock_timeout_s=settings.deadline_s / 2,
+            options=options,
             observe=self._metrics.observe_pool,
         )
         self._fit = CatalogFit(self._store, compiled.catalog)
-        self._workspaces = WorkspaceStore(settings.database_url, names=names)
+        self._workspaces = WorkspaceStore(settings.database_url, options=options, names=names)
         self._log = DecisionLog(
             partial(_sink, settings.log_dir),
             begins_with={

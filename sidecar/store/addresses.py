@@ -18,6 +18,10 @@ from sidecar.errors import ConfigError, Problem
 from sidecar.store.session import Late, Lost
 
 ROLE = "authz_sidecar"
+_MUST_BE_OFF = {
+    "primary": (b"in_hot_standby",),
+    "read-write": (b"in_hot_standby", b"default_transaction_read_only"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,11 @@ class Host:
     address: str
     port: str
 
+    @property
+    def is_name(self) -> bool:
+        """Whether it has to be resolved."""
+        return bool(not self.address and self.name and self.name[0] not in "/@")
+
     def addresses(self) -> list[str]:
         """Numeric addresses in the resolver's order; [""] for a Unix socket. Blocks as long as the resolver.
 
@@ -38,7 +47,7 @@ class Host:
         """
         if self.address:
             return [self.address]
-        if not self.name or self.name[0] in "/@":
+        if not self.is_name:
             return [""]
         try:
             # In bytes, as libpq: text would go through Python's IDNA, which refuses names that work.
@@ -61,9 +70,17 @@ class Destination:
     sessions: tuple[str, ...] = ("any",)
     at_random: bool = False
 
+    @property
+    def must_be_off(self) -> tuple[bytes, ...]:
+        """What the server reports of itself, and makes a session useless if it is on."""
+        return _MUST_BE_OFF.get(self.sessions[0], ())
 
-def destination_of(conninfo: str) -> Destination:
-    """As libpq reads it, from its service file and the environment too."""
+
+def destination_of(conninfo: str, *, session: str = "any") -> Destination:
+    """As libpq reads it, from its service file and the environment too.
+
+    *session* is the target_session_attrs for a string without one.
+    """
     read = _as_libpq_reads(conninfo)
     names, addresses, ports = ((read.get(key) or "").split(",") for key in ("host", "hostaddr", "port"))
     count = max(len(names), len(addresses))
@@ -77,6 +94,8 @@ def destination_of(conninfo: str) -> Destination:
         Host(name=name, address=address, port=port) for name, address, port in zip(*each_of, strict=True)
     ]
     wanted = read.get("target_session_attrs") or "any"
+    if wanted == "any" and "target_session_attrs" not in conninfo_to_dict(conninfo):
+        wanted = session  # libpq's default is `any`, and it does not tell who said so
     return Destination(
         hosts=tuple(hosts),
         # libpq does so in one connect: first for a standby alone, then for any server.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import select
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from psycopg.pq import abc
 
     from sidecar.store.addresses import Destination, Host
+    from sidecar.store.connection_options import ConnectionOptions
+    from sidecar.store.resolver import Resolver
 
-CONNECT_TIMEOUT_S = 2.0
+# With the second for which a name stays resolved, a server that has moved is found within three.
+CONNECT_TIMEOUT_S = 1.4
 ADDRESS_TIMEOUT_S = 0.8  # while there is another address to try
 
 
@@ -32,19 +36,38 @@ class _Route:
     conninfo: bytes
     alone: bool  # there is no other
 
+    @property
+    def place(self) -> tuple[Host, str]:
+        return self.host, self.address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A connection that is logged in; of what its server reports, *must_be_off* has to stay `off`."""
+
+    pg: abc.PGconn
+    must_be_off: tuple[bytes, ...]
+
 
 class Dialer:
-    """Connects to the hosts of *conninfo*, beginning with the last good address."""
+    """Connects to the hosts of *conninfo*, beginning with the last good address. From any thread."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, *, options: ConnectionOptions, resolver: Resolver) -> None:
         self._conninfo = conninfo
+        self._options = options
+        self._resolver = resolver
         self._good: tuple[Host, str] | None = None
+        self._silent: frozenset[tuple[Host, str]] = frozenset()  # the last time
 
-    def connect(self) -> abc.PGconn:
+    def connect(self) -> Connected:
         """Connect and log in. Lost if each address refused; Late if one, or the name server, was silent."""
-        destination = destination_of(self._conninfo)
+        destination = destination_of(self._conninfo, session=self._options.target_session_attrs)
         if not destination.hosts:
-            return _establish(self._conninfo.encode(), within_s=CONNECT_TIMEOUT_S)
+            pg = _establish(self._conninfo.encode(), within_s=CONNECT_TIMEOUT_S)
+            return Connected(pg=pg, must_be_off=())
+        return Connected(pg=self._connect_to(destination), must_be_off=destination.must_be_off)
+
+    def _connect_to(self, destination: Destination) -> abc.PGconn:
         failures: list[Lost | Late] = []
         silent: list[_Route] = []
         for route in self._routes(destination, failures):
@@ -57,7 +80,8 @@ class Dialer:
                 failures.append(late)
                 if not route.alone:
                     silent.append(route)
-        for route in silent:  # no other address is left, and this one may only be slow
+        self._silent = frozenset(route.place for route in silent)
+        for route in silent[:1]:  # no other address is left, and this one may only be slow
             try:
                 return self._connect_by(route, CONNECT_TIMEOUT_S)
             except (Lost, Late) as failure:
@@ -73,28 +97,30 @@ class Dialer:
                 " ".join(dict.fromkeys(filter(None, (route.host.name, route.address)))) or "the local server"
             )
             raise Late(f"{where}, port {route.host.port}, did not let us in within {within_s} s") from late
-        self._good = route.host, route.address
+        self._good = route.place
         return connection
 
     def _routes(self, destination: Destination, failures: list[Lost | Late]) -> Iterator[_Route]:
         """A name is resolved only in its turn: a good host before it needs no name server."""
         good_host, good_address = self._good or (None, None)
+        silent = self._silent
+        silent_hosts = {host for host, _ in silent}
         hosts = list(destination.hosts)
         if destination.at_random:
             random.shuffle(hosts)
         else:
-            hosts.sort(key=lambda host: host != good_host)
+            hosts.sort(key=lambda host: (host in silent_hosts, host != good_host))
         for session in destination.sessions:
             for host in hosts:
                 try:
-                    addresses = host.addresses()
+                    addresses = self._resolver.addresses(host)
                 except (Lost, Late) as failure:
                     failures.append(failure)
                     continue
                 if destination.at_random:
                     random.shuffle(addresses)
                 else:
-                    addresses.sort(key=lambda address: address != good_address)
+                    addresses.sort(key=partial(_rank, host, silent, good_address))
                 for address in addresses:
                     yield _Route(
                         host=host,
@@ -102,6 +128,12 @@ class Dialer:
                         conninfo=conninfo_to(self._conninfo, host, address, session=session),
                         alone=len(hosts) == len(addresses) == 1,
                     )
+
+
+def _rank(
+    host: Host, silent: frozenset[tuple[Host, str]], good: str | None, address: str
+) -> tuple[bool, bool]:
+    return (host, address) in silent, address != good
 
 
 def _establish(conninfo: bytes, *, within_s: float) -> abc.PGconn:

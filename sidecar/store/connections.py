@@ -6,6 +6,7 @@ a silent server, and cost more than the query. docs/decisions/0009 and 0037 have
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -16,10 +17,12 @@ from sidecar.store.addresses import conninfo_of, parameters_of
 from sidecar.store.asked import Asked, Query
 from sidecar.store.breaker import SHORTEST_SILENCE_S, Breaker
 from sidecar.store.connecting import Dialer
+from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connector import Connector
 from sidecar.store.line import Line
 from sidecar.store.loop import Loop, closed, late
-from sidecar.store.session import Late, Lost, Refused, Session, array
+from sidecar.store.resolver import RESOLVER
+from sidecar.store.session import Late, Lost, Refused, Session, Unfit, array
 from sidecar.store.stack import Stack
 from sidecar.store.ticks import Ticks
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.store.asked import Done
+    from sidecar.store.connection_options import ConnectionOptions
 
 __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all that a store needs
 
@@ -50,6 +54,7 @@ class Connections:
         statement_timeout_s: float,
         lock_timeout_s: float = 0.0,
         pooler: bool = False,
+        options: ConnectionOptions = DEFAULT_OPTIONS,
         observe: Callable[[float, float], None] | None = None,
     ) -> None:
         conninfo = conninfo_of(
@@ -58,7 +63,8 @@ class Connections:
         self.size = size
         self.lock_timeout_s = lock_timeout_s
         self.loop = Loop()
-        self._dialer = Dialer(conninfo)
+        self._dialer = Dialer(conninfo, options=options, resolver=RESOLVER)
+        self._max_age_s = options.max_age_s
         self._pooler = pooler
         self._observe = observe
         self._breaker = Breaker()
@@ -176,7 +182,7 @@ class Connections:
 
     def _free(self, session: Session) -> None:
         """Give *session* to the first in the line that may use it, or keep it."""
-        if session.cut_off:
+        if session.cut_off or session.retired:
             session.close()
             self._connect()
             return
@@ -189,13 +195,20 @@ class Connections:
     def _lost(self, session: Session, lost: Lost) -> None:
         """A connection that broke while idle: a restart must not cost one 503 for each of them."""
         asked = self._stack.drop(session)
-        if asked is not None and asked.query.repeatable and session.used and not asked.heard_since:
+        if isinstance(lost, Unfit):
+            self._stack.drop_idle(heard_before=inf)
+        if asked is not None and not asked.heard_since and _may_be_repeated(asked, session, lost):
             asked.waits()
             asked.heard_since = asked.since
             self._line.put_first(asked)
         elif asked is not None:
             self._fail(asked, lost)
         self._connect()
+
+    def _retire(self, session: Session) -> None:
+        """It is old enough. A busy one ends with its answer."""
+        if session.asked is None:
+            self._stack.drop(session)
 
     def _connect(self) -> None:
         """Begin to connect for those who wait for it."""
@@ -211,6 +224,8 @@ class Connections:
             self._fail_line(made, began=began)
         elif self._open:
             made.came = self._came
+            # Not all at once, since they were made at once.
+            made.retire_in(self._max_age_s * random.uniform(0.8, 1.0), self._retire)  # noqa: S311 - no secret
             self._free(made)
         else:
             made.close()
@@ -289,6 +304,12 @@ class Connections:
             self._fail(asked, closed())
         for asked in filter(None, map(self._stack.drop, tuple(self._stack.busy))):
             self._fail(asked, closed())
+
+
+def _may_be_repeated(asked: Asked, session: Session, lost: Lost) -> bool:
+    if isinstance(lost, Unfit):
+        return lost.had_no_effect or asked.query.repeatable
+    return asked.query.repeatable and session.used
 
 
 def _silent() -> FactsUnavailable:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-    from psycopg.pq.abc import PGconn
-
     from sidecar.store.breaker import Breaker
+    from sidecar.store.connecting import Connected
 
 SIGN_OF_LIFE = Query(name=b"sign_of_life", sql=b"SELECT 1")
 MOST_AT_ONCE = 2
@@ -34,7 +33,7 @@ class Connector:
 
     def __init__(
         self,
-        connect: Callable[[], PGconn],
+        connect: Callable[[], Connected],
         *,
         prepare: bool,
         breaker: Breaker,
@@ -65,7 +64,7 @@ class Connector:
     def _run(self) -> None:
         sleep(max(0.0, self._not_before - monotonic()))
         began = monotonic()
-        made: PGconn | Lost | Late = Lost("connecting failed unexpectedly")
+        made: Connected | Lost | Late = Lost("connecting failed unexpectedly")
         try:
             made = self._connect()
         except (Lost, Late) as failure:
@@ -73,23 +72,23 @@ class Connector:
         finally:
             self._tell(made, began)
 
-    def _tell(self, made: PGconn | Lost | Late, began: float) -> None:
+    def _tell(self, made: Connected | Lost | Late, began: float) -> None:
         try:
             self._loop.call_soon_threadsafe(self._made, made, began)
         except RuntimeError:  # the loop is closed
             if not isinstance(made, Exception):
-                made.finish()
+                made.pg.finish()
 
-    def _made(self, made: PGconn | Lost | Late, began: float) -> None:
+    def _made(self, made: Connected | Lost | Late, began: float) -> None:
         if isinstance(made, Lost):
             self._breaker.heard = monotonic()  # a refusal is an answer
         if isinstance(made, Exception):
             self._end(made, began)
             return
         try:
-            session = Session(made, prepare=self._prepare, loop=self._loop)
+            session = Session(made.pg, prepare=self._prepare, loop=self._loop, must_be_off=made.must_be_off)
         except (OSError, Error) as error:  # no descriptor is left, for one
-            made.finish()
+            made.pg.finish()
             self._end(Lost(one_line(str(error))), began)
             return
         if self._breaker.suspected is None:

@@ -10,6 +10,7 @@ from sidecar.decisions.model import Facts, Roster, Usage
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable, SidecarError
 from sidecar.store.addresses import ROLE
 from sidecar.store.clock import CLOCK, Clock
+from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import ToCome
+    from sidecar.store.connection_options import ConnectionOptions
     from sidecar.store.groups import Found, Members, Meters
 
 TO_COME = Query(name=b"to_come", sql=b"SELECT authz.to_come($1, $2) WHERE authz.read_as($3)")
@@ -62,6 +64,7 @@ class PostgresFacts:
         statement_timeout_s: float = 1.0,
         lock_timeout_s: float = 0.1,
         pooler: bool = False,
+        options: ConnectionOptions = DEFAULT_OPTIONS,
         observe: Callable[[float, float], None] | None = None,
         names: Names | None = None,
         clock: Clock | None = None,
@@ -75,6 +78,7 @@ class PostgresFacts:
             statement_timeout_s=statement_timeout_s,
             lock_timeout_s=lock_timeout_s,
             pooler=pooler,
+            options=options,
             observe=observe,
         )
         self._reads = Reads(self.connections, _FactsReading(self._clock), names=self._names)
