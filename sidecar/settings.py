@@ -118,6 +118,12 @@ def _yes_or_no(text: str) -> bool:
     return text == "yes"
 
 
+def _pooler(text: str) -> str:
+    if text not in {"transaction", "session", "off"}:
+        raise _Refused("must be transaction, session or off")
+    return text
+
+
 def _on_or_off(text: str) -> bool:
     if text not in {"on", "off"}:
         raise _Refused("must be on or off")
@@ -222,6 +228,11 @@ class Settings:
         _age(1, 86_400),
         "how old a connection to PostgreSQL gets at most: seconds, or minutes as in 30min",
         default=1_800,
+    )
+    database_pooler: Literal["transaction", "session", "off"] = _setting(
+        _pooler,
+        "how a pooler between here and PostgreSQL gives out sessions; off: there is none",
+        default="off",
     )
     bind: tuple[str, ...] = _setting(
         _bind,

@@ -109,7 +109,9 @@ class Parts:
         self._shared = shared
         clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
-        options = ConnectionOptions(max_age_s=settings.database_connection_max_age)
+        options = ConnectionOptions(
+            max_age_s=settings.database_connection_max_age, pooler=settings.database_pooler
+        )
         self._store = PostgresFacts(
             settings.database_url,
             catalog=compiled.catalog,

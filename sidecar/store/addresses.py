@@ -7,8 +7,8 @@ server is silent. So libpq gets `hostaddr` from us, beside `host`, which it chec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from socket import EAI_AGAIN, SOCK_STREAM, getaddrinfo
+from typing import TYPE_CHECKING
 
 from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -17,7 +17,9 @@ from psycopg.pq import PGconn
 from sidecar.errors import ConfigError, Problem
 from sidecar.store.session import Late, Lost
 
-ROLE = "authz_sidecar"
+if TYPE_CHECKING:
+    from sidecar.store.session_setup import SessionSetup
+
 _MUST_BE_OFF = {
     "primary": (b"in_hot_standby",),
     "read-write": (b"in_hot_standby", b"default_transaction_read_only"),
@@ -110,21 +112,15 @@ def conninfo_to(conninfo: str, host: Host, address: str, *, session: str) -> byt
     return make_conninfo(conninfo, **only).encode()
 
 
-def conninfo_of(url: str, *, statement_timeout_s: float, lock_timeout_s: float, pooler: bool) -> str:
+def conninfo_of(url: str, setup: SessionSetup) -> str:
     """*url* with what each session of the sidecar needs. ConfigError where libpq cannot read it."""
     given = parameters_of(url)
     # A firewall drops idle connections: keepalive lets the kernel notice before a question does.
     ours = {"keepalives_idle": "30", "keepalives_interval": "5", "keepalives_count": "3"}
     ours |= {name: str(value) for name, value in given.items() if name in ours}
     ours |= {"client_encoding": "UTF8", "fallback_application_name": "sidecar"}
-    if not pooler:
-        # Even a superuser's session then has only the sidecar's rights.
-        settings = (
-            f"-c role={ROLE} -c statement_timeout={ceil(statement_timeout_s * 1000)}"
-            f" -c lock_timeout={ceil(lock_timeout_s * 1000)}"
-            " -c default_transaction_isolation=read\\ committed"
-        )
-        ours["options"] = f"{given.get('options') or ''} {settings}".strip()
+    if setup.startup_options:
+        ours["options"] = f"{given.get('options') or ''} {setup.startup_options}".strip()
     return make_conninfo(url, **ours)
 
 

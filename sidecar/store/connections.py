@@ -23,6 +23,7 @@ from sidecar.store.line import Line
 from sidecar.store.loop import Loop, closed, late
 from sidecar.store.resolver import RESOLVER
 from sidecar.store.session import Late, Lost, Refused, Session, Unfit, array
+from sidecar.store.session_setup import SessionSetup
 from sidecar.store.stack import Stack
 from sidecar.store.ticks import Ticks
 
@@ -39,9 +40,7 @@ __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all t
 class Connections:
     """Up to *size* connections, each made when it is first needed and again when it is lost.
 
-    *pooler*: a transaction pooler stands between, so nothing is prepared, and nothing set at the start of a
-    session: the login itself must have the rights of authz_sidecar alone, and a statement_timeout. A
-    *lock_timeout_s* of 0 is none. *observe* gets, for each question, failed ones too, the seconds it waited
+    A *lock_timeout_s* of 0 is none. *observe* gets, for each question, failed ones too, the seconds it waited
     for a connection and for the server; it is called on the loop.
     """
 
@@ -53,19 +52,17 @@ class Connections:
         size: int,
         statement_timeout_s: float,
         lock_timeout_s: float = 0.0,
-        pooler: bool = False,
         options: ConnectionOptions = DEFAULT_OPTIONS,
         observe: Callable[[float, float], None] | None = None,
     ) -> None:
-        conninfo = conninfo_of(
-            url, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
+        setup = SessionSetup.of(
+            options, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s
         )
         self.size = size
         self.lock_timeout_s = lock_timeout_s
         self.loop = Loop()
-        self._dialer = Dialer(conninfo, options=options, resolver=RESOLVER)
-        self._max_age_s = options.max_age_s
-        self._pooler = pooler
+        self._dialer = Dialer(conninfo_of(url, setup), setup=setup, options=options, resolver=RESOLVER)
+        self._options = options
         self._observe = observe
         self._breaker = Breaker()
         self._stack = Stack(size)
@@ -83,7 +80,7 @@ class Connections:
         self._schedule = started.call_soon
         self._connector = Connector(
             self._dialer.connect,
-            prepare=not self._pooler,
+            prepare=self._options.pooler != "transaction",
             breaker=self._breaker,
             loop=started,
             came=self._connected,
@@ -225,7 +222,7 @@ class Connections:
         elif self._open:
             made.came = self._came
             # Not all at once, since they were made at once.
-            made.retire_in(self._max_age_s * random.uniform(0.8, 1.0), self._retire)  # noqa: S311 - no secret
+            made.retire_in(self._options.max_age_s * random.uniform(0.8, 1.0), self._retire)  # noqa: S311 - no secret
             self._free(made)
         else:
             made.close()
@@ -236,7 +233,7 @@ class Connections:
         for asked in self._line.for_new_sessions(self._stack):
             if asked.since <= began:
                 self._line.remove(asked)
-                self._fail(asked, type(failure)(str(failure)))
+                self._fail(asked, (Late if isinstance(failure, Late) else Lost)(str(failure)))
 
     def _look(self) -> bool:
         """At each tick: who is late, and whether the server is found to be silent."""

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from sidecar.decisions.model import Facts, Roster, Usage
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable, SidecarError
-from sidecar.store.addresses import ROLE
 from sidecar.store.clock import CLOCK, Clock
 from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connections import Connections, Query, Refused, array
@@ -17,6 +16,7 @@ from sidecar.store.names import Names, Spoken, in_our_names
 from sidecar.store.reads import Reads
 from sidecar.store.rows import rows_in, to_come_in
 from sidecar.store.session import not_storable
+from sidecar.store.session_setup import ROLE
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class PostgresFacts:
         pool_size: int,
         statement_timeout_s: float = 1.0,
         lock_timeout_s: float = 0.1,
-        pooler: bool = False,
         options: ConnectionOptions = DEFAULT_OPTIONS,
         observe: Callable[[float, float], None] | None = None,
         names: Names | None = None,
@@ -77,7 +76,6 @@ class PostgresFacts:
             size=pool_size,
             statement_timeout_s=statement_timeout_s,
             lock_timeout_s=lock_timeout_s,
-            pooler=pooler,
             options=options,
             observe=observe,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -73,17 +74,28 @@ class Late(Exception):
     """A timeout; the caller must close the connection, because its answer may still come."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A connection that is logged in, and whose session is as it has to be.
+
+    How its server is known to take writes: it reports that each of *must_be_off* is off, or is asked with
+    each question (*asks*), since a pooler reports what it remembers.
+    """
+
+    pg: PGconn
+    must_be_off: tuple[bytes, ...] = ()
+    asks: bool = False
+
+
 class Session:
     """For one question at a time, on the event loop *loop*; *heard* is when its server last answered.
 
     *came*, to be set, is called on the loop with the answer, or with Lost or Refused; with Lost also when an
     idle session has ended. After Lost, and once *cut_off* or *retired*, it must be closed. An answer counts
-    only while the server reports that each of *must_be_off* is off.
+    only while the server takes writes, if that was asked for (see Connected).
     """
 
-    def __init__(
-        self, pg: PGconn, *, prepare: bool, loop: AbstractEventLoop, must_be_off: tuple[bytes, ...] = ()
-    ) -> None:
+    def __init__(self, connected: Connected, *, prepare: bool, loop: AbstractEventLoop) -> None:
         self.came: Callable[[Session, bytes | None, Lost | Refused | None], None]
         self.asked: Asked | None = None
         self.heard = monotonic()
@@ -91,8 +103,9 @@ class Session:
         self.cut_off = False
         self.retired = False
         self._retires: TimerHandle | None = None
-        self._must_be_off = must_be_off
-        self._pg = pg
+        self._must_be_off = connected.must_be_off
+        self._asks = connected.asks
+        self._pg = pg = connected.pg
         # Our own: libpq closes its when the connection breaks, and no loop may watch what is closed.
         self._socket = os.dup(pg.socket)
         self._prepare = prepare
@@ -138,11 +151,11 @@ class Session:
         query = asked.query
         try:
             if not self._prepare:
-                self._pg.send_query_params(query.sql, asked.params)
+                self._pg.send_query_params(query.asking if self._asks else query.sql, asked.params)
             elif query.name in self._prepared:
                 self._pg.send_query_prepared(query.name, asked.params)
             else:
-                self._pg.send_prepare(query.name, query.sql)
+                self._pg.send_prepare(query.name, query.asking if self._asks else query.sql)
                 self._preparing = True
             self._flush()
         except Error as error:
@@ -194,14 +207,19 @@ class Session:
             self._prepared.add(asked.query.name)
             self.ask(asked)
             return None
-        self._judge_server()
-        return found.get_value(0, 0), None
+        return self._value(found), None
 
-    def _judge_server(self) -> None:
-        """A change is reported with the answer to the first question after it."""
+    def _value(self, found: PGresult) -> bytes | None:
+        """Unfit if the server takes no writes any more."""
         for name in self._must_be_off:
+            # A change is reported with the answer to the first question after it.
             if self._pg.parameter_status(name) not in _OFF:
                 raise Unfit(f"the server takes no writes any more: {name.decode()} is on")
+        if not self._asks or found.nfields == 1:  # what begins with no SELECT is refused by such a server
+            return found.get_value(0, 0)
+        if found.get_value(0, 0) == b"t":
+            raise Unfit("the server takes no writes any more")
+        return found.get_value(0, 1)
 
     def _flush(self) -> None:
         if not self._pg.flush():

@@ -86,7 +86,6 @@ class WorkspaceStore:
         *,
         pool_size: int = 2,
         lock_timeout_s: float = 1.0,
-        pooler: bool = False,
         options: ConnectionOptions = DEFAULT_OPTIONS,
         names: Names | None = None,
     ) -> None:
@@ -96,7 +95,6 @@ class WorkspaceStore:
             size=pool_size,
             statement_timeout_s=5.0,
             lock_timeout_s=lock_timeout_s,
-            pooler=pooler,
             options=options,
         )
 
