@@ -112,7 +112,7 @@ class Dialer:
         connection = PGconn.connect_start(conninfo)
         try:
             _log_in(connection, monotonic() + within_s)
-            answer = _answer(connection, self._setup.first_statements, monotonic() + within_s)
+            answer = _last_value(connection, self._setup.first_statements, monotonic() + within_s)
             self._setup.verify(answer, takes_writes=takes_writes)
         except BaseException:
             connection.finish()
@@ -188,7 +188,7 @@ def _log_in(connection: abc.PGconn, deadline: float) -> None:
     raise Lost(one_line(connection.get_error_message()))
 
 
-def _answer(connection: abc.PGconn, statements: bytes, deadline: float) -> bytes | None:
+def _last_value(connection: abc.PGconn, statements: bytes, deadline: float) -> bytes | None:
     """The value of the last of *statements*. Lost if one is refused."""
     poll = select.poll()
     poll.register(connection.socket, select.POLLIN)

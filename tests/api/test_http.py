@@ -15,6 +15,7 @@ from sidecar.api.problems import PROBLEMS, problem
 from sidecar.api.service import Readiness
 from sidecar.errors import (
     BadQuestion,
+    ClockSkew,
     DatabaseNotMigrated,
     DependencyError,
     EngineMisbehaved,
@@ -518,6 +519,7 @@ OUTAGES = [
     FactsMisread,
     DatabaseNotMigrated,
     UsageContended,
+    ClockSkew,
 ]
 READS = {
     "authorize": ("POST", "/v1/authorize", QUESTION),
@@ -531,7 +533,7 @@ READS = {
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
     stage = a_stage(MEMBERS)
-    of_the_database = FactsUnavailable | FactsMisread | DatabaseNotMigrated | UsageContended
+    of_the_database = FactsUnavailable | FactsMisread | DatabaseNotMigrated | UsageContended | ClockSkew
     broken = stage.facts if issubclass(outage, of_the_database) else stage.engine
     broken.outage = outage("10.1.2.3 said no")
     method, path, body = READS[endpoint]

@@ -994,7 +994,7 @@ export interface components {
             title: string;
             status: number;
             /** @enum {string} */
-            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "another_user" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
+            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "another_user" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "clock_skew" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
             detail?: string;
             errors?: {
                 pointer: string;
@@ -1878,7 +1878,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1965,7 +1965,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2034,7 +2034,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2105,7 +2105,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2212,7 +2212,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2480,7 +2480,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2558,7 +2558,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2645,7 +2645,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2732,7 +2732,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2819,7 +2819,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3760,7 +3760,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3879,7 +3879,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3978,7 +3978,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4075,7 +4075,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4196,7 +4196,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4298,7 +4298,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4405,7 +4405,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4536,7 +4536,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4657,7 +4657,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4763,7 +4763,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4893,7 +4893,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4995,7 +4995,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5093,7 +5093,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5221,7 +5221,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5333,7 +5333,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5483,7 +5483,7 @@ export interface operations {
                     "application/json": components["schemas"]["FlagFailure"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5587,7 +5587,7 @@ export interface operations {
                     "application/json": components["schemas"]["FlagFailure"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5650,7 +5650,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5713,7 +5713,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5776,7 +5776,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5839,7 +5839,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5904,7 +5904,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5975,7 +5975,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6046,7 +6046,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6117,7 +6117,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
