@@ -56,6 +56,7 @@ class Clock:
         self._now = now
         self._wall = wall
         self._is_skewed = False
+        self._accepted_skew_s = 0.0
         self._ahead: float | None = None  # the database's clock, of our monotonic one; seconds
         self._compared = 0.0
         self._accepted: int | None = None
@@ -69,6 +70,10 @@ class Clock:
         except (KeyError, TypeError, ValueError) as error:
             raise FactsMisread(f"the clock is outside its contract: {error!r} in {answer!r}") from error
         now = self._now()
+        if (
+            self._ahead is not None and accepted != self._accepted
+        ):  # an operator says that the database is right
+            self._accepted_skew_s = 0.0 if self._wall is None else at - self._wall()
         if self._ahead is None or accepted != self._accepted:
             self._ahead, self._accepted = at - now, accepted
         elif not self._notice(at):
@@ -83,7 +88,9 @@ class Clock:
 
     def worker_at(self) -> str:
         """What this machine's clock says, as PostgreSQL reads it; empty without one."""
-        return "" if self._wall is None else datetime.fromtimestamp(self._wall(), UTC).isoformat()
+        if self._wall is None:
+            return ""
+        return datetime.fromtimestamp(self._wall() + self._accepted_skew_s, UTC).isoformat()
 
     def skew(self) -> ClockSkew | None:
         """To be told instead of taking anything, by the last time that the database has said."""
@@ -129,7 +136,7 @@ class Clock:
         return is_apart
 
     def _notice_skew(self, at: float) -> None:
-        off_s = 0.0 if self._wall is None else at - self._wall()
+        off_s = 0.0 if self._wall is None else at - self._wall() - self._accepted_skew_s
         if (is_skewed := abs(off_s) > MOST_SKEW_S) != self._is_skewed:
             self._is_skewed = is_skewed
             if is_skewed:
