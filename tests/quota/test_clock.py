@@ -279,6 +279,22 @@ def test_while_the_clocks_are_an_hour_apart_nothing_is_taken_and_no_period_rolls
     assert len(said) == 1
 
 
+def test_a_clock_that_an_operator_accepts_is_not_skewed_either(place, clock_database, rules, monkeypatch):
+    acme = place.workspace("small")
+    [(at,)] = place.sql("SELECT extract(epoch FROM authz.test_time())::float8")
+    new = Place(clock_database, rules, connections=2, clock=Clock(now=lambda: 1000.0, wall=lambda: at))
+    try:
+        compare(new)
+        move(place, JUMP_S)
+        compare(new)
+        assert run(monkeypatch, place, "clock", "accept") == 0
+        compare(new)
+        assert granted(new, acme, many=2) == 2
+    finally:
+        new.close()
+    forget(place, acme)
+
+
 def test_a_take_carries_the_workers_time_so_that_no_jump_is_too_short(
     place, clock_database, rules, monkeypatch
 ):
