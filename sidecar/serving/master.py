@@ -100,15 +100,11 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self.most_connections = settings.connections
         super().__init__()
 
-    def load_files(self) -> Loaded:
+    def load_files(self, before: Loaded | None = None) -> Loaded:
+        """As they are now, with a bundle by which *before* is answered too."""
         from sidecar.serving.loaded import load  # noqa: PLC0415 - counts: after the environment is set
 
-        return load(self.settings, kept=self._kept)
-
-    def load_beside(self, before: Loaded) -> Loaded:
-        """The files as they are now, with a bundle that *before* is answered by too."""
-        del before
-        return self.load_files()
+        return load(self.settings, kept=self._kept, before=before.compiled if before else None)
 
     def want(self, loaded: Loaded, *, cause: str | None = None, do: str | None = None) -> None:
         """Tell the workers which revision the files have, and why it did not take over."""
@@ -204,7 +200,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         before, old = self.app.loaded, set(self.WORKERS)
         try:
             with _no_signal_of_children():
-                self.app.loaded = self.app.load_beside(before)
+                self.app.loaded = self.app.load_files(before)
             self.app.want(self.app.loaded)
             self._take_over(before, old)
         except ConfigError as error:
