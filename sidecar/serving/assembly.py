@@ -106,6 +106,7 @@ class Parts:
             known=loaded.known.items(),
             observe=self._metrics.observe_memo,
         )
+        self._folder = folder
         self._shared = folder and folder / "verdicts"
         clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
@@ -284,8 +285,9 @@ class Parts:
         """Why this generation must not take over from the one before: the database does not fit it."""
         return self._fit.why_not(deadline=monotonic() + _FIT_WITHIN_S)
 
-    def wait_until_warm(self, timeout_s: float) -> bool:
-        return self._warm.wait(timeout_s)
+    def wait_until_begun(self, timeout_s: float) -> bool:
+        """Whether it knows every verdict, and has asked the database once."""
+        return self._warm.wait(timeout_s) and self._probe.wait_until_looked(timeout_s)
 
     def _warm_up(self) -> None:
         """Learn what is not known yet, however long it takes until the engine answers by our revision."""
@@ -318,8 +320,14 @@ class Parts:
             self._memo.know(self._engine.verdicts(unknown, deadline=deadline))
             if self._shared is not None:
                 keep(self._shared, self._memo.known, engine=_ANY, revision=self._revision)
-        if self._rules is not None:
-            self._rules.answer(DECISION, b"{}", deadline=monotonic() + _ANSWERED_WITHIN_S)
+        if (rules := self._rules) is not None:
+            # A worker that replaces another must serve though OPA is away: what one has found is found.
+            found = self._folder and self._folder / f"found-{rules.revision}"
+            if found is None or not found.exists():
+                rules.answer(DECISION, b"{}", deadline=monotonic() + _ANSWERED_WITHIN_S)
+                if found is not None:
+                    with suppress(OSError):
+                        found.touch()
 
     def _probe_of(self, asked: Breaker | OnThreads, *, folder: Path | None) -> Probe:
         said, rules = Said(folder), self._rules

@@ -22,6 +22,7 @@ import sys
 import tempfile
 from asyncio import run_coroutine_threadsafe
 from contextlib import ExitStack, contextmanager, suppress
+from math import inf
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -35,6 +36,7 @@ from sidecar.errors import ConfigError, DatabaseNotMigrated
 from sidecar.serving.addresses import kept as kept_address
 from sidecar.serving.addresses import require_free
 from sidecar.serving.wanted import want
+from sidecar.serving.watched_files import WatchedFiles, files_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 _PATIENCE_AT_START_S = 2.0  # then a worker accepts, if only to say that it is not ready
 _PATIENCE_AT_RELOAD_S = 300.0  # the old generation serves meanwhile, and OPA asks for bundles when it will
 _SAID_EVERY_S = 30.0
+_AGAIN_AFTER_S = 5.0  # with SIDECAR_RELOAD=auto, what was refused
 _LISTENS_WITHIN_S = 10.0
 _BACKLOG = 2_048
 _TICK_S = 0.1
@@ -194,13 +197,38 @@ def _no_signal_of_children() -> Iterator[None]:
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def start(self) -> None:
         self.app.most_connections = self._connections_that_fit()
+        self._files = WatchedFiles(files_of(self.app.settings))
+        self._refused: Loaded | None = None
+        self._again_at = inf
+        self._said = ""
         super().start()
 
+    def manage_workers(self) -> None:
+        """Once a second, and after each signal."""
+        super().manage_workers()
+        if self.app.settings.reload != "auto":
+            return
+        if self._files.have_changed():
+            self.log.info("plans or policies have changed: reloading")
+            self._reload()
+        elif monotonic() >= self._again_at:
+            self._reload(self._refused)
+
     def reload(self) -> None:
+        """At SIGHUP."""
+        self._files.take()
+        self._said = ""
+        self._reload()
+
+    def _reload(self, loaded: Loaded | None = None) -> None:
+        """*loaded* is what the files said at the last attempt, which the database or OPA did not fit."""
         before, old = self.app.loaded, set(self.WORKERS)
+        self._refused, self._again_at = None, inf
         try:
-            with _no_signal_of_children():
-                self.app.loaded = self.app.load_files(before)
+            if loaded is None:
+                with _no_signal_of_children():
+                    loaded = self.app.load_files(before)
+            self.app.loaded = loaded
             self.app.want(self.app.loaded)
             self._take_over(before, old)
         except ConfigError as error:
@@ -209,6 +237,8 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self.app.want(before, cause=error.code, do=_CORRECT_THE_FILES)
             self._stay_with(before, old, why="the files as they were stay in force")
         except HaltServer as halt:
+            if self.app.settings.reload == "auto":
+                self._refused, self._again_at = self.app.loaded, monotonic() + _AGAIN_AFTER_S
             self.app.want(self.app.loaded, **_why_not(halt.reason))
             self._stay_with(before, old, why=f"{halt.reason}; the workers as they were go on")
         except Exception:
@@ -217,6 +247,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self.app.want(self.app.loaded, cause="not_reloaded", do=_SEE_THE_LOG)
             self._stay_with(before, old, why="the workers as they were go on")
         else:
+            self._said = ""
             self.log.info("reloaded: revision %s", self.app.loaded.compiled.revision)
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
@@ -261,7 +292,10 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self._end(set(self.WORKERS) - old, signal.SIGKILL, within_s=self.cfg.graceful_timeout)
         with suppress(OSError):
             self.app.publish()
-        self.log.error("not reloaded: %s", why)
+        if why != self._said:
+            self.log.error("not reloaded: %s", why)
+        if self.app.settings.reload == "auto":  # it tries again, and says the same once
+            self._said = why
 
     def _wait_until_ready(self, pids: set[int], before: Loaded, old: set[int]) -> None:
         """HaltServer unless each says so in time; or at once when one has died, or a signal is waiting.
@@ -405,11 +439,11 @@ def _begin_while_the_loop_runs(worker: Worker, server: _Server) -> None:
         os.write(server.ready_pipe[1], _FITS if why is None else _UNFIT + why.encode() + b"\n")
     server.worker.start()
     ending = monotonic() + server.patience_s
-    while worker.alive and monotonic() < ending and not server.worker.wait_until_warm(_TICK_S):
+    while worker.alive and monotonic() < ending and not server.worker.wait_until_begun(_TICK_S):
         worker.notify()
     listening = run_coroutine_threadsafe(server.worker.listen(), worker.loop)
     listening.result(_LISTENS_WITHIN_S)  # first: then the generation before may end
-    if server.ready_pipe is not None and server.worker.wait_until_warm(0):
+    if server.ready_pipe is not None and server.worker.wait_until_begun(0):
         os.write(server.ready_pipe[1], _READY)
 
 

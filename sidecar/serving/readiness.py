@@ -94,6 +94,7 @@ class Watch:
         self._said = said
         self._failures = 0
         self._answered = -inf
+        self.looked = Event()
         self.state = State(since=_now(), cause=Cause(code="starting", do="wait: it is asked now", detail=""))
 
     @property
@@ -103,6 +104,7 @@ class Watch:
     def run(self, stopping: Event, changed: Callable[[], None]) -> None:
         while not stopping.is_set():
             self._look()
+            self.looked.set()
             changed()
             stopping.wait(_EVERY_S if self.state.cause is None else _AGAIN_S)
 
@@ -175,6 +177,10 @@ class Probe:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def wait_until_looked(self, timeout_s: float) -> bool:
+        """Whether `readiness` has asked the database by now: before that it says no for want of an answer."""
+        return self._database.looked.wait(timeout_s)
 
     def readiness(self) -> Readiness:
         """Whether it can answer, as of now: without the database what needs none of it."""

@@ -21,6 +21,7 @@ from tests.servers import opa
 TEXT = SHIPPED.read_text()
 OLD = compiled(sound(TEXT), modules_at(ROOT / "policies"))
 NEW = compiled(sound(TEXT.replace("price: 149", "price: 150")), modules_at(ROOT / "policies"))
+OF_NO_ROOT = '\nx := "data.authz" # data.authz\ny := input.data.authz\nz := `data.custom`'
 WAY = 'authz.revisions["r"]'
 
 
@@ -37,8 +38,8 @@ WAY = 'authz.revisions["r"]'
         ('package custom\nx := data["authz"].a', f'package {WAY}.custom\nx := data.{WAY}["authz"].a'),
         ("package custom\nx := data . custom.a", f"package {WAY}.custom\nx := data . {WAY}.custom.a"),
         (
-            'package custom\nx := "data.authz" # data.authz\ny := input.data.authz\nz := `data.custom`',
-            f'package {WAY}.custom\nx := "data.authz" # data.authz\ny := input.data.authz\nz := `data.custom`',
+            f"package custom{OF_NO_ROOT}",
+            f"package {WAY}.custom{OF_NO_ROOT}",
         ),
         ("package custom\nx := data.customer", f"package {WAY}.custom\nx := data.customer"),
     ],
@@ -57,7 +58,12 @@ def test_what_is_not_rego_is_refused_with_its_place():
 @pytest.mark.opa
 def test_a_bundle_of_two_answers_by_each_and_plainly_by_the_newest(tmp_path):
     (tmp_path / "b.tar.gz").write_bytes(served_bundle(NEW, before=beside(OLD)))
-    situation = {"action": "recording.start", "plan": "team", "role": "admin", "status": "active"}
+    situation: dict[str, object] = {
+        "action": "recording.start",
+        "plan": "team",
+        "role": "admin",
+        "status": "active",
+    }
     situation |= {"room": {"fits_in": [], "waiting_helps": False}, "overrides": {"features": {}}}
     names = [own_ref("data.authz.decision", OLD.revision), own_ref("data.authz.decision", NEW.revision)]
     query = "[data.authz.decision, " + ", ".join(names) + "]"
@@ -115,7 +121,10 @@ def test_a_bundle_with_names_of_revisions_is_kept_as_one_without():
 
     assert kept(two, plans=None, revision=NEW.revision, source="b").modules == dict(NEW.modules)
     with tarfile.open(fileobj=io.BytesIO(two)) as archive:
-        assert json.loads(archive.extractfile("/.manifest").read())["roots"] == ["authz", "custom"]
+        assert json.loads((archive.extractfile("/.manifest") or io.BytesIO()).read())["roots"] == [
+            "authz",
+            "custom",
+        ]
 
 
 def test_nobody_else_takes_the_place_of_the_revisions():

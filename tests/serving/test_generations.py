@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from time import sleep
 
 import pytest
 
@@ -216,3 +217,28 @@ def test_a_reload_reads_the_catalog_of_the_folder_it_was_started_in(
 
         assert after != before
         assert takes_over(sidecar, opa, after)
+
+
+def test_with_auto_a_change_is_reloaded_by_itself_once_the_database_has_what_it_needs(
+    tmp_path, fresh_database_url, plans, opa
+):
+    before = published(fresh_database_url, plans)
+    settings = {"database_url": fresh_database_url, "opa_url": opa.url, "plans": plans, "workers": 1}
+    with serving(tmp_path, reload="auto", **settings) as sidecar:
+        assert sidecar.until(sidecar.is_ready)
+        plans.write_text("plans: [")
+
+        assert sidecar.until(lambda: len(lines_with(sidecar, "not reloaded")) == 1)
+        assert "the files as they were stay in force" in lines_with(sidecar, "not reloaded")[0]
+        plans.write_text(WITH_TOKENS)
+
+        assert sidecar.until(lambda: len(lines_with(sidecar, "not reloaded")) == 2)
+        assert NO_TOKENS in lines_with(sidecar, "not reloaded")[1]
+        sleep(6)  # it has tried once more
+        assert len(lines_with(sidecar, "not reloaded")) == 2
+        assert (sidecar.ask()[0], sidecar.ask()[1]["policy_revision"]) == (200, before)
+        opa.revision = after = published(fresh_database_url, plans)
+
+        assert sidecar.until(lambda: f"reloaded: revision {after}" in sidecar.said)
+        assert sidecar.ask()[1]["policy_revision"] == after
+        assert sidecar.until(lambda: sidecar.status()["converged"])
