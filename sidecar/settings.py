@@ -130,6 +130,12 @@ def _on_or_off(text: str) -> bool:
     return text == "on"
 
 
+def _reload(text: str) -> str:
+    if text not in {"signal", "auto"}:
+        raise _Refused("must be signal or auto")
+    return text
+
+
 def _log_sync(text: str) -> str:
     if text not in {"no", "yes", "wait"}:
         raise _Refused("must be no, yes or wait")
@@ -296,6 +302,11 @@ class Settings:
         _number(16, 100_000, "connections"),
         "connections that a worker keeps at most; beyond that the one that is idle for longest goes",
         default=2_000,
+    )
+    reload: Literal["signal", "auto"] = _setting(
+        _reload,
+        "when plans and policies are read again: at SIGHUP, or also by themselves once they have changed",
+        default="signal",
     )
     lane: bool = _setting(
         _on_or_off,

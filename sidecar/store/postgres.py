@@ -39,6 +39,7 @@ MEMBERS_OF = Query(
     sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2) WHERE authz.read_as($3)",
 )
 CATALOG_REVISION = Query(name=b"catalog_revision", sql=b"SELECT authz.catalog_revision()")
+TAKES_WRITES = Query(name=b"takes_writes", sql=b"SELECT current_setting('transaction_read_only')")
 CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use() WHERE authz.read_as($1)")
 
 _STATUSES = frozenset({"active", "suspended"})
@@ -164,6 +165,11 @@ class PostgresFacts:
         """The revision that the plan tables were published with; None if no catalog was."""
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
+
+    def require_writable(self, *, deadline: float) -> None:
+        """FactsUnavailable where the server takes no writes, as PostgreSQL itself would refuse one."""
+        if self._answer(TAKES_WRITES, (), deadline) != b"off":
+            raise FactsUnavailable("PostgreSQL refused (25006): it is read-only, a standby or set so")
 
     def compare_clocks(self, *, deadline: float) -> None:
         """Let our clock know what the database's says."""

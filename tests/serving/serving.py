@@ -98,6 +98,10 @@ class Sidecar:
         status: int = self.request("GET", "/readyz")[0]
         return status == 200 and self.is_warm()
 
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.request("GET", "/statusz")[1]
+        return found
+
     def is_warm(self) -> bool:
         """Every worker, whoever happens to answer, and whatever the database was published with."""
         return self.said.count("ready: revision") >= self.workers

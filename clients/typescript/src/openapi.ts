@@ -952,10 +952,30 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Worker, policy engine and database answer by the same revision.
-         * @description Worker, policy engine and database answer by the same revision. Open: no token is asked for.
+         * It can answer: every verdict is known, and the database is there, unless that is excluded.
+         * @description It can answer: every verdict is known, and the database is there, unless that is excluded. Open: no token is asked for.
          */
         get: operations["readyz"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/statusz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether all of this server is as its files say; each part with its revision and what to do.
+         * @description Whether all of this server is as its files say; each part with its revision and what to do. Open: no token is asked for.
+         */
+        get: operations["statusz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1447,23 +1467,45 @@ export interface components {
                 code?: string;
                 why?: string;
             };
-            policy_engine: {
+            database?: {
                 ready: boolean;
                 revision?: string | null;
                 code?: string;
                 why?: string;
+            };
+        };
+        Status: {
+            converged: boolean;
+            wanted: string;
+            worker: {
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
+            };
+            engine: {
+                /** @enum {string} */
+                kind: "opa" | "embedded";
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
             };
             database: {
-                ready: boolean;
-                revision?: string | null;
-                code?: string;
-                why?: string;
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
             };
-            authzen_policy?: {
-                ready: boolean;
-                revision?: string | null;
-                code?: string;
-                why?: string;
+            authzen: {
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
             };
         };
         AuthorizeBody: {
@@ -6294,7 +6336,9 @@ export interface operations {
     };
     readyz: {
         parameters: {
-            query?: never;
+            query?: {
+                exclude?: "database";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6335,6 +6379,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Readiness"];
+                };
+            };
+        };
+    };
+    statusz: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Status"];
+                };
+            };
+            /** @description invalid_request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
