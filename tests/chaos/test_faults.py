@@ -91,8 +91,8 @@ def table() -> Iterator[list[str]]:
 
 HEAD = """# Faults, and what came of them
 
-`make chaos` has written this page: each fault lasted {seconds} s, on one machine, with six clients who ask all
-the time. *Wrong* are answers that the database does not mean: an allow, a denial in place of an outage, a
+`make chaos` has written this page: each fault lasted {seconds} s, on one machine, with six clients who ask
+all the time. *Wrong* are answers that the database does not mean: an allow, a denial in place of an outage, a
 minute that was taken twice, lost or oversold. *Recovery* is from the end of the fault to the last outage that
 a client was told.
 
