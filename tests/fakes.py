@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecar.decisions.model import Roster
@@ -31,7 +32,11 @@ class FactsInMemory:
         deadline: float,
     ) -> list[Facts | None]:
         self._answers()
-        return [self.members.get((user, self._slug(workspace))) for user, workspace in members]
+        found = [self.members.get((user, self._slug(workspace))) for user, workspace in members]
+        return [
+            facts and _of_meters(facts, asked)
+            for facts, asked in zip(found, meters or [None] * len(found), strict=True)
+        ]
 
     def to_come(
         self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
@@ -69,3 +74,14 @@ class NoPeople:
 
     def standing(self, user: str, /, *, deadline: float) -> str:
         return "homeless"
+
+
+def _of_meters(facts: Facts, meters: tuple[str, ...] | None) -> Facts:
+    """As PostgreSQL tells them: nothing of a meter that was not asked for."""
+    if meters is None:
+        return facts
+    usage, limits, seats = (
+        {meter: value for meter, value in each.items() if meter in meters}
+        for each in (facts.usage, facts.limit_overrides, facts.seats)
+    )
+    return replace(facts, usage=usage, limit_overrides=limits, seats=seats)

@@ -144,6 +144,23 @@ def test_every_kind_of_flag_is_read_with_its_metadata(sidecar, tmp_path, told_by
     ]
 
 
+def test_limits_that_were_bought_or_overridden_are_told_by_one_flag_and_by_all(sidecar):
+    path, context = "/v1/workspaces/zoe", {"context": of("zoe", "zoe")}
+    bought = {"plan": "team", "status": "active", "seats": 25, "as_of": "2026-01-31T09:00:00Z"}
+    assert sidecar.request("PUT", f"{path}/subscription", bought)[0] == 200
+    told = []
+    for limits in ({}, {"members": 30, "minutes": 7}):
+        assert sidecar.request("PUT", f"{path}/overrides", {"limits": limits})[0] == 200
+        _, one = sidecar.request("POST", "/ofrep/v1/evaluate/flags/limit:members", context)
+        flags = sidecar.request("POST", "/ofrep/v1/evaluate/flags", context)[1]["flags"]
+        [among_all] = [flag for flag in flags if flag["key"] == "limit:members"]
+        [minutes] = [flag["value"] for flag in flags if flag["key"] == "limit:minutes"]
+        assert one == among_all
+        told.append((one["value"], one["variant"], minutes))
+
+    assert told == [(25, "seats:25", 1000), (30, "override:30", 7)]
+
+
 @BY
 def test_a_stranger_has_no_feature_and_the_defaults_of_the_rest(sidecar, tmp_path, told_by):
     told = told_by(
