@@ -33,10 +33,9 @@ class FactsInMemory:
     ) -> list[Facts | None]:
         self._answers()
         found = [self.members.get((user, self._slug(workspace))) for user, workspace in members]
-        return [
-            facts and _of_meters(facts, asked)
-            for facts, asked in zip(found, meters or [None] * len(found), strict=True)
-        ]
+        if meters is None:
+            return found
+        return [facts and _of_meters(facts, asked) for facts, asked in zip(found, meters, strict=True)]
 
     def to_come(
         self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
@@ -76,12 +75,11 @@ class NoPeople:
         return "homeless"
 
 
-def _of_meters(facts: Facts, meters: tuple[str, ...] | None) -> Facts:
+def _of_meters(facts: Facts, meters: tuple[str, ...]) -> Facts:
     """As PostgreSQL tells them: nothing of a meter that was not asked for."""
-    if meters is None:
-        return facts
-    usage, limits, seats = (
-        {meter: value for meter, value in each.items() if meter in meters}
-        for each in (facts.usage, facts.limit_overrides, facts.seats)
+    return replace(
+        facts,
+        usage={meter: usage for meter, usage in facts.usage.items() if meter in meters},
+        limit_overrides={meter: limit for meter, limit in facts.limit_overrides.items() if meter in meters},
+        seats={meter: limit for meter, limit in facts.seats.items() if meter in meters},
     )
-    return replace(facts, usage=usage, limit_overrides=limits, seats=seats)
