@@ -15,7 +15,7 @@ from sidecar.processors import usable_processors
 from sidecar.text.origins import fault_in_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 PREFIX = "SIDECAR_"
 # Of other commands, which may share an environment with `sidecar serve`.
@@ -328,6 +328,14 @@ class Settings:
     @property
     def deadline_s(self) -> float:
         return self.deadline_ms / 1000
+
+    @classmethod
+    def some_from_environ(cls, environ: Mapping[str, str], wanted: Collection[str]) -> Settings:
+        """As from_environ, of the fields *wanted* alone: the others are as by default, or None."""
+        names = {PREFIX + name.upper() for name in wanted}
+        required = {f"{PREFIX}DATABASE_URL": "postgresql://", f"{PREFIX}PLANS": "-"}
+        found = cls.from_environ(required | {name: environ[name] for name in names if name in environ})
+        return cls(**{name: getattr(found, name) for name in wanted})
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:

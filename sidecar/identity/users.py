@@ -40,6 +40,7 @@ _EMAIL_CLAIM = "email_verified"
 _PROVING_METHODS = frozenset({"otp", "magiclink", "oauth"})
 _MOST_REMEMBERED = 2_048
 _MOST_TRIED = 16  # keys for one token: a set may have hundreds, and each is some microseconds of a thread
+_VERIFIED_ALL_THE_SAME = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss", "verify_sub")
 _DATES = ("exp", "nbf", "iat")
 _LAST_DATE = 253_402_300_799  # the end of year 9999, in seconds since 1970
 _BEARER = re.compile(
@@ -145,6 +146,27 @@ class Identities:
             refused.unverified = unverified_claims(bearer[3])
             raise
 
+    def user_if_signed(self, authorization: str) -> EndUser:
+        """Who would show this header if a key of the provider's had signed it: never an answer to a request.
+
+        UnknownUser as `user`, but for what only the keys can say.
+        """
+        bearer = _BEARER.fullmatch(authorization)
+        if bearer is None:
+            raise UnknownUser("there is no JWT in the Authorization header")
+        try:
+            _key_name_in(bearer[2])
+            claims = self._claims_in(bearer[1], None, stated=_readable_claims(bearer[3]))
+            return self._user_of(claims or {})
+        except UnknownUser as refused:
+            refused.unverified = unverified_claims(bearer[3])
+            raise
+
+    @property
+    def keys_at(self) -> str | None:
+        """The URL that the keys are fetched from, without its query; None where they are of a file."""
+        return self._keys.url.partition("?")[0] if isinstance(self._keys, RemoteKeys) else None
+
     def _verified(self, authorization: str | None, bearer: re.Match[str], *, deadline: float) -> EndUser:
         keys = self._keys.current(deadline=deadline)
         kid, algorithm = _key_name_in(bearer[2])
@@ -171,17 +193,22 @@ class Identities:
                 return claims
         return None
 
-    def _claims_in(self, token: str, key: jwt.PyJWK, *, stated: Mapping[str, Any]) -> dict[str, Any] | None:
-        """None where another key has signed it."""
+    def _claims_in(
+        self, token: str, key: jwt.PyJWK | None, *, stated: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """None where another key has signed it. Without a *key* the signature is not looked at."""
+        options: dict[str, Any] = {"require": self._required}
+        if key is None:
+            options |= {"verify_signature": False, **dict.fromkeys(_VERIFIED_ALL_THE_SAME, True)}
         try:
             claims = jwt.decode(
                 token,
-                key,
-                algorithms=[key.algorithm_name],
+                key or "",
+                algorithms=[key.algorithm_name] if key else None,
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=_SKEW_S,
-                options={"require": self._required},
+                options=options,  # type: ignore[arg-type] # it has a type for these names, and no name for it
             )
         except jwt.InvalidSignatureError:
             return None
