@@ -52,7 +52,7 @@ class RemoteKeys(Generic[Keys]):
     """What *read* makes of the answer at *url*; it raises NotKeys for what it cannot use."""
 
     def __init__(self, url: str, /, *, read: Callable[[bytes], Keys], pace: Pace | None = None) -> None:
-        self.url = url
+        self._url = url
         self._read = read
         self._pace = pace or Pace()
         self._changed = Condition()
@@ -84,7 +84,7 @@ class RemoteKeys(Generic[Keys]):
             if self._keys is None or self._age() > self._pace.usable_s:
                 self._wait(deadline)
             if self._keys is None or self._age() > self._pace.usable_s:
-                raise IdentityUnavailable(f"the keys at {self.url} cannot be had: {self._trouble}")
+                raise IdentityUnavailable(f"the keys at {self._url} cannot be had: {self._trouble}")
             return self._keys
 
     def newest(self, *, deadline: float) -> Keys:
@@ -98,8 +98,12 @@ class RemoteKeys(Generic[Keys]):
                 self._fetch_if_due()
                 self._wait(deadline)
             if self._keys is None or self._of < wanted:
-                raise IdentityUnavailable(f"whether {self.url} has new keys is not known: {self._trouble}")
+                raise IdentityUnavailable(f"whether {self._url} has new keys is not known: {self._trouble}")
             return self._keys
+
+    @property
+    def url(self) -> str:
+        return self._url
 
     def _age(self) -> float:
         return monotonic() - self._of
@@ -125,13 +129,13 @@ class RemoteKeys(Generic[Keys]):
         asked = monotonic()
         keys, trouble = None, ""
         try:
-            keys = self._read(answer_at(self.url, within_s=self._pace.within_s))
+            keys = self._read(answer_at(self._url, within_s=self._pace.within_s))
         except NotKeys as error:
             trouble = str(error)
         finally:
             with self._changed:
                 if trouble and trouble != self._trouble:
-                    _log.warning("the identity provider's keys at %s: %s", self.url, trouble)
+                    _log.warning("the identity provider's keys at %s: %s", self._url, trouble)
                 self._trouble = trouble
                 if keys is not None:
                     self._keys, self._of = keys, asked

@@ -74,10 +74,13 @@ class KeySource(Protocol):
 
 
 class FixedKeys:
-    """Those of a file: new ones come with a restart or SIGHUP."""
+    """Those of a file, until `replace` gives newer ones."""
 
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
+
+    def replace(self, newer: KeySet) -> None:
+        self._keys = newer
 
     def start(self) -> None:
         """There is nothing to fetch."""
@@ -88,7 +91,8 @@ class FixedKeys:
     def current(self, *, deadline: float) -> KeySet:  # noqa: ARG002 - as RemoteKeys
         return self._keys
 
-    newest = current
+    def newest(self, *, deadline: float) -> KeySet:
+        return self.current(deadline=deadline)
 
 
 class Identities:
@@ -161,6 +165,11 @@ class Identities:
         except UnknownUser as refused:
             refused.unverified = unverified_claims(bearer[3])
             raise
+
+    def replace_keys(self, newer: KeySet) -> None:
+        """From any thread, where they are of a file: whoever was verified by the former is verified again."""
+        if isinstance(self._keys, FixedKeys):
+            self._keys.replace(newer)
 
     @property
     def keys_at(self) -> str | None:
@@ -288,10 +297,22 @@ def identities_of(settings: Settings) -> Identities | None:
 def _source(keys: str) -> KeySource:
     if keys.startswith(("https://", "http://")):
         return RemoteKeys(keys, read=key_set_in)
+    return FixedKeys(key_set_at(keys))
+
+
+def key_file_of(keys: str | None) -> Path | None:
+    """The file that SIDECAR_JWT_KEYS names; None where it names a URL, or nothing."""
+    if keys is None or keys.startswith(("https://", "http://")):
+        return None
+    return Path(keys.removeprefix("hs256:"))
+
+
+def key_set_at(keys: str) -> KeySet:
+    """Of the file that *keys*, as in SIDECAR_JWT_KEYS, names. ConfigError where it is not right."""
     path = Path(keys.removeprefix("hs256:"))
     try:
         raw = path.read_bytes()
-        return FixedKeys(key_set_of_secret(raw) if keys.startswith("hs256:") else key_set_in(raw))
+        return key_set_of_secret(raw) if keys.startswith("hs256:") else key_set_in(raw)
     except OSError as error:
         fault = f"{path} cannot be read: {error.strerror}"
     except NotKeys as error:
