@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -17,6 +17,10 @@ from sidecar.store.addresses import conninfo_of
 from sidecar.store.connecting import CONNECT_TIMEOUT_S
 from sidecar.store.migrate import migrations_in
 from sidecar.store.session import one_line
+from sidecar.store.session_setup import SessionSetup
+
+if TYPE_CHECKING:
+    from sidecar.store.connection_options import ConnectionOptions
 
 STATEMENT_TIMEOUT_S = 1.0  # as a worker's sessions
 CONDITION = """
@@ -83,18 +87,18 @@ class Condition:
     differences: tuple[str, ...]
 
 
-def condition_of(url: str, *, lock_timeout_s: float) -> Condition:
+def condition_of(url: str, *, lock_timeout_s: float, options: ConnectionOptions) -> Condition:
     """By a session as a worker's. ConfigError for no URL, NotAsked where the database does not let us in.
 
     Each statement may take a second, and a connection CONNECT_TIMEOUT_S for each host.
     """
-    conninfo = conninfo_of(
-        url, statement_timeout_s=STATEMENT_TIMEOUT_S, lock_timeout_s=lock_timeout_s, pooler=False
-    )
+    setup = SessionSetup.of(options, statement_timeout_s=STATEMENT_TIMEOUT_S, lock_timeout_s=lock_timeout_s)
+    conninfo = conninfo_of(url, setup)
     try:
         with psycopg.connect(
             conninfo, autocommit=True, connect_timeout=int(CONNECT_TIMEOUT_S), prepare_threshold=None
         ) as connection:
+            connection.execute(setup.first_statements)
             return _look(connection)
     except psycopg.Error as error:
         raise NotAsked(one_line(str(error))) from error

@@ -22,6 +22,7 @@ from sidecar.store.publish import Files
 from tests.cli.test_audit_diff import edited
 from tests.postgres_server import rows
 from tests.servers import free_port
+from tests.serving.serving import serving
 
 pytestmark = pytest.mark.postgres
 
@@ -226,3 +227,20 @@ def test_nothing_published_yet_is_no_obstacle(rollout, folder, empty_database_ur
     assert code == 0
     assert published(empty_database_url) == revision_of(folder)
     assert "whom it concerns cannot be told" in said
+
+
+@pytest.mark.slow
+def test_a_real_server_is_waited_for_until_it_follows(rollout, url, folder, tmp_path_factory):
+    with serving(
+        tmp_path_factory.mktemp("sidecar"),
+        database_url=url,
+        engine="embedded",
+        plans=folder / "plans.yaml",
+        policies=folder / "policies",
+    ) as sidecar:
+        server = f"http://127.0.0.1:{sidecar.port}"
+        code, said = rollout("--status", server, "--within", "60")
+
+        assert code == 0, said
+        assert f"converged: 1 of 1 servers serve {revision_of(folder)}" in said
+        assert sidecar.request("GET", "/statusz")[1]["converged"] is True

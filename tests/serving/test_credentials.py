@@ -12,6 +12,7 @@ from psycopg.pq import PGconn
 
 from sidecar.identity.callers import new_token, token_line
 from sidecar.store.addresses import conninfo_of, conninfo_to, destination_of
+from sidecar.store.session_setup import SessionSetup
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.serving.processes import children_of
 from tests.serving.serving import serving
@@ -152,7 +153,7 @@ def test_a_password_file_is_read_at_each_connect(tmp_path):
     """By libpq, whose connection says which password it would show; nobody has to be there for that."""
     passwords = tmp_path / "passwords"
     url = f"postgresql://sidecar@db.example.com/app?passfile={passwords}"
-    conninfo = conninfo_of(url, statement_timeout_s=1, lock_timeout_s=1, pooler=False)
+    conninfo = conninfo_of(url, SessionSetup(pooler="off", statement_timeout_ms=1_000, lock_timeout_ms=75))
     [host] = destination_of(conninfo).hosts
 
     def password_of_a_new_connection():

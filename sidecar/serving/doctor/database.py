@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sidecar.errors import ConfigError, NotAsked, SidecarError
 from sidecar.serving.doctor.check import finding, ok, skipped, warning
 from sidecar.store.condition import STATEMENT_TIMEOUT_S, condition_of
+from sidecar.store.connection_options import ConnectionOptions
 from sidecar.store.postgres import PostgresFacts
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def database_checks(settings: Settings, compiled: Compiled | None) -> Iterator[C
     """*compiled*: what the files say, if they are right."""
     lock_timeout_s = settings.deadline_s / 2
     try:
-        found = condition_of(settings.database_url, lock_timeout_s=lock_timeout_s)
+        found = condition_of(settings.database_url, lock_timeout_s=lock_timeout_s, options=_options(settings))
     except (ConfigError, NotAsked) as error:
         do = "is the server up, SIDECAR_DATABASE_URL right, and its login and password those of the server?"
         yield finding("database", str(error), do)
@@ -143,7 +144,9 @@ def _catalog(settings: Settings, compiled: Compiled | None) -> Check:
     name = "database catalog"
     if compiled is None:
         return skipped(name, "not compared, since the files are not right")
-    store = PostgresFacts(settings.database_url, catalog=compiled.catalog, pool_size=1)
+    store = PostgresFacts(
+        settings.database_url, catalog=compiled.catalog, pool_size=1, options=_options(settings)
+    )
     store.open()
     try:
         deadline = monotonic() + _ASKED_WITHIN_S
@@ -159,6 +162,10 @@ def _catalog(settings: Settings, compiled: Compiled | None) -> Check:
         says = f"{_short(revision)} is published, and the files are {_short(compiled.revision)}"
         return finding(name, says, f"{_MIGRATE}, or give this server the files that are published")
     return ok(name, f"{_short(revision)} is published, as the files say")
+
+
+def _options(settings: Settings) -> ConnectionOptions:
+    return ConnectionOptions(pooler=settings.database_pooler)
 
 
 def _short(revision: str | None) -> str:
