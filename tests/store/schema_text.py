@@ -1,4 +1,4 @@
-"""Writes sql/schema/ from a migrated database: `python -m tests.store.schema_text`, or `make schema`.
+"""Writes sql/schema/ and sql/released.json: `python -m tests.store.schema_text`, or `make schema`.
 
 The text is the same from each PostgreSQL that is supported.
 """
@@ -13,6 +13,7 @@ from sidecar.local.postgres import EmbeddedPostgres
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from tests.postgres_server import a_server_folder
+from tests.store.released import write_released
 from tests.store.schema_order import FILES
 from tests.values import the_catalog
 
@@ -193,6 +194,7 @@ def _line(connection: psycopg.Connection, statement: str, comment: str | None) -
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with a_server_folder() as folder, EmbeddedPostgres(folder) as server:
+        write_released(server.url)
         migrate(server.url, catalog=the_catalog(), revision="dev")
         for file, text in schema_text(server.url).items():
             (FOLDER / f"{file}.sql").write_text(text, encoding="utf-8")
