@@ -89,12 +89,16 @@ def command(
         return
     for name in migrated.applied:
         print(f"applied {name}")
+    for statement in migrated.repaired:
+        print(f"repaired: {statement}")
     if migrated.replaced == migrated.revision:
         print(f"the catalog is {migrated.revision} as before")
     else:
         print(f"published {migrated.revision}, before: {migrated.replaced or 'none'}")
     for warning in migrated.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    for finding in migrated.findings:
+        print(f"differs: {finding}", file=sys.stderr)
 
 
 def _check(database_url: str, *, revision: str, as_json: bool) -> None:
@@ -106,6 +110,8 @@ def _check(database_url: str, *, revision: str, as_json: bool) -> None:
             print(f"would apply {name}")
         if found.revision != found.published:
             print(f"would publish {found.revision}, now: {found.published or 'none'}")
+        for finding in found.findings:
+            print(f"differs: {finding}")
         if found.is_nothing:
             print(f"nothing to do: the catalog is {found.revision}")
     if not found.is_nothing:

@@ -20,6 +20,7 @@ from sidecar.errors import ConfigError, Interrupted, NotAsked
 from sidecar.settings import shipped
 from sidecar.store.apart import run_apart, runs_apart, statements_in
 from sidecar.store.connections import parameters_of
+from sidecar.store.contract import contract, differences, private, repair
 from sidecar.store.giving_way import Patience, give_way
 from sidecar.store.publish import publish
 
@@ -78,13 +79,17 @@ class Migration:
 class Migrated:
     """The migrations *applied* now, and the *revision* published; *replaced* is the one before.
 
-    *warnings* are one line each: what was lost, since that was accepted, and what was moved.
+    *warnings* are one line each: what was lost, since that was accepted, and what was moved. *repaired* are
+    the grants and revokes that were needed, *findings* what else differs from the
+    contract, each with what to do.
     """
 
     applied: tuple[str, ...]
     revision: str
     replaced: str | None
     warnings: tuple[str, ...]
+    repaired: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 def migrate(
@@ -114,6 +119,9 @@ def migrate(
         _wait_for_another(connection, patience)
         applied = _apply(connection, known, patience)
 
+        has_contract = known[-1].name == contract()["migration"]  # else these are other files
+        repaired = give_way(connection, lambda: repair(connection), patience=patience) if has_contract else ()
+
         def find_what_was_before() -> None:
             if _value(connection, HAS_HISTORY) and not _value(connection, HAS_BEGUN):
                 connection.execute(FIND_UNRECORDED)  # as was before it was recorded
@@ -124,8 +132,14 @@ def migrate(
             lambda: publish(connection, catalog, revision, accept_loss=accept_loss, files=files),
             patience=patience,
         )
+        findings = differences(connection) if has_contract else []
     return Migrated(
-        applied=applied, revision=revision, replaced=published.replaced, warnings=published.warnings
+        applied=applied,
+        revision=revision,
+        replaced=published.replaced,
+        warnings=published.warnings,
+        repaired=repaired,
+        findings=tuple(f"{each.says}: {each.do}" for each in findings),
     )
 
 
@@ -213,7 +227,7 @@ def _wait_for_another(connection: psycopg.Connection, patience: Patience) -> Non
 
 def _apply(connection: psycopg.Connection, known: Sequence[Migration], patience: Patience) -> tuple[str, ...]:
     wanted = missing(connection, known)
-    with connection.transaction():
+    with connection.transaction(), private(connection):
         if not _value(connection, HAS_SCHEMA):
             connection.execute(CREATE_SCHEMA)
         if not _value(connection, HAS_LEDGER):
@@ -226,7 +240,8 @@ def _apply(connection: psycopg.Connection, known: Sequence[Migration], patience:
             continue
 
         def apply(migration: Migration = migration, record: tuple[int, str, str] = record) -> None:
-            connection.execute(migration.text.encode())
+            with private(connection):
+                connection.execute(migration.text.encode())
             connection.execute(RECORD, record)
 
         give_way(connection, apply, patience=patience, locks=migration.locks)

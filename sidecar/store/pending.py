@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.settings import shipped
+from sidecar.store.contract import contract, differences
 from sidecar.store.migrate import migrations_in, missing, owner_connection
 
 if TYPE_CHECKING:
@@ -18,15 +19,20 @@ PUBLISHED = "SELECT revision FROM authz.catalog"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """*migrations* by name, and the *revision* that would be published; *published* is the present one."""
+    """*migrations* by name, and the *revision* that would be published; *published* is the present one.
+
+    *findings* are how the database differs from the contract, each with what to do; none while files are
+    missing.
+    """
 
     migrations: tuple[str, ...]
     revision: str
     published: str | None
+    findings: tuple[str, ...]
 
     @property
     def is_nothing(self) -> bool:
-        return not self.migrations and self.revision == self.published
+        return not (self.migrations or self.findings) and self.revision == self.published
 
 
 def pending(url: str, /, *, revision: str, migrations: Path | None = None) -> Pending:
@@ -37,4 +43,11 @@ def pending(url: str, /, *, revision: str, migrations: Path | None = None) -> Pe
         wanted = tuple(each.name for each in missing(connection, known))
         (has_catalog,) = connection.execute(HAS_CATALOG).fetchone() or (False,)
         (published,) = (connection.execute(PUBLISHED).fetchone() if has_catalog else None) or (None,)
-    return Pending(migrations=wanted, revision=revision, published=published)
+        compared = not wanted and known[-1].name == contract()["migration"]
+        findings = differences(connection) if compared else []
+    return Pending(
+        migrations=wanted,
+        revision=revision,
+        published=published,
+        findings=tuple(f"{each.says}: {each.do}" for each in findings),
+    )
