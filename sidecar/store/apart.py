@@ -64,5 +64,6 @@ def _run(connection: psycopg.Connection, statement: str) -> None:
         if valid:
             return
         if valid is False:  # of an attempt that was interrupted: it costs writes, and no query uses it
-            connection.execute(f"DROP INDEX CONCURRENTLY authz.{creates[1]}".encode())
+            dropping = f"DROP INDEX CONCURRENTLY authz.{creates[1]}"
+            connection.execute(dropping.encode())
     connection.execute(statement.encode())

@@ -115,7 +115,8 @@ def private(connection: psycopg.Connection) -> Iterator[None]:
     with _qualified(connection):
         for id_, name, grantee in connection.execute(GIVEN_AWAY).fetchall():
             if id_ not in before:
-                connection.execute(f"REVOKE ALL ON {name} FROM {grantee} CASCADE".encode())
+                statement = f"REVOKE ALL ON {name} FROM {grantee} CASCADE"
+                connection.execute(statement.encode())
 
 
 def objects_in(connection: psycopg.Connection) -> dict[str, str]:

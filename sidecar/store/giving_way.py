@@ -77,7 +77,8 @@ def give_way(
                 connection.execute(ATTEMPT)
                 if locks:
                     connection.execute(ALL_LOCKS)
-                    connection.execute(_locking(locks).encode())
+                    statement = _locking(locks)
+                    connection.execute(statement.encode())
                     connection.execute(NO_TIMEOUT)
                 return work()
         except IN_THE_WAY as error:
