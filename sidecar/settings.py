@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from sidecar.errors import ConfigError, Problem
+from sidecar.processors import usable_processors
 from sidecar.text.origins import fault_in_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 PREFIX = "SIDECAR_"
 # Of other commands, which may share an environment with `sidecar serve`.
@@ -23,6 +23,7 @@ OF_COMMANDS = frozenset({"SIDECAR_AUDIT_URL"})
 GRPC = "grpc://"
 LOG_MASKS = frozenset({"user", "workspace", "resource", "request", "caller", "context"})
 LOG_KEEP_DAYS = 400
+MOST_WORKERS = 8  # by default: each keeps connections to the database
 _BESIDE_THE_PACKAGE = Path(__file__).resolve().parent.parent
 _IN_THE_WHEEL = Path(__file__).resolve().parent / "shipped"
 
@@ -293,7 +294,7 @@ class Settings:
         default=False,
     )
     workers: int = _setting(
-        _number(1, 256, "processes"), "worker processes", default=max(1, min(os.cpu_count() or 1, 256))
+        _number(1, 256, "processes"), "worker processes", default=usable_processors(at_most=MOST_WORKERS)
     )
     threads: int = _setting(
         _number(1, 256, "threads"), "threads of a worker, each with its database connection", default=4
@@ -367,6 +368,14 @@ class Settings:
     @property
     def deadline_s(self) -> float:
         return self.deadline_ms / 1000
+
+    @classmethod
+    def some_from_environ(cls, environ: Mapping[str, str], wanted: Collection[str]) -> Settings:
+        """As from_environ, of the fields *wanted* alone: the others are as by default, or None."""
+        names = {PREFIX + name.upper() for name in wanted}
+        required = {f"{PREFIX}DATABASE_URL": "postgresql://", f"{PREFIX}PLANS": "-"}
+        found = cls.from_environ(required | {name: environ[name] for name in names if name in environ})
+        return cls(**{name: getattr(found, name) for name in wanted})
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecar.decisions.model import Roster
@@ -31,7 +32,10 @@ class FactsInMemory:
         deadline: float,
     ) -> list[Facts | None]:
         self._answers()
-        return [self.members.get((user, self._slug(workspace))) for user, workspace in members]
+        found = [self.members.get((user, self._slug(workspace))) for user, workspace in members]
+        if meters is None:
+            return found
+        return [facts and _of_meters(facts, asked) for facts, asked in zip(found, meters, strict=True)]
 
     def to_come(
         self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float
@@ -69,3 +73,13 @@ class NoPeople:
 
     def standing(self, user: str, /, *, deadline: float) -> str:
         return "homeless"
+
+
+def _of_meters(facts: Facts, meters: tuple[str, ...]) -> Facts:
+    """As PostgreSQL tells them: nothing of a meter that was not asked for."""
+    return replace(
+        facts,
+        usage={meter: usage for meter, usage in facts.usage.items() if meter in meters},
+        limit_overrides={meter: limit for meter, limit in facts.limit_overrides.items() if meter in meters},
+        seats={meter: limit for meter, limit in facts.seats.items() if meter in meters},
+    )

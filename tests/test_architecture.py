@@ -20,7 +20,7 @@ BANNED = PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
 
 # A room imports only what stands before it; of its own tier only what WITHIN_A_TIER names.
 TIERS = (
-    {"errors", "settings", "text"},
+    {"errors", "processors", "settings", "text"},
     {"catalog"},
     {"rego", "decisions"},
     {"quota"},
@@ -31,7 +31,7 @@ TIERS = (
     {"cli"},
     {"__main__"},
 )
-WITHIN_A_TIER = {"settings": {"errors", "text"}, "text": {"errors"}, "local": {"engines"}}
+WITHIN_A_TIER = {"settings": {"errors", "processors", "text"}, "text": {"errors"}, "local": {"engines"}}
 MODULES_WITHIN_A_TIER = {"telemetry": {"sidecar.audit.chain"}}  # which alone of another room
 ALONE = "guard"  # is copied into a backend: it imports nothing of ours, and nothing of ours imports it
 CORE = {"decisions", "quota", "workspaces"}

@@ -72,12 +72,24 @@ def test_every_test_that_a_document_names_is_there():
     assert {each for each in named if each[1] not in there} == set()
 
 
-@pytest.mark.parametrize("document", ["quotas.md", "plans.md", "people.md", "gateways/README.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "billing.md",
+        "flags.md",
+        "gateways/README.md",
+        "people.md",
+        "plans.md",
+        "quotas.md",
+        "react.md",
+        "typescript.md",
+    ],
+)
 def test_every_guarantee_has_its_tests(document):
     rows = re.findall(r"^\| (.+?) \| (.*) \|$", (ROOT / "docs" / document).read_text(), re.MULTILINE)
     proofs = [proof for _, proof in rows if "`test_" in proof]
 
-    assert len(proofs) > 8
+    assert len(proofs) > 4
     assert [proof for proof in proofs if not re.fullmatch(r"`test_\w+`(, `test_\w+`)*", proof)] == []
 
 

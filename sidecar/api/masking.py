@@ -33,6 +33,10 @@ class Masks:
         self._context = frozenset(name.removeprefix(_FIELD) for name in names if name.startswith(_FIELD))
         self._all_context = CONTEXT in names
 
+    def replace_key(self, newer: bytes) -> None:
+        """From any thread: lines from now on have codes by *newer*."""
+        self._key = newer
+
     def text(self, field: str, value: str | None) -> bytes:
         """*value* of *field* in JSON, masked if it has to be."""
         return encoded(mac_of(self._key, value) if value is not None and field in self._fields else value)

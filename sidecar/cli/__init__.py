@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXIT_FOUND = 1
 EXIT_USAGE = 2
 EXIT_NOT_ASKED = 69
+EXIT_NOT_CONVERGED = 75
 EXIT_CONFIGURATION = 78
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -75,7 +76,7 @@ def commands() -> None:
 def main(
     run: Callable[[], object] = lambda: commands.main(prog_name="sidecar", standalone_mode=False),
 ) -> None:
-    """Ends the process: 0 fine, 1 found something, 2 usage, 69 an outage, 78 configuration.
+    """Ends the process: 0 fine, 1 found something, 2 usage, 69 an outage, 75 not converged, 78 configuration.
 
     130 after SIGINT, 141 where nobody reads standard output any more.
     """

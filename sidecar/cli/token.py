@@ -26,7 +26,7 @@ from sidecar.identity.callers import SCOPES, append_line, new_token, token_line
 def command(name: str, scopes: tuple[str, ...], file: Path | None) -> None:
     """Make a token and show it, once: only its hash is kept, with the time and your login.
 
-    A running sidecar takes it up at its next start or SIGHUP.
+    A running sidecar takes it up within three seconds.
     """
     token = new_token()
     line = token_line(name, sorted(set(scopes)), token, made_at=datetime.now(UTC), made_by=_login())

@@ -280,13 +280,13 @@ class Authorizer:
         return self.entitlements_from(user, self._member(facts), deadline=deadline)
 
     def features_of(
-        self, user: str, workspace: str, features: Iterable[str], *, deadline: float
+        self, user: str, workspace: str, features: Iterable[str], *, meters: tuple[str, ...], deadline: float
     ) -> tuple[Facts, dict[str, FeatureState]]:
-        """A member's facts, whose usage is not read, and the state of each of *features*.
+        """A member's facts, with limits and usage of *meters* alone, and the state of each of *features*.
 
         NotAMember as in `entitlements`.
         """
-        [found] = self._facts.facts([(user, workspace)], [()], deadline=deadline)
+        [found] = self._facts.facts([(user, workspace)], [meters], deadline=deadline)
         facts = self._member(found)
         return facts, self._states(features, user, facts, deadline=deadline)
 

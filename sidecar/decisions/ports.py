@@ -57,7 +57,7 @@ class FactStore(Protocol):
         """The facts of each (user, workspace) in order, in one round trip; None for whoever is no member.
 
         An unknown user, an unknown workspace and a stranger are the same None. *meters* are those whose
-        usage each of them needs; None: all meters of all of them.
+        limits and usage each of them needs, and of no others are any told; None: all meters of all of them.
         """
         ...
 

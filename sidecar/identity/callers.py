@@ -54,6 +54,12 @@ class Callers:
     def __init__(self, known: Mapping[str, Caller] | None) -> None:
         self._known = known or {}
         self._without_token = BY_LOOPBACK if known is None else None
+        self.generation = object()  # another one as soon as a token may be of somebody else
+
+    def replace(self, newer: Callers) -> None:
+        """From any thread: from now on they are those of *newer*, all at once."""
+        self._known = newer._known
+        self.generation = object()
 
     @property
     def known(self) -> tuple[Caller, ...]:

@@ -102,6 +102,10 @@ class RemoteKeys(Generic[Keys]):
                 raise IdentityUnavailable(f"whether {self._url} has new keys is not known: {self._trouble}")
             return self._keys
 
+    @property
+    def url(self) -> str:
+        return self._url
+
     def _age(self) -> float:
         return monotonic() - self._of
 

@@ -40,6 +40,7 @@ _EMAIL_CLAIM = "email_verified"
 _PROVING_METHODS = frozenset({"otp", "magiclink", "oauth"})
 _MOST_REMEMBERED = 2_048
 _MOST_TRIED = 16  # keys for one token: a set may have hundreds, and each is some microseconds of a thread
+_VERIFIED_ALL_THE_SAME = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss", "verify_sub")
 _DATES = ("exp", "nbf", "iat")
 _LAST_DATE = 253_402_300_799  # the end of year 9999, in seconds since 1970
 _BEARER = re.compile(
@@ -73,10 +74,13 @@ class KeySource(Protocol):
 
 
 class FixedKeys:
-    """Those of a file: new ones come with a restart or SIGHUP."""
+    """Those of a file, until `replace` gives newer ones."""
 
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
+
+    def replace(self, newer: KeySet) -> None:
+        self._keys = newer
 
     def start(self) -> None:
         """There is nothing to fetch."""
@@ -87,7 +91,8 @@ class FixedKeys:
     def current(self, *, deadline: float) -> KeySet:  # noqa: ARG002 - as RemoteKeys
         return self._keys
 
-    newest = current
+    def newest(self, *, deadline: float) -> KeySet:
+        return self.current(deadline=deadline)
 
 
 class Identities:
@@ -145,6 +150,32 @@ class Identities:
             refused.unverified = unverified_claims(bearer[3])
             raise
 
+    def user_if_signed(self, authorization: str) -> EndUser:
+        """Who would show this header if a key of the provider's had signed it: never an answer to a request.
+
+        UnknownUser as `user`, but for what only the keys can say.
+        """
+        bearer = _BEARER.fullmatch(authorization)
+        if bearer is None:
+            raise UnknownUser("there is no JWT in the Authorization header")
+        try:
+            _key_name_in(bearer[2])
+            claims = self._claims_in(bearer[1], None, stated=_readable_claims(bearer[3]))
+            return self._user_of(claims or {})
+        except UnknownUser as refused:
+            refused.unverified = unverified_claims(bearer[3])
+            raise
+
+    def replace_keys(self, newer: KeySet) -> None:
+        """From any thread, where they are of a file: whoever was verified by the former is verified again."""
+        if isinstance(self._keys, FixedKeys):
+            self._keys.replace(newer)
+
+    @property
+    def keys_at(self) -> str | None:
+        """The URL that the keys are fetched from, without its query; None where they are of a file."""
+        return self._keys.url.partition("?")[0] if isinstance(self._keys, RemoteKeys) else None
+
     def _verified(self, authorization: str | None, bearer: re.Match[str], *, deadline: float) -> EndUser:
         keys = self._keys.current(deadline=deadline)
         kid, algorithm = _key_name_in(bearer[2])
@@ -171,17 +202,22 @@ class Identities:
                 return claims
         return None
 
-    def _claims_in(self, token: str, key: jwt.PyJWK, *, stated: Mapping[str, Any]) -> dict[str, Any] | None:
-        """None where another key has signed it."""
+    def _claims_in(
+        self, token: str, key: jwt.PyJWK | None, *, stated: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """None where another key has signed it. Without a *key* the signature is not looked at."""
+        options: dict[str, Any] = {"require": self._required}
+        if key is None:
+            options |= {"verify_signature": False, **dict.fromkeys(_VERIFIED_ALL_THE_SAME, True)}
         try:
             claims = jwt.decode(
                 token,
-                key,
-                algorithms=[key.algorithm_name],
+                key or "",
+                algorithms=[key.algorithm_name] if key else None,
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=_SKEW_S,
-                options={"require": self._required},
+                options=options,  # type: ignore[arg-type] # it has a type for these names, and no name for it
             )
         except jwt.InvalidSignatureError:
             return None
@@ -261,10 +297,22 @@ def identities_of(settings: Settings) -> Identities | None:
 def _source(keys: str) -> KeySource:
     if keys.startswith(("https://", "http://")):
         return RemoteKeys(keys, read=key_set_in)
+    return FixedKeys(key_set_at(keys))
+
+
+def key_file_of(keys: str | None) -> Path | None:
+    """The file that SIDECAR_JWT_KEYS names; None where it names a URL, or nothing."""
+    if keys is None or keys.startswith(("https://", "http://")):
+        return None
+    return Path(keys.removeprefix("hs256:"))
+
+
+def key_set_at(keys: str) -> KeySet:
+    """Of the file that *keys*, as in SIDECAR_JWT_KEYS, names. ConfigError where it is not right."""
     path = Path(keys.removeprefix("hs256:"))
     try:
         raw = path.read_bytes()
-        return FixedKeys(key_set_of_secret(raw) if keys.startswith("hs256:") else key_set_in(raw))
+        return key_set_of_secret(raw) if keys.startswith("hs256:") else key_set_in(raw)
     except OSError as error:
         fault = f"{path} cannot be read: {error.strerror}"
     except NotKeys as error:

@@ -21,7 +21,7 @@ _ANSWERS_WITHIN_S = 1.0
 
 def require_free(addresses: Iterable[str]) -> None:
     """ConfigError with every one of *addresses*, HOST:PORT or unix:/PATH, that cannot be listened on."""
-    whys = {address: _why_not(address) for address in addresses}
+    whys = {address: why_not(address) for address in addresses}
     if problems := tuple(_problem(address, why) for address, why in whys.items() if why):
         raise ConfigError(problems[0].detail, problems=problems)
 
@@ -44,7 +44,7 @@ def _problem(address: str, why: str) -> Problem:
     return Problem(pointer="SIDECAR_BIND", detail=f"cannot listen on {address}: {why}")
 
 
-def _why_not(address: str) -> str | None:
+def why_not(address: str) -> str | None:
     try:
         if address.startswith(_UNIX):
             return _why_not_there(Path(address.removeprefix(_UNIX)))

@@ -32,6 +32,7 @@ from sidecar.rego.authzen import DECISION
 from sidecar.serving.anchoring import Anchoring
 from sidecar.serving.application import Application
 from sidecar.serving.causes import Cause, cause_of
+from sidecar.serving.credentials import Credentials
 from sidecar.serving.driver import Driver
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
@@ -228,6 +229,8 @@ class Parts:
             )
         )
 
+        self._credentials = Credentials(settings, self.application.service, shared=folder)
+
     def open(self, loop: AbstractEventLoop) -> None:
         """After the fork: connections and threads do not survive one. *loop* drives the connections."""
         self._loop = loop
@@ -239,6 +242,7 @@ class Parts:
         self._workspaces.open(loop)
 
     def start(self) -> None:
+        self._credentials.start()
         if self._loaded.identities is not None:
             self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
@@ -275,6 +279,7 @@ class Parts:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._credentials.stop()
         self._probe.stop()
         self._store.close()
         self._ledger.close()

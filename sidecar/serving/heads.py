@@ -100,9 +100,14 @@ class Heads:
         self._by_socket = by_socket
         self._kept: dict[bytes, Head] = {}
         self._seen: set[int] = set()
+        self._callers = application.service.callers
+        self._of = self._callers.generation  # which callers the kept heads tell of
 
     def head(self, raw: bytes) -> Head | None:
         """What *raw* says, its blank line included; None where it is not for the lane."""
+        if self._of is not self._callers.generation:
+            self._of = self._callers.generation
+            self._kept.clear()
         kept = self._kept.get(raw)
         if kept is not None:
             return kept

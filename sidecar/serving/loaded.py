@@ -165,18 +165,28 @@ def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:
                 problems.append(Problem(pointer="SIDECAR_LOG_DIR", detail=detail))
     if settings.log_mask and (file := settings.log_mask_key) is not None:
         try:
-            key = key_in(file.read_bytes())
-            mode = file.stat().st_mode
-        except OSError as error:
-            problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=f"{file}: {error.strerror}"))
-        else:
-            if len(key) < _SHORTEST_KEY:
-                detail = f"{file}: must have {_SHORTEST_KEY} bytes or more"
-                problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=detail))
-            if mode & 0o077:
-                detail = f"{file}: others may read it; chmod 600"
-                problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=detail))
+            key = mask_key_at(file)
+        except ConfigError as error:
+            problems += error.problems
     return key, problems
+
+
+def mask_key_at(file: Path) -> bytes:
+    """ConfigError with every problem of the file."""
+    name = "SIDECAR_LOG_MASK_KEY"
+    problems = []
+    try:
+        key, mode = key_in(file.read_bytes()), file.stat().st_mode
+    except OSError as error:
+        problem = Problem(pointer=name, detail=f"{file}: {error.strerror}")
+        raise ConfigError("the key of the log's masks cannot be read", problems=(problem,)) from error
+    if len(key) < _SHORTEST_KEY:
+        problems.append(Problem(pointer=name, detail=f"{file}: must have {_SHORTEST_KEY} bytes or more"))
+    if mode & 0o077:
+        problems.append(Problem(pointer=name, detail=f"{file}: others may read it; chmod 600"))
+    if problems:
+        raise ConfigError("the key of the log's masks is not right", problems=tuple(problems))
+    return key
 
 
 def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.openapi import document
-from tests.node import package, run
+from tests.node import program, run, tool
 
 pytestmark = pytest.mark.slow
 
@@ -38,14 +38,17 @@ def folder(tmp_path_factory):
 
 def redocly(folder):
     (folder / "redocly.yaml").write_text("extends: [recommended]\n")
-    script = package("@redocly/cli") / "bin/cli.js"
-    return run(script, "lint", "openapi.json", "--format=json", "--config=redocly.yaml", cwd=folder)
+    script = tool("@redocly/cli") / "bin/cli.js"
+    return run(
+        program("node"), script, "lint", "openapi.json", "--format=json", "--config=redocly.yaml", cwd=folder
+    )
 
 
 def spectral(folder):
     (folder / "spectral.yaml").write_text('extends: ["spectral:oas"]\n')
-    script = package("@stoplight/spectral-cli") / "dist/index.js"
+    script = tool("@stoplight/spectral-cli") / "dist/index.js"
     return run(
+        program("node"),
         script,
         "lint",
         "openapi.json",
@@ -81,16 +84,22 @@ def test_each_linter_sees_what_is_wrong(folder, tmp_path):
 
 
 def test_types_are_made_of_it_and_compile(folder):
-    made = run(package("openapi-typescript") / "bin/cli.js", "openapi.json", "--output=api.d.ts", cwd=folder)
+    made = run(
+        program("node"),
+        tool("openapi-typescript") / "bin/cli.js",
+        "openapi.json",
+        "--output=api.d.ts",
+        cwd=folder,
+    )
     assert made.returncode == 0, made.stderr
     (folder / "uses.ts").write_text(USES)
-    compiler = package("typescript") / "bin/tsc"
+    compiler = tool("typescript") / "bin/tsc"
     strictly = ("--strict", "--noEmit", "--noUncheckedIndexedAccess", "--exactOptionalPropertyTypes")
     options = (*strictly, "--module", "nodenext", "--target", "es2022")
 
-    ended = run(compiler, *options, "api.d.ts", "uses.ts", cwd=folder)
+    ended = run(program("node"), compiler, *options, "api.d.ts", "uses.ts", cwd=folder)
 
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert re.match(r"Version 5\.9\.", run(compiler, "--version", cwd=folder).stdout)
+    assert re.match(r"Version 5\.9\.", run(program("node"), compiler, "--version", cwd=folder).stdout)
     (folder / "uses.ts").write_text(USES.replace('"granted" ||', '"grnated" ||'))
-    assert run(compiler, *options, "api.d.ts", "uses.ts", cwd=folder).returncode != 0
+    assert run(program("node"), compiler, *options, "api.d.ts", "uses.ts", cwd=folder).returncode != 0

@@ -27,13 +27,10 @@ from examples.roleplay.app import AUDIENCE, create_app
 from sidecar.cli.dev import JWT_SECRET, TOKEN
 from sidecar.guard import Client
 from sidecar.guard.testing import unguarded
-from sidecar.identity.callers import SCOPES, token_line
-from sidecar.rego.load import compiled_at
-from sidecar.settings import shipped
-from sidecar.store.migrate import migrate
+from tests.identity.provider import a_token
 from tests.postgres_server import run
 from tests.servers import free_port
-from tests.serving.serving import serving
+from tests.serving.demo import the_demo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.postgres
 
-ISSUER = "https://id.example.com"
 PATIENT_S = 15
 
 
@@ -58,15 +54,7 @@ class Person:
 
     @property
     def headers(self) -> dict[str, str]:
-        claims = {
-            "sub": self.id,
-            "email": self.email,
-            "email_verified": True,
-            "aud": AUDIENCE,
-            "iss": ISSUER,
-            "exp": int(time()) + 600,
-        }
-        return {"Authorization": f"Bearer {jwt.encode(claims, JWT_SECRET, algorithm='HS256')}"}
+        return {"Authorization": f"Bearer {a_token(JWT_SECRET, sub=self.id, email=self.email)}"}
 
     def asks_the_sidecar(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         status, document = self.product.sidecar.request(method, path, body, headers=self.headers)
@@ -102,39 +90,18 @@ class Product:
 
     def sells(self, plan: str, workspace: dict[str, Any]) -> None:
         """As the billing system does."""
-        status, _ = self.sidecar.request(
-            "PUT",
-            f"/v1/workspaces/{workspace['id']}/plan",
-            {"plan": plan},
-            headers={"Authorization": f"Bearer {TOKEN}"},
-        )
+        status, _ = self.sidecar.request("PUT", f"/v1/workspaces/{workspace['id']}/plan", {"plan": plan})
         assert status == 200
 
 
 @pytest.fixture(scope="module")
 def product(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    compiled = compiled_at(shipped("plans.yaml"), shipped("policies"))
-    migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
-    folder = tmp_path_factory.mktemp("product")
-    (folder / "tokens").write_text(token_line("dev", SCOPES, TOKEN) + "\n")
-    (folder / "secret").write_text(JWT_SECRET)
-    (folder / "secret").chmod(0o600)
-    with serving(
-        folder,
-        database_url=database_url,
-        engine="embedded",
-        workers=1,
-        deadline_ms=5_000,
-        tokens=folder / "tokens",
-        jwt_keys=f"hs256:{folder / 'secret'}",
-        jwt_issuer=ISSUER,
-        jwt_audience=AUDIENCE,
-    ) as sidecar:
-        if not sidecar.until(sidecar.is_ready, within_s=60):
-            raise AssertionError(f"not ready:\n{sidecar.said}")
-        with Client(f"http://127.0.0.1:{sidecar.port}", token=TOKEN, timeout_s=PATIENT_S) as client:
-            app = create_app(sidecar=client, database_url=prepared(database_url), jwt_secret=JWT_SECRET)
-            yield Product(app=app, sidecar=sidecar, owner_url=database_url)
+    with (
+        the_demo(tmp_path_factory.mktemp("product"), database_url) as sidecar,
+        Client(f"http://127.0.0.1:{sidecar.port}", token=TOKEN, timeout_s=PATIENT_S) as client,
+    ):
+        app = create_app(sidecar=client, database_url=prepared(database_url), jwt_secret=JWT_SECRET)
+        yield Product(app=app, sidecar=sidecar, owner_url=database_url)
     run(database_url, "DROP OWNED BY roleplay CASCADE", "DROP ROLE roleplay")
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from tests.browser import a_chromium
 from tests.examples.trainer_web import WEB, Person, a_trainer, installed_once
+from tests.node import passed, program
+from tests.node import run as run_command
 from tests.postgres_server import run
 from tests.servers import free_port
 from tests.test_architecture import ROOT
-from tests.typescript.packages import passed, program
-from tests.typescript.packages import run as run_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

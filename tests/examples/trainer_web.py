@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.node import installed
 from tests.servers import free_port
 from tests.test_architecture import ROOT
-from tests.typescript.packages import PACKAGE, built, copied_into, installed
+from tests.typescript.packages import PACKAGE, built, copied_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

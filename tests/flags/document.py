@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.node import folder, node, package
+from tests.node import TOOLS, installed, program
 from tests.test_architecture import ROOT
 from tests.typescript.test_docs import blocks
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 _TEXT = (ROOT / "docs/flags.md").read_text()
 _NAME = re.compile(r"(?:# |// |<!-- )([\w.]+)(?: -->)?\n")
 LANGUAGES = ("python", "js", "html", "tsx")
-PACKAGES = ("@openfeature/server-sdk", "@openfeature/ofrep-provider", "@openfeature/web-sdk")
-OF_PAGES = ("@openfeature/react-sdk", "@openfeature/ofrep-web-provider", "react", "react-dom", "vite")
 
 
 class Document:
@@ -53,16 +51,14 @@ class Document:
 
 def with_packages(within: Path) -> Path:
     """*within*, where all that the document installs by npm can be imported."""
-    for name in (*PACKAGES, *OF_PAGES):
-        package(name)
-    (within / "node_modules").symlink_to(folder() / "node_modules")
+    (within / "node_modules").symlink_to(installed(TOOLS) / "node_modules")
     (within / "package.json").write_text('{"type": "module"}')
     return within
 
 
 def printed(command: str, *, cwd: Path) -> str:
     words = command.replace("python ", f"{sys.executable} ", 1) if command.startswith("python ") else command
-    words = words.replace("node ", f"{node()} ", 1) if command.startswith("node ") else words
+    words = words.replace("node ", f"{program('node')} ", 1) if command.startswith("node ") else words
     done = subprocess.run(
         ["bash", "-euc", words], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
     )

@@ -14,11 +14,11 @@ from time import sleep
 
 import pytest
 
-from sidecar.cli.dev import JWT_SECRET, TOKEN
+from sidecar.cli.dev import JWT_SECRET
 from tests.browser import a_chromium
 from tests.flags.document import Document, with_packages
 from tests.identity.provider import a_token
-from tests.node import package, run
+from tests.node import passed, program, tool
 from tests.serving.demo import the_demo
 from tests.store.proxy import Proxy
 
@@ -95,7 +95,6 @@ def origin(folder):
 @pytest.fixture(scope="module")
 def sidecar(database_url, origin, tmp_path_factory):
     with the_demo(tmp_path_factory.mktemp("sidecar"), database_url, cors_origins=origin) as sidecar:
-        sidecar.headers = {"Authorization": f"Bearer {TOKEN}"}
         yield sidecar
 
 
@@ -110,10 +109,9 @@ def built(folder, proxy):
     """The document, once its page is written, checked and built."""
     document = Document({"8080": proxy.port, "30_000": POLL_MS, "5_000": RETRY_MS})
     document.write(folder)
-    checked = run(package("typescript") / "bin/tsc", *STRICT, "WorkspaceFlags.tsx", "main.tsx", cwd=folder)
-    assert (checked.returncode, checked.stdout) == (0, "")
-    made = run(package("vite") / "bin/vite.js", "build", cwd=folder)
-    assert made.returncode == 0, made.stderr
+    node = program("node")
+    passed(node, tool("typescript") / "bin/tsc", *STRICT, "WorkspaceFlags.tsx", "main.tsx", cwd=folder)
+    passed(node, tool("vite") / "bin/vite.js", "build", cwd=folder)
     return document
 
 

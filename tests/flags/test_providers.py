@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +10,7 @@ import pytest
 
 from sidecar.cli.dev import TOKEN
 from tests.flags.document import Document, is_as_shown, printed, with_packages
-from tests.node import node
+from tests.node import passed, program
 from tests.servers import free_port
 from tests.serving.demo import the_demo
 
@@ -21,7 +20,6 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def sidecar(database_url, tmp_path_factory):
     with the_demo(tmp_path_factory.mktemp("sidecar"), database_url) as sidecar:
-        sidecar.headers = {"Authorization": f"Bearer {TOKEN}"}
         yield sidecar
 
 
@@ -34,15 +32,15 @@ def reader(sidecar, tmp_path_factory):
     return document, folder
 
 
-@pytest.mark.parametrize("program", ["curl", "python", "node"])
-def test_what_the_document_has_run_prints_what_it_shows(reader, program):
+@pytest.mark.parametrize("run_by", ["curl", "python", "node"])
+def test_what_the_document_has_run_prints_what_it_shows(reader, run_by):
     document, folder = reader
-    if program == "node":
+    if run_by == "node":
         with_packages(folder)
-    if program == "python":
+    if run_by == "python":
         pytest.importorskip("openfeature.contrib.provider.ofrep", reason="needs the extra `test`")
 
-    [(command, shown)] = document.commands(f"{program} ")
+    [(command, shown)] = document.commands(f"{run_by} ")
 
     assert shown.strip()
     assert is_as_shown(said := printed(command, cwd=folder), shown), said
@@ -99,11 +97,7 @@ def by_node(folder, port, token, asked):
         with_packages(folder)
     (folder / "ask.mjs").write_text(_NODE)
     question = json.dumps({"url": f"http://127.0.0.1:{port}", "token": token, "asked": asked})
-    done = subprocess.run(
-        [node(), "ask.mjs", question], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(passed(program("node"), "ask.mjs", question, cwd=folder))
 
 
 BY = pytest.mark.parametrize("told_by", [by_python, by_node], ids=["python", "node"])
@@ -148,6 +142,23 @@ def test_every_kind_of_flag_is_read_with_its_metadata(sidecar, tmp_path, told_by
         {"policy_revision": revision, "unlimited": False},
         {"policy_revision": revision, "unlimited": True},
     ]
+
+
+def test_limits_that_were_bought_or_overridden_are_told_by_one_flag_and_by_all(sidecar):
+    path, context = "/v1/workspaces/zoe", {"context": of("zoe", "zoe")}
+    bought = {"plan": "team", "status": "active", "seats": 25, "as_of": "2026-01-31T09:00:00Z"}
+    assert sidecar.request("PUT", f"{path}/subscription", bought)[0] == 200
+    told = []
+    for limits in ({}, {"members": 30, "minutes": 7}):
+        assert sidecar.request("PUT", f"{path}/overrides", {"limits": limits})[0] == 200
+        _, one = sidecar.request("POST", "/ofrep/v1/evaluate/flags/limit:members", context)
+        flags = sidecar.request("POST", "/ofrep/v1/evaluate/flags", context)[1]["flags"]
+        [among_all] = [flag for flag in flags if flag["key"] == "limit:members"]
+        [minutes] = [flag["value"] for flag in flags if flag["key"] == "limit:minutes"]
+        assert one == among_all
+        told.append((one["value"], one["variant"], minutes))
+
+    assert told == [(25, "seats:25", 1000), (30, "override:30", 7)]
 
 
 @BY
@@ -216,17 +227,9 @@ def test_the_web_provider_asks_with_its_etag_and_keeps_the_last_workspace_where_
     """Why docs/flags.md has a provider for each workspace."""
     with_packages(tmp_path)
     (tmp_path / "web.mjs").write_text(_WEB.read_text())
-    done = subprocess.run(
-        [node(), "web.mjs", f"http://127.0.0.1:{sidecar.port}", TOKEN],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    url = f"http://127.0.0.1:{sidecar.port}"
+    told = json.loads(passed(program("node"), "web.mjs", url, TOKEN, cwd=tmp_path))
 
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
     assert told["first"] == {"plan": "pro", "avatar": True, "unlockedBy": ""}
     assert told["statuses"][0] == 200
     assert set(told["statuses"][1:]) == {304}

@@ -19,7 +19,8 @@ from starlette.testclient import TestClient
 from sidecar.guard import Client
 from sidecar.guard import Guard as FlaskGuard
 from sidecar.guard.asgi import Guard as AsgiGuard
-from tests.typescript.packages import built, program
+from tests.node import program
+from tests.typescript.packages import built
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

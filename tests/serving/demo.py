@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def the_demo(folder: Path, database_url: str, **settings: object) -> Iterator[Sidecar]:
-    """*database_url* is of one with the demo world."""
+    """*database_url* has the demo world. Requests have the demo's caller token, unless they have another."""
     compiled = compiled_at(shipped("plans.yaml"), shipped("policies"))
     migrate(database_url, catalog=compiled.catalog, revision=compiled.revision)
     (folder / "tokens").write_text(token_line("dev", SCOPES, TOKEN) + "\n")
@@ -40,4 +40,5 @@ def the_demo(folder: Path, database_url: str, **settings: object) -> Iterator[Si
     with serving(folder, database_url=database_url, **chosen | settings) as sidecar:  # type: ignore[arg-type] # settings
         if not sidecar.until(sidecar.is_ready, within_s=60):
             raise AssertionError(f"not ready:\n{sidecar.said}")
+        sidecar.headers = {"Authorization": f"Bearer {TOKEN}"}
         yield sidecar

@@ -1,4 +1,4 @@
-"""An application with a login of its own, and the seed's kv store under isolation."""
+"""A store of workspaces, an application with a login of its own, and the seed's kv store under isolation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from sidecar.store.workspaces import WorkspaceStore
 from tests.postgres_server import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 APP = "authz_test_app"
+
+
+@pytest.fixture(scope="module")
+def store(database_url: str) -> Iterator[WorkspaceStore]:
+    store = WorkspaceStore(database_url)
+    store.open()
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from sidecar.store.workspaces import WorkspaceStore
 from sidecar.workspaces.subscriptions import SubscriptionChange
 from tests.postgres_server import rows, run
 from tests.values import FAR_AWAY
@@ -19,13 +18,9 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def store(database_url):
+@pytest.fixture(scope="module", autouse=True)
+def by_subscription(database_url):
     run(database_url, "UPDATE authz.meters SET anchor = 'subscription' WHERE name = 'minutes'")
-    store = WorkspaceStore(database_url)
-    store.open()
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import BadQuestion, EventReused, UnknownPlan, UnknownWorkspace
-from sidecar.store.workspaces import WorkspaceStore
 from sidecar.workspaces.administration import OverridesChange, PlanChange, StatusChange
 from sidecar.workspaces.subscriptions import STATUSES, SubscriptionChange
 from tests.postgres_server import rows
@@ -24,14 +23,6 @@ pytestmark = pytest.mark.postgres
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 DEFAULTS = Meaning(grace_days=7, past_due=None, unpaid=None, paused=None, canceled="starter", trial="starter")
-
-
-@pytest.fixture(scope="module")
-def store(database_url):
-    store = WorkspaceStore(database_url)
-    store.open()
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -19,14 +19,6 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(scope="module")
-def store(database_url):
-    store = WorkspaceStore(database_url)
-    store.open()
-    yield store
-    store.close()
-
-
 @pytest.fixture
 def workspace(database_url):
     slug = f"w-{str(uuid4())[:8]}"

@@ -15,9 +15,10 @@ import pytest
 
 from sidecar.cli.dev import JWT_SECRET
 from tests.identity.provider import a_token
+from tests.node import passed, program, run
 from tests.servers import free_port
 from tests.test_architecture import ROOT
-from tests.typescript.packages import PACKAGE, built, compiled_by, consumer, passed, program, run
+from tests.typescript.packages import PACKAGE, built, compiled_by, consumer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,7 +102,7 @@ class Reader:
             process = subprocess.Popen([program("node"), script], cwd=self.folder, stdout=log, stderr=log)
         try:
             ending = monotonic() + _STARTS_WITHIN_S
-            while run(program("curl"), "-s", f"http://127.0.0.1:{port}").returncode != 0:
+            while run(program("curl"), "-s", f"http://127.0.0.1:{port}", cwd=self.folder).returncode != 0:
                 assert process.poll() is None, (self.folder / f"{script}.log").read_text()
                 assert monotonic() < ending, f"{script} does not listen"
                 sleep(0.05)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from sidecar.guard.problems import CONFLICTS, DENIALS
+from tests.node import passed, program
 from tests.test_architecture import ROOT
 from tests.typescript.openapi_types import FILE, written
-from tests.typescript.packages import PACKAGE, built, compiled_by, consumer, passed, program
+from tests.typescript.packages import PACKAGE, built, compiled_by, consumer
 
 pytestmark = pytest.mark.slow
 MANIFEST: dict[str, Any] = json.loads((PACKAGE / "package.json").read_text())

@@ -13,7 +13,8 @@ from sidecar.cli.dev import JWT_SECRET, TOKEN
 from tests.guard.test_client import ALWAYS_THERE, LIES
 from tests.guard.values import a_grant
 from tests.identity.provider import a_token
-from tests.typescript.packages import built, copied_into, installed, passed, program, run
+from tests.node import installed, passed, program, run
+from tests.typescript.packages import built, copied_into
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

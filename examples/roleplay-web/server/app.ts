@@ -1,7 +1,4 @@
-/**
- * The trainer's own routes, each guarded by the sidecar. Workspaces, members and invitations are the sidecar's routes,
- * which the page asks itself. The workspace of a request is its header X-Workspace-Id.
- */
+/** The trainer's own routes, each guarded by the sidecar, in the workspace that the header X-Workspace-Id names. */
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { HTTPException } from "hono/http-exception";
@@ -16,19 +13,12 @@ const AUDIENCE = "authenticated";
 const A_DAY_S = 24 * 60 * 60;
 const TIMEOUT_MS = 5_000; // a laptop may be busy
 const PROBLEM = { "Content-Type": "application/problem+json" };
-const NAME = { pattern: /^[a-z0-9-]{1,40}$/, says: "must be 1 to 40 of a-z, 0-9 and -" };
-const TITLE = { pattern: /^[^\p{Cc}]{1,200}$/u, says: "must be a line of 1 to 200 characters" };
-const PLAN = { pattern: /^\w{1,60}$/, says: "must be the name of a plan" };
+const NAME = /^[a-z0-9-]{1,40}$/;
+const TITLE = /^[^\p{Cc}]{1,200}$/u;
+const PLAN = /^\w{1,60}$/;
 
-export interface Parts {
-  /** Where the sidecar is, for this backend and for browsers. */
-  url: string;
-  /** A caller's token, which no browser gets. */
-  token: string;
-  /** What users' tokens are signed with. */
-  secret: string;
-  scenarios: Scenarios;
-}
+/** The sidecar at *url*, for this backend and for browsers; *token* is a caller's, and *secret* signs users' tokens. */
+type Parts = { url: string; token: string; secret: string; scenarios: Scenarios };
 
 export function createApp({ url, token, secret, scenarios }: Parts): Hono {
   const sidecar = new Sidecar<Catalog>({ url, token, timeoutMs: TIMEOUT_MS });
@@ -51,8 +41,8 @@ export function createApp({ url, token, secret, scenarios }: Parts): Hono {
 
   app.post("/api/scenarios", requireWorkspace, async (c) => {
     const title = await field(c, "title", TITLE);
-    const { user, asked } = c.get("workspace");
-    const hold = await sidecar.reserve({ user, workspace: asked, action: "scenarios.create" });
+    const { user, id } = c.get("workspace");
+    const hold = await sidecar.reserve({ user, workspace: id, action: "scenarios.create" });
     if (!hold.allow) return problem(hold);
     try {
       const added = await scenarios.add(c.get("workspace"), title);
@@ -63,13 +53,10 @@ export function createApp({ url, token, secret, scenarios }: Parts): Hono {
     }
   });
 
-  app.post("/api/scenarios/:id{[\\w-]+}/roleplays", requireAction("roleplay.start"), async (c) =>
-    c.json((await scenarios.play(c.get("workspace"), c.req.param("id"))) ?? missing(), 201),
-  );
-
-  app.post("/api/scenarios/:id{[\\w-]+}/avatar-roleplays", requireAction("roleplay.start_with_avatar"), async (c) =>
-    c.json((await scenarios.play(c.get("workspace"), c.req.param("id"))) ?? missing(), 201),
-  );
+  const play = async (c: Context) =>
+    c.json((await scenarios.play(c.get("workspace"), c.req.param("id") ?? "")) ?? refuse(404, "No such scenario"), 201);
+  app.post("/api/scenarios/:id{[\\w-]+}/roleplays", requireAction("roleplay.start"), play);
+  app.post("/api/scenarios/:id{[\\w-]+}/avatar-roleplays", requireAction("roleplay.start_with_avatar"), play);
 
   app.post("/api/team-sessions", requireAction("team_sessions.start"), (c) =>
     c.json({ host: c.get("workspace").user }, 201),
@@ -78,7 +65,7 @@ export function createApp({ url, token, secret, scenarios }: Parts): Hono {
   // Your biller's webhook says this, once somebody has paid: docs/billing.md.
   app.post("/api/checkout", requireAction("billing.manage"), async (c) => {
     const plan = await field(c, "plan", PLAN);
-    const answer = await fetch(`${url}/v1/workspaces/${encodeURIComponent(c.get("workspace").asked)}/subscription`, {
+    const answer = await fetch(`${url}/v1/workspaces/${c.get("workspace").id}/subscription`, {
       method: "PUT",
       headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
       body: JSON.stringify({ plan, status: "active", as_of: new Date().toISOString(), source: "roleplay-web" }),
@@ -109,17 +96,12 @@ async function signedIn(c: Context, secret: string): Promise<string | null> {
 }
 
 /** A field of the JSON body; 400 if it does not fit. */
-async function field(c: Context, name: string, { pattern, says }: { pattern: RegExp; says: string }): Promise<string> {
+async function field(c: Context, name: string, pattern: RegExp): Promise<string> {
   const body = (await c.req.json().catch(() => null)) as Record<string, unknown> | null;
   const value = body?.[name];
-  if (typeof value === "string" && pattern.test(value)) return value;
-  throw refusal(400, "The request is not right", `${name} ${says}`);
+  return typeof value === "string" && pattern.test(value) ? value : refuse(400, `The ${name} must be like ${pattern}`);
 }
 
-function missing(): never {
-  throw refusal(404, "There is no such scenario", "it is not in this workspace");
-}
-
-function refusal(status: 400 | 404, title: string, detail: string): HTTPException {
-  return new HTTPException(status, { res: Response.json({ status, title, detail }, { status, headers: PROBLEM }) });
+function refuse(status: 400 | 404, title: string): never {
+  throw new HTTPException(status, { res: Response.json({ status, title }, { status, headers: PROBLEM }) });
 }

@@ -1,20 +1,16 @@
 /** Scenarios in PostgreSQL. A transaction sees those of one workspace, whatever it sends: docs/isolation.md. */
-import { HTTPException } from "hono/http-exception";
 import pg from "pg";
-import { problem } from "policy-sidecar/hono";
 
 import prepare from "../prepare.sql?raw";
 
 const LOGIN = "roleplay_web:roleplay_web"; // of a database that only this machine reaches
 const PATIENCE = { connectionTimeoutMillis: 5_000, query_timeout: 5_000 };
-const INSUFFICIENT_PRIVILEGE = "42501";
 const READ = "SELECT id, title, plays, played_by FROM roleplay_scenarios ORDER BY added_at, id";
 const ADD = "INSERT INTO roleplay_scenarios (title) VALUES ($1) RETURNING id, title, plays, played_by";
 const PLAY = `UPDATE roleplay_scenarios SET plays = plays + 1, played_by = $2 WHERE id = $1
   RETURNING id, title, plays, played_by`;
 
-/** Who asks, and the workspace as the request names it. */
-type Entry = { user: string; asked: string };
+type Entry = { user: string; id: string }; // who asks, and the workspace
 export type Scenario = { id: string; title: string; plays: number; played_by: string | null };
 export type Scenarios = Awaited<ReturnType<typeof prepared>>;
 
@@ -28,11 +24,11 @@ export async function prepared(ownerUrl: string) {
   pool.on("error", (error) => console.warn(`an idle connection has ended: ${error.message}`));
 
   /** The guard has asked already; PostgreSQL asks again, so that a guard that was forgotten shows nothing. */
-  async function entered({ user, asked }: Entry, query: string, ...values: string[]): Promise<Scenario[]> {
+  async function entered({ user, id }: Entry, query: string, ...values: string[]): Promise<Scenario[]> {
     const client = await pool.connect();
     try {
       await client.query("BEGIN");
-      await client.query("SELECT authz.enter($1, $2)", [user, asked]).catch(stranger);
+      await client.query("SELECT authz.enter($1, $2)", [user, id]);
       const { rows } = await client.query<Scenario>(query, values);
       await client.query("COMMIT");
       client.release();
@@ -48,10 +44,4 @@ export async function prepared(ownerUrl: string) {
     /** Undefined if there is none with this id. */
     play: async (entry: Entry, id: string) => (await entered(entry, PLAY, id, entry.user))[0],
   };
-}
-
-function stranger(error: { code?: string }): never {
-  if (error.code !== INSUFFICIENT_PRIVILEGE) throw error;
-  const message = "The user is not a member of this workspace.";
-  throw new HTTPException(403, { res: problem({ allow: false, status: 403, reason: "not_a_member", message }) });
 }

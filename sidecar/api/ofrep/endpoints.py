@@ -12,7 +12,7 @@ from sidecar.api.endpoint import OUTAGES, Endpoint, Refusals, parameters_of
 from sidecar.api.etag import revalidated
 from sidecar.api.log_lines import note_listing
 from sidecar.api.ofrep import wire
-from sidecar.api.ofrep.flags import flag, keys_of
+from sidecar.api.ofrep.flags import LIMIT, flag, keys_of
 from sidecar.api.reply import json_reply
 from sidecar.api.request import part_of
 from sidecar.api.service import deadline_of
@@ -82,6 +82,7 @@ def _flags(
             context.user,
             context.workspace,
             [key for key in keys if key in catalog.features],
+            meters=tuple(key.removeprefix(LIMIT) for key in keys if key.startswith(LIMIT)),
             deadline=deadline_of(service, request),
         )
     except NotAMember:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 UNLIMITED = -1
 OF_A_STRANGER = "not_a_member"
-_LIMIT = "limit:"
+LIMIT = "limit:"
 
 
 def keys_of(catalog: Catalog) -> tuple[str, ...]:
     """Of all flags. `sidecar check` refuses a feature whose name would be that of another flag."""
-    return (*catalog.features, "plan", "role", *(f"{_LIMIT}{meter}" for meter in catalog.meters))
+    return (*catalog.features, "plan", "role", *(f"{LIMIT}{meter}" for meter in catalog.meters))
 
 
 def flag(
@@ -54,7 +54,7 @@ def flag(
         return _flag(key, value=facts.plan, variant=f"plan:{facts.plan}", revision=revision)
     if key == "role":
         return _flag(key, value=facts.role, variant=f"role:{facts.role}", revision=revision)
-    meter = key.removeprefix(_LIMIT)
+    meter = key.removeprefix(LIMIT)
     limit = limits_in(facts, catalog=catalog)[meter]
     return _flag(
         key,

@@ -1,0 +1,164 @@
+"""How a database is, as a session of the sidecar finds it: what `sidecar doctor` asks."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from sidecar.errors import ConfigError, NotAsked
+from sidecar.settings import shipped
+from sidecar.store.addresses import conninfo_of
+from sidecar.store.connecting import CONNECT_TIMEOUT_S
+from sidecar.store.migrate import migrations_in
+from sidecar.store.session import one_line
+from sidecar.store.session_setup import SessionSetup
+
+if TYPE_CHECKING:
+    from sidecar.store.connection_options import ConnectionOptions
+
+STATEMENT_TIMEOUT_S = 1.0  # as a worker's sessions
+CONDITION = """
+    SELECT
+        session_user::text,
+        (SELECT rolsuper FROM pg_roles WHERE rolname = session_user),
+        CASE WHEN to_regrole('authz_sidecar') IS NOT NULL
+             THEN pg_has_role(session_user, 'authz_sidecar', 'MEMBER') END,
+        current_user::text,
+        current_setting('statement_timeout'),
+        current_setting('lock_timeout'),
+        current_setting('default_transaction_isolation'),
+        pg_is_in_recovery(),
+        current_setting('transaction_read_only') = 'on',
+        current_setting('server_version_num')::integer,
+        current_setting('server_encoding'),
+        to_regnamespace('authz') IS NOT NULL
+"""
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+IN_MILLISECONDS = "SELECT extract(epoch FROM %s::interval)::float8 * 1000"
+MIGRATED_TO = "SELECT number FROM authz.migrated_to()"
+MAY_ASK = "SELECT has_function_privilege('authz.migrated_to()', 'EXECUTE')"
+FUNCTIONS = """
+    SELECT wanted.name, EXISTS (
+        SELECT FROM pg_proc AS p
+        WHERE p.pronamespace = to_regnamespace('authz') AND p.proname = wanted.name
+    ), EXISTS (
+        SELECT FROM pg_proc AS p
+        WHERE p.pronamespace = to_regnamespace('authz') AND p.proname = wanted.name
+          AND has_function_privilege('authz_sidecar', p.oid, 'EXECUTE')
+    )
+    FROM unnest(%s::text[]) AS wanted (name) ORDER BY 1
+"""
+_CONTRACT = "sidecar.store.contract"
+_GRANTED = re.compile(r"^GRANT EXECUTE ON FUNCTION authz\.(\w+)\S* TO [^;]*\bauthz_sidecar\b", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """*login* is whoever logged in, *role* whoever the session is; *is_member* is None without that role.
+
+    *clock_ahead_s* is the database's clock, of ours. *migrated_to* is None where the session may not know it;
+    *migrations* is how many this sidecar has. *absent* and *forbidden* are functions that it calls.
+    *differences*, a line each, are what else is not as the schema should be.
+    """
+
+    login: str
+    is_superuser: bool
+    is_member: bool | None
+    role: str
+    statement_timeout_ms: float
+    lock_timeout_ms: float
+    isolation: str
+    in_recovery: bool
+    read_only: bool
+    version: int
+    encoding: str
+    has_schema: bool
+    clock_ahead_s: float
+    migrated_to: int | None
+    migrations: int
+    absent: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    differences: tuple[str, ...]
+
+
+def condition_of(url: str, *, lock_timeout_s: float, options: ConnectionOptions) -> Condition:
+    """By a session as a worker's. ConfigError for no URL, NotAsked where the database does not let us in.
+
+    Each statement may take a second, and a connection CONNECT_TIMEOUT_S for each host.
+    """
+    setup = SessionSetup.of(options, statement_timeout_s=STATEMENT_TIMEOUT_S, lock_timeout_s=lock_timeout_s)
+    conninfo = conninfo_of(url, setup)
+    try:
+        with psycopg.connect(
+            conninfo, autocommit=True, connect_timeout=int(CONNECT_TIMEOUT_S), prepare_threshold=None
+        ) as connection:
+            connection.execute(setup.first_statements)
+            return _look(connection)
+    except psycopg.Error as error:
+        raise NotAsked(one_line(str(error))) from error
+
+
+def differences(connection: psycopg.Connection) -> tuple[str, ...]:
+    """What of the schema, its rights and its shape, is not as it should be, a line each."""
+    if find_spec(_CONTRACT) is None:
+        return ()
+    return tuple(str(each) for each in import_module(_CONTRACT).differences(connection))
+
+
+def _look(connection: psycopg.Connection) -> Condition:
+    login, is_superuser, is_member, role, statement, lock, *rest = _row(connection, CONDITION)
+    isolation, in_recovery, read_only, version, encoding, has_schema = rest
+    before = time.time()
+    (clock,) = _row(connection, CLOCK)
+    ahead_s = float(clock) - (before + time.time()) / 2
+    functions = (
+        connection.execute(FUNCTIONS, (called_functions(),)).fetchall() if is_member is not None else []
+    )
+    return Condition(
+        login=login,
+        is_superuser=bool(is_superuser),
+        is_member=is_member,
+        role=role,
+        statement_timeout_ms=_row(connection, IN_MILLISECONDS, statement)[0],
+        lock_timeout_ms=_row(connection, IN_MILLISECONDS, lock)[0],
+        isolation=isolation,
+        in_recovery=in_recovery,
+        read_only=read_only,
+        version=version,
+        encoding=encoding,
+        has_schema=has_schema,
+        clock_ahead_s=ahead_s,
+        migrated_to=_migrated_to(connection) if has_schema else None,
+        migrations=len(migrations_in(shipped("sql") / "migrations")),
+        absent=tuple(name for name, is_there, _ in functions if not is_there),
+        forbidden=tuple(name for name, is_there, may in functions if is_there and not may),
+        differences=differences(connection) if has_schema else (),
+    )
+
+
+def called_functions() -> list[str]:
+    """Those that the role authz_sidecar is granted, by the text of the schema."""
+    files = sorted((shipped("sql") / "schema").glob("*.sql"))
+    return sorted({name for file in files for name in _GRANTED.findall(file.read_text(encoding="utf-8"))})
+
+
+def _migrated_to(connection: psycopg.Connection) -> int | None:
+    try:
+        if not _row(connection, MAY_ASK)[0]:
+            return None
+        return int(_row(connection, MIGRATED_TO)[0])
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
+        return None  # an older schema, or no right to look into it
+
+
+def _row(connection: psycopg.Connection, query: str, *params: object) -> tuple[Any, ...]:
+    row = connection.execute(query.encode(), params or None).fetchone()
+    if row is None:
+        raise ConfigError("the database answered no row where one was asked for")
+    return row

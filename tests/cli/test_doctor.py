@@ -1,0 +1,266 @@
+"""`sidecar doctor`, against real servers that are well, or not."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+from time import monotonic
+from urllib.parse import urlsplit
+
+import pytest
+
+from sidecar.cli import main
+from sidecar.identity.callers import append_line, new_token, token_line
+from sidecar.rego.bundle import bundle
+from sidecar.rego.load import compiled_at
+from sidecar.settings import shipped
+from sidecar.store.condition import called_functions
+from sidecar.store.migrate import migrate
+from tests.identity.provider import AUDIENCE, ISSUER, a_jwk, a_set
+from tests.postgres_server import run
+from tests.servers import free_port, opa_server
+
+pytestmark = [pytest.mark.postgres, pytest.mark.opa]
+
+COMPILED = compiled_at(shipped("plans.yaml"), shipped("policies"))
+
+
+@pytest.fixture(scope="module")
+def opa():
+    with opa_server(bundle(COMPILED)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def login_url(database_url):
+    """Of a login that has the role authz_sidecar and nothing else."""
+    migrate(database_url, catalog=COMPILED.catalog, revision=COMPILED.revision)
+    run(
+        database_url,
+        "DROP ROLE IF EXISTS doctors_sidecar",
+        "CREATE ROLE doctors_sidecar LOGIN PASSWORD 'secret-word' IN ROLE authz_sidecar",
+    )
+    parts = urlsplit(database_url)
+    user, _, host = parts.netloc.rpartition("@")
+    yield parts._replace(netloc=f"doctors_sidecar:secret-word@{host}").geturl() if user else ""
+    run(database_url, "DROP ROLE doctors_sidecar")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path, login_url, opa):
+    tokens = tmp_path / "tokens"
+    append_line(tokens, token_line("backend", ["authorize"], new_token()))
+    (tmp_path / "jwks.json").write_bytes(a_set(a_jwk()))
+    for name, value in {
+        "DATABASE_URL": login_url,
+        "OPA_URL": opa,
+        "PLANS": shipped("plans.yaml"),
+        "TOKENS": tokens,
+        "BIND": f"127.0.0.1:{free_port()}",
+        "JWT_KEYS": tmp_path / "jwks.json",
+        "JWT_ISSUER": ISSUER,
+        "JWT_AUDIENCE": AUDIENCE,
+        "LOG_DIR": tmp_path,
+    }.items():
+        monkeypatch.setenv(f"SIDECAR_{name}", str(value))
+
+
+@pytest.fixture
+def examined(monkeypatch, capsys):
+    """(exit code, standard output) of the command."""
+
+    def examine(*words):
+        monkeypatch.setattr(sys, "argv", ["sidecar", "doctor", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert "secret-word" not in said.out
+        return ended.value.code, said.out
+
+    return examine
+
+
+@pytest.fixture
+def doctor(examined):
+    """(exit code, {name: (state, text)}) of the command; of several with one name the worst."""
+
+    def run_it():
+        code, text = examined()
+        found: dict[str, tuple[str, str]] = {}
+        for state, name, says in re.findall(r"^(\w+) +([a-z ]+): (.*)$", text, re.MULTILINE):
+            if found.get(name, ("ok",))[0] == "ok":
+                found[name] = state, says
+        assert code == (1 if any(state == "finding" for state, _ in found.values()) else 0)
+        return code, found
+
+    return run_it
+
+
+def findings(found):
+    return {name: says for name, (state, says) in found.items() if state == "finding"}
+
+
+def test_where_all_is_well_every_line_says_so(doctor):
+    code, found = doctor()
+
+    assert (code, findings(found)) == (0, {})
+    assert {name for name, (state, _) in found.items() if state in {"ok", "warning"}} >= {
+        "settings", "files", "database", "database version", "database primary", "database role",
+        "database timeouts", "database clock", "database schema", "database grants", "database drift",
+        "database catalog", "opa", "opa bundle", "opa revision", "tokens", "jwks", "port", "disk",
+    }  # fmt: skip
+    assert found["database role"] == ("ok", "authz_sidecar")
+    assert found["database timeouts"][1] == "statement_timeout 1000 ms, lock_timeout 75 ms, read committed"
+
+
+def test_as_json_it_says_the_same(examined):
+    code, text = examined("--json")
+    document = json.loads(text)
+
+    assert (code, document["findings"]) == (0, 0)
+    assert {"name": "database role", "state": "ok", "says": "authz_sidecar", "do": None} in document["checks"]
+
+
+def test_every_wrong_setting_is_a_finding_and_nothing_else_is_asked(examined, monkeypatch):
+    monkeypatch.setenv("SIDECAR_WORKERS", "none")
+    monkeypatch.setenv("SIDECAR_OPA_ULR", "http://x")
+
+    code, text = examined()
+
+    assert code == 1
+    assert sum(line.startswith("finding  settings: SIDECAR_") for line in text.splitlines()) == 2
+    assert "skipped  database: " in text
+
+
+def test_files_that_are_wrong_are_told_and_the_rest_is_looked_at(doctor, monkeypatch, tmp_path):
+    (tmp_path / "plans.yaml").write_text("plans: 7\n")
+    monkeypatch.setenv("SIDECAR_PLANS", str(tmp_path / "plans.yaml"))
+
+    _, found = doctor()
+
+    assert set(findings(found)) == {"files"}
+    assert found["database catalog"][0] == found["engine"][0] == "skipped"
+
+
+def test_another_catalog_than_the_published_one_is_told_with_the_command(doctor, monkeypatch, tmp_path):
+    text = shipped("plans.yaml").read_text()
+    (tmp_path / "plans.yaml").write_text(re.sub(r"minutes: \d+", "minutes: 7", text, count=1))
+    monkeypatch.setenv("SIDECAR_PLANS", str(tmp_path / "plans.yaml"))
+
+    found = findings(doctor()[1])
+
+    assert set(found) == {"database catalog", "opa revision"}
+    assert "run `sidecar migrate`" in found["database catalog"]
+
+
+def test_a_schema_that_is_not_there_is_told(doctor, monkeypatch, login_url, empty_database_url):
+    there = urlsplit(login_url)._replace(path=urlsplit(empty_database_url).path).geturl()
+    monkeypatch.setenv("SIDECAR_DATABASE_URL", there)
+
+    found = findings(doctor()[1])
+
+    assert set(found) == {"database schema"}
+    assert "sidecar migrate" in found["database schema"]
+
+
+@pytest.mark.parametrize(
+    ("change", "back", "name", "says"),
+    [
+        (
+            "REVOKE EXECUTE ON FUNCTION authz.refund FROM authz_sidecar",
+            "GRANT EXECUTE ON FUNCTION authz.refund TO authz_sidecar",
+            "database grants",
+            "may not execute refund",
+        ),
+        (
+            "REVOKE authz_sidecar FROM doctors_sidecar",
+            "GRANT authz_sidecar TO doctors_sidecar",
+            "database",
+            "authz_sidecar",
+        ),
+        (
+            "ALTER ROLE doctors_sidecar SET default_transaction_read_only = on",
+            "ALTER ROLE doctors_sidecar RESET default_transaction_read_only",
+            "database primary",
+            "read-only",
+        ),
+        (
+            "ALTER FUNCTION authz.refund RENAME TO refund_of_before",
+            "ALTER FUNCTION authz.refund_of_before RENAME TO refund",
+            "database schema",
+            "lacks refund",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_database_is_told(doctor, database_url, change, back, name, says):
+    run(database_url, change)
+    try:
+        found = findings(doctor()[1])
+    finally:
+        run(database_url, back)
+
+    assert says in found[name]
+
+
+def test_a_superuser_is_a_warning(doctor, monkeypatch, database_url):
+    monkeypatch.setenv("SIDECAR_DATABASE_URL", database_url)
+
+    code, found = doctor()
+
+    assert code == 0
+    assert found["database role"][0] == "warning"
+
+
+def test_servers_that_refuse_or_are_silent_cost_a_few_seconds_in_sum(doctor, monkeypatch):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("SIDECAR_DATABASE_URL", f"postgresql://x:secret-word@{host},{host},{host}/x")
+        monkeypatch.setenv("SIDECAR_OPA_URL", f"http://{host}")
+        monkeypatch.setenv("SIDECAR_JWT_KEYS", f"http://{host}/jwks")
+        began = monotonic()
+        _, found = doctor()
+
+    assert set(findings(found)) == {"database", "opa", "jwks"}
+    assert monotonic() - began < 8
+
+
+def test_an_opa_without_a_bundle_is_told(doctor, monkeypatch):
+    with opa_server() as url:
+        monkeypatch.setenv("SIDECAR_OPA_URL", url)
+        _, found = doctor()
+
+    assert set(findings(found)) == {"opa bundle"}
+
+
+def test_a_tokens_file_and_keys_that_are_wrong_are_told(doctor, monkeypatch, tmp_path):
+    (tmp_path / "tokens").write_text("nonsense\n")
+    (tmp_path / "jwks.json").write_text("{}")
+
+    assert set(findings(doctor()[1])) == {"tokens", "jwks"}
+
+
+def test_a_tokens_file_that_others_may_write_is_told(doctor, tmp_path):
+    (tmp_path / "tokens").chmod(0o666)
+
+    assert "chmod" in findings(doctor()[1])["tokens"]
+
+
+def test_an_address_that_another_program_has_is_told(doctor, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("SIDECAR_BIND", f"127.0.0.1:{other.getsockname()[1]}")
+
+        assert "in use" in findings(doctor()[1])["port"]
+
+
+def test_the_functions_that_are_called_are_read_from_the_schema():
+    assert {"facts_for", "consume_many", "refund", "catalog_revision", "anchor_log"} <= set(
+        called_functions()
+    )
+    assert "enter" not in called_functions()
