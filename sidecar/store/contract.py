@@ -45,6 +45,9 @@ class Finding:
     do: str
     repair: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.says}: {self.do}"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Right:

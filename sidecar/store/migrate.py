@@ -139,7 +139,7 @@ def migrate(
         replaced=published.replaced,
         warnings=published.warnings,
         repaired=repaired,
-        findings=tuple(f"{each.says}: {each.do}" for each in findings),
+        findings=tuple(str(each) for each in findings),
     )
 
 

@@ -49,5 +49,5 @@ def pending(url: str, /, *, revision: str, migrations: Path | None = None) -> Pe
         migrations=wanted,
         revision=revision,
         published=published,
-        findings=tuple(f"{each.says}: {each.do}" for each in findings),
+        findings=tuple(str(each) for each in findings),
     )
