@@ -1,33 +1,38 @@
 """Brings a database to the schema that this sidecar needs, and publishes the catalog in it.
 
-Forward only: numbered files, each applied once, in one transaction, and never edited afterwards.
+Forward only: numbered files, each applied once and never edited afterwards, in one transaction that has all
+its locks first, or outside of any ([why](docs/decisions/0064-let-migrations-give-way.md)).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from sidecar.errors import ConfigError, Interrupted, NotAsked
 from sidecar.settings import shipped
+from sidecar.store.apart import run_apart, runs_apart, statements_in
 from sidecar.store.connections import parameters_of
+from sidecar.store.contract import contract, differences, private, repair
+from sidecar.store.giving_way import Patience, give_way
 from sidecar.store.publish import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.store.publish import Files
 
-LOCK = "SELECT pg_advisory_lock(7022026)"
-WAIT_FOR_ANOTHER = "SET lock_timeout = '60s'"
-WAIT_FOR_A_TABLE = "SET lock_timeout = '5s'"
+TRY_LOCK = "SELECT pg_try_advisory_lock(7022026)"
+WAIT_S = 300.0
 ENCODING = "SHOW server_encoding"
 HAS_SCHEMA = "SELECT to_regnamespace('authz') IS NOT NULL"
 HAS_LEDGER = "SELECT to_regclass('authz.migrations') IS NOT NULL"
@@ -58,9 +63,12 @@ RECORD = "INSERT INTO authz.migrations (number, name, checksum) VALUES (%s, %s, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
+    """*locks*: the tables of before that the file locks, each with its mode."""
+
     number: int
     name: str
     text: str
+    locks: Mapping[str, str]
 
     @property
     def checksum(self) -> str:
@@ -71,13 +79,17 @@ class Migration:
 class Migrated:
     """The migrations *applied* now, and the *revision* published; *replaced* is the one before.
 
-    *warnings* are one line each: what was lost, since that was accepted, and what was moved.
+    *warnings* are one line each: what was lost, since that was accepted, and what was moved. *repaired* are
+    the grants and revokes that were needed, *findings* what else differs from the
+    contract, each with what to do.
     """
 
     applied: tuple[str, ...]
     revision: str
     replaced: str | None
     warnings: tuple[str, ...]
+    repaired: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 def migrate(
@@ -89,8 +101,13 @@ def migrate(
     migrations: Path | None = None,
     accept_loss: bool = False,
     files: Files | None = None,
+    wait_s: float = WAIT_S,
+    says: Callable[[str], None] = lambda _: None,
 ) -> Migrated:
     """As the owner of the schema, straight to the server: a transaction pooler loses the lock.
+
+    It gives way to whoever holds a lock, for *wait_s* seconds in sum (then NotAsked), and *says* whom it
+    waits for.
 
     ConfigError when files and database contradict each other, or when rows would lose what they refer to;
     with *accept_loss* such rows are dead from then on. *files* are kept as what was published.
@@ -98,16 +115,31 @@ def migrate(
     """
     known = migrations_in(migrations or shipped("sql") / "migrations")
     with owner_connection(url) as connection:
-        connection.execute(WAIT_FOR_ANOTHER)
-        connection.execute(LOCK)  # two migrations at once: the second waits, and finds nothing to do
-        connection.execute(WAIT_FOR_A_TABLE)
-        applied = _apply(connection, known)
-        with connection.transaction():
+        patience = Patience(wait_s, says)
+        _wait_for_another(connection, patience)
+        applied = _apply(connection, known, patience)
+
+        has_contract = known[-1].name == contract()["migration"]  # else these are other files
+        repaired = give_way(connection, lambda: repair(connection), patience=patience) if has_contract else ()
+
+        def find_what_was_before() -> None:
             if _value(connection, HAS_HISTORY) and not _value(connection, HAS_BEGUN):
                 connection.execute(FIND_UNRECORDED)  # as was before it was recorded
-        published = publish(connection, catalog, revision, accept_loss=accept_loss, files=files)
+
+        give_way(connection, find_what_was_before, patience=patience)
+        published = give_way(
+            connection,
+            lambda: publish(connection, catalog, revision, accept_loss=accept_loss, files=files),
+            patience=patience,
+        )
+        findings = differences(connection) if has_contract else []
     return Migrated(
-        applied=applied, revision=revision, replaced=published.replaced, warnings=published.warnings
+        applied=applied,
+        revision=revision,
+        replaced=published.replaced,
+        warnings=published.warnings,
+        repaired=repaired,
+        findings=tuple(str(each) for each in findings),
     )
 
 
@@ -130,47 +162,90 @@ def owner_connection(url: str, /) -> Iterator[psycopg.Connection]:
 
 
 def migrations_in(folder: Path) -> tuple[Migration, ...]:
-    """ConfigError unless they are numbered without a gap."""
+    """ConfigError unless they are numbered without a gap, and those that run apart can be repeated."""
     found = []
+    listed = released()
     for number, path in enumerate(sorted(folder.glob("*.sql")), start=1):
         name = re.fullmatch(r"([0-9]{4})_[a-z_]+", path.stem)
         if not name or int(name[1]) != number:
             raise ConfigError(f"{path}: expected the name {number:04}_verb_object.sql")
-        found.append(Migration(number=number, name=path.stem, text=path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        if runs_apart(text):
+            try:
+                statements_in(text)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{path}: a file without a transaction must be repeatable, which this is not: {error}"
+                ) from error
+        locks = listed.get(path.stem, {}).get("locks", {})
+        found.append(Migration(number=number, name=path.stem, text=text, locks=locks))
     if not found:
         raise ConfigError(f"{folder}: no migrations there")
     return tuple(found)
 
 
-def _apply(connection: psycopg.Connection, known: Sequence[Migration]) -> tuple[str, ...]:
+def released() -> dict[str, dict[str, Any]]:
+    """By a file's name its `checksum` and `locks`, as `make schema` has found them."""
+    found: dict[str, dict[str, Any]] = json.loads(
+        (shipped("sql") / "released.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def missing(connection: psycopg.Connection, known: Sequence[Migration]) -> tuple[Migration, ...]:
+    """What is not applied yet. ConfigError if what was applied is not what is *known*."""
     if _value(connection, ENCODING) != "UTF8":
         raise ConfigError("the database's encoding must be UTF8, so that it can hold every name")
-    with connection.transaction():
-        if not _value(connection, HAS_SCHEMA):
-            connection.execute(CREATE_SCHEMA)
-        if not _value(connection, HAS_LEDGER):
-            connection.execute(CREATE_LEDGER)
+    if not _value(connection, HAS_LEDGER):
+        return tuple(known)
     there = {number: (name, checksum) for number, name, checksum in connection.execute(APPLIED)}
     if there and max(there) > len(known):
         raise ConfigError(
             f"the database is at {there[max(there)][0]}, and this sidecar ends at {known[-1].name}:"
             " use the sidecar that migrated it, or a newer one"
         )
-    applied = []
     for migration in known:
-        if migration.number in there:
-            name, checksum = there[migration.number]
-            if (name, checksum) != (migration.name, migration.checksum):
-                raise ConfigError(
-                    f"{migration.name}.sql is not what was applied as {name}: restore it, and write a new"
-                    " migration"
-                )
+        name, checksum = there.get(migration.number, (migration.name, migration.checksum))
+        if (name, checksum) != (migration.name, migration.checksum):
+            raise ConfigError(
+                f"{migration.name}.sql is not what was applied as {name}: restore it, and write a new"
+                " migration"
+            )
+    return tuple(each for each in known if each.number not in there)
+
+
+def _wait_for_another(connection: psycopg.Connection, patience: Patience) -> None:
+    """Two migrations at once: the second waits, and finds nothing to do.
+
+    It asks again and again: a statement that waits has a snapshot, for whose end CONCURRENTLY would wait.
+    """
+    while not _value(connection, TRY_LOCK):
+        if not patience.left_s:
+            raise NotAsked("another `sidecar migrate` is at work: try again when it is done")
+        time.sleep(0.1)
+
+
+def _apply(connection: psycopg.Connection, known: Sequence[Migration], patience: Patience) -> tuple[str, ...]:
+    wanted = missing(connection, known)
+    with connection.transaction(), private(connection):
+        if not _value(connection, HAS_SCHEMA):
+            connection.execute(CREATE_SCHEMA)
+        if not _value(connection, HAS_LEDGER):
+            connection.execute(CREATE_LEDGER)
+    for migration in wanted:
+        record = (migration.number, migration.name, migration.checksum)
+        if runs_apart(migration.text):
+            run_apart(connection, migration.text, patience=patience)
+            connection.execute(RECORD, record)
             continue
-        with connection.transaction():
-            connection.execute(migration.text.encode())
-            connection.execute(RECORD, (migration.number, migration.name, migration.checksum))
-        applied.append(migration.name)
-    return tuple(applied)
+
+        def apply(migration: Migration = migration, record: tuple[int, str, str] = record) -> None:
+            with private(connection):
+                connection.execute(migration.text.encode())
+            connection.execute(RECORD, record)
+
+        give_way(connection, apply, patience=patience, locks=migration.locks)
+    return tuple(each.name for each in wanted)
 
 
 def _value(connection: psycopg.Connection, query: str) -> object:

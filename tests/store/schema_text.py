@@ -1,4 +1,4 @@
-"""Writes sql/schema/ from a migrated database: `python -m tests.store.schema_text`, or `make schema`.
+"""`python -m tests.store.schema_text`, `make schema`: writes sql/schema/, released.json and contract.json.
 
 The text is the same from each PostgreSQL that is supported.
 """
@@ -13,6 +13,8 @@ from sidecar.local.postgres import EmbeddedPostgres
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from tests.postgres_server import a_server_folder
+from tests.store.contract_text import write_contract
+from tests.store.released import write_released
 from tests.store.schema_order import FILES
 from tests.values import the_catalog
 
@@ -193,6 +195,8 @@ def _line(connection: psycopg.Connection, statement: str, comment: str | None) -
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with a_server_folder() as folder, EmbeddedPostgres(folder) as server:
+        write_released(server.url)
+        write_contract(server.url)
         migrate(server.url, catalog=the_catalog(), revision="dev")
         for file, text in schema_text(server.url).items():
             (FOLDER / f"{file}.sql").write_text(text, encoding="utf-8")
