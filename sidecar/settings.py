@@ -111,6 +111,12 @@ def _on_or_off(text: str) -> bool:
     return text == "on"
 
 
+def _log_format(text: str) -> str:
+    if text not in {"text", "json"}:
+        raise _Refused("must be text or json")
+    return text
+
+
 def _log_sync(text: str) -> str:
     if text not in {"no", "yes", "wait"}:
         raise _Refused("must be no, yes or wait")
@@ -272,6 +278,11 @@ class Settings:
         _on_or_off,
         "whether plain requests for hot endpoints take the fast lane; off, they get the same answers slower",
         default=True,
+    )
+    log_format: Literal["text", "json"] = _setting(
+        _log_format,
+        "how lines on standard error are written: text, or json, an object a line",
+        default="text",
     )
     log_dir: Path | None = _setting(
         Path, "folder of the decision log, a file for each worker and day; without it, standard output"

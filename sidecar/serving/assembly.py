@@ -48,8 +48,10 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.telemetry.decision_log import DecisionLog
+from sidecar.telemetry.figures import Moment
 from sidecar.telemetry.log_folder import LogFolder
-from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules, timed
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredRules, timed
+from sidecar.telemetry.measured_ledger import MeasuredLedger
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.output import STDOUT, Output
 from sidecar.workspaces.administration import Administration
@@ -106,7 +108,7 @@ class Parts:
             observe=self._metrics.observe_memo,
         )
         self._shared = shared
-        clock = Clock(count=self._metrics.count_clock_refusal)
+        self._clock = clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
         self._store = PostgresFacts(
             settings.database_url,
@@ -167,8 +169,8 @@ class Parts:
         self._starts: dict[Callable[..., object], Callable[..., None]] = {
             self.read_facts: timed(self._store.ask, self._metrics.observe_facts),
             facts.to_come: timed(self._store.ask_to_come, self._metrics.observe_facts),
-            ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
-            ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
+            ledger.charge: ledger.timed(self._ledger.ask),
+            ledger.find_replay: ledger.timed(self._ledger.ask_replay),
             self._log.await_written: self._log.ask_written,
         }
         domain: Domain = Workspaces(authorizer, metrics=self._metrics)
@@ -286,6 +288,25 @@ class Parts:
     def publish(self) -> None:
         """Once a second: let a scrape of another worker have what this one has counted."""
         self._metrics.publish()
+
+    def show(self, *, in_flight: int, connections: int) -> None:
+        """Once a second, on the loop: what this worker is at the moment."""
+        pools = {
+            "facts": self._store.connections,
+            "ledger": self._for_ledger,
+            "workspaces": self._workspaces.connections,
+        }
+        self._metrics.figures.show(
+            Moment(
+                in_flight=in_flight + (self._grpc.in_progress if self._grpc is not None else 0),
+                connections=connections,
+                pools={name: (*pool.used, pool.size) for name, pool in pools.items()},
+                log_bytes=self._log.waiting_bytes,
+                log_age_s=self._log.waiting_s,
+                clock_skew_s=self._clock.skew_s,
+                verdicts=len(self._memo),
+            )
+        )
 
     def why_unfit(self) -> str | None:
         """Why this generation must not take over from the one before: the database does not fit it."""

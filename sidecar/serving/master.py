@@ -33,6 +33,7 @@ from gunicorn.errors import HaltServer  # type: ignore[import-untyped] # ditto
 from sidecar.errors import ConfigError
 from sidecar.serving.addresses import kept as kept_address
 from sidecar.serving.addresses import require_free
+from sidecar.telemetry.stderr import log_to_stderr, logging_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,6 +64,7 @@ def serve(settings: Settings, *, kept: Path | None = None) -> None:
 
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
     """
+    log_to_stderr(settings.log_format)
     if _INHERITED.isdisjoint(os.environ):
         require_free(settings.http_bind)
     with ExitStack() as stack:
@@ -120,7 +122,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "accesslog": None,
             "errorlog": "-",
             "loglevel": "info",
-            "logconfig_dict": _LOGGING,
+            "logconfig_dict": logging_config(settings.log_format),
             "proc_name": "sidecar",
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - a heartbeat file; on a disk it can stall
             "pre_fork": _prepare,
@@ -183,6 +185,11 @@ def _no_signal_of_children() -> Iterator[None]:
 
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def start(self) -> None:
+        from sidecar.telemetry.server_counts import ServerCounts  # noqa: PLC0415 - as above
+        from sidecar.telemetry.worker_files import DeadWorkers  # noqa: PLC0415 - ditto
+
+        self.counts = ServerCounts()
+        self.dead = DeadWorkers(self.app.folder / "metrics")
         self.app.most_connections = self._connections_that_fit()
         super().start()
 
@@ -203,6 +210,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self.log.exception("a reload met a defect, or a machine without memory or descriptors")
             self._stay_with(before, old, why="the workers as they were go on")
         else:
+            self.counts.count_reload(taken=True)
             self.log.info("reloaded: revision %s", self.app.loaded.compiled.revision)
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
@@ -247,6 +255,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self._end(set(self.WORKERS) - old, signal.SIGKILL, within_s=self.cfg.graceful_timeout)
         with suppress(OSError):
             self.app.publish()
+        self.counts.count_reload(taken=False)
         self.log.error("not reloaded: %s", why)
 
     def _wait_until_ready(self, pids: set[int]) -> None:
@@ -365,19 +374,5 @@ def _end(_: _Master, worker: Worker) -> None:
 
 
 def _count_out(master: _Master, worker: Worker) -> None:
-    from sidecar.telemetry.metrics import mark_dead  # noqa: PLC0415 - as above
-
-    mark_dead(worker.pid, folder=master.app.folder / "metrics")
-
-
-_LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s [%(process)d] %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"level": "WARNING", "handlers": ["stderr"]},
-    "loggers": {
-        "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-        "sidecar": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-    },
-}
+    master.counts.count_exit()
+    master.dead.bury(worker.pid)
