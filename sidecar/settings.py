@@ -315,6 +315,11 @@ class Settings:
     grace_s: int = _setting(
         _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10
     )
+    drain_s: int = _setting(
+        _number(0, 300, "seconds"),
+        "how long a sidecar that is told to stop answers on, but says that it is not ready",
+        default=0,
+    )
 
     @property
     def http_bind(self) -> list[str]:

@@ -16,7 +16,7 @@ from sidecar.api.authzen.policy import PolicyDomain, Rules
 from sidecar.api.authzen.workspaces import Workspaces
 from sidecar.api.masking import Masks
 from sidecar.api.problems import PROBLEMS
-from sidecar.api.service import Service, Stripe
+from sidecar.api.service import Readiness, Service, Stripe
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads
@@ -78,6 +78,11 @@ _ANSWERED_WITHIN_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
 _LEDGER_CONNECTIONS = 4  # one for groups of consumes, the others may wait for a lock
+_DRAINING = {
+    "ready": False,
+    "code": "draining",
+    "why": "it is stopping, and answers until then: ask another instance",
+}
 _ANY = "of this server"  # whichever engine it is: all workers of a server have the same
 
 
@@ -85,6 +90,7 @@ class Parts:
     """Of one worker. *newest_bundle* gives the newest generation's, for OPA to move on to.
 
     *shared* is a file in which the workers of a server share the verdicts that one of them has learnt.
+    *is_draining*: the server was told to stop, and answers on for a while.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class Parts:
         metrics_folder: Path | None = None,
         newest_bundle: Callable[[], bytes] | None = None,
         shared: Path | None = None,
+        is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         compiled = loaded.compiled
         self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
@@ -108,6 +115,7 @@ class Parts:
             observe=self._metrics.observe_memo,
         )
         self._shared = shared
+        self._is_draining = is_draining
         self._clock = clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
         self._store = PostgresFacts(
@@ -219,7 +227,7 @@ class Parts:
                 own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
                 bundle=self._newest_bundle,
-                readiness=lambda: self._probe.found,
+                readiness=self._readiness,
                 serving=self._warm.is_set,
                 catalog=loaded.catalog.encode(),
                 masks=Masks(settings.log_mask, key=loaded.mask_key) if settings.log_mask else None,
@@ -347,6 +355,12 @@ class Parts:
                 keep(self._shared, self._memo.known, engine=_ANY, revision=self._revision)
         if self._rules is not None:
             self._rules.answer(DECISION, b"{}", deadline=monotonic() + _ANSWERED_WITHIN_S)
+
+    def _readiness(self) -> Readiness:
+        found = self._probe.found
+        if not self._is_draining():
+            return found
+        return Readiness(ready=False, parts={**found.parts, "worker": _DRAINING})
 
     def _of_itself(self) -> Mapping[str, object]:
         if self._warm.is_set():

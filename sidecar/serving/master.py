@@ -22,6 +22,7 @@ import tempfile
 from asyncio import run_coroutine_threadsafe
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from queue import Empty
 from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self.settings = settings
         self._kept = kept
         self.folder = folder
+        self.draining = folder / "draining"  # while it is there, no worker is ready
         self._make_folder()
         self.loaded: Loaded = self.load_files()
         self.published = self.loaded.bundle
@@ -142,6 +144,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             metrics_folder=self.folder / "metrics",
             newest_bundle=lambda: self._published_bundle(own),
             shared=self.folder / "verdicts",
+            is_draining=self.draining.exists,
         )
         return self.worker.application
 
@@ -212,6 +215,23 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         else:
             self.counts.count_reload(taken=True)
             self.log.info("reloaded: revision %s", self.app.loaded.compiled.revision)
+
+    def handle_term(self) -> None:
+        """Not ready first, so that nobody new is sent here; only then the listeners close."""
+        self._drain(monotonic() + self.app.settings.drain_s)
+        super().handle_term()
+
+    def _drain(self, ending: float) -> None:
+        with suppress(OSError):
+            self.app.draining.touch()
+        while self.WORKERS and monotonic() < ending:
+            sleep(_TICK_S)
+            with suppress(Empty):
+                number = self.SIG_QUEUE.get_nowait()
+                if number in {signal.SIGINT, signal.SIGQUIT}:
+                    self.SIG_QUEUE.put_nowait(number)  # `stop` makes haste then
+                    return
+            self.reap_workers()
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
         for listener in self.LISTENERS:
