@@ -51,7 +51,7 @@ FLAGS = (
 )
 SEPARATE = "separate:"
 DORMANT_AFTER = timedelta(days=90)
-_ALL_SCOPES = {"authorize", "admin", "audit"}  # who has these learns and may change all that `people` would show
+_ALL_SCOPES = {"authorize", "admin", "audit"}  # `people` adds nothing to these
 _OWNER = "owner"
 
 

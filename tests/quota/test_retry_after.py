@@ -18,7 +18,9 @@ from sidecar.decisions.model import Question
 from sidecar.decisions.steps import run as run_steps
 from sidecar.decisions.waiting import seconds_until_room
 from sidecar.quota.ratelimit import limit_fields
+from sidecar.store.clock import Clock
 from sidecar.store.migrate import migrate
+from tests.effort import tries
 from tests.postgres_server import a_database
 from tests.quota.conftest import rules_of
 from tests.quota.moved_clock import let_the_clock_be_moved, move, stop_clock
@@ -39,7 +41,7 @@ def clock_place(postgres_server) -> Iterator[Place]:
     for url in a_database(postgres_server, template="template0"):
         migrate(url, catalog=rules.catalog, revision=rules.revision)
         let_the_clock_be_moved(url)
-        place = Place(url, rules, connections=4)
+        place = Place(url, rules, connections=4, clock=Clock(wall=None))
         yield place
         place.close()
 
@@ -110,7 +112,11 @@ meters = st.tuples(st.sampled_from([0, 0, 3, 5, 9, 12]), holds, overrides, st.sa
 LATER = 100  # all holds and overrides have ended
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=tries(150, usual=40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     action=st.sampled_from(["host", "record", "ping", "create", "stage"]),
     states=st.fixed_dictionaries({"daily": meters, "minutes": meters, "projects": meters}),

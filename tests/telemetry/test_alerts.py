@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,6 +33,7 @@ def series():
     """The labels of each series that a scrape can have, by its name."""
     found = {}
     for registry in (Metrics(engine="opa", revision="r1").registry, ServerCounts().registry):
+        metric: Any
         for metric in registry._names_to_collectors.values():  # noqa: SLF001 - nothing public tells labels
             names, kind = set(metric._labelnames), metric._type  # noqa: SLF001 - ditto
             match kind:
