@@ -43,7 +43,14 @@ _DO = {
 }
 _SEE_THE_LOG = "standard error says more"
 _SQLSTATE = re.compile(r"refused \(([0-9A-Z]{5})\)")
-_NO_WRITES = re.compile(r"session is (?:not )?read-(?:only|write)|server is in hot standby|\b25006\b")
+_NO_WRITES = re.compile(
+    r"takes no writes|session is (?:not )?read-(?:only|write)|server is in hot standby|\b25006\b"
+)
+_OTHER_SESSION = "the session is not as it has to be"
+_SET_THE_SESSION = (
+    "give the login the defaults that standard error names, or set SIDECAR_DATABASE_POOLER where a pooler"
+    " stands between; see sidecar doctor"
+)
 _NOT_YET = re.compile(r"the database system is |57P0[123]")
 
 
@@ -63,6 +70,8 @@ def cause_of(error: DependencyError) -> Cause:
             return Cause(code=NOT_MIGRATED, do=error.detail, detail="it lacks what is needed")
         case FactsUnavailable():
             code = _of_the_database(error.detail)
+            if _OTHER_SESSION in error.detail:
+                return Cause(code=code, do=_SET_THE_SESSION, detail=error.detail)
         case _:
             code = error.code
     return Cause(code=code, do=_DO.get(code, _SEE_THE_LOG), detail=error.detail)
@@ -74,4 +83,5 @@ def _of_the_database(said: str) -> str:
         return READ_ONLY
     if _NOT_YET.search(said):
         return UNREACHABLE
-    return REFUSED if _SQLSTATE.search(said) or "FATAL" in said else UNREACHABLE
+    refused = _SQLSTATE.search(said) or "FATAL" in said or _OTHER_SESSION in said
+    return REFUSED if refused else UNREACHABLE
