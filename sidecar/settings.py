@@ -132,6 +132,12 @@ def _on_or_off(text: str) -> bool:
     return text == "on"
 
 
+def _log_format(text: str) -> str:
+    if text not in {"text", "json"}:
+        raise _Refused("must be text or json")
+    return text
+
+
 def _reload(text: str) -> str:
     if text not in {"signal", "auto"}:
         raise _Refused("must be signal or auto")
@@ -315,6 +321,11 @@ class Settings:
         "whether plain requests for hot endpoints take the fast lane; off, they get the same answers slower",
         default=True,
     )
+    log_format: Literal["text", "json"] = _setting(
+        _log_format,
+        "how lines on standard error are written: text, or json, an object a line",
+        default="text",
+    )
     log_dir: Path | None = _setting(
         Path, "folder of the decision log, a file for each worker and day; without it, standard output"
     )
@@ -351,6 +362,11 @@ class Settings:
     )
     grace_s: int = _setting(
         _number(1, 600, "seconds"), "how long a stopping worker may finish what it has begun", default=10
+    )
+    drain_s: int = _setting(
+        _number(0, 300, "seconds"),
+        "how long a sidecar that is told to stop answers on, but says that it is not ready",
+        default=0,
     )
 
     @property

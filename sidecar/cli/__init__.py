@@ -5,6 +5,7 @@ A command reads its options, calls one function of another room and prints what 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -16,9 +17,12 @@ from click.core import ParameterSource
 
 from sidecar.errors import ConfigError, DependencyError, NotAsked, SidecarError
 from sidecar.settings import PREFIX
+from sidecar.telemetry.stderr import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from sidecar.telemetry.stderr import LogFormat
 
 EXIT_FOUND = 1
 EXIT_USAGE = 2
@@ -83,7 +87,10 @@ def main(
     try:
         code = run()
     except click.ClickException as error:
-        error.show()
+        if _log_format() == "json":
+            say(error.format_message())
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
@@ -92,9 +99,18 @@ def main(
         sys.exit(EXIT_BROKEN_PIPE)
     except SidecarError as error:
         for line in lines_about(error):
-            print(line, file=sys.stderr)
+            say(line)
         sys.exit(_exit_code_of(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _log_format() -> LogFormat:
+    return "json" if os.environ.get(f"{PREFIX}LOG_FORMAT", "").strip() == "json" else "text"
+
+
+def say(line: str, *, level: str = "error") -> None:
+    """On standard error, as SIDECAR_LOG_FORMAT says."""
+    print(line_of(line, level=level, log_format=_log_format()), file=sys.stderr)
 
 
 def _exit_code_of(error: SidecarError) -> int:

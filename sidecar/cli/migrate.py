@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.cli import plans_option, policies_option
+from sidecar.cli import plans_option, policies_option, say
 from sidecar.cli.sources import policies_or_shipped, required_plans
 from sidecar.rego.bundle import bundle
 from sidecar.rego.load import compiled_at, plans_text
@@ -96,9 +95,9 @@ def command(
     else:
         print(f"published {migrated.revision}, before: {migrated.replaced or 'none'}")
     for warning in migrated.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", level="warning")
     for finding in migrated.findings:
-        print(f"differs: {finding}", file=sys.stderr)
+        say(f"differs: {finding}", level="warning")
 
 
 def _check(database_url: str, *, revision: str, as_json: bool) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from os.path import lexists
 from pathlib import Path
 
+from sidecar.cli import say
 from sidecar.errors import ConfigError, Problem
 from sidecar.rego.load import unreadable
 from sidecar.settings import NO_CATALOG, PREFIX, shipped
@@ -32,7 +32,7 @@ def plans_or_shipped(named: Path | None, /) -> Path:
     if found := own_plans(named):
         return found
     demo = shipped(PLANS.name)
-    sys.stderr.write(f"sidecar: no ./{PLANS} here: the shipped demo is used, {demo}\n")
+    say(f"sidecar: no ./{PLANS} here: the shipped demo is used, {demo}", level="warning")
     return demo
 
 

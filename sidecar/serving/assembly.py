@@ -16,7 +16,7 @@ from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.policy import PolicyDomain, Rules
 from sidecar.api.authzen.workspaces import Workspaces
 from sidecar.api.masking import Masks
-from sidecar.api.service import Service, Stripe
+from sidecar.api.service import Readiness, Service, Stripe
 from sidecar.catalog.routes import Routes
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads
@@ -49,8 +49,10 @@ from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.telemetry.decision_log import DecisionLog
+from sidecar.telemetry.figures import Moment
 from sidecar.telemetry.log_folder import LogFolder
-from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules, timed
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredRules, timed
+from sidecar.telemetry.measured_ledger import MeasuredLedger
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.output import STDOUT, Output
 from sidecar.workspaces.administration import Administration
@@ -77,6 +79,11 @@ _ANSWERED_WITHIN_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
 _LEDGER_CONNECTIONS = 4  # one for groups of consumes, the others may wait for a lock
+_DRAINING = {
+    "ready": False,
+    "code": "draining",
+    "why": "it is stopping, and answers until then: ask another instance",
+}
 _STARTING = Cause(code="starting", do="wait: it learns every verdict first", detail="")
 _ANY = "of this server"  # whichever engine it is: all workers of a server have the same
 
@@ -84,7 +91,8 @@ _ANY = "of this server"  # whichever engine it is: all workers of a server have 
 class Parts:
     """Of one worker. *newest_bundle* gives the newest generation's, for OPA to move on to.
 
-    In *folder* the workers of a server share what they have counted, learnt and said.
+    In *folder* the workers of a server share what they have counted, learnt and said. *is_draining*: the
+    server was told to stop, and answers on for a while.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class Parts:
         *,
         folder: Path | None = None,
         newest_bundle: Callable[[], bytes] | None = None,
+        is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         compiled = loaded.compiled
         self._metrics = Metrics(
@@ -108,9 +117,10 @@ class Parts:
             known=loaded.known.items(),
             observe=self._metrics.observe_memo,
         )
+        self._is_draining = is_draining
         self._folder = folder
         self._shared = folder and folder / "verdicts"
-        clock = Clock(count=self._metrics.count_clock_refusal)
+        self._clock = clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
         options = ConnectionOptions(
             max_age_s=settings.database_connection_max_age, pooler=settings.database_pooler
@@ -176,8 +186,8 @@ class Parts:
         self._starts: dict[Callable[..., object], Callable[..., None]] = {
             self.read_facts: timed(self._store.ask, self._metrics.observe_facts),
             facts.to_come: timed(self._store.ask_to_come, self._metrics.observe_facts),
-            ledger.charge: timed(self._ledger.ask, self._metrics.observe_ledger),
-            ledger.find_replay: timed(self._ledger.ask_replay, self._metrics.observe_ledger),
+            ledger.charge: ledger.timed(self._ledger.ask),
+            ledger.find_replay: ledger.timed(self._ledger.ask_replay),
             self._log.await_written: self._log.ask_written,
         }
         domain: Domain = Workspaces(authorizer, metrics=self._metrics)
@@ -217,7 +227,7 @@ class Parts:
                 own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
                 bundle=self._newest_bundle,
-                readiness=self._probe.readiness,
+                readiness=self._readiness,
                 status=self._probe.status,
                 serving=self._warm.is_set,
                 catalog=loaded.catalog.encode(),
@@ -292,6 +302,25 @@ class Parts:
         """Once a second: let a scrape of another worker have what this one has counted."""
         self._metrics.publish()
 
+    def show(self, *, in_flight: int, connections: int) -> None:
+        """Once a second, on the loop: what this worker is at the moment."""
+        pools = {
+            "facts": self._store.connections,
+            "ledger": self._for_ledger,
+            "workspaces": self._workspaces.connections,
+        }
+        self._metrics.figures.show(
+            Moment(
+                in_flight=in_flight + (self._grpc.in_progress if self._grpc is not None else 0),
+                connections=connections,
+                pools={name: (*pool.used, pool.size) for name, pool in pools.items()},
+                log_bytes=self._log.waiting_bytes,
+                log_age_s=self._log.waiting_s,
+                clock_skew_s=self._clock.skew_s,
+                verdicts=len(self._memo),
+            )
+        )
+
     def why_unfit(self) -> str | None:
         """Why this generation must not take over from the one before: the database does not fit it."""
         return self._fit.why_not(deadline=monotonic() + _FIT_WITHIN_S)
@@ -339,6 +368,12 @@ class Parts:
                 if found is not None:
                     with suppress(OSError):
                         found.touch()
+
+    def _readiness(self) -> Readiness:
+        found = self._probe.readiness()
+        if not self._is_draining():
+            return found
+        return Readiness(ready=False, without_database=False, parts={**found.parts, "worker": _DRAINING})
 
     def _probe_of(self, asked: Breaker | OnThreads, *, folder: Path | None) -> Probe:
         said, rules = Said(folder), self._rules

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from http import HTTPStatus
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -60,7 +62,7 @@ class EnvoyServer:
             ),
             maximum_concurrent_rpcs=_MOST_IN_PROGRESS,
         )
-        checks = _Checks(service, driver)
+        self._checks = checks = _Checks(service, driver)
         self._server.add_generic_rpc_handlers(
             (
                 _only_check(AUTHORIZATION, checks.check, external_auth_pb2.CheckRequest),
@@ -69,6 +71,11 @@ class EnvoyServer:
         )
         for address in addresses:
             self._server.add_insecure_port(address)
+
+    @property
+    def in_progress(self) -> int:
+        """Calls that are being answered."""
+        return self._checks.in_progress
 
     async def start(self) -> None:
         await self._server.start()
@@ -100,10 +107,11 @@ class _Checks:
         self._service = service
         self._driver = driver
         self._loop = asyncio.get_running_loop()
-        self._in_progress = 0  # those whose client is gone included, which gRPC does not count
+        self.in_progress = 0  # those whose client is gone included, which gRPC does not count
 
     async def check(self, message: Any, context: Any) -> Any:  # noqa: ANN401 - as gRPC has it
-        if self._in_progress >= _MOST_IN_PROGRESS:
+        began = monotonic()
+        if self.in_progress >= _MOST_IN_PROGRESS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are in progress")
         http = message.attributes.request.http
         headers = _headers_in(http)
@@ -120,12 +128,13 @@ class _Checks:
         token = ",".join(shown) if shown else None
         content_type = headers.get("content-type", [""])[0]
         answered: asyncio.Future[Any] = self._loop.create_future()
-        self._in_progress += 1
+        self.in_progress += 1
         self._driver.drive(
             self._answering(request, partial(_read, http, headers), token=token, content_type=content_type),
             partial(self._settle, request, answered, content_type),
         )
         answer = await answered
+        self._service.metrics.observe_request(NAME, _status_of(answer), monotonic() - began)
         if answer is grpc.StatusCode.INTERNAL:
             await context.abort(answer, "the sidecar has a defect")
         return answer
@@ -153,12 +162,20 @@ class _Checks:
         content_type: str,
         answer: Any,  # noqa: ANN401 - as above
     ) -> None:
-        self._in_progress -= 1
+        self.in_progress -= 1
         if answer is None:  # no thread was free in time
             refused = refuse(self._service, request, NAME, problems.problem("overloaded"), {})
             answer = _response(refused, content_type)
         if not answered.done():
             answered.set_result(answer)
+
+
+def _status_of(answer: Any) -> int:  # noqa: ANN401 - as above
+    """What the end user is told, as HTTP has it."""
+    if answer is grpc.StatusCode.INTERNAL:
+        return HTTPStatus.INTERNAL_SERVER_ERROR
+    status: int = answer.denied_response.status.code
+    return status or HTTPStatus.OK
 
 
 async def _health(service: Service, message: Any, context: Any) -> Any:  # noqa: ANN401 - as above

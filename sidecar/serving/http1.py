@@ -26,6 +26,7 @@ from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[im
 from sidecar.serving.application import announced_length, json_body
 from sidecar.serving.heads import MOST_FIELDS, Fields
 from sidecar.serving.threads import NoThread
+from sidecar.telemetry.metrics import NO_ENDPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +96,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         self._pieces = 0
         self._is_last = False  # the request that is being answered: what still comes is the rest of its body
         self._whole_at = 0.0
+        self._since = 0.0  # when the first byte of a request came; 0: none has begun
         self._family: AddressFamily | None = None
 
     # Reading.
@@ -116,6 +118,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
             self._callback_parser.feed(data)  # the next request: there it waits until this one is answered
             return True
         self._fed += len(data)
+        self._since = self._since or monotonic()
         self._connection.begin_head()
         if not super()._feed_callback_parser(data):
             return False
@@ -172,6 +175,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
     def _send_error_response(self, status: int, message: str, extra_headers: object = ()) -> None:  # noqa: ARG002 - gunicorn's signature
         code = _CODES.get(HTTPStatus(status), "malformed_request")
         parser = self._callback_parser
+        self._observe(NO_ENDPOINT, status)
         self._safe_write(
             refusal(self.worker.application, code, target=parser.target, origin=parser.field("Origin"))
         )
@@ -197,6 +201,7 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         """Answer one request; whether the next one of this connection may be read."""
         application = self.worker.application
         application.service.metrics.count_request("gunicorn")
+        self._since = self._since or monotonic()  # it may have come together with the one before
         request, endpoint = self._request_of(parsed, peername)
         receiver = self._body_receiver
         largest = application.largest_body(request, endpoint)
@@ -211,9 +216,14 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         request.began = monotonic() if self._is_last else self._whole_at
         self._connection.begin_answer()
         reply = await self._answer(request, endpoint)
-        if self._closed:
-            return False
-        return await self._send_reply(reply, parsed)
+        keeps = False if self._closed else await self._send_reply(reply, parsed)
+        self._observe(NO_ENDPOINT if endpoint is None else endpoint.name, reply[0])
+        return keeps
+
+    def _observe(self, endpoint: str, status: int) -> None:
+        since, self._since = self._since, 0.0
+        seconds = monotonic() - since if since else 0.0
+        self.worker.application.service.metrics.observe_request(endpoint, status, seconds)
 
     def _request_of(self, parsed: Any, peername: object) -> tuple[Request, Endpoint | None]:  # noqa: ANN401 - gunicorn's
         if self._family is None:

@@ -55,12 +55,15 @@ class Lane:
         "_heads_of",
         "_is_blocked",
         "_is_stopping",
+        "_metrics",
         "_needed",
         "_otherwise",
         "_read_facts",
         "_remote",
         "_request",
         "_searched",
+        "_sent",
+        "_since",
         "_transport",
     )
 
@@ -77,6 +80,7 @@ class Lane:
     ) -> None:
         self._connection = connection
         self._application = application
+        self._metrics = application.service.metrics
         self._driver = driver
         self._heads_of = heads
         self._otherwise = otherwise
@@ -84,6 +88,8 @@ class Lane:
         self._is_stopping = is_stopping
         self._begun = bytearray()  # what has come and is not answered yet
         self._searched = 0  # bytes of it, in which no head ends
+        self._since = 0.0  # when the first byte of it came; 0: nothing has begun
+        self._sent: tuple[str, int, float] | None = None  # the reply that the peer has not taken yet
         self._needed = 0  # bytes of the request that has begun, once its head is known
         self._head: Head | None = None
         self._request: Request | None = None
@@ -118,9 +124,11 @@ class Lane:
         self._is_blocked = False
         if self._connection.state == "sending":
             self._finish_sending()
+        self._observe_sent()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the guard's signature
         """What is being decided goes on: it may have an effect, which belongs in the log."""
+        self._observe_sent()
 
     # Reading.
 
@@ -152,6 +160,8 @@ class Lane:
     def _wait_for_more(self, data: bytes | None) -> None:
         if data is not None:
             self._begun += data
+        if not self._since:
+            self._since = monotonic()
         self._connection.begin_head()
         self._connection.wants_more()
 
@@ -175,8 +185,10 @@ class Lane:
         elif len(begun) > self._needed:
             self._begun += begun[self._needed :]
         self._connection.begin_answer()
+        if not self._since:
+            self._since = monotonic()
         service = self._application.service
-        service.metrics.count_request("lane")
+        self._metrics.count_request("lane")
         alike, asked = head.alike, None
         if alike is not None and service.serving() and not service.log.waits:
             try:
@@ -223,6 +235,7 @@ class Lane:
         lines, text = reply
         self._write(
             _PLAINLY % (lines, len(text), id_.encode("latin-1"), closes, _standing()[1], text),
+            status=200,
             keeps=not closes,
         )
 
@@ -246,20 +259,35 @@ class Lane:
         if reply is None:
             reply = self._application.overloaded(request, head.endpoint)
         keeps = head.keeps and not self._is_stopping()
-        self._write(_response(reply, head, keeps=keeps), keeps=keeps)
+        self._write(_response(reply, head, keeps=keeps), status=reply[0], keeps=keeps)
 
-    def _write(self, response: bytes, *, keeps: bool) -> None:
+    def _write(self, response: bytes, *, status: int, keeps: bool) -> None:
+        head, since = self._head, self._since
+        assert head is not None  # noqa: S101 - for the type checker
         self._head = self._request = None
+        self._since = 0.0
         connection = self._connection
-        if connection.state != "answering":  # they have gone, or the worker has ended them
+        is_there = connection.state == "answering"  # else they have gone, or the worker has ended them
+        if is_there:
+            self._transport.write(response)
+        if self._is_blocked and is_there:
+            self._sent = head.endpoint.name, status, since
+        else:
+            self._metrics.observe_request(head.endpoint.name, status, monotonic() - since)
+        if not is_there:
             return
-        self._transport.write(response)
         if self._is_blocked or not keeps:
             connection.begin_sending()
         if not keeps:
             connection.end()
         elif not self._is_blocked:
             self._finish_sending()
+
+    def _observe_sent(self) -> None:
+        if self._sent is not None:
+            endpoint, status, since = self._sent
+            self._sent = None
+            self._metrics.observe_request(endpoint, status, monotonic() - since)
 
     def _finish_sending(self) -> None:
         more = bool(self._begun)

@@ -24,6 +24,7 @@ from asyncio import run_coroutine_threadsafe
 from contextlib import ExitStack, contextmanager, suppress
 from math import inf
 from pathlib import Path
+from queue import Empty
 from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from sidecar.serving.addresses import kept as kept_address
 from sidecar.serving.addresses import require_free
 from sidecar.serving.wanted import want
 from sidecar.serving.watched_files import WatchedFiles, files_of
+from sidecar.telemetry.stderr import log_to_stderr, logging_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,6 +73,7 @@ def serve(settings: Settings, *, kept: Path | None = None) -> None:
 
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
     """
+    log_to_stderr(settings.log_format)
     if _INHERITED.isdisjoint(os.environ):
         require_free(settings.http_bind)
     with ExitStack() as stack:
@@ -95,6 +98,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self.settings = settings
         self._kept = kept
         self.folder = folder
+        self.draining = folder / "draining"  # while it is there, no worker is ready
         self._make_folder()
         self.loaded: Loaded = self.load_files()
         self.published = self.loaded.bundle
@@ -134,7 +138,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "accesslog": None,
             "errorlog": "-",
             "loglevel": "info",
-            "logconfig_dict": _LOGGING,
+            "logconfig_dict": logging_config(settings.log_format),
             "proc_name": "sidecar",
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - a heartbeat file; on a disk it can stall
             "pre_fork": _prepare,
@@ -153,6 +157,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             self.loaded,
             folder=self.folder,
             newest_bundle=lambda: self._published_bundle(own),
+            is_draining=self.draining.exists,
         )
         return self.worker.application
 
@@ -196,6 +201,11 @@ def _no_signal_of_children() -> Iterator[None]:
 
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def start(self) -> None:
+        from sidecar.telemetry.server_counts import ServerCounts  # noqa: PLC0415 - as above
+        from sidecar.telemetry.worker_files import DeadWorkers  # noqa: PLC0415 - ditto
+
+        self.counts = ServerCounts()
+        self.dead = DeadWorkers(self.app.folder / "metrics")
         self.app.most_connections = self._connections_that_fit()
         self._files = WatchedFiles(files_of(self.app.settings))
         self._refused: Loaded | None = None
@@ -247,8 +257,26 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self.app.want(self.app.loaded, cause="not_reloaded", do=_SEE_THE_LOG)
             self._stay_with(before, old, why="the workers as they were go on")
         else:
+            self.counts.count_reload(taken=True)
             self._said = ""
             self.log.info("reloaded: revision %s", self.app.loaded.compiled.revision)
+
+    def handle_term(self) -> None:
+        """Not ready first, so that nobody new is sent here; only then the listeners close."""
+        self._drain(monotonic() + self.app.settings.drain_s)
+        super().handle_term()
+
+    def _drain(self, ending: float) -> None:
+        with suppress(OSError):
+            self.app.draining.touch()
+        while self.WORKERS and monotonic() < ending:
+            sleep(_TICK_S)
+            with suppress(Empty):
+                number = self.SIG_QUEUE.get_nowait()
+                if number in {signal.SIGINT, signal.SIGQUIT}:
+                    self.SIG_QUEUE.put_nowait(number)  # `stop` makes haste then
+                    return
+            self.reap_workers()
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
         for listener in self.LISTENERS:
@@ -292,6 +320,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self._end(set(self.WORKERS) - old, signal.SIGKILL, within_s=self.cfg.graceful_timeout)
         with suppress(OSError):
             self.app.publish()
+        self.counts.count_reload(taken=False)
         if why != self._said:
             self.log.error("not reloaded: %s", why)
         if self.app.settings.reload == "auto":  # it tries again, and says the same once
@@ -453,19 +482,5 @@ def _end(_: _Master, worker: Worker) -> None:
 
 
 def _count_out(master: _Master, worker: Worker) -> None:
-    from sidecar.telemetry.metrics import mark_dead  # noqa: PLC0415 - as above
-
-    mark_dead(worker.pid, folder=master.app.folder / "metrics")
-
-
-_LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s [%(process)d] %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"level": "WARNING", "handlers": ["stderr"]},
-    "loggers": {
-        "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-        "sidecar": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-    },
-}
+    master.counts.count_exit()
+    master.dead.bury(worker.pid)

@@ -82,11 +82,17 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
                 self.log.info("the master is gone: stopping")
                 break
             self._connections.sweep()
-            self.app.worker.publish()
+            self._show()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _SWEEP_S)
         self.alive = False
         await self._stop()
+
+    def _show(self) -> None:
+        there = list(self._connections)
+        in_flight = sum(each.state in {"answering", "sending"} for each in there)
+        self.app.worker.show(in_flight=in_flight, connections=len(there))
+        self.app.worker.publish()
 
     def _reader(self) -> Callable[[Connection], Reader]:
         """What a connection begins with."""

@@ -60,6 +60,7 @@ class Clock:
         self._ahead: float | None = None  # the database's clock, of our monotonic one; seconds
         self._compared = 0.0
         self._accepted: int | None = None
+        self.skew_s: float | None = None  # the database's clock less this machine's, when last compared
         self.is_apart = False
 
     def compare(self, answer: bytes | None) -> None:
@@ -70,6 +71,7 @@ class Clock:
         except (KeyError, TypeError, ValueError) as error:
             raise FactsMisread(f"the clock is outside its contract: {error!r} in {answer!r}") from error
         now = self._now()
+        self.skew_s = at - time.time()
         if (
             self._ahead is not None and accepted != self._accepted
         ):  # an operator says that the database is right

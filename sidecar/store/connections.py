@@ -101,6 +101,11 @@ class Connections:
         """While True, one question at a time tries the server, and the others fail at once."""
         return self._breaker.suspected is not None and self._breaker.is_open()
 
+    @property
+    def used(self) -> tuple[int, int]:
+        """How many connections there are, and how many of them are busy."""
+        return self._stack.size - self._stack.room, len(self._stack.busy)
+
     def answer(self, query: Query, params: Sequence[bytes | None], /, *, deadline: float) -> bytes | None:
         """The one value of *query* as text; *deadline* is on the monotonic clock.
 

@@ -55,12 +55,24 @@ class DecisionLog:
         self._waiters: set[Waiter] = set()  # the loop's
         self._longest: int | None = None
         self._idle = self._hurried = self._stopping = False
+        self._went_on_at = monotonic()
         self._lock = Lock()  # of sealing
         self._missing = Missing()
         self._day = ""
         self._turns_day = False
         self._last: Block | None = None
         self._writing: Writing | None = None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much is noted and not written yet."""
+        last = self._last
+        return self._unsealed.size + (0 if last is None else len(last.text) - last.done)
+
+    @property
+    def waiting_s(self) -> float:
+        """For how long there has been something to write, and nothing was written whole."""
+        return 0.0 if self._idle else max(0.0, monotonic() - self._went_on_at)
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Called in the worker, after the fork: a thread does not survive one. *loop* seals while it runs."""
@@ -133,6 +145,7 @@ class DecisionLog:
 
     def _arm(self) -> None:
         self._idle = False
+        self._went_on_at = monotonic()
         self._soon(self._gather)
 
     def _soon(self, call: Callable[[], None]) -> None:
@@ -157,11 +170,13 @@ class DecisionLog:
             self._arm()
         elif (told_in_s := self._missing.told_in_s()) is not None:
             self._idle = False
+            self._went_on_at = monotonic() + told_in_s
             self._loop.call_later(max(_GATHERING_S, told_in_s), self._seal)
 
     def _finished(self, block: Block) -> None:
         """On the thread that writes."""
         self.written = block.n, block.head
+        self._went_on_at = monotonic()
         self._tell(block.waiters)
         if not self._stopping:
             self._soon(self._go_on)

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from sidecar.decisions.model import Facts, Roster, ToCome, Verdict
     from sidecar.decisions.ports import FactStore, PolicyEngine, RuleEngine
-    from sidecar.quota.model import (
-        AlreadyExists,
-        Charge,
-        Charged,
-        Conflict,
-        Expired,
-        GivenBack,
-        NoCapacity,
-        Replayed,
-        Settlement,
-    )
-    from sidecar.quota.ports import Ledger
     from sidecar.telemetry.metrics import Metrics
 
 
@@ -88,52 +75,6 @@ class MeasuredFacts:
 
     def _took(self, seconds: float) -> None:
         self._metrics.observe_facts(seconds)
-
-
-class MeasuredLedger:
-    """A ledger, and how long it takes."""
-
-    def __init__(self, ledger: Ledger, *, metrics: Metrics) -> None:
-        self._ledger = ledger
-        self._metrics = metrics
-
-    def charge(
-        self, charge: Charge, /, *, deadline: float
-    ) -> Charged | Replayed | AlreadyExists | NoCapacity | Conflict:
-        with self._timed():
-            return self._ledger.charge(charge, deadline=deadline)
-
-    def find_replay(self, charge: Charge, /, *, deadline: float) -> Replayed | AlreadyExists | None:
-        with self._timed():
-            return self._ledger.find_replay(charge, deadline=deadline)
-
-    def commit(
-        self, reservation: str, amounts: Mapping[str, int] | None, /, *, deadline: float
-    ) -> Settlement | Expired:
-        with self._timed():
-            return self._ledger.commit(reservation, amounts, deadline=deadline)
-
-    def release(self, reservation: str, /, *, deadline: float) -> Settlement:
-        with self._timed():
-            return self._ledger.release(reservation, deadline=deadline)
-
-    def refund(
-        self, workspace: str, key: str, amounts: Mapping[str, int] | None, /, *, deadline: float
-    ) -> GivenBack:
-        with self._timed():
-            return self._ledger.refund(workspace, key, amounts, deadline=deadline)
-
-    def release_resource(self, workspace: str, meter: str, resource: str, /, *, deadline: float) -> GivenBack:
-        with self._timed():
-            return self._ledger.release_resource(workspace, meter, resource, deadline=deadline)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = monotonic()
-        try:
-            yield
-        finally:
-            self._metrics.observe_ledger(monotonic() - began)
 
 
 class MeasuredEngine:

@@ -6,15 +6,16 @@ is on the lists to prometheus_client's own metrics. No label holds anything that
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter as Tally
-from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from sidecar.telemetry.durations import SECONDS, Durations, RequestDurations
+from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.waiting import taken_from
+from sidecar.telemetry.worker_files import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Decision, Verdict
 
+NO_ENDPOINT = "none"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+_BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 _MOST_WAITING = 2_048  # events of a kind; who counts one more publishes
 
 
@@ -40,18 +42,6 @@ class _Counters(dict[Any, Counter]):
         return counter
 
 
-class _Durations(Histogram):
-    """A histogram that many durations are added to at once."""
-
-    # Observing one by one writes to a file twice each time; prometheus_client has no public way to add many.
-    # tests/telemetry/test_metrics.py compares this with `observe`.
-    def observe_all(self, seconds: list[float]) -> None:
-        buckets = Tally(map(partial(bisect_left, self._upper_bounds), seconds))
-        for bucket, times in buckets.items():
-            self._buckets[bucket].inc(times)
-        self._sum.inc(sum(seconds))
-
-
 class Metrics:
     def __init__(self, *, engine: str, revision: str, folder: Path | None = None) -> None:
         """*folder* is where all workers publish; None: this process alone."""
@@ -64,14 +54,16 @@ class Metrics:
         self._engine_took: list[float] = []
         self._pool_waited: list[float] = []
         self.registry = registry = CollectorRegistry()
+        self.figures = Figures(registry, revision=revision, engine=engine)
+        self._request_durations = RequestDurations(registry)
 
         decisions = Counter(
             "sidecar_decisions_total",
             "Questions that were decided.",
-            ("reason", "status", "engine", "revision"),
+            ("reason", "status", "engine"),
             registry=registry,
         )
-        self._decisions = _Counters(lambda kind: decisions.labels(*kind, engine, revision))
+        self._decisions = _Counters(lambda kind: decisions.labels(*kind, engine))
         authzen = Counter(
             "sidecar_authzen_decisions_total",
             "Evaluations that a policy of another domain has decided, those of searches left out.",
@@ -134,30 +126,44 @@ class Metrics:
             registry=registry,
         )
         self._memo = {"hit": memo.labels("hit"), "miss": memo.labels("miss")}
-        self._facts = _Durations(
+        ledger_changes = Counter(
+            "sidecar_ledger_changes_total",
+            "Changes of the ledger, by what was asked for and what became of it.",
+            ("change", "result"),
+            registry=registry,
+        )
+        self._ledger_changes = _Counters(lambda which: ledger_changes.labels(*which))
+        self._batches = Histogram(
+            "sidecar_batch_size",
+            "How many questions a request with several has.",
+            ("endpoint",),
+            registry=registry,
+            buckets=_BATCH_SIZES,
+        )
+        self._facts = Durations(
             "sidecar_facts_seconds",
             "One read of facts, waiting included.",
             registry=registry,
-            buckets=_SECONDS,
+            buckets=SECONDS,
         )
-        self._ledger = _Durations(
+        self._ledger = Durations(
             "sidecar_ledger_seconds",
             "One effect in the ledger: taken, reserved, committed, released or given back; waiting included.",
             registry=registry,
-            buckets=_SECONDS,
+            buckets=SECONDS,
         )
-        self._engine = _Durations(
+        self._engine = Durations(
             "sidecar_engine_seconds",
             "One question to the policy engine itself.",
-            ("engine", "revision"),
+            ("engine",),
             registry=registry,
-            buckets=_SECONDS,
-        ).labels(engine, revision)
-        self._pool_wait = _Durations(
+            buckets=SECONDS,
+        ).labels(engine)
+        self._pool_wait = Durations(
             "sidecar_pool_wait_seconds",
             "How long a question waited for a database connection.",
             registry=registry,
-            buckets=_SECONDS,
+            buckets=SECONDS,
         )
 
     def count_decision(self, decision: Decision, *, catalog: Catalog) -> None:
@@ -182,6 +188,17 @@ class Metrics:
 
     def count_request(self, read_by: Literal["lane", "gunicorn"]) -> None:
         self._count(self._requests[read_by])
+
+    def observe_request(self, endpoint: str, status: int, seconds: float) -> None:
+        """On the loop. *endpoint* is the name of one of ours, or NO_ENDPOINT."""
+        if self._request_durations.observe(endpoint, status, seconds):
+            self._publish_unless_busy()
+
+    def observe_batch(self, endpoint: str, questions: int) -> None:
+        self._batches.labels(endpoint).observe(questions)
+
+    def count_ledger_change(self, change: str, result: str) -> None:
+        self._count(self._ledger_changes[change, result])
 
     def count_dropped_lines(self, lines: int) -> None:
         self._counted.extend([self._dropped] * (lines - 1))
@@ -223,7 +240,8 @@ class Metrics:
             return generate_latest(self.registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
-        return generate_latest(together)
+        with reading(self._folder):
+            return generate_latest(together)
 
     def _count(self, counter: Counter) -> None:
         counted = self._counted
@@ -244,6 +262,7 @@ class Metrics:
                 self._publishing.release()
 
     def _publish(self) -> None:
+        self._request_durations.publish()
         for counter, times in Tally(taken_from(self._counted)).items():
             counter.inc(times)
         for durations, took in (
@@ -254,8 +273,3 @@ class Metrics:
         ):
             if took:
                 durations.observe_all(taken_from(took))
-
-
-def mark_dead(pid: int, *, folder: Path) -> None:
-    """What a worker counted stays; its live gauges do not."""
-    multiprocess.mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call] # ditto

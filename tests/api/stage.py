@@ -22,7 +22,8 @@ from sidecar.identity.callers import Caller, Callers
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.serving.application import Application
-from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts
+from sidecar.telemetry.measured_ledger import MeasuredLedger
 from sidecar.telemetry.metrics import Metrics
 from sidecar.workspaces.administration import (
     Administration,

@@ -14,13 +14,15 @@ from sidecar.api.audience import Audience
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.problems import PROBLEMS
 from sidecar.settings import Settings
+from sidecar.telemetry.server_counts import ServerCounts
 from tests.api.stage import BACKEND, a_stage
 from tests.values import some_facts
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
-CONFIGURATION, ERRORS, FLAGS, HTTP, PEOPLE = (
-    (DOCS / f"{name}.md").read_text() for name in ("configuration", "errors", "flags", "http", "people")
+CONFIGURATION, ERRORS, FLAGS, HTTP, METRICS, PEOPLE = (
+    (DOCS / f"{name}.md").read_text()
+    for name in ("configuration", "errors", "flags", "http", "metrics", "people")
 )
 GATEWAYS = (DOCS / "gateways/README.md").read_text()
 
@@ -80,11 +82,11 @@ def test_every_endpoint_is_described():
 
 
 def test_every_metric_is_described():
-    described = set(re.findall(r"`(sidecar_\w+)`", HTTP))
+    described = set(re.findall(r"`(sidecar_\w+)`", METRICS))
 
-    counted = {metric.name for metric in a_stage().metrics.registry.collect()}
-
-    assert {name.removesuffix("_total") for name in described} == counted
+    of_workers = {metric.name for metric in a_stage().metrics.registry.collect()}
+    of_the_server = {metric.name for metric in ServerCounts().registry.collect()}
+    assert {name.removesuffix("_total") for name in described} == of_workers | of_the_server
 
 
 MEMBERS = {

@@ -887,13 +887,13 @@ def test_what_is_counted_can_be_scraped():
 
     assert answer.content_type.startswith("text/plain")
     for line in (
-        'sidecar_decisions_total{engine="embedded",reason="granted",revision="r1",status="200"} 2.0',
-        'sidecar_decisions_total{engine="embedded",reason="not_a_member",revision="r1",status="403"} 1.0',
+        'sidecar_decisions_total{engine="embedded",reason="granted",status="200"} 2.0',
+        'sidecar_decisions_total{engine="embedded",reason="not_a_member",status="403"} 1.0',
         'sidecar_problems_total{code="unauthenticated"} 1.0',
         'sidecar_problems_total{code="facts_unavailable"} 1.0',
         "sidecar_undeclared_plan_total 1.0",
         "sidecar_facts_seconds_count 4.0",
-        'sidecar_engine_seconds_count{engine="embedded",revision="r1"} 3.0',
+        'sidecar_engine_seconds_count{engine="embedded"} 3.0',
         'sidecar_policy_memo_total{result="miss"} 3.0',
     ):
         assert line in answer.text.splitlines()

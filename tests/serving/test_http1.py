@@ -17,9 +17,19 @@ from sidecar.serving.http1 import Http1, Parser
 from sidecar.serving.worker import Worker
 
 OWN = {  # what is ours alone, and overrides nothing
-    Http1: {"time_out", "_refuse", "_serve_parsed", "_request_of", "_collect_body", "_answer", "_send_reply"},
+    Http1: {
+        "time_out",
+        "_refuse",
+        "_serve_parsed",
+        "_request_of",
+        "_collect_body",
+        "_answer",
+        "_observe",
+        "_send_reply",
+    },
     Worker: {
         "_stop_before_serving",
+        "_show",
         "_reader",
         "_stop",
         "_accept",

@@ -40,7 +40,7 @@ def samples_in(text):
 
 
 def decided(reason, status):
-    return f'sidecar_decisions_total{{engine="embedded",reason="{reason}",revision="r1",status="{status}"}}'
+    return f'sidecar_decisions_total{{engine="embedded",reason="{reason}",status="{status}"}}'
 
 
 def test_each_kind_is_counted_under_its_name_and_labels(metrics):
@@ -56,6 +56,7 @@ def test_each_kind_is_counted_under_its_name_and_labels(metrics):
     metrics.count_dropped_lines(40)
     metrics.count_clock_refusal()
     metrics.observe_memo("hit")
+    metrics.count_ledger_change("consume", "replayed")
 
     found = samples_in(metrics.text())
 
@@ -73,6 +74,8 @@ def test_each_kind_is_counted_under_its_name_and_labels(metrics):
         "sidecar_clock_refusals_total": 1,
         'sidecar_policy_memo_total{result="hit"}': 1,
         'sidecar_policy_memo_total{result="miss"}': 0,
+        'sidecar_ledger_changes_total{change="consume",result="replayed"}': 1,
+        "sidecar_process_cpu_seconds_total": 0,
     }
 
 
@@ -84,7 +87,7 @@ def test_each_duration_is_in_its_own_histogram(metrics):
 
     found = samples_in(metrics.text())
 
-    engine = '{engine="embedded",revision="r1"}'
+    engine = '{engine="embedded"}'
     sums = {name: value for name, value in found.items() if "_seconds_sum" in name}
     assert sums == {
         "sidecar_facts_seconds_sum": 0.001,
@@ -187,16 +190,16 @@ from pathlib import Path
 from random import Random
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest, multiprocess
-from sidecar.telemetry.metrics import _SECONDS, _Durations
+from sidecar.telemetry.durations import SECONDS, Durations
 
 folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 random = Random(7)
-seconds = [*_SECONDS, 0.0, 1e-9, 3.0, 1e6, *(random.expovariate(100) for _ in range(5_000))]
+seconds = [*SECONDS, 0.0, 1e-9, 3.0, 1e6, *(random.expovariate(100) for _ in range(5_000))]
 registry = CollectorRegistry()
 for labels in ((), ("engine",)):
     name = "labelled" if labels else "plain"
-    one_by_one = Histogram(f"one_{name}", "", labels, registry=registry, buckets=_SECONDS)
-    at_once = _Durations(f"all_{name}", "", labels, registry=registry, buckets=_SECONDS)
+    one_by_one = Histogram(f"one_{name}", "", labels, registry=registry, buckets=SECONDS)
+    at_once = Durations(f"all_{name}", "", labels, registry=registry, buckets=SECONDS)
     if labels:
         one_by_one, at_once = one_by_one.labels("e"), at_once.labels("e")
     for each in seconds:

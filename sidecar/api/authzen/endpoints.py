@@ -63,6 +63,7 @@ def evaluations(service: Service, request: Request) -> Steps[Reply]:
     )
     if not isinstance(asked, Batch):
         return (yield from _one(service, request, asked, EVALUATIONS.name))
+    service.metrics.observe_batch(EVALUATIONS.name, len(asked.items))
     ends_with = _ENDS_WITH.get(asked.semantic)
     good = [item for item in asked.items if not isinstance(item, BadQuestion)]
     if ends_with is False:  # an item that is no question is a denial

@@ -45,6 +45,7 @@ def authorize(service: Service, request: Request) -> Steps[Reply]:
 
 def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
     items = yield from parsed(wire.questions_from, request.body(), deadline=deadline_of(service, request))
+    service.metrics.observe_batch("authorize_batch", len(items))
     questions = [item for item in items if not isinstance(item, BadQuestion)]
     deadline = deadline_of(service, request, questions=len(items))
     decided: Iterator[Decision | Known | BadQuestion] = iter(())
