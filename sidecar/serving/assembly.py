@@ -18,6 +18,10 @@ from sidecar.api.masking import Masks
 from sidecar.api.problems import PROBLEMS
 from sidecar.api.service import Service, Stripe
 from sidecar.catalog.routes import Routes
+from sidecar.console.console import Console, Doors
+from sidecar.console.engines import Engines
+from sidecar.console.sold import Sold
+from sidecar.console.sources import Sources
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads
 from sidecar.engines.breaker import Breaker
@@ -52,6 +56,7 @@ from sidecar.telemetry.log_folder import LogFolder
 from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredLedger, MeasuredRules, timed
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.output import STDOUT, Output
+from sidecar.telemetry.printed import Printed
 from sidecar.workspaces.administration import Administration
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
@@ -62,12 +67,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.api.authzen.domain import Domain
+    from sidecar.decisions.ports import FactStore
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.engines.opa import OpaEngine
     from sidecar.serving.grpc import EnvoyServer
     from sidecar.serving.loaded import Loaded
     from sidecar.settings import Settings
     from sidecar.telemetry.writing import Sink
+    from sidecar.workspaces.ports import PeopleStore
 
 _log = logging.getLogger("sidecar")
 
@@ -83,6 +90,8 @@ class Parts:
     """Of one worker. *newest_bundle* gives the newest generation's, for OPA to move on to.
 
     *shared* is a file in which the workers of a server share the verdicts that one of them has learnt.
+    *console_secret* signs the console's cookies where no file has a secret; *once* is as in
+    its Doors, and only `sidecar dev` has it.
     """
 
     def __init__(
@@ -93,6 +102,8 @@ class Parts:
         metrics_folder: Path | None = None,
         newest_bundle: Callable[[], bytes] | None = None,
         shared: Path | None = None,
+        console_secret: bytes = b"",
+        once: Path | None = None,
     ) -> None:
         compiled = loaded.compiled
         self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
@@ -127,7 +138,7 @@ class Parts:
         self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url, names=names)
         self._log = DecisionLog(
-            partial(_sink, settings.log_dir),
+            partial(_sink, settings.log_dir, printed=once is not None),
             begins_with={
                 "version": version("policy-sidecar"),
                 "revision": compiled.revision,
@@ -225,8 +236,36 @@ class Parts:
                 cors_origins=settings.cors_origins,
                 stripe=loaded.require_signed
                 and Stripe(require_signed=loaded.require_signed, livemode=settings.stripe_livemode),
-            )
+            ),
+            console=self._console_of(facts, people, secret=console_secret, once=once),
+            is_dev=once is not None,
         )
+
+    def _console_of(
+        self, facts: FactStore, people: PeopleStore, *, secret: bytes, once: Path | None
+    ) -> Callable[[Service], Console] | None:
+        """What makes the console; None where there is none."""
+        settings, loaded, compiled = self._settings, self._loaded, self._loaded.compiled
+        if not settings.console:
+            return None
+        engines = Engines(settings.engine, opa_url=settings.opa_url, revision=compiled.revision)
+        doors = Doors(secret=loaded.console_secret or secret, url=settings.console_url, once=once)
+
+        def made(service: Service) -> Console:
+            sources = Sources(
+                service=service,
+                compiled=compiled,
+                facts=facts,
+                people=people,
+                engines=engines,
+                sold=Sold(compiled, engines, plans=settings.plans, text=loaded.plans_text),
+                plans_text=loaded.plans_text,
+                audit_url=settings.audit_url,
+                log_dir=settings.log_dir,
+            )
+            return Console(sources, doors)
+
+        return made
 
     def open(self, loop: AbstractEventLoop) -> None:
         """After the fork: connections and threads do not survive one. *loop* drives the connections."""
@@ -339,8 +378,11 @@ class Parts:
         return self._store.revision(deadline=deadline)
 
 
-def _sink(folder: Path | None, writer: str) -> Sink:
-    return Output(STDOUT) if folder is None else LogFolder(folder, writer=writer)
+def _sink(folder: Path | None, writer: str, *, printed: bool) -> Sink:
+    """*printed*: on standard output all the same."""
+    if folder is None:
+        return Output(STDOUT)
+    return Printed(LogFolder(folder, writer=writer)) if printed else LogFolder(folder, writer=writer)
 
 
 def _with_deadlines(engine: OpaEngine | EmbeddedEngine) -> Breaker | OnThreads:

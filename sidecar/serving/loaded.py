@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sidecar.settings import Settings
 
 _SHORTEST_KEY = 16
+_SHORTEST_SECRET = 32
 _log = logging.getLogger("sidecar")
 
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
@@ -54,7 +55,8 @@ class Loaded:
 
     *cells* are the situations whose verdicts a worker keeps, *known* the verdicts that were learnt already.
     *catalog* is the digest of plans.yaml, *mask_key* what the log masks values with. *require_signed* refuses
-    what Stripe has not signed; None where nothing of Stripe is taken.
+    what Stripe has not signed; None where nothing of Stripe is taken. *console_secret* signs the console's
+    cookies; None where no file has one.
     """
 
     compiled: Compiled
@@ -66,6 +68,8 @@ class Loaded:
     known: Mapping[bytes, Verdict] = field(default_factory=dict)
     catalog: str = ""
     mask_key: bytes = b""
+    plans_text: bytes = b""
+    console_secret: bytes | None = None
     require_signed: Callable[[bytes, str | None], None] | None = None
 
 
@@ -109,6 +113,8 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         problems += error.problems
     mask_key, of_log = _log_of(settings)
     problems += of_log
+    console_secret, of_console = _console_secret_of(settings)
+    problems += of_console
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
@@ -123,14 +129,17 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
         )
     except ConfigError as error:
         raise in_folder(error, settings.policies) from error
+    text = settings.plans.read_bytes()
     return Loaded(
         compiled=compiled,
         bundle=bundle(compiled, authzen),
         callers=callers,
         identities=identities,
         authzen=authzen,
-        catalog=catalog_digest(settings.plans.read_bytes()),
+        catalog=catalog_digest(text),
         mask_key=mask_key,
+        plans_text=text,
+        console_secret=console_secret,
         require_signed=require_signed,
         cells=situations,
         known=known,
@@ -175,6 +184,23 @@ def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:
                 detail = f"{file}: others may read it; chmod 600"
                 problems.append(Problem(pointer="SIDECAR_LOG_MASK_KEY", detail=detail))
     return key, problems
+
+
+def _console_secret_of(settings: Settings) -> tuple[bytes | None, list[Problem]]:
+    """What the file holds, and why it cannot sign."""
+    file, pointer = settings.console_secret, "SIDECAR_CONSOLE_SECRET"
+    if file is None or not settings.console:
+        return None, []
+    try:
+        secret, mode = file.read_bytes().strip(), file.stat().st_mode
+    except OSError as error:
+        return None, [Problem(pointer=pointer, detail=f"{file}: {error.strerror}")]
+    if len(secret) < _SHORTEST_SECRET:
+        detail = f"{file}: must have {_SHORTEST_SECRET} bytes or more; openssl rand -hex 32 writes them"
+        return None, [Problem(pointer=pointer, detail=detail)]
+    if mode & 0o007:  # a group may share it: Kubernetes mounts secrets so
+        return None, [Problem(pointer=pointer, detail=f"{file}: everybody may read it; chmod 640")]
+    return secret, []
 
 
 def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:

@@ -12,6 +12,7 @@ import ctypes
 import gc
 import os
 import resource
+import secrets
 import select
 import shutil
 import signal
@@ -49,6 +50,7 @@ _TICK_S = 0.1
 _SO_ATTACH_FILTER, _BPF_RETURN = 26, 0x06  # Linux, which Python does not name
 _FITS, _READY, _UNFIT = b"fits\n", b"ready\n", b"unfit: "  # what a new worker tells the master
 _MOST_SAID = 4_096
+_SECRET_BYTES = 32
 _HAS_PROVED_ITSELF_S = 10.0  # a worker that lives so long: that another cannot start is no reason to end all
 _OWN_DESCRIPTORS = 64  # of a worker itself: files, pipes, the policy engine
 _DESCRIPTORS_OF_A_THREAD = 3  # its connections to the database and to the policy engine
@@ -56,12 +58,13 @@ _FEWEST_CONNECTIONS = 16
 _INHERITED = frozenset({"GUNICORN_FD", "LISTEN_FDS"})  # sockets of the master before, or of systemd
 
 
-def serve(settings: Settings, *, kept: Path | None = None) -> None:
+def serve(settings: Settings, *, kept: Path | None = None, once: Path | None = None) -> None:
     """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files.
 
     Before they are read, with every address that cannot be had: gunicorn would try for five seconds.
 
-    *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
+    *kept* is a file that keeps the embedded engine's verdicts from one start to the next. *once* is
+    the file with the code of the console's link, which `sidecar dev` alone has.
     """
     if _INHERITED.isdisjoint(os.environ):
         require_free(settings.http_bind)
@@ -72,7 +75,7 @@ def serve(settings: Settings, *, kept: Path | None = None) -> None:
             stack.enter_context(kept_address(address))
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
-        _Server(settings, folder, kept).run()
+        _Server(settings, folder, kept, once).run()
 
 
 def _remove(folder: Path, *, ours: int) -> None:
@@ -83,8 +86,10 @@ def _remove(folder: Path, *, ours: int) -> None:
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """What gunicorn runs. *loaded* is what the next worker that is forked inherits."""
 
-    def __init__(self, settings: Settings, folder: Path, kept: Path | None) -> None:
+    def __init__(self, settings: Settings, folder: Path, kept: Path | None, once: Path | None) -> None:
         self.settings = settings
+        self._once = once
+        self._console_secret = secrets.token_bytes(_SECRET_BYTES)  # of this master: sessions outlive a reload
         self._kept = kept
         self.folder = folder
         self._make_folder()
@@ -140,6 +145,8 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             metrics_folder=self.folder / "metrics",
             newest_bundle=lambda: self._published_bundle(own),
             shared=self.folder / "verdicts",
+            console_secret=self._console_secret,
+            once=self._once,
         )
         return self.worker.application
 

@@ -14,17 +14,18 @@ from sidecar.audit.answers import Answers
 from sidecar.audit.diff import Compared
 from sidecar.audit.diff_catalog import CatalogChanges
 from sidecar.audit.diff_forms import aligned, lines_of, live_lines, markdown_lines, not_compared_lines
-from sidecar.audit.diff_live import Live, live_of
 from sidecar.audit.made import Made
 from sidecar.cli import EXIT_FOUND, policies_option
 from sidecar.cli.audit.asking import engine_for
 from sidecar.cli.audit.options import archive_option, database_option, engine_option
 from sidecar.cli.audit.report import json_text, made_by, report_options, say
 from sidecar.cli.audit.sides import named_side
+from sidecar.reports.comparing import live_between
 from sidecar.store.published import last_kept
 
 if TYPE_CHECKING:
     from sidecar.audit.diff import Change
+    from sidecar.audit.diff_live import Live
     from sidecar.cli.audit.sides import Named
     from sidecar.store.auditing import Looked
 
@@ -87,7 +88,7 @@ def command(  # noqa: PLR0913 - click gives each option
         compared = Compared(before, after, both)
         changes = compared.changes()
         catalogs = CatalogChanges(before, after, compared.names)
-        live = _live(compared, catalogs, looked, limit)
+        live = live_between(compared, catalogs, looked, limit=limit) if looked else None
         asked = sum(len(each) for each in dict.fromkeys(both))
         made = Made(
             **made_by(looked),
@@ -162,16 +163,3 @@ def _looked(url: str | None, stack: ExitStack) -> Looked | None:
     from sidecar.store.auditing import looking  # noqa: PLC0415 - psycopg is for those who have a database
 
     return stack.enter_context(looking(url))
-
-
-def _live(compared: Compared, catalogs: CatalogChanges, looked: Looked | None, limit: int) -> Live | None:
-    if looked is None:
-        return None
-    from sidecar.store.audience import Audience  # noqa: PLC0415 - as above
-
-    lowered = [
-        (row["plan"], row["meter"], row["to"])
-        for row in catalogs.limits
-        if row["to"] is not None and (row["from"] is None or row["to"] < row["from"])
-    ]
-    return live_of(compared, Audience(looked), lowered=lowered, limit=limit)
