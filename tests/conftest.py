@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.effort import forget_verdicts, share_verdicts
 from tests.postgres_server import (  # noqa: F401 - fixtures, for every test
     database,
     database_url,
@@ -26,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="a test that finds no server or binary, and would skip itself for want of it, is a failure",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if folder := share_verdicts():
+        config.add_cleanup(lambda: forget_verdicts(folder))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -51,6 +51,7 @@ FLAGS = (
 )
 SEPARATE = "separate:"
 DORMANT_AFTER = timedelta(days=90)
+_ALL_SCOPES = {"authorize", "admin", "audit"}  # `people` adds nothing to these
 _OWNER = "owner"
 
 
@@ -235,10 +236,8 @@ class Review:
         return found
 
 
-def callers_of(
-    callers: Iterable[Token], *, scopes: Collection[str], last_used: Mapping[str, str]
-) -> list[Row]:
-    """A row for each token: one caller may have several. *scopes* are all there are."""
+def callers_of(callers: Iterable[Token], *, last_used: Mapping[str, str]) -> list[Row]:
+    """A row for each token: one caller may have several."""
     return [
         Row(
             kind="caller",
@@ -247,7 +246,7 @@ def callers_of(
             since=each.made_at,
             granted_kind="login" if each.made_by else None,
             granted_by=each.made_by,
-            flags=["all_scopes"] if set(scopes) <= each.scopes else [],
+            flags=["all_scopes"] if each.scopes >= _ALL_SCOPES else [],
             last_used=last_used.get(each.name),
         )
         for each in sorted(callers, key=lambda token: token.name)

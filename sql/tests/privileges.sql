@@ -16,7 +16,7 @@ BEGIN
     found := pg_temp.executable('authz_sidecar');
     ASSERT found = ARRAY[
         'authz.accept_invitation(uuid,bigint,text,text,text,text[],bigint[])',
-        'authz.acting_as(text,text,text)',
+        'authz.acting_as(text,text,text,text)',
         'authz.anchor_log(text,bigint,bytea,boolean)',
         'authz.catalog_in_use()',
         'authz.catalog_revision()',
@@ -68,7 +68,8 @@ BEGIN
         'authz.take(uuid,bigint,text,text,text[],bigint[],bigint[],text,text,text,integer,text,text,text,json)',
         'authz.to_come(uuid[],text[])',
         'authz.transfer_ownership(uuid,bigint,text,text)',
-        'authz.workspace_known(text)',
+        'authz.was_purged(text)',
+        'authz.workspace_known(text,text,integer)',
         'authz.workspaces_of(text,text,integer)'
     ], format('authz_sidecar may execute %s', found);
     found := pg_temp.executable('authz_audit');

@@ -12,6 +12,7 @@ import pytest
 from sidecar.api.audience import Audience
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.identity.callers import SCOPES, token_line
+from tests.effort import tries
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.serving.serving import serving
 
@@ -49,9 +50,14 @@ OTHER_PATHS = "^/(workspaces|invitations|gw/)"  # gateways ask with any method o
             f"--exclude-path-regex={OTHER_PATHS}",
             "t",
             len(ENDPOINTS) - len(OF_USERS) - len(OF_GATEWAYS) - 1,
-            40,
+            tries(40, usual=6),
         ),
-        (f"--include-path-regex={PATHS_OF_USERS}", a_token(sub="olivia", iss=ISSUER), len(OF_USERS), 15),
+        (
+            f"--include-path-regex={PATHS_OF_USERS}",
+            a_token(sub="olivia", iss=ISSUER),
+            len(OF_USERS),
+            tries(15, usual=4),
+        ),
     ],
     ids=["callers", "users"],
 )
@@ -89,7 +95,7 @@ def test_the_api_is_as_it_describes_itself(database, tmp_path, which, bearer, te
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

@@ -16,6 +16,7 @@ from sidecar.audit.chain import Chain
 from sidecar.audit.findings import Anchor
 from sidecar.audit.verification import heads_in, heads_text
 from tests.audit.logs import BEGAN, DAYS, line_of, sealed_days, verified, write
+from tests.effort import tries
 
 ONE, TWO = "host-a-1", "host-b-2"
 
@@ -328,7 +329,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=tries(80, usual=20), deadline=None)
 @given(edits=EDITS)
 def test_any_edit_of_a_log_whose_heads_are_known_is_found(edits):
     with TemporaryDirectory() as name:

@@ -27,6 +27,7 @@ from click.testing import CliRunner
 
 from sidecar.cli.dev import command
 from sidecar.errors import Interrupted
+from tests.effort import borrow_verdicts, lend_verdicts
 from tests.servers import free_port, opa_binary
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -72,6 +73,8 @@ class Dev:
         if as_nobody:
             command = [*AS_NOBODY, *command]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+        if port is None and not as_nobody:
+            lend_verdicts(data_dir)
         self.process = subprocess.Popen(
             [*command, *options],
             cwd=ROOT,
@@ -88,6 +91,7 @@ class Dev:
         for line in self.process.stderr:
             self.printed += line
             if line.startswith("Ctrl-C ends it"):
+                borrow_verdicts(self.data_dir)
                 return self
         raise AssertionError(f"it ended with {self.process.wait()}: {self.printed}")
 

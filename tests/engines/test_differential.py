@@ -18,6 +18,7 @@ from sidecar.errors import DependencyError
 from sidecar.rego.bundle import bundle
 from sidecar.rego.compile import compiled as compile_
 from tests.catalogs import a_catalog_at_random, rules_at_random
+from tests.effort import tries
 from tests.engines.documents import text_of
 from tests.servers import opa_server
 from tests.values import FAR_AWAY
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.opa, pytest.mark.slow]
 
 OUTAGE = "outage: "
 SEED = 20_261
-MALFORMED = 10_000
+MALFORMED = tries(10_000, usual=1_500)
 THREADS = 4
 CATALOGS = 4
 JUNK: list[Any] = [

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidecar.guard import Client, Conflict, GuardError, Unavailable
+from tests.effort import tries
 from tests.engines.sockets import Heard, dripping, request_on, server
 from tests.guard.values import (
     WHERE,
@@ -458,7 +459,11 @@ def test_a_refusal_leaves_the_connection_in_use():
     assert heard.connections == 1
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=tries(150, usual=40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     noise=st.binary(max_size=300)
     | st.builds(

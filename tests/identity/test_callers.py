@@ -77,7 +77,7 @@ def test_every_problem_of_the_file_is_told_with_its_line_and_no_secret(tmp_path)
     actual = problems_of(file)
 
     assert actual == [
-        f"{file}:2: a scope is not one of authorize, admin, audit; did you mean authorize?",
+        f"{file}:2: a scope is not one of authorize, admin, audit, people; did you mean authorize?",
         f"{file}:2: the hash must be sha256: and 64 hexadecimal digits; `sidecar token` writes it",
         f"{file}:3: expected NAME SCOPE[,SCOPE…] sha256:HASH, got 1 words",
         f"{file}:5: the name must be 1 to 64 letters, digits, dots, dashes or underscores",

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sidecar.errors import FactsUnavailable
 from sidecar.quota.model import Counter
 from sidecar.store.facts_token import token_in
+from tests.effort import tries
 from tests.postgres_server import a_database
 from tests.quota.place import Place, until
 
@@ -250,7 +251,11 @@ QUESTIONS = st.fixed_dictionaries(
 CHANGES = st.sampled_from([None, None, None, "small", "large", "refund", "end"])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=tries(60, usual=15),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(st.lists(st.tuples(CHANGES, QUESTIONS), max_size=12))
 def test_both_ways_answer_alike_and_leave_the_same(place, steps):
     quick, slow = (place.workspace("small", subscribed="'2026-01-15Z'") for _ in range(2))

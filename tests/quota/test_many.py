@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import tries
 from tests.quota.place import at_once, until
 
 pytestmark = pytest.mark.postgres
@@ -163,7 +164,11 @@ def put(place, at, state):
         )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=tries(60, usual=15),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(ITEMS, STATES, st.booleans())
 def test_a_group_is_answered_as_its_items_would_be_one_after_the_other_and_leaves_the_same(
     place, begin, items, states, waits

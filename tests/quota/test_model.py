@@ -29,11 +29,12 @@ from sidecar.errors import (
     SidecarError,
     UnknownIdempotencyKey,
 )
+from tests.effort import tries
 from tests.quota.model import Model
 
 pytestmark = pytest.mark.postgres
 
-EXAMPLES, STEPS = 80, 40
+EXAMPLES, STEPS = tries(80, usual=20), 40
 TAKES = {
     "record": ("minutes",),
     "unlock": ("lifetime",),

@@ -19,6 +19,7 @@ from sidecar.decisions.steps import run as run_steps
 from sidecar.decisions.waiting import seconds_until_room
 from sidecar.quota.ratelimit import limit_fields
 from sidecar.store.migrate import migrate
+from tests.effort import tries
 from tests.postgres_server import a_database
 from tests.quota.conftest import rules_of
 from tests.quota.moved_clock import let_the_clock_be_moved, move, stop_clock
@@ -110,7 +111,11 @@ meters = st.tuples(st.sampled_from([0, 0, 3, 5, 9, 12]), holds, overrides, st.sa
 LATER = 100  # all holds and overrides have ended
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=tries(150, usual=40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     action=st.sampled_from(["host", "record", "ping", "create", "stage"]),
     states=st.fixed_dictionaries({"daily": meters, "minutes": meters, "projects": meters}),

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from tests.servers import free_port
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
+ROOT = Path(__file__).parent.parent.parent
 QUESTION = {"user": "adam", "workspace": "acme", "action": "recording.start"}
 _BOOTS_WITHIN_S = 90  # on a busy machine, where the embedded engine learns every cell first
 LANE = os.environ.get("TEST_LANE", "on")  # off: `.ci/run` has the same tests once more, without the lane
@@ -109,6 +110,7 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
     given = {name: value for name, value in settings.items() if value is not None}
     given.setdefault("lane", LANE)
+    inherited["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [inherited.get("PYTHONPATH")])])
     return inherited | {f"SIDECAR_{name.upper()}": str(value) for name, value in given.items()}
 
 
@@ -139,7 +141,7 @@ def serving(
     } | settings
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [*before, sys.executable, "-m", "sidecar", "serve"],
+            [*before, sys.executable, "-m", "tests.serving.learnt_once", "serve"],
             cwd=cwd,
             env=environment(chosen),
             stdout=stdout,

@@ -17,6 +17,7 @@ import pytest
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
+from tests.effort import tries
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.serving.meanwhile import request
 from tests.serving.processes import children_of, resident_kib
@@ -26,7 +27,7 @@ from tests.serving.talk import read_by, talking
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-STRANGERS = int(os.environ.get("STRANGERS", "20000"))
+STRANGERS = int(os.environ.get("STRANGERS", tries(20_000, usual=6_000)))
 WARM_UP = 5_000  # until every bounded memory is full, and the allocator has what it needs
 AT_ONCE = 40
 MAY_GROW_KIB = 6 * 1_024

@@ -10,13 +10,14 @@ from time import monotonic
 
 import pytest
 
+from tests.effort import tries
 from tests.serving.race import Raced, raced
 from tests.serving.serving import LANE, serving
 from tests.serving.talk import read_by
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-RACING = int(os.environ.get("RACING", "6000"))
+RACING = int(os.environ.get("RACING", tries(6_000, usual=2_000)))
 A_BATCH = 50_000
 A_SECOND = 100  # attempts, of a machine that is very busy
 STARTS_WITHIN_S = 30

@@ -14,6 +14,7 @@ from sidecar.rego.bundle import bundle
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
+from tests.effort import tries
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET
 from tests.servers import opa_process
 from tests.serving.rights import FORMS, KINDS
@@ -24,7 +25,7 @@ from tests.store.proxy import Proxy
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-TRIES = int(os.environ.get("STRICT_TRIES", "4000"))
+TRIES = int(os.environ.get("STRICT_TRIES", tries(4_000, usual=1_000)))
 LAG_S = 0.003  # of PostgreSQL's answers: as long as one is on its way, it may be from before the change
 A_SECOND = 200  # tries, of a machine that is very busy
 STARTS_WITHIN_S = 30

@@ -30,7 +30,7 @@ from sidecar.cli.audit.report import json_text, made_by, report_options, say, sa
 from sidecar.cli.audit.ruling import by_database, differs_here
 from sidecar.cli.audit.workspaces import no_collections, people_in, refuse_unknown, refuse_unknown_moment
 from sidecar.errors import NotAsked
-from sidecar.identity.callers import SCOPES, callers_in
+from sidecar.identity.callers import callers_in
 from sidecar.store.audited_facts import AuditedFacts
 from sidecar.store.auditing import looking
 from sidecar.store.grants import logins_that_write, people_in_sum, unaccounted
@@ -118,7 +118,7 @@ def command(  # noqa: PLR0913 - click gives each option
             if at is None:
                 _compare(looked, store, workspaces, id_)
                 rows += [*review.invitations(workspaces, roles=named), *review.overrides(workspaces)]
-                rows += callers_of(callers, scopes=SCOPES, last_used=used.callers)
+                rows += callers_of(callers, last_used=used.callers)
                 rows += logins_of(logins_that_write(looked.connection))
         differing = unaccounted(looked.connection, id_) if at is None else None
     counts = Counter(row.kind for row in rows)
