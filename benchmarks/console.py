@@ -18,6 +18,7 @@ from sidecar.identity.callers import token_line
 from sidecar.settings import shipped
 from sidecar.store.world import load
 from tests.console.people import AUDITOR, SECRET, ask, cookie
+from tests.postgres_server import url_of
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _WARM, _TIMES, _OK = 3, 40, 200
 
 def costs(arena: Arena) -> Iterator[tuple[str, float, Bar]]:
     """p95 of each page, from the request to the last byte."""
-    demo, large = published(arena, "console_demo"), published(arena, "console_large")
+    demo, large = (_published(arena, name) for name in ("console_demo", "console_large"))
     load(demo, shipped("worlds") / "demo.yaml")
     world.fill(large, workspaces=arena.workspaces)
     for of, url, names, at_most in (
@@ -50,6 +51,11 @@ def costs(arena: Arena) -> Iterator[tuple[str, float, Bar]]:
         bar = Bar(figure="p95_ms", at_most=at_most)
         for page, p95_ms in _of(arena, url, names):
             yield f"console: {page}, {of}", p95_ms, bar
+
+
+def _published(arena: Arena, name: str) -> str:
+    published(arena, name)
+    return url_of(arena.postgres.url, name)
 
 
 def _of(arena: Arena, url: str, names: dict[str, str]) -> Iterator[tuple[str, float]]:
