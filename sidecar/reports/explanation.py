@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 DENIALS = "data.authz.denials"
 RULES = (ENTRYPOINT, DENIALS)  # what an engine is asked here
 _WITHIN_S = 60.0
+
+
+@lru_cache(maxsize=4)
+def _places_in(text: bytes | None) -> Places:
+    """Reading a catalog takes longer than all else: the console explains by the same one again and again."""
+    return Places(text)
 
 
 class Engine(ManyAnswered, Protocol):
@@ -51,7 +58,7 @@ def explanation(
         asked=asked,
         catalog=catalog,
         denials=denials,
-        places=Places(ruling.text),
+        places=_places_in(ruling.text),
         folder=ruling.policies_folder,
         plans_file=ruling.plans_file,
         figures=[figure_text(meter, of) for meter, of in explained.figures.items()],

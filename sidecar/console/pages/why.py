@@ -60,7 +60,7 @@ def _of_a_question(asked: Asked) -> dict[str, Any]:
     at, amounts = _moment_of(asked.of("date")), _amounts_of(asked.of("amounts"))
     with as_auditor(asked.sources.audit_url) as looked:
         _refuse_before_the_history(looked, at)
-        ruling = by_database(looked, at=at)
+        ruling = asked.sources.engines.ruling(looked, at=at)
         actions, action = ruling.compiled.catalog.actions, asked.of("action")
         if action not in actions:
             raise Misasked(f'action "{action}" is not known{did_you_mean(action, actions)}')
