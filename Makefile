@@ -10,7 +10,7 @@ CLIENT := clients/typescript
 WEB := examples/roleplay-web
 NPM_CI := npm ci --loglevel=error --no-audit --no-fund
 
-.PHONY: run example example-web test soak venv check schema client-types bench bench-growth bench-race clean
+.PHONY: run example example-web test soak chaos venv check schema client-types bench bench-growth bench-race clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -31,6 +31,10 @@ soak: .venv/test.stamp
 		STOPS_AND_RELOADS=50 $(BIN)/python -m pytest -rP tests/serving/test_strict.py \
 		tests/serving/test_race.py tests/serving/test_memory.py tests/serving/test_stop_and_reload.py
 	SEEDED=all $(BIN)/python -m pytest tests/audit/test_seeded_faults.py
+
+chaos: .venv/test.stamp
+	TEST_EFFORT=thorough CHAOS_S=$(or $(SECONDS),20) CHAOS_TABLE=$(or $(TABLE),docs/operations/faults.md) \
+		$(BIN)/python -m pytest -s tests/chaos
 
 venv: .venv/test.stamp
 

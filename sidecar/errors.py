@@ -38,6 +38,7 @@ SidecarError
     ├── RevisionMismatch        the policy engine answered by another revision
     ├── FactsUnavailable        PostgreSQL did not answer in time
     ├── UsageContended          too many at once want the same quota, or its workspace is changing
+    ├── ClockSkew               the clocks of the database and of the sidecar are an hour apart
     ├── FactsMisread            PostgreSQL answered outside its contract
     ├── DatabaseNotMigrated     PostgreSQL lacks what this version or its catalog needs
     ├── WorkspaceContended      the workspace is being changed by too many at once
@@ -285,6 +286,12 @@ class UsageContended(DependencyError):
     """Nothing was taken."""
 
     code = "usage_contended"
+
+
+class ClockSkew(DependencyError):
+    """Nothing was taken."""
+
+    code = "clock_skew"
 
 
 class FactsMisread(DependencyError):

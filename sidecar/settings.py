@@ -50,6 +50,19 @@ def _number(low: float, high: float, unit: str) -> Callable[[str], int]:
     return parse
 
 
+def _age(low_s: int, high_s: int) -> Callable[[str], int]:
+    """Of seconds, with `s` or without, minutes (`min`) or hours (`h`)."""
+
+    def parse(text: str) -> int:
+        found = re.fullmatch(r"([0-9]{1,9})\s?(s|min|h)?", text)
+        seconds = int(found[1]) * {"min": 60, "h": 3600}.get(found[2], 1) if found else -1
+        if not low_s <= seconds <= high_s:
+            raise _Refused(f"must be seconds, or minutes as in 30min, from {low_s} s to {high_s // 3600} h")
+        return seconds
+
+    return parse
+
+
 def _database_url(text: str) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise _Refused("must start with postgresql://")
@@ -103,10 +116,22 @@ def _yes_or_no(text: str) -> bool:
     return text == "yes"
 
 
+def _pooler(text: str) -> str:
+    if text not in {"transaction", "session", "off"}:
+        raise _Refused("must be transaction, session or off")
+    return text
+
+
 def _on_or_off(text: str) -> bool:
     if text not in {"on", "off"}:
         raise _Refused("must be on or off")
     return text == "on"
+
+
+def _reload(text: str) -> str:
+    if text not in {"signal", "auto"}:
+        raise _Refused("must be signal or auto")
+    return text
 
 
 def _log_sync(text: str) -> str:
@@ -218,6 +243,16 @@ class Settings:
         required=True,
         secret=True,
     )
+    database_connection_max_age: int = _setting(
+        _age(1, 86_400),
+        "how old a connection to PostgreSQL gets at most: seconds, or minutes as in 30min",
+        default=1_800,
+    )
+    database_pooler: Literal["transaction", "session", "off"] = _setting(
+        _pooler,
+        "how a pooler between here and PostgreSQL gives out sessions; off: there is none",
+        default="off",
+    )
     bind: tuple[str, ...] = _setting(
         _bind,
         "addresses to listen on, HOST:PORT, unix:/PATH or grpc://HOST:PORT, several with a comma between",
@@ -280,6 +315,11 @@ class Settings:
         _number(16, 100_000, "connections"),
         "connections that a worker keeps at most; beyond that the one that is idle for longest goes",
         default=2_000,
+    )
+    reload: Literal["signal", "auto"] = _setting(
+        _reload,
+        "when plans and policies are read again: at SIGHUP, or also by themselves once they have changed",
+        default="signal",
     )
     lane: bool = _setting(
         _on_or_off,

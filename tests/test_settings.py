@@ -38,6 +38,18 @@ def test_names_of_others_are_none_of_its_business():
     assert Settings.from_environ(NEEDED | {"PATH": "/bin"}).engine == "opa"
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30min", 1800), ("2 h", 7200)])
+def test_an_age_is_in_seconds_or_has_a_unit(text, seconds):
+    environ = NEEDED | {"SIDECAR_DATABASE_CONNECTION_MAX_AGE": text}
+
+    assert Settings.from_environ(environ).database_connection_max_age == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "30 m", "25h", "1.5h", "-1", "min", "999999999"])
+def test_what_is_no_age_or_too_long_is_refused(text):
+    assert "30min" in problems(database_connection_max_age=text)["SIDECAR_DATABASE_CONNECTION_MAX_AGE"]
+
+
 def test_an_empty_value_is_no_value():
     assert Settings.from_environ(NEEDED | {"SIDECAR_WORKERS": " "}).workers >= 1
 

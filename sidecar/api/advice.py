@@ -95,6 +95,7 @@ ADVICE: Mapping[str, str] = {
     "policy_engine_misbehaved": _OPERATOR,
     "policy_revision_mismatch": _OPERATOR,
     "usage_contended": "nothing was taken: retry after a second, with the same idempotency key",
+    "clock_skew": "nothing was taken; the operator corrects the clock that is wrong, by NTP",
     "facts_unavailable": (
         "nothing is known, so treat it as no; retry after a second, with the same idempotency key:"
         " a consume or reserve may have taken effect"

@@ -31,6 +31,7 @@ OUTAGES = (
     "policy_engine_misbehaved",
     "policy_revision_mismatch",
     "usage_contended",
+    "clock_skew",
     *FACTS_OUTAGES,
 )
 

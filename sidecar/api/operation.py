@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import Endpoint
+from sidecar.api.endpoint import Endpoint, parameters_of
 from sidecar.api.etag import revalidated
 from sidecar.api.reply import json_reply
 from sidecar.telemetry.metrics import CONTENT_TYPE as METRICS_TYPE
+from sidecar.text.shapes import OneOf
 
 if TYPE_CHECKING:
     from sidecar.api.reply import Reply
@@ -30,10 +31,21 @@ def healthz(_: Service, __: Request) -> Reply:
     return json_reply({"alive": True})
 
 
-def readyz(service: Service, _: Request) -> Reply:
+def readyz(service: Service, request: Request) -> Reply:
     readiness = service.readiness()
-    status, headers, body = json_reply({"ready": readiness.ready, **readiness.parts})
-    return status if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE, headers, body
+    ready, parts = readiness.ready, dict(readiness.parts)
+    if request.query:
+        # Kubernetes ignores other names. Refused, a misspelt one is found before the first outage.
+        excluded = parameters_of(request, READYZ).get("exclude")
+        if excluded is not None:
+            ready = readiness.without_database
+            parts.pop(excluded, None)
+    status, headers, body = json_reply({"ready": ready, **parts})
+    return status if ready else HTTPStatus.SERVICE_UNAVAILABLE, headers, body
+
+
+def statusz(service: Service, _: Request) -> Reply:
+    return json_reply(service.status())
 
 
 HEALTHZ = Endpoint(
@@ -52,8 +64,21 @@ READYZ = Endpoint(
     method="GET",
     path="/readyz",
     reply=readyz,
-    says="Worker, policy engine and database answer by the same revision.",
+    says="It can answer: every verdict is known, and the database is there, unless that is excluded.",
     answers="Readiness",
+    audience=Audience.ANYBODY,
+    query={"exclude": OneOf(("database",))},
+    codes=("invalid_request",),
+    while_starting=True,
+    at_once=True,
+)
+STATUSZ = Endpoint(
+    name="statusz",
+    method="GET",
+    path="/statusz",
+    reply=statusz,
+    says="Whether all of this server is as its files say; each part with its revision and what to do.",
+    answers="Status",
     audience=Audience.ANYBODY,
     while_starting=True,
     at_once=True,
@@ -82,4 +107,5 @@ OPERATION = (
     ),
     HEALTHZ,
     READYZ,
+    STATUSZ,
 )

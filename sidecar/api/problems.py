@@ -103,6 +103,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "policy_engine_misbehaved": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine gave no verdict"),
     "policy_revision_mismatch": (HTTPStatus.SERVICE_UNAVAILABLE, "The policy engine has another revision"),
     "usage_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many want the same quota at once"),
+    "clock_skew": (HTTPStatus.SERVICE_UNAVAILABLE, "The clocks of the database and of the sidecar disagree"),
     "facts_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time"),
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
     "database_not_migrated": (HTTPStatus.SERVICE_UNAVAILABLE, "The database lacks what this sidecar needs"),

@@ -110,6 +110,12 @@ _PART = _object(
     {"ready": {"type": "boolean"}, "revision": _or_null(_TEXT), "code": _TEXT, "why": _TEXT},
     optional=("revision", "code", "why"),
 )
+_STATE = {
+    "revision": _or_null(_TEXT),
+    "since": _MOMENT,
+    "cause": _or_null(_TEXT),
+    "do": _or_null(_TEXT),
+}
 # What would change a denial, in so far as anything would.
 _HELP: dict[str, Any] = {
     "needs": {
@@ -357,10 +363,18 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         {
             "ready": {"type": "boolean"},
             "worker": _PART,
-            "policy_engine": _PART,
             "database": _PART,
-            "authzen_policy": _PART,
         },
-        optional=("authzen_policy",),
+        optional=("database",),
+    ),
+    "Status": _object(
+        {
+            "converged": {"type": "boolean"},
+            "wanted": _TEXT,
+            "worker": _object(_STATE),
+            "engine": _object({"kind": {"type": "string", "enum": ["opa", "embedded"]}} | _STATE),
+            "database": _object(_STATE),
+            "authzen": _object(_STATE),
+        }
     ),
 }

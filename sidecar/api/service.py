@@ -28,9 +28,13 @@ PER_QUESTION_S = 0.002  # what each further question of one request adds to its 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """*parts*: what the worker, the policy engine and the database say of themselves."""
+    """Whether a worker can answer; *without_database*: that it could, were the database there (again).
+
+    *parts*: what the worker and the database say of themselves.
+    """
 
     ready: bool
+    without_database: bool
     parts: Mapping[str, Mapping[str, object]]
 
 
@@ -50,7 +54,8 @@ class Service:
     """What the endpoints need; a worker builds it once.
 
     *identities* is None where no end user can prove who they are: nothing is served to them. *own_hosts* are
-    the hosts and ports at which the sidecar itself is asked. *bundle* gives OPA's. *serving* is false until
+    the hosts and ports at which the sidecar itself is asked. *bundle* gives OPA's. *status* is what
+    `GET /statusz` says. *serving* is false until
     every verdict is in the memo. *catalog* is the digest of plans.yaml that lines of the log have; *masks* is
     None where they hide nothing; with *skips_grants* they leave out granted checks. *cors_origins* are as in
     `Cors`. *stripe* is None where no event of Stripe can be verified: none is served.
@@ -72,6 +77,7 @@ class Service:
     deadline_s: float
     bundle: Callable[[], bytes]
     readiness: Callable[[], Readiness]
+    status: Callable[[], Mapping[str, object]]
     serving: Callable[[], bool]
     catalog: bytes = b""
     masks: Masks | None = None

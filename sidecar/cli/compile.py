@@ -11,7 +11,8 @@ from sidecar.cli.sources import own_policies, plans_or_shipped
 from sidecar.engines.building import refuse_unbuilt
 from sidecar.errors import ConfigError, Problem
 from sidecar.rego.authzen import authzen_policy_at
-from sidecar.rego.bundle import bundle
+from sidecar.rego.beside import Beside, beside_in
+from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import data_file
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
@@ -31,6 +32,7 @@ def command(
 ) -> None:
     """Write POLICIES/authz/plans/data.json, and a bundle with -o; print the revision.
 
+    A bundle that is there already stays beside the new one, so that OPA answers servers of both revisions.
     Where there are no policies of one's own, the shipped ones are taken, and stay as they are.
     """
     plans = plans_or_shipped(plans)
@@ -42,8 +44,16 @@ def command(
     if of_ones_own:
         _write(of_ones_own / "authz" / "plans" / "data.json", data_file(result.catalog))
     if output:
-        _write(output, bundle(result, authzen))
+        _write(output, served_bundle(result, authzen, before=_before(output, new=result.revision)))
     print(result.revision)
+
+
+def _before(path: Path, *, new: str) -> Beside | None:
+    """What servers that are not reloaded yet are answered by, from the bundle that is there now."""
+    try:
+        return beside_in(path.read_bytes(), new=new, source=str(path))
+    except (OSError, ConfigError):  # none is there, or something else: it is replaced
+        return None
 
 
 def _write(path: Path, content: bytes) -> None:

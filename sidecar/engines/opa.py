@@ -25,6 +25,7 @@ from urllib3.connection import HTTPConnection
 from sidecar.engines.sockets import addresses_of, connect
 from sidecar.engines.verdict import ENTRYPOINT, NOBODY, named_revision, verdict_from
 from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
+from sidecar.rego.beside import own_name, own_ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from sidecar.engines.sockets import Addresses
 
 _LONGEST_WAIT_S = 60.0  # a socket takes no infinity
+_NOTHING = object()
 _AT_ONCE = 500  # situations in one query: its answer is a sixth of the longest that is read
 _BULK = (
-    "verdicts := {position: verdict | some position, situation in input;"
-    f" verdict := {ENTRYPOINT} with input as situation}}"
+    "verdicts := {{position: verdict | some position, situation in input;"
+    " verdict := {} with input as situation}}"
 )
 
 
@@ -47,6 +49,7 @@ class OpaEngine:
         """*url* is ``http://HOST:PORT`` or ``unix:///PATH``; it is connected to by the first question."""
         self.revision = revision
         self._url = url
+        self._own = own_name(ENTRYPOINT, revision)
         try:
             self._addresses = addresses_of(url)
         except ValueError as error:
@@ -55,11 +58,19 @@ class OpaEngine:
         self._of_this_thread = local()
 
     def verdict(self, situation: bytes, /, *, deadline: float) -> Verdict:
-        return verdict_from(self.document(ENTRYPOINT, situation, deadline=deadline), revision=self.revision)
+        return verdict_from(self._decision(situation, deadline=deadline), revision=self.revision)
 
     def served_revision(self, *, deadline: float) -> str:
-        """The revision by which OPA answers now, which may differ from this process's."""
-        return named_revision(self.document(ENTRYPOINT, NOBODY, deadline=deadline))
+        """The revision by which OPA answers us now: another than this process's if it has not that."""
+        return named_revision(self._decision(NOBODY, deadline=deadline))
+
+    def _decision(self, situation: bytes, *, deadline: float) -> object:
+        """By our own revision, which stands beside others; else by the plain name, whatever that is of.
+
+        An OPA may have been given a bundle without names of revisions, or allow the plain path alone.
+        """
+        found = self._found(self._own, situation, deadline=deadline)
+        return self.document(ENTRYPOINT, situation, deadline=deadline) if found is _NOTHING else found
 
     def verdicts(self, situations: Iterable[bytes], /, *, deadline: float) -> Iterator[tuple[bytes, Verdict]]:
         """Each situation with its verdict, in order and as they come: many in one query.
@@ -68,30 +79,41 @@ class OpaEngine:
         own authorization may forbid it, or one situation has no verdict), it is asked one by one.
         """
         rest = iter(situations)
-        in_bulk = True
+        entrypoints = [own_ref(ENTRYPOINT, self.revision), ENTRYPOINT]
         while batch := list(islice(rest, _AT_ONCE)):
             documents: list[object] | None = None
-            if in_bulk:
+            while entrypoints and not documents:
                 try:
-                    documents = self._documents(batch, deadline=deadline)
+                    documents = self._documents(entrypoints[0], batch, deadline=deadline)
                 except EngineMisbehaved:
-                    in_bulk = False
+                    entrypoints.clear()
+                else:
+                    if not documents:
+                        del entrypoints[0]
             for position, situation in enumerate(batch):
-                document = (
-                    self.document(ENTRYPOINT, situation, deadline=deadline)
-                    if documents is None
-                    else documents[position]
-                )
+                document = documents[position] if documents else self._decision(situation, deadline=deadline)
                 yield situation, verdict_from(document, revision=self.revision)
 
     def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
-        with self._asking(deadline) as client:
-            answer = client.query_rule(given, rule.removeprefix("data."))
+        found = self._found(rule, given, deadline=deadline)
+        if found is _NOTHING:
+            raise EngineMisbehaved(f"{rule} is undefined at {self._url}: is the bundle loaded?")
+        return found
+
+    def _found(self, rule: str, given: bytes, *, deadline: float) -> object:
+        """_NOTHING where *rule* is undefined."""
+        try:
+            with self._asking(deadline) as client:
+                answer = client.query_rule(given, rule.removeprefix("data."))
+        except EngineMisbehaved as error:
+            if rule == self._own and isinstance(error.__cause__, _Forbidden):
+                return _NOTHING
+            raise
         match answer:
             case {"result": result}:
                 return result
             case {}:
-                raise EngineMisbehaved(f"{rule} is undefined at {self._url}: is the bundle loaded?")
+                return _NOTHING
             case _:
                 raise EngineMisbehaved(f"OPA at {self._url} did not answer as OPA does: no object")
 
@@ -100,14 +122,17 @@ class OpaEngine:
         self._client().close_connection()
         del self._of_this_thread.client
 
-    def _documents(self, situations: list[bytes], *, deadline: float) -> list[object]:
-        """The entrypoint's result for each, by one query. EngineMisbehaved if one is missing."""
+    def _documents(self, entrypoint: str, situations: list[bytes], *, deadline: float) -> list[object]:
+        """The entrypoint's result for each, by one query; empty if it is undefined for all.
+
+        EngineMisbehaved if one is missing.
+        """
         with self._asking(deadline) as client:
-            answer = client.ad_hoc_query(_BULK, b"[" + b",".join(situations) + b"]")
+            answer = client.ad_hoc_query(_BULK.format(entrypoint), b"[" + b",".join(situations) + b"]")
         match answer:
-            case {"result": [{"verdicts": dict(found)}]} if len(found) == len(situations):
+            case {"result": [{"verdicts": dict(found)}]} if len(found) in {0, len(situations)}:
                 try:
-                    return [found[str(position)] for position in range(len(situations))]
+                    return [found[str(position)] for position in range(len(found))]
                 except KeyError as error:
                     raise EngineMisbehaved(f"OPA at {self._url} left out situation {error}") from error
             case _:
@@ -148,6 +173,10 @@ class OpaEngine:
         return left_s
 
 
+class _Forbidden(requests.HTTPError):
+    """OPA's own authorization allows this path to nobody, or not to us."""
+
+
 class _Client(OpaClient):  # type: ignore[misc] # opa_client has no types
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
@@ -179,7 +208,10 @@ class _Session(requests.Session):
             allow_redirects=False,
         )
         if response.status_code != HTTPStatus.OK:
-            raise requests.HTTPError(f"status {response.status_code}, {response.content[:200]!r}")
+            is_forbidden = response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+            raise (_Forbidden if is_forbidden else requests.HTTPError)(
+                f"status {response.status_code}, {response.content[:200]!r}"
+            )
         response.content.decode()  # UnicodeDecodeError: requests would guess another encoding
         response.encoding = "utf-8"
         return response

@@ -63,6 +63,7 @@ class RemoteKeys(Generic[Keys]):
         self._fetching = False
         self._waiting = 0
         self._trouble = "they were not fetched yet"
+        self._is_told = False
 
     def start(self) -> None:
         """In the worker, so that the first user finds them there."""
@@ -132,6 +133,10 @@ class RemoteKeys(Generic[Keys]):
             with self._changed:
                 if trouble and trouble != self._trouble:
                     _log.warning("the identity provider's keys at %s: %s", self._url, trouble)
+                    self._is_told = True
+                elif not trouble and self._is_told:
+                    _log.info("the identity provider's keys at %s are there again", self._url)
+                    self._is_told = False
                 self._trouble = trouble
                 if keys is not None:
                     self._keys, self._of = keys, asked

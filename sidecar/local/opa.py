@@ -13,7 +13,7 @@ from sidecar.engines.opa import OpaEngine
 from sidecar.engines.verdict import NOBODY
 from sidecar.errors import EngineMisbehaved, EngineUnavailable, NotAsked
 from sidecar.local.children import end, start
-from sidecar.rego.bundle import bundle
+from sidecar.rego.bundle import served_bundle
 from sidecar.rego.lint import opa_binary
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def local_opa(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> Itera
         )
     with tempfile.TemporaryDirectory(prefix="sidecar-opa-") as folder:
         path = Path(folder, "authz.tar.gz")
-        path.write_bytes(bundle(compiled, authzen))
+        path.write_bytes(served_bundle(compiled, authzen))
         url = f"unix://{folder}/opa.sock"
         options = ["--log-level=error", "--skip-version-check", f"--addr={url}", "--bundle", str(path)]
         log = Path(folder, "opa.log")

@@ -9,15 +9,34 @@ import tarfile
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from sidecar.rego.beside import beside
 from sidecar.rego.compile import canonical
-from sidecar.rego.lint import ROOTS
+from sidecar.rego.lint import RESERVED, ROOTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sidecar.rego.authzen import AuthzenPolicy
+    from sidecar.rego.beside import Beside
     from sidecar.rego.compile import Compiled
 
 
-def bundle(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> bytes:
+def served_bundle(
+    compiled: Compiled, authzen: AuthzenPolicy | None = None, *, before: Beside | None = None
+) -> bytes:
+    """As bundle, for an OPA that servers ask: also by name of revision, *before* too if that is another.
+
+    ConfigError where a module is not Rego.
+    """
+    own = beside(compiled)
+    return bundle(
+        compiled, authzen, revisions=(own, before) if before and before.revision != own.revision else (own,)
+    )
+
+
+def bundle(
+    compiled: Compiled, authzen: AuthzenPolicy | None = None, *, revisions: Iterable[Beside] = ()
+) -> bytes:
     """A tar.gz for OPA: the same bytes on any machine. *authzen* is a domain of its own, beside ours."""
     manifest: dict[str, Any] = {"revision": compiled.revision, "roots": list(ROOTS), "rego_version": 1}
     data, modules = compiled.data, dict(compiled.modules)
@@ -26,6 +45,12 @@ def bundle(compiled: Compiled, authzen: AuthzenPolicy | None = None) -> bytes:
         manifest["roots"] += [authzen.root]
         data = canonical(json.loads(data) | json.loads(authzen.data))
         modules |= authzen.modules
+    if named := {each.revision: each for each in revisions}:
+        whole = json.loads(data)
+        whole["authz"][RESERVED] = {name: each.data for name, each in named.items()}
+        data = canonical(whole)
+        for each in named.values():
+            modules |= each.modules
     files = {"/.manifest": canonical(manifest), "/data.json": data}
     files |= {f"/{path}": text.encode() for path, text in sorted(modules.items())}
     tar = io.BytesIO()

@@ -12,6 +12,7 @@ from sidecar.catalog.check import check_plans
 from sidecar.errors import ConfigError
 from sidecar.rego.compile import Compiled, canonical, compiled
 from sidecar.rego.context import context_fields_in
+from sidecar.rego.lint import RESERVED, ROOTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,8 @@ def kept(bundle: bytes, *, plans: bytes | None, revision: str, source: str) -> C
     bundle says of it, without titles, currency and routes. ConfigError if the bundle is of another revision,
     or none.
     """
-    modules, data = _content_of(bundle, source=source)
+    modules, data = content_of(bundle, source=source)
+    modules = {path: text for path, text in modules.items() if not path.startswith(f"authz/{RESERVED}/")}
     found = data.get("authz", {}).get("plans", {}).get("revision")
     if found != revision:
         raise ConfigError(f"{source} holds revision {found}, not {revision}")
@@ -54,7 +56,8 @@ def archived(folder: Path, revision: str) -> bytes:
         raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
-def _content_of(bundle: bytes, *, source: str) -> tuple[dict[str, str], dict[str, Any]]:
+def content_of(bundle: bytes, *, source: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """The modules of our own roots by their path, and the data. ConfigError if it is no bundle."""
     modules: dict[str, str] = {}
     data: dict[str, Any] = {}
     try:
@@ -72,7 +75,7 @@ def _content_of(bundle: bytes, *, source: str) -> tuple[dict[str, str], dict[str
         raise ConfigError(f"{source} is no bundle: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{source} is no bundle: its data is no object")
-    return {name: text for name, text in modules.items() if name.split("/")[0] in {"authz", "custom"}}, data
+    return {name: text for name, text in modules.items() if name.split("/")[0] in ROOTS}, data
 
 
 def _catalog_of(plans: dict[str, Any]) -> Catalog:

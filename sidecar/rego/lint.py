@@ -42,6 +42,7 @@ ALLOWED_BUILTINS = frozenset(
     }
 )
 ROOTS = ("authz", "custom")
+RESERVED = "revisions"  # in authz: where a bundle has each revision under its own name
 # The fields of a situation, as in schemas/input.json: a rule with any other field would never hold.
 INPUT_FIELDS = frozenset({"action", "context", "overrides", "plan", "role", "room", "status"})
 _KEYWORDS = frozenset(
@@ -169,6 +170,18 @@ def _package_problems(path: str, text: str, *, source: str, outermost: str | Non
         message = f"policies stand in {' or '.join(ROOTS)}: OPA does not load them from anywhere else"
         yield Finding(source=source, line=1, column=1, code="outside_the_roots", message=message)
         return
+    if not outermost and folders[:2] == ("authz", RESERVED):
+        message = f"authz/{RESERVED} is where a bundle has the policies of each revision: take another folder"
+        yield Finding(source=source, line=1, column=1, code="reserved_name", message=message)
+        return
+    if not outermost and folders == ("authz",):
+        for token in _heads_in(text):
+            if token["ref"].partition(".")[0] == RESERVED:
+                line = text.count("\n", 0, token.start()) + 1
+                message = (
+                    f"data.authz.{RESERVED} is where a bundle has each revision: name the rule otherwise"
+                )
+                yield Finding(source=source, line=line, column=1, code="reserved_name", message=message)
     expected = ".".join(folders)
     package = re.search(r"^\s*package\s+([\w.]+)", text, flags=re.MULTILINE)
     if package is None or package[1] != expected:

@@ -30,7 +30,7 @@ from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.gateways.by_header import BY_HEADER, EXT_AUTHZ, EXT_AUTHZ_PREFIX
 from sidecar.api.gateways.opa import LIKE_OPA
 from sidecar.api.log_lines import written
-from sidecar.api.operation import HEALTHZ, READYZ
+from sidecar.api.operation import HEALTHZ, READYZ, STATUSZ
 from sidecar.api.people.acting import callers_act
 from sidecar.api.people.users import STEPS
 from sidecar.api.plain import PlainChecks
@@ -66,6 +66,7 @@ _HOT = {
         *LIKE_OPA,
         HEALTHZ,
         READYZ,
+        STATUSZ,
     )
 }
 _LARGE = {AUTHORIZE_BATCH.path, EVALUATIONS.path}

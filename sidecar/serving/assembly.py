@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -15,7 +16,6 @@ from sidecar.api.authzen.domain import Authzen
 from sidecar.api.authzen.policy import PolicyDomain, Rules
 from sidecar.api.authzen.workspaces import Workspaces
 from sidecar.api.masking import Masks
-from sidecar.api.problems import PROBLEMS
 from sidecar.api.service import Service, Stripe
 from sidecar.catalog.routes import Routes
 from sidecar.console.console import Console, Doors
@@ -28,23 +28,23 @@ from sidecar.engines.breaker import Breaker
 from sidecar.engines.installed import engine_of
 from sidecar.engines.kept import keep, kept_at
 from sidecar.engines.memo import MemoisedEngine
-from sidecar.errors import (
-    DependencyError,
-    SidecarError,
-)
+from sidecar.errors import DependencyError, RevisionMismatch
 from sidecar.identity.callers import ANYBODY
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
 from sidecar.rego.authzen import DECISION
 from sidecar.serving.anchoring import Anchoring
 from sidecar.serving.application import Application
+from sidecar.serving.causes import Cause, cause_of
 from sidecar.serving.driver import Driver
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
-from sidecar.serving.readiness import Probe
+from sidecar.serving.readiness import Probe, Said, State, Watch
 from sidecar.serving.threads import Threads
+from sidecar.serving.wanted import wanted_in
 from sidecar.store.anchors import LogAnchors
 from sidecar.store.clock import Clock
+from sidecar.store.connection_options import ConnectionOptions
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.names import Names
@@ -63,7 +63,7 @@ from sidecar.workspaces.people import People
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from sidecar.api.authzen.domain import Domain
@@ -83,13 +83,14 @@ _ANSWERED_WITHIN_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
 _LEDGER_CONNECTIONS = 4  # one for groups of consumes, the others may wait for a lock
+_STARTING = Cause(code="starting", do="wait: it learns every verdict first", detail="")
 _ANY = "of this server"  # whichever engine it is: all workers of a server have the same
 
 
 class Parts:
     """Of one worker. *newest_bundle* gives the newest generation's, for OPA to move on to.
 
-    *shared* is a file in which the workers of a server share the verdicts that one of them has learnt.
+    In *folder* the workers of a server share what they have counted, learnt and said.
     *console_secret* signs the console's cookies where no file has a secret; *once* is as in
     its Doors, and only `sidecar dev` has it.
     """
@@ -99,14 +100,15 @@ class Parts:
         settings: Settings,
         loaded: Loaded,
         *,
-        metrics_folder: Path | None = None,
+        folder: Path | None = None,
         newest_bundle: Callable[[], bytes] | None = None,
-        shared: Path | None = None,
         console_secret: bytes = b"",
         once: Path | None = None,
     ) -> None:
         compiled = loaded.compiled
-        self._metrics = Metrics(engine=settings.engine, revision=compiled.revision, folder=metrics_folder)
+        self._metrics = Metrics(
+            engine=settings.engine, revision=compiled.revision, folder=folder and folder / "metrics"
+        )
         self._revision = compiled.revision
         self._engine = engine_of(settings.engine, compiled, opa_url=settings.opa_url)
         asked = _with_deadlines(self._engine)
@@ -116,14 +118,19 @@ class Parts:
             known=loaded.known.items(),
             observe=self._metrics.observe_memo,
         )
-        self._shared = shared
+        self._folder = folder
+        self._shared = folder and folder / "verdicts"
         clock = Clock(count=self._metrics.count_clock_refusal)
         names = Names(compiled.revision)
+        options = ConnectionOptions(
+            max_age_s=settings.database_connection_max_age, pooler=settings.database_pooler
+        )
         self._store = PostgresFacts(
             settings.database_url,
             catalog=compiled.catalog,
             pool_size=settings.threads,
             lock_timeout_s=settings.deadline_s / 2,
+            options=options,
             observe=self._metrics.observe_pool,
             clock=clock,
             names=names,
@@ -133,10 +140,11 @@ class Parts:
             size=_LEDGER_CONNECTIONS,
             statement_timeout_s=1.0,
             lock_timeout_s=settings.deadline_s / 2,
+            options=options,
             observe=self._metrics.observe_pool,
         )
         self._fit = CatalogFit(self._store, compiled.catalog)
-        self._workspaces = WorkspaceStore(settings.database_url, names=names)
+        self._workspaces = WorkspaceStore(settings.database_url, options=options, names=names)
         self._log = DecisionLog(
             partial(_sink, settings.log_dir, printed=once is not None),
             begins_with={
@@ -156,7 +164,7 @@ class Parts:
         self._anchors: Task[None] | None = None
         self._warm = Event()
         self._stopping = Event()
-        self._why_cold: SidecarError | None = None
+        self._itself = State(since=datetime.now(UTC), cause=_STARTING, revision=compiled.revision)
         self._loaded = loaded
         self._newest_bundle = newest_bundle or (lambda: loaded.bundle)
         self._settings = settings
@@ -194,16 +202,7 @@ class Parts:
             measured = MeasuredRules(_with_deadlines(rule_engine), metrics=self._metrics)
             self._rules = Rules(loaded.authzen, measured)
             domain = PolicyDomain(self._rules, metrics=self._metrics)
-        parts: dict[str, tuple[Callable[[float], str | None], str]] = {
-            "policy_engine": (lambda deadline: asked.served_revision(deadline=deadline), self._revision),
-            "database": (self._published_revision, self._revision),
-        }
-        if (rules := self._rules) is not None:
-            parts["authzen_policy"] = (
-                lambda deadline: rules.served_revision(deadline=deadline),
-                rules.revision,
-            )
-        self._probe = Probe(self._of_itself, parts)
+        self._probe = self._probe_of(asked, folder=folder)
         people = PostgresPeople(
             reads=self._store.connections, changes=self._workspaces.connections, names=names
         )
@@ -228,7 +227,8 @@ class Parts:
                 own_hosts=settings.own_hosts,
                 deadline_s=settings.deadline_s,
                 bundle=self._newest_bundle,
-                readiness=lambda: self._probe.found,
+                readiness=self._probe.readiness,
+                status=self._probe.status,
                 serving=self._warm.is_set,
                 catalog=loaded.catalog.encode(),
                 masks=Masks(settings.log_mask, key=loaded.mask_key) if settings.log_mask else None,
@@ -330,8 +330,9 @@ class Parts:
         """Why this generation must not take over from the one before: the database does not fit it."""
         return self._fit.why_not(deadline=monotonic() + _FIT_WITHIN_S)
 
-    def wait_until_warm(self, timeout_s: float) -> bool:
-        return self._warm.wait(timeout_s)
+    def wait_until_begun(self, timeout_s: float) -> bool:
+        """Whether it knows every verdict, and has asked the database once."""
+        return self._warm.wait(timeout_s) and self._probe.wait_until_looked(timeout_s)
 
     def _warm_up(self) -> None:
         """Learn what is not known yet, however long it takes until the engine answers by our revision."""
@@ -340,16 +341,17 @@ class Parts:
             try:
                 self._learn()
             except DependencyError as error:
-                if self._why_cold is None or self._why_cold.code != error.code:
+                cause = cause_of(error)
+                if self._itself.cause is None or self._itself.cause.code != cause.code:
                     _log.warning("not ready: %s (%s)", error.detail, error.code)
-                self._why_cold = error
+                    self._itself = State(since=datetime.now(UTC), cause=cause, revision=self._revision)
                 self._stopping.wait(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
             else:
                 # Before the first question. While the database is silent, the probe tries again.
                 with suppress(DependencyError):
                     self._store.compare_clocks(deadline=monotonic() + _ANSWERED_WITHIN_S)
-                self._why_cold = None
+                self._itself = State(since=datetime.now(UTC), revision=self._revision)
                 self._warm.set()
                 _log.info("ready: revision %s, %d verdicts known", self._revision, len(self._memo))
                 return
@@ -363,19 +365,66 @@ class Parts:
             self._memo.know(self._engine.verdicts(unknown, deadline=deadline))
             if self._shared is not None:
                 keep(self._shared, self._memo.known, engine=_ANY, revision=self._revision)
-        if self._rules is not None:
-            self._rules.answer(DECISION, b"{}", deadline=monotonic() + _ANSWERED_WITHIN_S)
+        if (rules := self._rules) is not None:
+            # A worker that replaces another must serve though OPA is away: what one has found is found.
+            found = self._folder and self._folder / f"found-{rules.revision}"
+            if found is None or not found.exists():
+                rules.answer(DECISION, b"{}", deadline=monotonic() + _ANSWERED_WITHIN_S)
+                if found is not None:
+                    with suppress(OSError):
+                        found.touch()
 
-    def _of_itself(self) -> Mapping[str, object]:
-        if self._warm.is_set():
-            return {"ready": True, "revision": self._revision}
-        code = self._why_cold.code if self._why_cold else "starting"
-        return {"ready": False, "revision": self._revision, "code": code, "why": PROBLEMS[code][1]}
+    def _probe_of(self, asked: Breaker | OnThreads, *, folder: Path | None) -> Probe:
+        said, rules = Said(folder), self._rules
+        return Probe(
+            lambda: self._itself,
+            database=Watch(
+                "database",
+                self._published_revision,
+                wanted=self._revision,
+                differs=partial(_database_differs, wanted=self._revision),
+                said=said,
+            ),
+            engine=Watch(
+                "policy engine",
+                lambda deadline: asked.served_revision(deadline=deadline),
+                wanted=self._revision,
+                differs=partial(_engine_differs, wanted=self._revision),
+                said=said,
+            ),
+            authzen=None
+            if rules is None
+            else Watch(
+                "AuthZEN policy",
+                lambda deadline: rules.served_revision(deadline=deadline),
+                wanted=rules.revision,
+                differs=partial(_engine_differs, wanted=rules.revision),
+                said=said,
+            ),
+            kind=self._settings.engine,
+            fitted=lambda: self._fit.fits,
+            wanted=lambda: None if folder is None else wanted_in(folder),
+            observe=self._metrics.observe_converged,
+        )
 
     def _published_revision(self, deadline: float) -> str | None:
-        self._fit.require_aloud(deadline=deadline)
+        self._fit.require(deadline=deadline)
+        self._store.require_writable(deadline=deadline)
         self._store.compare_clocks(deadline=deadline)
         return self._store.revision(deadline=deadline)
+
+
+def _database_differs(found: str | None, *, wanted: str) -> Cause:
+    return Cause(
+        code=RevisionMismatch.code,
+        do="run `sidecar migrate` with this server's files, or, if they are the older ones, replace them and"
+        " send SIGHUP",
+        detail=f"its catalog is {found}, this worker decides by {wanted}",
+    )
+
+
+def _engine_differs(found: str | None, *, wanted: str) -> Cause:
+    return cause_of(RevisionMismatch(f"it has revision {found}, this worker decides by {wanted}"))
 
 
 def _sink(folder: Path | None, writer: str, *, printed: bool) -> Sink:

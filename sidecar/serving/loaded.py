@@ -23,7 +23,8 @@ from sidecar.errors import ConfigError, EngineMisbehaved, NotAsked, Problem
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
 from sidecar.rego.authzen import authzen_policy_at
-from sidecar.rego.bundle import bundle
+from sidecar.rego.beside import beside
+from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import catalog_digest
 from sidecar.rego.load import compiled_at
 from sidecar.store.workspaces import WorkspaceStore
@@ -73,9 +74,10 @@ class Loaded:
     require_signed: Callable[[bytes, str | None], None] | None = None
 
 
-def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
+def load(settings: Settings, *, kept: Path | None = None, before: Compiled | None = None) -> Loaded:
     """ConfigError with every problem of plans, policies, tokens and keys.
 
+    *before* is what serves until this takes over: the bundle has it too.
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
     """
     problems: list[Problem] = []
@@ -132,7 +134,7 @@ def load(settings: Settings, *, kept: Path | None = None) -> Loaded:
     text = settings.plans.read_bytes()
     return Loaded(
         compiled=compiled,
-        bundle=bundle(compiled, authzen),
+        bundle=served_bundle(compiled, authzen, before=None if before is None else beside(before)),
         callers=callers,
         identities=identities,
         authzen=authzen,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import resource
 import secrets
 import select
@@ -22,6 +23,7 @@ import sys
 import tempfile
 from asyncio import run_coroutine_threadsafe
 from contextlib import ExitStack, contextmanager, suppress
+from math import inf
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -31,9 +33,11 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped] # ditto
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped] # ditto
 
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, DatabaseNotMigrated
 from sidecar.serving.addresses import kept as kept_address
 from sidecar.serving.addresses import require_free
+from sidecar.serving.wanted import want
+from sidecar.serving.watched_files import WatchedFiles, files_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,11 +47,15 @@ if TYPE_CHECKING:
     from sidecar.settings import Settings
 
 _PATIENCE_AT_START_S = 2.0  # then a worker accepts, if only to say that it is not ready
-_PATIENCE_AT_RELOAD_S = 60.0  # the old generation serves meanwhile
+_PATIENCE_AT_RELOAD_S = 300.0  # the old generation serves meanwhile, and OPA asks for bundles when it will
+_SAID_EVERY_S = 30.0
+_AGAIN_AFTER_S = 5.0  # with SIDECAR_RELOAD=auto, what was refused
 _LISTENS_WITHIN_S = 10.0
 _BACKLOG = 2_048
 _TICK_S = 0.1
 _SO_ATTACH_FILTER, _BPF_RETURN = 26, 0x06  # Linux, which Python does not name
+_CORRECT_THE_FILES = "correct the files (`sidecar check` says what is wrong with them), then send SIGHUP"
+_SEE_THE_LOG = "standard error says why; then send SIGHUP again"
 _FITS, _READY, _UNFIT = b"fits\n", b"ready\n", b"unfit: "  # what a new worker tells the master
 _MOST_SAID = 4_096
 _SECRET_BYTES = 32
@@ -100,10 +108,16 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self.most_connections = settings.connections
         super().__init__()
 
-    def load_files(self) -> Loaded:
+    def load_files(self, before: Loaded | None = None) -> Loaded:
+        """As they are now, with a bundle by which *before* is answered too."""
         from sidecar.serving.loaded import load  # noqa: PLC0415 - counts: after the environment is set
 
-        return load(self.settings, kept=self._kept)
+        return load(self.settings, kept=self._kept, before=before.compiled if before else None)
+
+    def want(self, loaded: Loaded, *, cause: str | None = None, do: str | None = None) -> None:
+        """Tell the workers which revision the files have, and why it did not take over."""
+        with suppress(OSError):  # somebody has cleaned the temporary folder
+            want(self.folder, loaded.compiled.revision, cause=cause, do=do)
 
     def load_config(self) -> None:
         from sidecar.serving.worker import Worker  # noqa: PLC0415 - as above
@@ -142,9 +156,8 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         self.worker = Parts(
             self.settings,
             self.loaded,
-            metrics_folder=self.folder / "metrics",
+            folder=self.folder,
             newest_bundle=lambda: self._published_bundle(own),
-            shared=self.folder / "verdicts",
             console_secret=self._console_secret,
             once=self._once,
         )
@@ -191,25 +204,57 @@ def _no_signal_of_children() -> Iterator[None]:
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
     def start(self) -> None:
         self.app.most_connections = self._connections_that_fit()
+        self._files = WatchedFiles(files_of(self.app.settings))
+        self._refused: Loaded | None = None
+        self._again_at = inf
+        self._said = ""
         super().start()
 
+    def manage_workers(self) -> None:
+        """Once a second, and after each signal."""
+        super().manage_workers()
+        if self.app.settings.reload != "auto":
+            return
+        if self._files.have_changed():
+            self.log.info("plans or policies have changed: reloading")
+            self._reload()
+        elif monotonic() >= self._again_at:
+            self._reload(self._refused)
+
     def reload(self) -> None:
+        """At SIGHUP."""
+        self._files.take()
+        self._said = ""
+        self._reload()
+
+    def _reload(self, loaded: Loaded | None = None) -> None:
+        """*loaded* is what the files said at the last attempt, which the database or OPA did not fit."""
         before, old = self.app.loaded, set(self.WORKERS)
+        self._refused, self._again_at = None, inf
         try:
-            with _no_signal_of_children():
-                self.app.loaded = self.app.load_files()
-            self._take_over(old)
+            if loaded is None:
+                with _no_signal_of_children():
+                    loaded = self.app.load_files(before)
+            self.app.loaded = loaded
+            self.app.want(self.app.loaded)
+            self._take_over(before, old)
         except ConfigError as error:
             for problem in error.problems:
                 self.log.error("%s: %s", problem.pointer, problem.detail)  # noqa: TRY400 - a mistake in a file
+            self.app.want(before, cause=error.code, do=_CORRECT_THE_FILES)
             self._stay_with(before, old, why="the files as they were stay in force")
         except HaltServer as halt:
+            if self.app.settings.reload == "auto":
+                self._refused, self._again_at = self.app.loaded, monotonic() + _AGAIN_AFTER_S
+            self.app.want(self.app.loaded, **_why_not(halt.reason))
             self._stay_with(before, old, why=f"{halt.reason}; the workers as they were go on")
         except Exception:
             # Whatever it was: gunicorn would end the workers that serve.
             self.log.exception("a reload met a defect, or a machine without memory or descriptors")
+            self.app.want(self.app.loaded, cause="not_reloaded", do=_SEE_THE_LOG)
             self._stay_with(before, old, why="the workers as they were go on")
         else:
+            self._said = ""
             self.log.info("reloaded: revision %s", self.app.loaded.compiled.revision)
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
@@ -233,13 +278,13 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
 
     handle_cld = handle_chld
 
-    def _take_over(self, old: set[int]) -> None:
+    def _take_over(self, before: Loaded, old: set[int]) -> None:
         self.app.patience_s = _PATIENCE_AT_RELOAD_S
         self.app.ready_pipe = os.pipe()
         try:
             for _ in range(self.num_workers):
                 self.spawn_worker()
-            self._wait_until_ready(set(self.WORKERS) - old)
+            self._wait_until_ready(set(self.WORKERS) - old, before, old)
         finally:
             self.app.patience_s = _PATIENCE_AT_START_S
             for end in self.app.ready_pipe:
@@ -254,18 +299,32 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self._end(set(self.WORKERS) - old, signal.SIGKILL, within_s=self.cfg.graceful_timeout)
         with suppress(OSError):
             self.app.publish()
-        self.log.error("not reloaded: %s", why)
+        if why != self._said:
+            self.log.error("not reloaded: %s", why)
+        if self.app.settings.reload == "auto":  # it tries again, and says the same once
+            self._said = why
 
-    def _wait_until_ready(self, pids: set[int]) -> None:
+    def _wait_until_ready(self, pids: set[int], before: Loaded, old: set[int]) -> None:
         """HaltServer unless each says so in time; or at once when one has died, or a signal is waiting.
 
         Each says first that the database fits the new catalog. Only then OPA may fetch the new bundle.
         """
-        ending = monotonic() + _PATIENCE_AT_RELOAD_S
-        said = b""
+        began = monotonic()
+        said, next_said = b"", _SAID_EVERY_S
         while said.count(_READY) < len(pids):
-            if monotonic() > ending or not self._undisturbed(pids):
+            if (waited := monotonic() - began) > _PATIENCE_AT_RELOAD_S or not self._undisturbed(pids):
                 raise HaltServer("the new workers were not ready")
+            if waited >= next_said:
+                next_said += _SAID_EVERY_S
+                self.log.warning(
+                    "the reload waits, %.0f of %.0f s: %s",
+                    waited,
+                    _PATIENCE_AT_RELOAD_S,
+                    f"OPA does not answer by revision {self.app.loaded.compiled.revision} yet"
+                    if self.app.settings.engine == "opa"
+                    else "the new workers are not ready yet",
+                )
+            self._replace_dead(before, old)
             if select.select([self.app.ready_pipe[0]], [], [], _TICK_S)[0]:
                 said += os.read(self.app.ready_pipe[0], _MOST_SAID)
             if _UNFIT in said and said.endswith(b"\n"):
@@ -275,8 +334,27 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
                 self.app.publish()
 
     def _undisturbed(self, pids: set[int]) -> bool:
+        """Whether they live and nobody wants anything else. A dead child is no reason to give up."""
         self.reap_workers()
-        return pids <= set(self.WORKERS) and self.SIG_QUEUE.empty()
+        others = []
+        while not self.SIG_QUEUE.empty():
+            if (number := self.SIG_QUEUE.get()) != signal.SIGCHLD:
+                others.append(number)
+        for number in others:
+            self.SIG_QUEUE.put(number)
+        return pids <= set(self.WORKERS) and not others
+
+    def _replace_dead(self, before: Loaded, old: set[int]) -> None:
+        """Those that serve while a reload waits: nobody else looks after them."""
+        while len(old & set(self.WORKERS)) < min(len(old), self.num_workers):
+            loaded, pipe, patience_s = self.app.loaded, self.app.ready_pipe, self.app.patience_s
+            self.app.loaded, self.app.ready_pipe, self.app.patience_s = before, None, _PATIENCE_AT_START_S
+            try:
+                pid = self.spawn_worker()
+            finally:
+                self.app.loaded, self.app.ready_pipe, self.app.patience_s = loaded, pipe, patience_s
+            old -= old - set(self.WORKERS)
+            old.add(pid)
 
     def _end(self, pids: Iterable[int], how: signal.Signals, *, within_s: float) -> None:
         for pid in pids:
@@ -307,6 +385,16 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
                 soft,
             )
         return min(left, wanted)
+
+
+def _why_not(reason: str) -> dict[str, str]:
+    """The cause that ends *reason*, in brackets, with what to do; of its text only what anybody may read."""
+    cause = re.search(r"\((\w+)\)$", reason)
+    if cause is None:
+        return {"cause": "not_reloaded", "do": _SEE_THE_LOG}
+    is_told = cause[1] == DatabaseNotMigrated.code
+    do = f"{reason[: cause.start()].strip()}; then send SIGHUP" if is_told else _SEE_THE_LOG
+    return {"cause": cause[1], "do": do}
 
 
 def _let_nobody_in(listener: socket.socket) -> None:
@@ -358,11 +446,11 @@ def _begin_while_the_loop_runs(worker: Worker, server: _Server) -> None:
         os.write(server.ready_pipe[1], _FITS if why is None else _UNFIT + why.encode() + b"\n")
     server.worker.start()
     ending = monotonic() + server.patience_s
-    while worker.alive and monotonic() < ending and not server.worker.wait_until_warm(_TICK_S):
+    while worker.alive and monotonic() < ending and not server.worker.wait_until_begun(_TICK_S):
         worker.notify()
     listening = run_coroutine_threadsafe(server.worker.listen(), worker.loop)
     listening.result(_LISTENS_WITHIN_S)  # first: then the generation before may end
-    if server.ready_pipe is not None and server.worker.wait_until_warm(0):
+    if server.ready_pipe is not None and server.worker.wait_until_begun(0):
         os.write(server.ready_pipe[1], _READY)
 
 

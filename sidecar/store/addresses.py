@@ -7,8 +7,8 @@ server is silent. So libpq gets `hostaddr` from us, beside `host`, which it chec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from socket import EAI_AGAIN, SOCK_STREAM, getaddrinfo
+from typing import TYPE_CHECKING
 
 from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -17,7 +17,13 @@ from psycopg.pq import PGconn
 from sidecar.errors import ConfigError, Problem
 from sidecar.store.session import Late, Lost
 
-ROLE = "authz_sidecar"
+if TYPE_CHECKING:
+    from sidecar.store.session_setup import SessionSetup
+
+_MUST_BE_OFF = {
+    "primary": (b"in_hot_standby",),
+    "read-write": (b"in_hot_standby", b"default_transaction_read_only"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,11 @@ class Host:
     address: str
     port: str
 
+    @property
+    def is_name(self) -> bool:
+        """Whether it has to be resolved."""
+        return bool(not self.address and self.name and self.name[0] not in "/@")
+
     def addresses(self) -> list[str]:
         """Numeric addresses in the resolver's order; [""] for a Unix socket. Blocks as long as the resolver.
 
@@ -38,7 +49,7 @@ class Host:
         """
         if self.address:
             return [self.address]
-        if not self.name or self.name[0] in "/@":
+        if not self.is_name:
             return [""]
         try:
             # In bytes, as libpq: text would go through Python's IDNA, which refuses names that work.
@@ -61,9 +72,17 @@ class Destination:
     sessions: tuple[str, ...] = ("any",)
     at_random: bool = False
 
+    @property
+    def must_be_off(self) -> tuple[bytes, ...]:
+        """What the server reports of itself, and makes a session useless if it is on."""
+        return _MUST_BE_OFF.get(self.sessions[0], ())
 
-def destination_of(conninfo: str) -> Destination:
-    """As libpq reads it, from its service file and the environment too."""
+
+def destination_of(conninfo: str, *, session: str = "any") -> Destination:
+    """As libpq reads it, from its service file and the environment too.
+
+    *session* is the target_session_attrs for a string without one.
+    """
     read = _as_libpq_reads(conninfo)
     names, addresses, ports = ((read.get(key) or "").split(",") for key in ("host", "hostaddr", "port"))
     count = max(len(names), len(addresses))
@@ -77,6 +96,8 @@ def destination_of(conninfo: str) -> Destination:
         Host(name=name, address=address, port=port) for name, address, port in zip(*each_of, strict=True)
     ]
     wanted = read.get("target_session_attrs") or "any"
+    if wanted == "any" and "target_session_attrs" not in conninfo_to_dict(conninfo):
+        wanted = session  # libpq's default is `any`, and it does not tell who said so
     return Destination(
         hosts=tuple(hosts),
         # libpq does so in one connect: first for a standby alone, then for any server.
@@ -91,21 +112,15 @@ def conninfo_to(conninfo: str, host: Host, address: str, *, session: str) -> byt
     return make_conninfo(conninfo, **only).encode()
 
 
-def conninfo_of(url: str, *, statement_timeout_s: float, lock_timeout_s: float, pooler: bool) -> str:
+def conninfo_of(url: str, setup: SessionSetup) -> str:
     """*url* with what each session of the sidecar needs. ConfigError where libpq cannot read it."""
     given = parameters_of(url)
     # A firewall drops idle connections: keepalive lets the kernel notice before a question does.
     ours = {"keepalives_idle": "30", "keepalives_interval": "5", "keepalives_count": "3"}
     ours |= {name: str(value) for name, value in given.items() if name in ours}
     ours |= {"client_encoding": "UTF8", "fallback_application_name": "sidecar"}
-    if not pooler:
-        # Even a superuser's session then has only the sidecar's rights.
-        settings = (
-            f"-c role={ROLE} -c statement_timeout={ceil(statement_timeout_s * 1000)}"
-            f" -c lock_timeout={ceil(lock_timeout_s * 1000)}"
-            " -c default_transaction_isolation=read\\ committed"
-        )
-        ours["options"] = f"{given.get('options') or ''} {settings}".strip()
+    if setup.startup_options:
+        ours["options"] = f"{given.get('options') or ''} {setup.startup_options}".strip()
     return make_conninfo(url, **ours)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
+_ASKS = b"SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, "
 Done: TypeAlias = Callable[[bytes | None, Exception | None], None]
 
 
@@ -16,11 +16,16 @@ class Query:
     """One statement that answers one value; prepared under its *name*.
 
     One that is not *repeatable* is never sent twice: it may have taken effect although its answer got lost.
+    *asking* is the same with a column before it: whether the server takes no writes.
     """
 
     name: bytes
     sql: bytes
     repeatable: bool = True
+    asking: bytes = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asking", self.sql.replace(b"SELECT ", _ASKS, 1))
 
 
 class Asked:
@@ -52,10 +57,6 @@ class Asked:
         self.heard_since = 0.0
         self.sent = False
         self._waited_s = 0.0
-
-    @classmethod
-    def by_nobody(cls, query: Query) -> Self:
-        return cls(query, (), deadline=inf, done=lambda _value, _error: None, since=monotonic())
 
     def waits(self) -> None:
         self.since = monotonic()

@@ -38,7 +38,8 @@ Row = tuple[object, ...]  # of COLUMNS
 TAKE = Query(
     name=b"take",
     sql=b"SELECT authz.take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-    b" FROM set_config('authz.expected_at', $16, true) AS expected, authz.change_as($17)",
+    b" FROM set_config('authz.expected_at', $16, true) AS expected,"
+    b" set_config('authz.worker_at', $17, true) AS worker, authz.change_as($18)",
     repeatable=False,
 )
 # With a key the query is idempotent: the second call is a replay.
@@ -95,6 +96,7 @@ def take_of(charge: Charge, clock: Clock, spoken: Spoken) -> list[bytes | None]:
         charge.revision,
         encoded(_answer_in_stored_names(_stored_answer(charge), spoken)),
         clock.expected(),
+        clock.worker_at(),
     )
     return encode_params(params)
 

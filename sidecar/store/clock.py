@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sidecar.decisions.model import Facts
-from sidecar.errors import FactsMisread, UsageContended
+from sidecar.errors import ClockSkew, FactsMisread, UsageContended
 from sidecar.store.asked import Query
 from sidecar.store.facts_token import token_in
 from sidecar.text.encoding import decoded
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 CLOCK = Query(name=b"clock_now", sql=b"SELECT authz.clock_now()")
 UNTRUSTED = "AZ042"  # what authz.distrust_clock raises
+SKEWED = "AZ043"  # ditto, of our own clock
 
 TOLERANCE_S = 300.0  # as in authz.distrust_clock
+MOST_SKEW_S = 3600.0  # ditto
 _DRIFT = 0.0005  # seconds a second: what NTP slews at most
 _log = logging.getLogger("sidecar")
 
@@ -39,14 +41,22 @@ def monotonic() -> float:
 class Clock:
     """Of one worker. *count* is called for each question that is refused. From any thread.
 
-    Until the first `compare` every time is trusted: a worker has nothing to compare with when it starts.
+    Until the first `compare` a worker has no advance to compare. So it compares the time, too: with *wall*,
+    the machine's clock in seconds since 1970. Without one it does not.
     """
 
     def __init__(
-        self, *, count: Callable[[], None] = lambda: None, now: Callable[[], float] = monotonic
+        self,
+        *,
+        count: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = monotonic,
+        wall: Callable[[], float] | None = time.time,
     ) -> None:
         self._count = count
         self._now = now
+        self._wall = wall
+        self._is_skewed = False
+        self._accepted_skew_s = 0.0
         self._ahead: float | None = None  # the database's clock, of our monotonic one; seconds
         self._compared = 0.0
         self._accepted: int | None = None
@@ -60,6 +70,10 @@ class Clock:
         except (KeyError, TypeError, ValueError) as error:
             raise FactsMisread(f"the clock is outside its contract: {error!r} in {answer!r}") from error
         now = self._now()
+        if (
+            self._ahead is not None and accepted != self._accepted
+        ):  # an operator says that the database is right
+            self._accepted_skew_s = 0.0 if self._wall is None else at - self._wall()
         if self._ahead is None or accepted != self._accepted:
             self._ahead, self._accepted = at - now, accepted
         elif not self._notice(at):
@@ -71,6 +85,23 @@ class Clock:
     def expected(self) -> str:
         """What the database's clock should say now, as PostgreSQL reads it; empty if nobody knows."""
         return "" if self._ahead is None else self._expected().isoformat()
+
+    def worker_at(self) -> str:
+        """What this machine's clock says, as PostgreSQL reads it; empty without one."""
+        if self._wall is None:
+            return ""
+        return datetime.fromtimestamp(self._wall() + self._accepted_skew_s, UTC).isoformat()
+
+    def skew(self) -> ClockSkew | None:
+        """To be told instead of taking anything, by the last time that the database has said."""
+        if not self._is_skewed or self.is_apart:  # then UsageContended is told
+            return None
+        return self.skewed("the clocks of the database and of this machine are more than an hour apart")
+
+    def skewed(self, said: str) -> ClockSkew:
+        """As `refusal`, where *said* is of the two clocks."""
+        self._count()
+        return ClockSkew(said)
 
     def guard(self, rows: list[Row]) -> list[Row]:
         """*rows* of one query, with UsageContended in place of facts about a period that begins too early."""
@@ -92,6 +123,7 @@ class Clock:
 
     def _notice(self, at: float) -> bool:
         """Whether *at*, the database's clock of just now, is apart from what is expected. Said once."""
+        self._notice_skew(at)
         if self._ahead is None:
             return False
         off_s = at - self._now() - self._ahead
@@ -102,6 +134,20 @@ class Clock:
                 self.is_apart = False
                 _log.info("the database's clock is trusted again")
         return is_apart
+
+    def _notice_skew(self, at: float) -> None:
+        off_s = 0.0 if self._wall is None else at - self._wall() - self._accepted_skew_s
+        if (is_skewed := abs(off_s) > MOST_SKEW_S) != self._is_skewed:
+            self._is_skewed = is_skewed
+            if is_skewed:
+                _log.warning(
+                    "nothing is taken (clock_skew): the database's clock says %s, this machine's %s; correct"
+                    " the one that is wrong",
+                    datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+                    self.worker_at(),
+                )
+            else:
+                _log.info("the clocks of the database and of this machine agree again")
 
     def _say(self, said: str) -> None:
         self.is_apart = True

@@ -6,6 +6,7 @@ a silent server, and cost more than the query. docs/decisions/0009 and 0037 have
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -16,10 +17,13 @@ from sidecar.store.addresses import conninfo_of, parameters_of
 from sidecar.store.asked import Asked, Query
 from sidecar.store.breaker import SHORTEST_SILENCE_S, Breaker
 from sidecar.store.connecting import Dialer
+from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connector import Connector
 from sidecar.store.line import Line
 from sidecar.store.loop import Loop, closed, late
-from sidecar.store.session import Late, Lost, Refused, Session, array
+from sidecar.store.resolver import RESOLVER
+from sidecar.store.session import Late, Lost, Refused, Session, Unfit, array
+from sidecar.store.session_setup import SessionSetup
 from sidecar.store.stack import Stack
 from sidecar.store.ticks import Ticks
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.store.asked import Done
+    from sidecar.store.connection_options import ConnectionOptions
 
 __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all that a store needs
 
@@ -35,9 +40,7 @@ __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all t
 class Connections:
     """Up to *size* connections, each made when it is first needed and again when it is lost.
 
-    *pooler*: a transaction pooler stands between, so nothing is prepared, and nothing set at the start of a
-    session: the login itself must have the rights of authz_sidecar alone, and a statement_timeout. A
-    *lock_timeout_s* of 0 is none. *observe* gets, for each question, failed ones too, the seconds it waited
+    A *lock_timeout_s* of 0 is none. *observe* gets, for each question, failed ones too, the seconds it waited
     for a connection and for the server; it is called on the loop.
     """
 
@@ -49,17 +52,17 @@ class Connections:
         size: int,
         statement_timeout_s: float,
         lock_timeout_s: float = 0.0,
-        pooler: bool = False,
+        options: ConnectionOptions = DEFAULT_OPTIONS,
         observe: Callable[[float, float], None] | None = None,
     ) -> None:
-        conninfo = conninfo_of(
-            url, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
+        setup = SessionSetup.of(
+            options, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s
         )
         self.size = size
         self.lock_timeout_s = lock_timeout_s
         self.loop = Loop()
-        self._dialer = Dialer(conninfo)
-        self._pooler = pooler
+        self._dialer = Dialer(conninfo_of(url, setup), setup=setup, options=options, resolver=RESOLVER)
+        self._options = options
         self._observe = observe
         self._breaker = Breaker()
         self._stack = Stack(size)
@@ -77,7 +80,7 @@ class Connections:
         self._schedule = started.call_soon
         self._connector = Connector(
             self._dialer.connect,
-            prepare=not self._pooler,
+            prepare=self._options.pooler != "transaction",
             breaker=self._breaker,
             loop=started,
             came=self._connected,
@@ -176,7 +179,7 @@ class Connections:
 
     def _free(self, session: Session) -> None:
         """Give *session* to the first in the line that may use it, or keep it."""
-        if session.cut_off:
+        if session.cut_off or session.retired:
             session.close()
             self._connect()
             return
@@ -189,13 +192,20 @@ class Connections:
     def _lost(self, session: Session, lost: Lost) -> None:
         """A connection that broke while idle: a restart must not cost one 503 for each of them."""
         asked = self._stack.drop(session)
-        if asked is not None and asked.query.repeatable and session.used and not asked.heard_since:
+        if isinstance(lost, Unfit):
+            self._stack.drop_idle(heard_before=inf)
+        if asked is not None and not asked.heard_since and _may_be_repeated(asked, session, lost):
             asked.waits()
             asked.heard_since = asked.since
             self._line.put_first(asked)
         elif asked is not None:
             self._fail(asked, lost)
         self._connect()
+
+    def _retire(self, session: Session) -> None:
+        """It is old enough. A busy one ends with its answer."""
+        if session.asked is None:
+            self._stack.drop(session)
 
     def _connect(self) -> None:
         """Begin to connect for those who wait for it."""
@@ -211,6 +221,8 @@ class Connections:
             self._fail_line(made, began=began)
         elif self._open:
             made.came = self._came
+            # Not all at once, since they were made at once.
+            made.retire_in(self._options.max_age_s * random.uniform(0.8, 1.0), self._retire)  # noqa: S311 - no secret
             self._free(made)
         else:
             made.close()
@@ -221,7 +233,7 @@ class Connections:
         for asked in self._line.for_new_sessions(self._stack):
             if asked.since <= began:
                 self._line.remove(asked)
-                self._fail(asked, type(failure)(str(failure)))
+                self._fail(asked, (Late if isinstance(failure, Late) else Lost)(str(failure)))
 
     def _look(self) -> bool:
         """At each tick: who is late, and whether the server is found to be silent."""
@@ -289,6 +301,12 @@ class Connections:
             self._fail(asked, closed())
         for asked in filter(None, map(self._stack.drop, tuple(self._stack.busy))):
             self._fail(asked, closed())
+
+
+def _may_be_repeated(asked: Asked, session: Session, lost: Lost) -> bool:
+    if isinstance(lost, Unfit):
+        return lost.had_no_effect or asked.query.repeatable
+    return asked.query.repeatable and session.used
 
 
 def _silent() -> FactsUnavailable:

@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING
 
 from psycopg import Error
 
-from sidecar.store.asked import Asked, Query
-from sidecar.store.connecting import ADDRESS_TIMEOUT_S
-from sidecar.store.session import Late, Lost, Refused, Session, one_line
+from sidecar.store.session import Connected, Late, Lost, Session, one_line
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-    from psycopg.pq.abc import PGconn
-
     from sidecar.store.breaker import Breaker
 
-SIGN_OF_LIFE = Query(name=b"sign_of_life", sql=b"SELECT 1")
 MOST_AT_ONCE = 2
 PAUSE_S = 0.02  # after a failure, to limit connects to a server that refuses
 
@@ -34,7 +29,7 @@ class Connector:
 
     def __init__(
         self,
-        connect: Callable[[], PGconn],
+        connect: Callable[[], Connected],
         *,
         prepare: bool,
         breaker: Breaker,
@@ -65,7 +60,7 @@ class Connector:
     def _run(self) -> None:
         sleep(max(0.0, self._not_before - monotonic()))
         began = monotonic()
-        made: PGconn | Lost | Late = Lost("connecting failed unexpectedly")
+        made: Connected | Lost | Late = Lost("connecting failed unexpectedly")
         try:
             made = self._connect()
         except (Lost, Late) as failure:
@@ -73,14 +68,14 @@ class Connector:
         finally:
             self._tell(made, began)
 
-    def _tell(self, made: PGconn | Lost | Late, began: float) -> None:
+    def _tell(self, made: Connected | Lost | Late, began: float) -> None:
         try:
             self._loop.call_soon_threadsafe(self._made, made, began)
         except RuntimeError:  # the loop is closed
             if not isinstance(made, Exception):
-                made.finish()
+                made.pg.finish()
 
-    def _made(self, made: PGconn | Lost | Late, began: float) -> None:
+    def _made(self, made: Connected | Lost | Late, began: float) -> None:
         if isinstance(made, Lost):
             self._breaker.heard = monotonic()  # a refusal is an answer
         if isinstance(made, Exception):
@@ -89,36 +84,11 @@ class Connector:
         try:
             session = Session(made, prepare=self._prepare, loop=self._loop)
         except (OSError, Error) as error:  # no descriptor is left, for one
-            made.finish()
+            made.pg.finish()
             self._end(Lost(one_line(str(error))), began)
             return
-        if self._breaker.suspected is None:
-            self._end(session, began)
-        else:
-            self._ask_for_a_sign_of_life(session, began)
-
-    def _ask_for_a_sign_of_life(self, session: Session, began: float) -> None:
-        """Ask a query too, because a pooler accepts logins in front of a dead server."""
-
-        def came(_: Session, __: bytes | None, error: Lost | Refused | None) -> None:
-            late.cancel()
-            if isinstance(error, Lost):
-                give_up(error)
-            else:
-                session.heard = self._breaker.heard = monotonic()
-                session.asked = None
-                self._end(session, began)
-
-        def give_up(failure: Lost | Late) -> None:
-            session.close()
-            self._end(failure, began)
-
-        late = self._loop.call_later(ADDRESS_TIMEOUT_S, give_up, Late("a new connection was not answered"))
-        session.came = came
-        try:
-            session.ask(Asked.by_nobody(SIGN_OF_LIFE))
-        except Lost as lost:
-            came(session, None, lost)
+        self._breaker.heard = monotonic()  # it has answered the first question
+        self._end(session, began)
 
     def _end(self, made: Session | Lost | Late, began: float) -> None:
         self._in_progress -= 1

@@ -91,18 +91,21 @@ class PostgresLedger:
         row = None if self._clock.is_apart else row_of(charge)
         if row is None:
             take_of(charge, self._clock, self._names.spoken)
-        self._takes.ask(
-            Take(
-                charge.workspace_id,
-                TAKE_BY_KEY if charge.key else TAKE,
-                partial(take_of, charge, self._clock),
-                partial(outcome_in, meters=self._meters),
-                deadline=deadline,
-                done=done,
-                charge=charge,
-                row=row,
-            )
+        take = Take(
+            charge.workspace_id,
+            TAKE_BY_KEY if charge.key else TAKE,
+            partial(take_of, charge, self._clock),
+            partial(outcome_in, meters=self._meters),
+            deadline=deadline,
+            done=done,
+            charge=charge,
+            row=row,
         )
+        skew = self._clock.skew()
+        if skew is None:
+            self._takes.ask(take)
+        else:
+            take.fail(skew)
 
     def ask_replay(self, charge: Charge, /, *, deadline: float, done: Done) -> None:
         """As `find_replay`, as `ask`."""

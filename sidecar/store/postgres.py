@@ -8,14 +8,15 @@ from uuid import UUID
 
 from sidecar.decisions.model import Facts, Roster, Usage
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable, SidecarError
-from sidecar.store.addresses import ROLE
 from sidecar.store.clock import CLOCK, Clock
+from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
 from sidecar.store.reads import Reads
 from sidecar.store.rows import rows_in, to_come_in
 from sidecar.store.session import not_storable
+from sidecar.store.session_setup import ROLE
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import ToCome
+    from sidecar.store.connection_options import ConnectionOptions
     from sidecar.store.groups import Found, Members, Meters
 
 TO_COME = Query(name=b"to_come", sql=b"SELECT authz.to_come($1, $2) WHERE authz.read_as($3)")
@@ -37,6 +39,7 @@ MEMBERS_OF = Query(
     sql=b"SELECT authz.members_of(($1::text[])[1], ($1::text[])[2], $2) WHERE authz.read_as($3)",
 )
 CATALOG_REVISION = Query(name=b"catalog_revision", sql=b"SELECT authz.catalog_revision()")
+TAKES_WRITES = Query(name=b"takes_writes", sql=b"SELECT current_setting('transaction_read_only')")
 CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use() WHERE authz.read_as($1)")
 
 _STATUSES = frozenset({"active", "suspended"})
@@ -61,7 +64,7 @@ class PostgresFacts:
         pool_size: int,
         statement_timeout_s: float = 1.0,
         lock_timeout_s: float = 0.1,
-        pooler: bool = False,
+        options: ConnectionOptions = DEFAULT_OPTIONS,
         observe: Callable[[float, float], None] | None = None,
         names: Names | None = None,
         clock: Clock | None = None,
@@ -74,7 +77,7 @@ class PostgresFacts:
             size=pool_size,
             statement_timeout_s=statement_timeout_s,
             lock_timeout_s=lock_timeout_s,
-            pooler=pooler,
+            options=options,
             observe=observe,
         )
         self._reads = Reads(self.connections, _FactsReading(self._clock), names=self._names)
@@ -162,6 +165,11 @@ class PostgresFacts:
         """The revision that the plan tables were published with; None if no catalog was."""
         revision = self._answer(CATALOG_REVISION, (), deadline)
         return None if revision is None else revision.decode()
+
+    def require_writable(self, *, deadline: float) -> None:
+        """FactsUnavailable where the server takes no writes, as PostgreSQL itself would refuse one."""
+        if self._answer(TAKES_WRITES, (), deadline) != b"off":
+            raise FactsUnavailable("PostgreSQL refused (25006): it is read-only, a standby or set so")
 
     def compare_clocks(self, *, deadline: float) -> None:
         """Let our clock know what the database's says."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from sidecar.errors import BadQuestion
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
@@ -26,6 +27,12 @@ LONGEST_WAIT_S = 3600.0
 _OF_A_VALUE = frozenset({"22001", "22003", "22007", "22008", "22009", "22021", "22P02", "22P05", "54000"})
 _CUT_OFF = select.POLLHUP | select.POLLERR
 _GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+_OFF = (b"off", None)  # None: a pooler tells nothing of it
+# Of a question that had no effect: read_only_sql_transaction, too_many_connections, and, where a pooler mixes
+# up prepared statements, invalid_sql_statement_name and duplicate_prepared_statement.
+_HAD_NO_EFFECT = frozenset({"25006", "53300", "26000", "42P05"})
+_SHUTTING_DOWN = frozenset({"57P01", "57P02", "57P03"})
+_FATAL = (b"FATAL", b"PANIC")
 
 
 class Refused(Exception):
@@ -52,24 +59,53 @@ class Lost(Exception):
     """The connection broke or was refused: nothing was answered."""
 
 
+class Unfit(Lost):
+    """The server, or what a pooler made of the session, is of no use, nor are the other sessions.
+
+    *had_no_effect*: the question may be asked again, whatever it does.
+    """
+
+    def __init__(self, said: str, *, had_no_effect: bool = False) -> None:
+        super().__init__(said)
+        self.had_no_effect = had_no_effect
+
+
 class Late(Exception):
     """A timeout; the caller must close the connection, because its answer may still come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A connection that is logged in, and whose session is as it has to be.
+
+    How its server is known to take writes: it reports that each of *must_be_off* is off, or is asked with
+    each question (*asks*), since a pooler reports what it remembers.
+    """
+
+    pg: PGconn
+    must_be_off: tuple[bytes, ...] = ()
+    asks: bool = False
 
 
 class Session:
     """For one question at a time, on the event loop *loop*; *heard* is when its server last answered.
 
     *came*, to be set, is called on the loop with the answer, or with Lost or Refused; with Lost also when an
-    idle session has ended. After Lost, and once *cut_off*, it must be closed.
+    idle session has ended. After Lost, and once *cut_off* or *retired*, it must be closed. An answer counts
+    only while the server takes writes, if that was asked for (see Connected).
     """
 
-    def __init__(self, pg: PGconn, *, prepare: bool, loop: AbstractEventLoop) -> None:
+    def __init__(self, connected: Connected, *, prepare: bool, loop: AbstractEventLoop) -> None:
         self.came: Callable[[Session, bytes | None, Lost | Refused | None], None]
         self.asked: Asked | None = None
         self.heard = monotonic()
         self.used = False
         self.cut_off = False
-        self._pg = pg
+        self.retired = False
+        self._retires: TimerHandle | None = None
+        self._must_be_off = connected.must_be_off
+        self._asks = connected.asks
+        self._pg = pg = connected.pg
         # Our own: libpq closes its when the connection breaks, and no loop may watch what is closed.
         self._socket = os.dup(pg.socket)
         self._prepare = prepare
@@ -86,10 +122,21 @@ class Session:
 
     def close(self) -> None:
         # Never PQcancel: it connects anew, and blocks. statement_timeout ends abandoned queries.
+        if self._retires is not None:
+            self._retires.cancel()
         self._loop.remove_reader(self._socket)
         self._send_no_more()
         os.close(self._socket)
         self._pg.finish()
+
+    def retire_in(self, seconds: float, retire: Callable[[Session], None]) -> None:
+        """Be *retired* then; *retire* is told."""
+
+        def end() -> None:
+            self.retired = True
+            retire(self)
+
+        self._retires = self._loop.call_later(seconds, end)
 
     def has_ended(self) -> bool:
         """True if the server has sent something unasked: mostly that it is shutting down.
@@ -104,11 +151,11 @@ class Session:
         query = asked.query
         try:
             if not self._prepare:
-                self._pg.send_query_params(query.sql, asked.params)
+                self._pg.send_query_params(query.asking if self._asks else query.sql, asked.params)
             elif query.name in self._prepared:
                 self._pg.send_query_prepared(query.name, asked.params)
             else:
-                self._pg.send_prepare(query.name, query.sql)
+                self._pg.send_prepare(query.name, query.asking if self._asks else query.sql)
                 self._preparing = True
             self._flush()
         except Error as error:
@@ -155,14 +202,24 @@ class Session:
         if found is None or pg.status == ConnStatus.BAD:
             raise Lost(one_line(pg.get_error_message()))
         if found.status not in _GOOD:
-            sqlstate = found.error_field(DiagnosticField.SQLSTATE) or b""
-            said = found.error_field(DiagnosticField.MESSAGE_PRIMARY) or b""
-            return None, Refused(sqlstate.decode(), one_line(said.decode(errors="replace")))
+            return None, _refusal(found)
         if preparing:
             self._prepared.add(asked.query.name)
             self.ask(asked)
             return None
-        return found.get_value(0, 0), None
+        return self._value(found), None
+
+    def _value(self, found: PGresult) -> bytes | None:
+        """Unfit if the server takes no writes any more."""
+        for name in self._must_be_off:
+            # A change is reported with the answer to the first question after it.
+            if self._pg.parameter_status(name) not in _OFF:
+                raise Unfit(f"the server takes no writes any more: {name.decode()} is on")
+        if not self._asks or found.nfields == 1:  # what begins with no SELECT is refused by such a server
+            return found.get_value(0, 0)
+        if found.get_value(0, 0) == b"t":
+            raise Unfit("the server takes no writes any more")
+        return found.get_value(0, 1)
 
     def _flush(self) -> None:
         if not self._pg.flush():
@@ -181,6 +238,19 @@ class Session:
         if self.sending:
             self.sending = False
             self._loop.remove_writer(self._socket)
+
+
+def _refusal(found: PGresult) -> Refused:
+    """Lost or Unfit where the session is at its end, or of no use."""
+    sqlstate = (found.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    said = one_line((found.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+    if sqlstate in _HAD_NO_EFFECT:
+        raise Unfit(f"{said} ({sqlstate})", had_no_effect=True)
+    if sqlstate in _SHUTTING_DOWN:
+        raise Unfit(f"{said} ({sqlstate})")
+    if found.error_field(DiagnosticField.SEVERITY) in _FATAL:
+        raise Lost(f"{said} ({sqlstate})")
+    return Refused(sqlstate, said)
 
 
 def array(texts: Sequence[str | None]) -> bytes:

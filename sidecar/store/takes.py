@@ -22,7 +22,7 @@ from sidecar.store.charges import (
     consume_of,
     misread,
 )
-from sidecar.store.clock import UNTRUSTED
+from sidecar.store.clock import SKEWED, UNTRUSTED
 from sidecar.store.connections import Query, Refused
 from sidecar.store.loop import closed
 from sidecar.store.names import in_our_names
@@ -228,6 +228,8 @@ class Takes:
             error = UsageContended(f"PostgreSQL gave up ({refused.sqlstate}): {refused}")
         elif refused.sqlstate == UNTRUSTED:
             error = self._clock.refusal(str(refused))
+        elif refused.sqlstate == SKEWED:
+            error = self._clock.skewed(str(refused))
         if refused.sqlstate == _LOCKED and (call.queue is not None or call.query is CONSUME):
             now = monotonic()
             for take in waiting:

@@ -17,6 +17,7 @@ from sidecar.errors import (
     UnknownWorkspace,
 )
 from sidecar.store.administered import found_in, known_in, state_in
+from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.names import Keyed, Name, Names, params_in
 from sidecar.store.session import not_storable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from sidecar.store.connection_options import ConnectionOptions
     from sidecar.store.names import Param, Spoken
     from sidecar.workspaces.administration import (
         Change,
@@ -84,12 +86,16 @@ class WorkspaceStore:
         *,
         pool_size: int = 2,
         lock_timeout_s: float = 1.0,
-        pooler: bool = False,
+        options: ConnectionOptions = DEFAULT_OPTIONS,
         names: Names | None = None,
     ) -> None:
         self._names = names or Names()
         self.connections = Connections(
-            url, size=pool_size, statement_timeout_s=5.0, lock_timeout_s=lock_timeout_s, pooler=pooler
+            url,
+            size=pool_size,
+            statement_timeout_s=5.0,
+            lock_timeout_s=lock_timeout_s,
+            options=options,
         )
 
     def open(self, loop: AbstractEventLoop | None = None) -> None:

@@ -116,6 +116,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._converged = Gauge(
+            "sidecar_converged",
+            "1 where all of this server is as its files say, 0 where something is not: /statusz says what.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self._clock_refusals = Counter(
             "sidecar_clock_refusals_total",
             "Questions that were refused because the database's clock is not trusted.",
@@ -198,6 +204,9 @@ class Metrics:
 
     def observe_anchor_age(self, seconds: float) -> None:
         self._anchor_age.set(seconds)
+
+    def observe_converged(self, converged: bool) -> None:  # noqa: FBT001 - the gauge's value
+        self._converged.set(converged)
 
     def observe_memo(self, result: Literal["hit", "miss"]) -> None:
         self._count(self._memo[result])

@@ -1869,10 +1869,16 @@ CREATE OR REPLACE FUNCTION authz.distrust_clock()
 AS $function$
 DECLARE
     tolerance CONSTANT interval := '5 minutes'; -- as in sidecar/store/clock.py
+    most_skew CONSTANT interval := '1 hour'; -- ditto
     expected CONSTANT timestamptz := NULLIF(current_setting('authz.expected_at', true), '');
+    worker CONSTANT timestamptz := NULLIF(current_setting('authz.worker_at', true), '');
     moment CONSTANT timestamptz := clock_timestamp();
 BEGIN
     IF expected IS NULL OR moment BETWEEN expected - tolerance AND expected + tolerance THEN
+        IF worker IS NOT NULL AND moment NOT BETWEEN worker - most_skew AND worker + most_skew THEN
+            RAISE EXCEPTION 'the clock of the database says %, that of the sidecar %', moment, worker
+                USING ERRCODE = 'AZ043', HINT = 'Correct the one that is wrong.';
+        END IF;
         RETURN NEW;
     ELSIF NEW.period_start > OLD.period_start AND (
         isfinite(OLD.period_start)
@@ -1892,11 +1898,11 @@ BEGIN
 END;
 $function$;
 COMMENT ON FUNCTION authz.distrust_clock IS
-    'Trigger: while the clock is more than five minutes from the time that the sidecar expects, which is a setting of the
-transaction, no period of a counter begins, and no reservation counts as over that is not by the expected time. Without
-the setting, as in the hands of an operator, the clock is trusted.
+    'Trigger: while the clock is more than five minutes from the time that the sidecar expects, no period of a counter begins,
+and no reservation counts as over that is not by the expected time; nor while it is more than an hour from the clock of the
+sidecar. Both are settings of the transaction. Without them, as in the hands of an operator, the clock is trusted.
 Returns: the new row.
-Raises: AZ042 instead.
+Raises: AZ042 or, of the sidecar''s clock, AZ043 instead.
 Called by: trigger distrust_clock on authz.workspace_usage.';
 REVOKE ALL ON FUNCTION authz.distrust_clock FROM PUBLIC;
 CREATE TRIGGER distrust_clock BEFORE UPDATE OF period_start ON authz.workspace_usage FOR EACH ROW WHEN (((new.period_start > old.period_start) OR (old.held_until IS NOT NULL))) EXECUTE FUNCTION authz.distrust_clock();

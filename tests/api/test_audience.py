@@ -25,6 +25,7 @@ def test_what_is_open_to_anybody_is_only_what_checks_its_caller_itself_or_tells_
         "authzen_configuration_of_tenant",
         "healthz",
         "readyz",
+        "statusz",
         "openapi",
         "plans",
         "stripe_events",

@@ -15,6 +15,7 @@ from sidecar.api.problems import PROBLEMS, problem
 from sidecar.api.service import Readiness
 from sidecar.errors import (
     BadQuestion,
+    ClockSkew,
     DatabaseNotMigrated,
     DependencyError,
     EngineMisbehaved,
@@ -487,13 +488,40 @@ def test_the_bundle_is_sent_once():
 def test_readiness_is_told_part_by_part():
     parts: dict[str, dict[str, object]] = {
         "worker": {"ready": True},
-        "policy_engine": {"ready": False, "code": "policy_engine_unavailable"},
+        "database": {"ready": False, "code": "database_unreachable"},
     }
-    stage = a_stage(MEMBERS, readiness=lambda: Readiness(ready=False, parts=parts))
+    stage = a_stage(MEMBERS, readiness=lambda: Readiness(ready=False, without_database=True, parts=parts))
 
     answer = stage.client.get("/readyz")
 
     assert (answer.status_code, answer.json) == (503, {"ready": False, **parts})
+
+
+def test_readiness_leaves_the_database_out_where_that_is_asked_and_nothing_else():
+    parts: dict[str, dict[str, object]] = {"worker": {"ready": True}, "database": {"ready": False}}
+    stage = a_stage(MEMBERS, readiness=lambda: Readiness(ready=False, without_database=True, parts=parts))
+
+    without = stage.client.get("/readyz?exclude=database")
+    others = [
+        stage.client.get(f"/readyz?{query}")
+        for query in (
+            "exclude=databse",
+            "exclude=worker",
+            "exclude=",
+            "verbose",
+            "exclude=database&exclude=x",
+        )
+    ]
+
+    assert (without.status_code, without.json) == (200, {"ready": True, "worker": {"ready": True}})
+    assert [(each.status_code, each.json["code"]) for each in others] == [(400, "invalid_request")] * 5
+    assert others[0].json["errors"] == [
+        {
+            "pointer": "/query/exclude",
+            "detail": 'must be database, got "databse"',
+            "suggestion": "database",
+        }
+    ]
 
 
 def test_a_cold_sidecar_answers_no_question_but_tells_that_it_lives():
@@ -518,6 +546,7 @@ OUTAGES = [
     FactsMisread,
     DatabaseNotMigrated,
     UsageContended,
+    ClockSkew,
 ]
 READS = {
     "authorize": ("POST", "/v1/authorize", QUESTION),
@@ -531,7 +560,7 @@ READS = {
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
     stage = a_stage(MEMBERS)
-    of_the_database = FactsUnavailable | FactsMisread | DatabaseNotMigrated | UsageContended
+    of_the_database = FactsUnavailable | FactsMisread | DatabaseNotMigrated | UsageContended | ClockSkew
     broken = stage.facts if issubclass(outage, of_the_database) else stage.engine
     broken.outage = outage("10.1.2.3 said no")
     method, path, body = READS[endpoint]
@@ -628,6 +657,7 @@ def test_every_endpoint_wants_the_scope_that_the_design_says():
         "/plans": None,
         "/healthz": None,
         "/readyz": None,
+        "/statusz": None,
         "/openapi.json": None,
     }
 
@@ -658,7 +688,7 @@ def test_without_a_tokens_file_loopback_may_ask_and_no_more():
     assert stage.client.post("/v1/authorize", json=QUESTION, headers=bearer("any.jwt.x")).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/statusz", "/openapi.json"])
 def test_what_is_open_is_open_to_any_token(path):
     stage = a_stage(MEMBERS)
 

@@ -12,7 +12,7 @@ import pytest
 from sidecar.catalog.schema import schema_file
 from sidecar.cli import main
 from sidecar.decisions.cells import cells
-from sidecar.rego.bundle import bundle
+from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import data_file
 from sidecar.rego.load import compiled_at
 from tests import servers
@@ -197,7 +197,7 @@ def test_compile_writes_a_bundle(sidecar, folder):
     code, _, _ = sidecar("compile", "-o", "out/bundle.tar.gz", cwd=folder)
 
     assert code == 0
-    assert (folder / "out/bundle.tar.gz").read_bytes() == bundle(
+    assert (folder / "out/bundle.tar.gz").read_bytes() == served_bundle(
         compiled_at(folder / "plans.yaml", folder / "policies")
     )
 

@@ -286,3 +286,18 @@ def test_it_heals_by_itself(provider):
             return False
 
     assert until(knows)
+
+
+def test_a_provider_that_goes_is_one_line_and_one_when_it_is_back(provider, caplog):
+    caplog.set_level("INFO", logger="sidecar")
+    known = identities(provider.url, fresh_s=0.0)
+    good = provider.answer
+    user(known)
+    for answer in (b"<html>", b"<html>", good, good):
+        asked, provider.answer = provider.asked, answer
+        user(known)
+        assert until(lambda asked=asked: provider.asked > asked)
+        time.sleep(0.05)  # until the answer is looked at
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert caplog.records[-1].getMessage().endswith("are there again")

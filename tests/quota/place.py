@@ -17,6 +17,7 @@ from sidecar.decisions.model import Question
 from sidecar.decisions.steps import run
 from sidecar.quota.decider import Decider
 from sidecar.quota.spending import Spending
+from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connections import Connections
 from sidecar.store.ledger import PostgresLedger
 from sidecar.store.postgres import PostgresFacts
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.ports import PolicyEngine
     from sidecar.store.clock import Clock
+    from sidecar.store.connection_options import ConnectionOptions
 
 PLANS = Path(__file__).with_name("plans.yaml")
 LEDGER_CONNECTIONS = 4
@@ -58,24 +60,30 @@ class Place:
         connections: int = 64,
         lock_timeout_s: float = 30,
         clock: Clock | None = None,
+        through: str | None = None,
+        options: ConnectionOptions = DEFAULT_OPTIONS,
     ) -> None:
+        """*through* is another URL that leads to the same database, for all but `sql`."""
         self.url = url
+        asked = through or url
         self.catalog = rules.catalog
         self.facts = PostgresFacts(
-            url,
+            asked,
             catalog=rules.catalog,
             pool_size=connections,
             statement_timeout_s=60,
             lock_timeout_s=lock_timeout_s,
             clock=clock,
+            options=options,
         )
         self.facts.open()
         self._as_superuser = psycopg.connect(url, autocommit=True)
         self.for_ledger = Connections(
-            url,
+            asked,
             size=min(connections, LEDGER_CONNECTIONS),
             statement_timeout_s=60,
             lock_timeout_s=lock_timeout_s,
+            options=options,
         )
         self.for_ledger.open()
         self.ledger = PostgresLedger(self.for_ledger, catalog=rules.catalog, clock=clock)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.cli import main
-from sidecar.errors import UsageContended
+from sidecar.errors import ClockSkew, UsageContended
 from sidecar.store.clock import TOLERANCE_S, Clock
 from sidecar.store.migrate import migrate
 from tests.postgres_server import a_database
@@ -33,7 +33,7 @@ class Worker:
     def __init__(self) -> None:
         self.now = 1000.0
         self.refused = 0
-        self.clock = Clock(count=self._count, now=lambda: self.now)
+        self.clock = Clock(count=self._count, now=lambda: self.now, wall=None)
 
     def _count(self) -> None:
         self.refused += 1
@@ -247,11 +247,78 @@ def test_clocks_may_drift_and_the_worker_follows_slowly(worker):
 
 
 def test_whoever_has_compared_nothing_yet_trusts_the_clock(place, clock_database, rules):
-    new = Place(clock_database, rules, connections=2, clock=Clock())
+    new = Place(clock_database, rules, connections=2, clock=Clock(wall=None))
     try:
         assert granted(new, new.workspace("small"), many=2) == 2
     finally:
         new.close()
+
+
+@pytest.mark.parametrize("off_s", [3700, -3700])
+def test_while_the_clocks_are_an_hour_apart_nothing_is_taken_and_no_period_rolls(
+    place, clock_database, rules, off_s, caplog
+):
+    """Of a worker that has just started: it has no advance to compare."""
+    acme = place.workspace("small")
+    granted(place, acme, many=3)
+    [(at,)] = place.sql("SELECT extract(epoch FROM authz.test_time())::float8")
+    wall = [at + off_s]
+    new = Place(clock_database, rules, connections=2, clock=Clock(wall=lambda: wall[0]))
+    try:
+        for mode in ("consume", "reserve"):
+            with pytest.raises(ClockSkew):
+                new.ask("record", acme, mode)
+        assert new.ask("record", acme, "check").allowed
+        assert place.used(acme, "minutes") == 3
+        wall[0] = at + off_s * 0.9
+        assert granted(new, acme, many=2) == 2
+    finally:
+        new.close()
+
+    said = [record.getMessage() for record in caplog.records if "clock_skew" in record.getMessage()]
+    assert len(said) == 1
+
+
+def test_a_clock_that_an_operator_accepts_is_not_skewed_either(place, clock_database, rules, monkeypatch):
+    acme = place.workspace("small")
+    [(at,)] = place.sql("SELECT extract(epoch FROM authz.test_time())::float8")
+    new = Place(clock_database, rules, connections=2, clock=Clock(now=lambda: 1000.0, wall=lambda: at))
+    try:
+        compare(new)
+        move(place, JUMP_S)
+        compare(new)
+        assert run(monkeypatch, place, "clock", "accept") == 0
+        compare(new)
+        assert granted(new, acme, many=2) == 2
+    finally:
+        new.close()
+    forget(place, acme)
+
+
+def test_a_take_carries_the_workers_time_so_that_no_jump_is_too_short(
+    place, clock_database, rules, monkeypatch
+):
+    """The clock is right when the facts are read, and wrong when the period would begin."""
+    acme = place.workspace("small")
+    [(at,)] = place.sql("SELECT extract(epoch FROM authz.test_time())::float8")
+    new = Place(clock_database, rules, connections=2, clock=Clock(wall=lambda: at))
+    charge = new.ledger.charge
+
+    def while_it_jumps(*given, **more):
+        move(place, 2 * 3600)
+        try:
+            return charge(*given, **more)
+        finally:
+            move(place, 0)
+
+    monkeypatch.setattr(new.ledger, "charge", while_it_jumps)
+    try:
+        with pytest.raises(ClockSkew):
+            new.ask("record", acme)
+    finally:
+        new.close()
+
+    assert place.used(acme, "minutes") == 0
 
 
 def fourteen_of_ten(place, at, monkeypatch, *, key="k"):

@@ -18,6 +18,7 @@ from sidecar.decisions.model import Question
 from sidecar.decisions.steps import run as run_steps
 from sidecar.decisions.waiting import seconds_until_room
 from sidecar.quota.ratelimit import limit_fields
+from sidecar.store.clock import Clock
 from sidecar.store.migrate import migrate
 from tests.effort import tries
 from tests.postgres_server import a_database
@@ -40,7 +41,7 @@ def clock_place(postgres_server) -> Iterator[Place]:
     for url in a_database(postgres_server, template="template0"):
         migrate(url, catalog=rules.catalog, revision=rules.revision)
         let_the_clock_be_moved(url)
-        place = Place(url, rules, connections=4)
+        place = Place(url, rules, connections=4, clock=Clock(wall=None))
         yield place
         place.close()
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +8,7 @@ from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from tests.serving.scripted_opa import scripted_opa
-from tests.serving.serving import serving
+from tests.serving.serving import policies_that_read_ip, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +27,7 @@ def compiled() -> Compiled:
 @pytest.fixture(scope="session")
 def policies_with_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped ones with a field of context, `ip`: a question with it goes to the engine each time."""
-    folder: Path = tmp_path_factory.mktemp("policies") / "policies"
-    shutil.copytree(shipped("policies"), folder)
-    [entrypoint] = [path for path in folder.rglob("*.rego") if "#   context: []" in path.read_text()]
-    entrypoint.write_text(entrypoint.read_text().replace("#   context: []", "#   context: [ip]"))
-    return folder
+    return policies_that_read_ip(tmp_path_factory.mktemp("policies") / "policies")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -98,6 +99,10 @@ class Sidecar:
         status: int = self.request("GET", "/readyz")[0]
         return status == 200 and self.is_warm()
 
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.request("GET", "/statusz")[1]
+        return found
+
     def is_warm(self) -> bool:
         """Every worker, whoever happens to answer, and whatever the database was published with."""
         return self.said.count("ready: revision") >= self.workers
@@ -174,3 +179,11 @@ def run_to_its_end(*arguments: str, **settings: object) -> subprocess.CompletedP
         timeout=30,
         check=False,
     )
+
+
+def policies_that_read_ip(folder: Path) -> Path:
+    """The shipped ones in *folder*, with a field of context: each question with it goes to the engine."""
+    shutil.copytree(shipped("policies"), folder)
+    [entrypoint] = [path for path in folder.rglob("*.rego") if "#   context: []" in path.read_text()]
+    entrypoint.write_text(entrypoint.read_text().replace("#   context: []", "#   context: [ip]"))
+    return folder

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from time import sleep
 
 import pytest
 
+from sidecar.identity.callers import token_line
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
@@ -80,6 +82,16 @@ def test_a_new_meter_takes_over_after_migrate_and_not_before(tmp_path, fresh_dat
         assert [sidecar.ask()[0] for _ in range(10)] == [200] * 10
         assert sidecar.ask()[1]["policy_revision"] == before
         assert sidecar.said.count(" ready: revision") == workers
+        wanted = compiled_at(plans, shipped("policies")).revision
+        assert sidecar.until(lambda: sidecar.status()["wanted"] == wanted)
+        assert sidecar.until(lambda: sidecar.status()["worker"]["cause"] not in {None, "starting"})
+        status = sidecar.status()
+        assert (status["worker"]["revision"], status["worker"]["cause"], status["worker"]["do"]) == (
+            before,
+            "database_not_migrated",
+            f"{NO_TOKENS}; then send SIGHUP",
+        )
+        assert sidecar.request("GET", "/readyz")[0] == 200
 
         after = published(fresh_database_url, plans)
 
@@ -121,7 +133,9 @@ def test_nothing_takes_over_while_the_database_cannot_be_asked(tmp_path, fresh_d
             proxy.accept()
 
         assert "the database cannot be asked whether it fits: PostgreSQL cannot be reached" in line
-        assert line.endswith("(facts_unavailable); the workers as they were go on")
+        assert line.endswith("(database_unreachable); the workers as they were go on")
+        assert sidecar.until(lambda: sidecar.status()["worker"]["cause"] == "database_unreachable")
+        assert sidecar.status()["wanted"] == before
         assert sidecar.until(lambda: sidecar.ask()[0] == 200)
         assert takes_over(sidecar, opa, before)
 
@@ -142,14 +156,13 @@ def test_a_cold_start_before_migrate_is_not_ready_and_says_why_once(
     opa.revision = compiled_at(plans, shipped("policies")).revision
     with serving(tmp_path, database_url=url, opa_url=opa.url, plans=plans) as sidecar:
         assert sidecar.until(sidecar.is_warm)
-        expected = {"ready": False, "code": "database_not_migrated", "why": why}
+        expected = {"ready": False, "revision": None, "code": "database_not_migrated", "why": why}
         for _ in range(6):
             assert sidecar.until(lambda: database_part(sidecar) == (503, expected))
         assert sidecar.request("GET", "/healthz")[0] == 200
-        assert sidecar.until(lambda: len(lines_with(sidecar, NOT_MIGRATED)) >= sidecar.workers)
-        lines = lines_with(sidecar, NOT_MIGRATED)
-        assert len(lines) == sidecar.workers
-        assert all(line.endswith(f"not ready: {why} {NOT_MIGRATED}") for line in lines)
+        assert sidecar.request("GET", "/readyz?exclude=database")[0] == 503
+        [line] = lines_with(sidecar, NOT_MIGRATED)
+        assert line.endswith(f"the database: it lacks what is needed {NOT_MIGRATED}; {why}")
 
         published(url, plans)
 
@@ -163,7 +176,31 @@ def test_a_cold_start_after_migrate_is_ready_without_a_word(tmp_path, fresh_data
     with serving(tmp_path, database_url=fresh_database_url, opa_url=opa.url, plans=plans) as sidecar:
         assert sidecar.until(sidecar.is_ready)
 
-        assert lines_with(sidecar, "not ready") == []
+        assert lines_with(sidecar, "WARNING") == []
+
+
+def test_a_changed_price_in_the_database_is_no_reason_not_to_be_ready(
+    tmp_path, fresh_database_url, plans, opa
+):
+    before = published(fresh_database_url, plans)
+    tokens = tmp_path / "tokens"
+    tokens.write_text(token_line("all", ["authorize", "audit"], "t"))
+    settings = {"database_url": fresh_database_url, "opa_url": opa.url, "plans": plans, "tokens": tokens}
+    with serving(tmp_path, **settings) as sidecar:
+        sidecar.headers = {"Authorization": "Bearer t"}
+        assert sidecar.until(lambda: sidecar.status()["converged"])
+        assert sidecar.until(lambda: b"sidecar_converged 1.0" in sidecar.request("GET", "/metrics")[1])
+        plans.write_text(TEXT.replace("price: 149", "price: 150"))
+
+        after = published(fresh_database_url, plans)
+
+        assert sidecar.until(lambda: {sidecar.status()["database"]["revision"] for _ in range(8)} == {after})
+        database = sidecar.status()["database"]
+        assert (database["cause"], "sidecar migrate" in database["do"]) == ("policy_revision_mismatch", True)
+        assert sidecar.until(lambda: b"sidecar_converged 0.0" in sidecar.request("GET", "/metrics")[1])
+        asked = [(sidecar.request("GET", "/readyz")[0], sidecar.ask()) for _ in range(10)]
+        assert {(ready, status) for ready, (status, _) in asked} == {(200, 200)}
+        assert {answer["policy_revision"] for _, (_, answer) in asked} == {before}
 
 
 def test_a_reload_reads_the_catalog_of_the_folder_it_was_started_in(
@@ -180,3 +217,28 @@ def test_a_reload_reads_the_catalog_of_the_folder_it_was_started_in(
 
         assert after != before
         assert takes_over(sidecar, opa, after)
+
+
+def test_with_auto_a_change_is_reloaded_by_itself_once_the_database_has_what_it_needs(
+    tmp_path, fresh_database_url, plans, opa
+):
+    before = published(fresh_database_url, plans)
+    settings = {"database_url": fresh_database_url, "opa_url": opa.url, "plans": plans, "workers": 1}
+    with serving(tmp_path, reload="auto", **settings) as sidecar:
+        assert sidecar.until(sidecar.is_ready)
+        plans.write_text("plans: [")
+
+        assert sidecar.until(lambda: len(lines_with(sidecar, "not reloaded")) == 1)
+        assert "the files as they were stay in force" in lines_with(sidecar, "not reloaded")[0]
+        plans.write_text(WITH_TOKENS)
+
+        assert sidecar.until(lambda: len(lines_with(sidecar, "not reloaded")) == 2)
+        assert NO_TOKENS in lines_with(sidecar, "not reloaded")[1]
+        sleep(6)  # it has tried once more
+        assert len(lines_with(sidecar, "not reloaded")) == 2
+        assert (sidecar.ask()[0], sidecar.ask()[1]["policy_revision"]) == (200, before)
+        opa.revision = after = published(fresh_database_url, plans)
+
+        assert sidecar.until(lambda: f"reloaded: revision {after}" in sidecar.said)
+        assert sidecar.ask()[1]["policy_revision"] == after
+        assert sidecar.until(lambda: sidecar.status()["converged"])

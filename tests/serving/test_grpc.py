@@ -440,7 +440,9 @@ def test_the_log_has_a_line_with_envoys_request_id(channel, stage):
 @pytest.mark.parametrize("ready", [True, False])
 @pytest.mark.parametrize("service", ["", "envoy.service.auth.v3.Authorization"])
 def test_its_health_is_that_of_the_sidecar(stage, ready, service):
-    asked = with_service(stage, readiness=lambda: Readiness(ready=ready, parts={})).service
+    asked = with_service(
+        stage, readiness=lambda: Readiness(ready=ready, without_database=ready, parts={})
+    ).service
 
     with a_channel(asked) as channel:
         stub = health_pb2_grpc.HealthStub(channel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -109,19 +109,38 @@ def test_what_is_known_is_answered_though_opa_is_out(sidecar, healthy_opa):
     assert sidecar.ask()[1]["reason"] == "granted"
 
 
-def test_readiness_says_which_part_is_red(sidecar, healthy_opa):
+def test_an_opa_of_another_revision_is_told_by_statusz_and_readiness_stays(sidecar, healthy_opa):
     assert sidecar.until(sidecar.is_ready)
+    assert sidecar.until(lambda: sidecar.status()["converged"])
     healthy_opa.revision = "another"
 
-    assert sidecar.until(lambda: sidecar.request("GET", "/readyz")[0] == 503)
-    readiness = sidecar.request("GET", "/readyz")[1]
-    assert (readiness["ready"], readiness["database"]["ready"], readiness["worker"]["ready"]) == (
+    assert sidecar.until(lambda: sidecar.status()["engine"]["cause"] == "policy_revision_mismatch")
+    status = sidecar.status()
+    assert (status["converged"], status["engine"]["revision"], status["database"]["cause"]) == (
         False,
-        True,
-        True,
+        "another",
+        None,
     )
-    assert readiness["policy_engine"]["code"] == "policy_revision_mismatch"
-    assert readiness["policy_engine"]["revision"] == "another"
+    assert [sidecar.request("GET", "/readyz")[0] for _ in range(5)] == [200] * 5
+
+
+def test_an_opa_that_is_silent_blames_nobody_else_and_is_one_line_when_it_goes_and_one_when_it_is_back(
+    sidecar, healthy_opa
+):
+    assert sidecar.until(lambda: sidecar.status()["converged"])
+    said = sidecar.said.count("the policy engine")
+    healthy_opa.slow_s = 3.0
+
+    assert sidecar.until(lambda: sidecar.status()["engine"]["cause"] == "policy_engine_unavailable")
+    assert sidecar.status()["database"]["cause"] is None
+    assert sidecar.request("GET", "/readyz")[0] == 200
+    sleep(2)
+    assert sidecar.said.count("the policy engine") == said + 1
+    healthy_opa.slow_s = 0
+
+    assert sidecar.until(lambda: sidecar.status()["converged"])
+    assert sidecar.said.count("the policy engine") == said + 2
+    assert sidecar.said.rstrip().endswith("the policy engine is as it should be again")
 
 
 def test_it_heals_by_itself_once_opa_does(sidecar, healthy_opa):
@@ -138,7 +157,12 @@ def test_a_database_that_is_away_is_an_outage_and_heals(sidecar, proxy):
     try:
         assert codes_of(sidecar) == [NO_FACTS] * 4
         assert sidecar.until(lambda: not sidecar.request("GET", "/readyz")[1]["database"]["ready"])
-        assert sidecar.request("GET", "/readyz")[1]["database"]["code"] == "facts_unavailable"
+        assert sidecar.request("GET", "/readyz")[1]["database"]["code"] == "database_unreachable"
+        assert sidecar.request("GET", "/readyz")[0] == 503
+        assert sidecar.request("GET", "/readyz?exclude=database")[0] == 200
+        status = sidecar.status()
+        assert (status["database"]["cause"], status["engine"]["cause"]) == ("database_unreachable", None)
+        assert "pg_isready" in status["database"]["do"]
     finally:
         proxy.accept()
 
@@ -192,8 +216,9 @@ def test_nothing_is_answered_before_the_engine_has_our_revision(database, compil
         assert sidecar.until(
             lambda: sidecar.request("GET", "/readyz")[1]["worker"]["code"] == "policy_revision_mismatch"
         )
+        assert sidecar.request("GET", "/readyz?exclude=database")[0] == 503
         assert sidecar.request("GET", "/healthz")[0] == 200
-        assert sidecar.request("GET", "/readyz")[1]["database"]["ready"] is True
+        assert sidecar.until(lambda: sidecar.request("GET", "/readyz")[1]["database"]["ready"])
 
         opa.revision = compiled.revision
 

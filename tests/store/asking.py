@@ -23,8 +23,10 @@ START = Query(name=b"start", sql=b"SELECT pg_postmaster_start_time()::text")
 
 
 @contextmanager
-def a_pool(url: str, *, size: int = 4, **more: object) -> Iterator[Connections]:
-    pool = Connections(url, size=size, statement_timeout_s=30, **more)  # type: ignore[arg-type] # any of its own
+def a_pool(
+    url: str, *, size: int = 4, statement_timeout_s: float = 30, **more: object
+) -> Iterator[Connections]:
+    pool = Connections(url, size=size, statement_timeout_s=statement_timeout_s, **more)  # type: ignore[arg-type] # any of its own
     pool.open()
     try:
         yield pool

@@ -30,7 +30,7 @@ class Proxy:
     alone.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.lead_to(url)
         self.silent = False
         self.mute = False
@@ -41,11 +41,12 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._silenced: set[socket.socket] = set()
         self._last: socket.socket | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._host = host
+        self._listener = socket.create_server((host, port))
         self.port = self._listener.getsockname()[1]
         user, password = self._target.get("user", "postgres"), self._target.get("password", "")
         login = f"{quote(str(user))}:{quote(str(password))}"
-        self.url = f"postgresql://{login}@127.0.0.1:{self.port}{urlsplit(url).path}?sslmode=disable"
+        self.url = f"postgresql://{login}@{host}:{self.port}{urlsplit(url).path}?sslmode=disable"
         self._serve()
 
     def __enter__(self) -> Self:
@@ -71,7 +72,7 @@ class Proxy:
         return self._listener.fileno() < 0
 
     def accept(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = socket.create_server((self._host, self.port))
         self._serve()
 
     def cut(self) -> None:

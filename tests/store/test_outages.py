@@ -270,18 +270,6 @@ def test_a_url_that_cannot_be_read_is_a_problem_of_the_configuration_and_not_sho
         assert "geheim" not in "".join(traceback.format_exception(refused.value, limit=0))
 
 
-def test_behind_a_pooler_nothing_is_prepared_or_set(database_url):
-    with a_store(database_url, size=1, pooler=True) as store:
-        assert role_of(store) == "admin"
-        assert role_of(store) == "admin"
-        with psycopg.connect(database_url) as connection:
-            options = connection.execute(
-                "SELECT query FROM pg_stat_activity WHERE application_name = 'sidecar'"
-            ).fetchall()
-
-    assert options == [("SELECT authz.facts_for($1, $2, $3) WHERE authz.read_as($4)",)]
-
-
 def test_many_threads_share_few_connections(database_url):
     answers = []
     with a_store(database_url, size=2) as store:

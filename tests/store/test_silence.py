@@ -329,7 +329,7 @@ def test_a_server_that_trickles_is_late_and_then_silent(proxy):
 
 
 def test_a_pooler_that_lets_everybody_in_hides_no_silence(proxy):
-    with a_pool(proxy.url, pooler=True) as pool:
+    with a_pool(proxy.url) as pool:
         connect_all(pool)
         proxy.mute = True
         open_the_breaker(pool)

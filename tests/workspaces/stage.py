@@ -178,7 +178,8 @@ def a_people_stage(
         own_hosts=frozenset(),
         deadline_s=PATIENT_S,
         bundle=lambda: b"bundle",
-        readiness=lambda: Readiness(ready=True, parts={}),
+        readiness=lambda: Readiness(ready=True, without_database=True, parts={}),
+        status=dict,
         serving=lambda: True,
         stripe=stripe,
     )

@@ -952,10 +952,30 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Worker, policy engine and database answer by the same revision.
-         * @description Worker, policy engine and database answer by the same revision. Open: no token is asked for.
+         * It can answer: every verdict is known, and the database is there, unless that is excluded.
+         * @description It can answer: every verdict is known, and the database is there, unless that is excluded. Open: no token is asked for.
          */
         get: operations["readyz"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/statusz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether all of this server is as its files say; each part with its revision and what to do.
+         * @description Whether all of this server is as its files say; each part with its revision and what to do. Open: no token is asked for.
+         */
+        get: operations["statusz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -994,7 +1014,7 @@ export interface components {
             title: string;
             status: number;
             /** @enum {string} */
-            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "another_user" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
+            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "another_user" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "clock_skew" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
             detail?: string;
             errors?: {
                 pointer: string;
@@ -1447,23 +1467,45 @@ export interface components {
                 code?: string;
                 why?: string;
             };
-            policy_engine: {
+            database?: {
                 ready: boolean;
                 revision?: string | null;
                 code?: string;
                 why?: string;
+            };
+        };
+        Status: {
+            converged: boolean;
+            wanted: string;
+            worker: {
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
+            };
+            engine: {
+                /** @enum {string} */
+                kind: "opa" | "embedded";
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
             };
             database: {
-                ready: boolean;
-                revision?: string | null;
-                code?: string;
-                why?: string;
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
             };
-            authzen_policy?: {
-                ready: boolean;
-                revision?: string | null;
-                code?: string;
-                why?: string;
+            authzen: {
+                revision: string | null;
+                /** Format: date-time */
+                since: string;
+                cause: string | null;
+                do: string | null;
             };
         };
         AuthorizeBody: {
@@ -1878,7 +1920,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1965,7 +2007,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2034,7 +2076,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2105,7 +2147,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2212,7 +2254,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2480,7 +2522,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2558,7 +2600,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2645,7 +2687,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2732,7 +2774,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2819,7 +2861,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3760,7 +3802,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3879,7 +3921,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3978,7 +4020,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4075,7 +4117,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4196,7 +4238,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4298,7 +4340,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4405,7 +4447,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4536,7 +4578,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4657,7 +4699,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4763,7 +4805,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4893,7 +4935,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4995,7 +5037,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5093,7 +5135,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5221,7 +5263,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5333,7 +5375,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5483,7 +5525,7 @@ export interface operations {
                     "application/json": components["schemas"]["FlagFailure"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5587,7 +5629,7 @@ export interface operations {
                     "application/json": components["schemas"]["FlagFailure"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5650,7 +5692,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5713,7 +5755,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5776,7 +5818,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5839,7 +5881,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5904,7 +5946,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5975,7 +6017,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6046,7 +6088,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6117,7 +6159,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6294,7 +6336,9 @@ export interface operations {
     };
     readyz: {
         parameters: {
-            query?: never;
+            query?: {
+                exclude?: "database";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6335,6 +6379,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Readiness"];
+                };
+            };
+        };
+    };
+    statusz: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Status"];
+                };
+            };
+            /** @description invalid_request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
