@@ -38,9 +38,18 @@ class Sessions:
 
     def __init__(self, secret: bytes, callers: Callers) -> None:
         self._secret = secret
-        self._callers: Mapping[str, Caller] = {
-            self._mac("token", digest): caller for digest, caller in callers.digests.items()
-        }
+        self._known = callers
+        self._named: tuple[object, Mapping[str, Caller]] = (None, {})
+
+    @property
+    def _callers(self) -> Mapping[str, Caller]:
+        """By the keyed hash that a cookie has; made anew once the tokens are others."""
+        of, named = self._named
+        digests = self._known.digests
+        if of is not digests:
+            named = {self._mac("token", digest): caller for digest, caller in digests.items()}
+            self._named = (digests, named)
+        return named
 
     def unsigned(self) -> Session:
         """Of somebody who has not signed in."""
