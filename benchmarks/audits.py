@@ -109,7 +109,7 @@ def _of_logs(arena: Arena) -> Iterator[tuple[str, float, Bar]]:
 
 
 def _of_people(arena: Arena) -> Iterator[tuple[str, float, Bar]]:
-    small, large = (_published(arena, name) for name in ("small", "large"))
+    small, large = (published(arena, name) for name in ("small", "large"))
     Used(arena, "load", *_of(small), shipped("worlds") / "demo.yaml")
     audit_world.fill(large)
     with psycopg.connect(large) as connection:
@@ -127,7 +127,7 @@ def _of_people(arena: Arena) -> Iterator[tuple[str, float, Bar]]:
         yield f"audit: `who-can --everywhere` {when}, {among}", used.both_s, _both(6)
 
 
-def _published(arena: Arena, name: str) -> str:
+def published(arena: Arena, name: str) -> str:
     """A superuser's URL of a new database to which the shipped policies are published."""
     with psycopg.connect(arena.postgres.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())

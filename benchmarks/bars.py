@@ -9,6 +9,7 @@ FIGURES = {
     "per_second": ("", ""),  # what stands before and after it in the table
     "p50_ms": ("p50 ", " ms"),
     "p99_ms": ("p99 ", " ms"),
+    "p95_ms": ("p95 ", " ms"),
     "cpu_us": ("CPU ", " µs"),
     "decisions": ("", " decisions/s"),
     "mib": ("", " MiB"),

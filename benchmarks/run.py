@@ -12,14 +12,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import audits, log_lines, starts, world
+from benchmarks import audits, console, log_lines, starts, world
 from benchmarks.arena import Arena
 from benchmarks.measure import measured
 from benchmarks.rows import ROWS
 from benchmarks.table import Results, machine, today
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-FIGURES = {"memory": starts.memory, "ready": starts.ready, "log": log_lines.costs, "audit": audits.costs}
+FIGURES = {
+    "memory": starts.memory,
+    "ready": starts.ready,
+    "log": log_lines.costs,
+    "audit": audits.costs,
+    "console": console.costs,
+}
 KEYS = tuple(dict.fromkeys([*(row.key for row in ROWS), *FIGURES]))
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 PREFIX = "SIDECAR_"
-# Of other commands, which may share an environment with `sidecar serve`.
-OF_COMMANDS = frozenset({"SIDECAR_AUDIT_URL"})
 GRPC = "grpc://"
 LOG_MASKS = frozenset({"user", "workspace", "resource", "request", "caller", "context"})
 LOG_KEEP_DAYS = 400
@@ -189,6 +187,21 @@ def _identifier(text: str) -> str:
     return text
 
 
+def _console_url(text: str) -> str:
+    """The origin alone, as a browser sends it in `Origin`."""
+    origin = text.removesuffix("/").removesuffix("/console")
+    fault = fault_in_origin(origin)
+    near = origin.startswith("http://") and is_loopback(_with_a_port(origin))
+    if fault is not None or not (origin.startswith("https://") or near):
+        raise _Refused("must be https://HOST, with a :PORT that is not the usual one")
+    return origin
+
+
+def _with_a_port(origin: str) -> str:
+    host = origin.partition("://")[2]
+    return host if re.search(r":[0-9]+$", host) else f"{host}:80"
+
+
 def _bind(text: str) -> tuple[str, ...]:
     addresses = tuple(part.strip() for part in text.split(","))
     for address in addresses:
@@ -346,6 +359,20 @@ class Settings:
         "how many days of SIDECAR_LOG_DIR `sidecar tidy` keeps",
         default=LOG_KEEP_DAYS,
     )
+    audit_url: str | None = _setting(
+        str,
+        "PostgreSQL connection string by which the console reads histories; its login needs authz_audit",
+        secret=True,
+    )
+    console: bool = _setting(
+        _on_or_off, "whether people may look at workspaces, policies and decisions at /console", default=False
+    )
+    console_url: str | None = _setting(
+        _console_url, "where browsers find the console, https://HOST; required off loopback"
+    )
+    console_secret: Path | None = _setting(
+        Path, "file of 32 bytes or more that sign the console's cookies; without it they end with the server"
+    )
     deadline_ms: int = _setting(
         _number(10, 10_000, "milliseconds"),
         "how long one question may take before it is answered 503",
@@ -407,7 +434,7 @@ class Settings:
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for name in sorted(environ):
-            if name.startswith(PREFIX) and name not in known and name not in OF_COMMANDS:
+            if name.startswith(PREFIX) and name not in known:
                 near = get_close_matches(name, known, n=1, cutoff=0.8)
                 hint = f"; did you mean {near[0]}?" if near else ": misspelt?"
                 problems.append(Problem(pointer=name, detail=f"is not a setting{hint}"))
@@ -425,6 +452,8 @@ class Settings:
         problems += _half_a_mask({name for name in known if environ.get(name, "").strip()})
         problems += _half_an_identity({name for name in known if environ.get(name, "").strip()})
         problems += _open_doors(values.get("bind", ()), guarded="tokens" in values)
+        if values.get("console"):
+            problems += _console_without_a_url(values.get("bind", ()), given="console_url" in values)
         if values.get("authzen_anonymous"):
             problems += _open_to_anybody(values.get("bind", ()), policy="authzen_policy" in values)
         if problems:
@@ -443,6 +472,19 @@ def _open_doors(bind: tuple[str, ...], *, guarded: bool) -> list[Problem]:
         for address in bind
         if not guarded and not is_loopback(address)
     ]
+
+
+def _console_without_a_url(bind: tuple[str, ...], *, given: bool) -> list[Problem]:
+    """Off loopback a cookie must not travel without TLS."""
+    return [
+        Problem(
+            pointer=f"{PREFIX}CONSOLE_URL",
+            detail=f"is required with {PREFIX}CONSOLE=on where other machines reach {address}:"
+            " https://HOST, as browsers find the console",
+        )
+        for address in bind
+        if not given and not address.startswith(GRPC) and not is_loopback(address)
+    ][:1]
 
 
 def _half_a_mask(given: set[str]) -> list[Problem]:

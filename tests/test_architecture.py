@@ -27,6 +27,8 @@ TIERS = (
     {"workspaces"},
     {"audit", "engines", "store", "identity", "telemetry", "local"},
     {"api"},
+    {"reports"},
+    {"console"},
     {"serving"},
     {"cli"},
     {"__main__"},

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import ConfigError
-from sidecar.settings import OF_COMMANDS, Settings, is_loopback
+from sidecar.settings import Settings, is_loopback
 
 URL = "postgresql://sidecar:secret-word@db/app"
 
@@ -238,13 +238,6 @@ def test_half_an_identity_provider_is_none(given, missing):
     assert problems(database_url=URL, plans="p", **given) == {
         f"SIDECAR_JWT_{name}": f"is required with SIDECAR_JWT_{there}" for name, there in missing.items()
     }
-
-
-@pytest.mark.parametrize("name", sorted(OF_COMMANDS))
-def test_a_variable_of_another_command_is_no_mistake(name):
-    url = {"SIDECAR_DATABASE_URL": "postgresql://x/y", "SIDECAR_PLANS": "plans.yaml"}
-
-    assert Settings.from_environ({**url, name: "1"}) == Settings.from_environ(url)
 
 
 def test_origins_are_read_in_their_order_with_room_around_commas():

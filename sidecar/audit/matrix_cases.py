@@ -46,19 +46,19 @@ def _case(row: Row, catalog: Catalog) -> Iterator[str]:
         want["detail"] = verdict.detail
     answer = "granted" if verdict.allow else f"{verdict.status} {verdict.reason}"
     yield ""
-    yield f"- story: {_flow(f'as sold, {cell.action} by {cell.role} on {cell.plan}: {answer}')}"
-    yield f"  question: {_flow({'action': cell.action})}"
-    yield f"  facts: {_flow(facts)}"
-    yield f"  want: {_flow(want)}"
+    yield f"- story: {flow(f'as sold, {cell.action} by {cell.role} on {cell.plan}: {answer}')}"
+    yield f"  question: {flow({'action': cell.action})}"
+    yield f"  facts: {flow(facts)}"
+    yield f"  want: {flow(want)}"
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
     """YAML on one line."""
     match value:
         case dict():
-            return "{" + ", ".join(f"{_flow(name)}: {_flow(each)}" for name, each in value.items()) + "}"
+            return "{" + ", ".join(f"{flow(name)}: {flow(each)}" for name, each in value.items()) + "}"
         case list():
-            return "[" + ", ".join(_flow(each) for each in value) + "]"
+            return "[" + ", ".join(flow(each) for each in value) + "]"
         case str() if _BARE.fullmatch(value) and value not in _WORDS:
             return value
         case _:

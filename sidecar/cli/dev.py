@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -54,6 +55,7 @@ SCENARIOS = ("certification", "todo", "search", "gateway", "idp")
 _WITH_A_TOKEN = "certification"  # noqa: S105 - whose suite also tests that a wrong one is refused
 _READY_WITHIN_S = 60.0
 _POLL_S = 0.05
+_CODE_BYTES = 24
 _GRACE_S = 10.0
 
 
@@ -126,6 +128,9 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
                 "THREADS": "8",
                 # A laptop may swap: rather slow than 503.
                 "DEADLINE_MS": "2000",
+                "CONSOLE": "on",
+                "AUDIT_URL": database_url,
+                "LOG_DIR": str(data_dir / "decisions"),
                 "STRIPE_LIVEMODE": "false",
                 "STRIPE_SECRETS": os.environ.get(f"{PREFIX}STRIPE_SECRETS", ""),  # of `stripe listen`
             }
@@ -138,14 +143,19 @@ def command(  # noqa: PLR0913, PLR0917 - click gives each option
                 from sidecar.local.opa import local_opa  # noqa: PLC0415 - only OPA's users wait for it
 
                 environ["OPA_URL"] = running.enter_context(local_opa(compiled, authzen))
-            server = running.enter_context(_server(environ, _secret_file(data_dir), data_dir / "verdicts"))
+            once = data_dir / "console-once"
+            code = secrets.token_urlsafe(_CODE_BYTES)
+            _write_privately(once, f"{code}\n")
+            arguments = (_secret_file(data_dir), data_dir / "verdicts", once)
+            server = running.enter_context(_server(environ, *arguments))
             _wait_until_ready(server, port)
             if authzen_policy is not None:
                 who = "anybody without a token" if is_open else f"whoever has the token {TOKEN}"
                 _say(f"AuthZEN: http://{HOST}:{port}/access/v1/… answers {who} by {authzen_policy}.")
             _print_examples(port, data_dir, database_url=database_url, catalog=compiled.catalog)
-            code = server.wait()
-        raise Interrupted(f"the server ended by itself, with exit code {code}; its last lines say why")
+            _say(f"Look at it, signed in once: http://{HOST}:{port}/console/sign-in?once={code}")
+            status = server.wait()
+        raise Interrupted(f"the server ended by itself, with exit code {status}; its last lines say why")
     except _Stopped:
         _say("stopped; the data are kept")
 
@@ -165,7 +175,7 @@ def serve() -> None:
     import_first(settings.engine)
     from sidecar.serving.master import serve as serve_it  # noqa: PLC0415 - as `sidecar serve`
 
-    serve_it(settings, kept=Path(sys.argv[2]))
+    serve_it(settings, kept=Path(sys.argv[2]), once=Path(sys.argv[3]))
 
 
 def _stop(_: int, __: object) -> NoReturn:
@@ -261,10 +271,12 @@ def _write_privately(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _server(environ: dict[str, str], jwt_secret: Path, verdicts: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _server(
+    environ: dict[str, str], jwt_secret: Path, verdicts: Path, once: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     settings = {PREFIX + name: value for name, value in environ.items()}
-    process = start([sys.executable, "-c", _SERVE, jwt_secret, verdicts], environ={**clean, **settings})
+    process = start([sys.executable, "-c", _SERVE, jwt_secret, verdicts, once], environ={**clean, **settings})
     try:
         yield process
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -81,7 +83,7 @@ def command(
         accept_loss=accept == "loss",
         files=files_of(plans, compiled),
         wait_s=wait_s,
-        says=lambda line: print(line, file=sys.stderr),
+        says=partial(say, level="info"),
     )
     if as_json:
         print(json.dumps(asdict(migrated), indent=2, ensure_ascii=False))

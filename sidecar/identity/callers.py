@@ -66,6 +66,11 @@ class Callers:
         """In the order of the file; one with two tokens is there twice."""
         return tuple(self._known.values())
 
+    @property
+    def digests(self) -> Mapping[str, Caller]:
+        """Whose token each digest is of, for who makes a session of one."""
+        return self._known
+
     def caller(self, authorization: str | None, *, by_socket: bool, bare: bool = False) -> Caller:
         """Who presents a token is who the token says; UnknownCaller if it says nobody.
 
@@ -85,7 +90,7 @@ class Callers:
         if bearer is None:
             raise UnknownCaller
         # Found by its hash: how long that takes tells nothing about the token itself.
-        caller = self._known.get(_hash_of(bearer[1]))
+        caller = self._known.get(digest_of(bearer[1]))
         if caller is None:
             raise UnknownCaller
         return caller
@@ -96,7 +101,7 @@ class Callers:
         On loopback a gateway need not show a token; then it has no scope, and who the user is must be proved.
         """
         if token:
-            caller = self._known.get(_hash_of(token))
+            caller = self._known.get(digest_of(token))
             if caller is None or "authorize" not in caller.scopes:
                 raise Unroutable(
                     "what the gateway shows is no token with the scope authorize", code="gateway_untrusted"
@@ -160,7 +165,7 @@ def token_line(
 
     With *made_at*, in UTC, it also tells when and by which login of the machine it was made.
     """
-    fields = [name, ",".join(scopes), f"sha256:{_hash_of(token)}"]
+    fields = [name, ",".join(scopes), f"sha256:{digest_of(token)}"]
     if faults := tuple(_faults_in(fields)):
         raise ConfigError(
             "not a token", problems=tuple(Problem(pointer="", detail=fault) for fault in faults)
@@ -218,5 +223,5 @@ def _faults_in(fields: Sequence[str]) -> Iterator[str]:
         yield "the hash must be sha256: and 64 hexadecimal digits; `sidecar token` writes it"
 
 
-def _hash_of(token: str) -> str:
+def digest_of(token: str) -> str:
     return sha256(token.encode()).hexdigest()

@@ -38,6 +38,7 @@ from sidecar.api.reply import JSON
 from sidecar.api.request import Request, request_id
 from sidecar.api.service import Service, deadline_of
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
+from sidecar.console.console import is_of_console
 from sidecar.decisions.steps import run
 from sidecar.errors import BadQuestion, LogUnavailable, UnknownCaller
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from sidecar.api.endpoint import Endpoint
     from sidecar.api.reply import Reply
+    from sidecar.console.console import Console
     from sidecar.decisions.steps import Steps
     from sidecar.errors import SidecarError
     from sidecar.identity.callers import Caller
@@ -72,6 +74,10 @@ _LIKE_A_HEAD = {STRIPE_EVENTS.path, *(endpoint.path for endpoint in LIKE_OPA)}
 _SIGNED = {STRIPE_EVENTS.path}  # as it is, whatever it is said to be
 _AUTHZEN, _GATEWAYS = "/access/v1/", "/gw/"
 _ANY_ID = re.compile(r"[\t\x20-\x7e\x80-\xff]+")  # AuthZEN: an arbitrary string
+_DEV_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_ONLY_HERE = "sidecar dev answers at 127.0.0.1, localhost and [::1] alone"
+_PORT = re.compile(r":[0-9]+\Z")
+_FORM = re.compile(r"application/x-www-form-urlencoded\s*(;.*)?", re.IGNORECASE)
 _JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
 _LENGTH = re.compile(r"0*([0-9]+)", re.ASCII)
 _MOST_DIGITS = 18  # a longer length is too large for every endpoint
@@ -129,8 +135,17 @@ class Addressed:
 
 
 class Application:
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        console: Callable[[Service], Console] | None = None,
+        is_dev: bool = False,
+    ) -> None:
+        """*console* makes the console. *is_dev*: the token is public, so a page elsewhere must not use it."""
         self.service = service
+        self._console = console(service) if console else None
+        self._is_dev = is_dev
         self.plain = PlainChecks(service)
         self._cors = Cors(service.cors_origins, paths=[each.path for each in ENDPOINTS if each.for_browsers])
         self._flask = _flask(service)
@@ -156,7 +171,9 @@ class Application:
         path, _, query = _path_of(target).partition("?")
         of_authzen = path.startswith(_AUTHZEN)
         caller, refused = None, None
-        if not path.startswith(_GATEWAYS):  # there it is the end user's own
+        if self._is_rebound(path, header):
+            refused = UnknownCaller()
+        elif not path.startswith(_GATEWAYS):  # there it is the end user's own
             shown = header("Authorization")
             try:
                 caller = self.service.callers.caller(shown, by_socket=by_socket, bare=of_authzen)
@@ -174,6 +191,13 @@ class Application:
             caller=caller,
             refused=refused,
         )
+
+    def _is_rebound(self, path: str, header: Callable[[str], str | None]) -> bool:
+        """Whether a page elsewhere may have asked `sidecar dev`, by a name that it lets mean this machine."""
+        if not self._is_dev or path.startswith(_GATEWAYS):  # whose host is that of their client's request
+            return False
+        host = header("Host")
+        return host is not None and _PORT.sub("", host).lower() not in _DEV_HOSTS
 
     def hot(self, method: str, target: str) -> Endpoint | None:
         """The hot endpoint that a request for *target*, a path with its query, is for; None for any other."""
@@ -215,6 +239,11 @@ class Application:
         if endpoint is not None and _HOT.get(endpoint.path) is endpoint:
             return run(self.answering(request, endpoint))
         try:
+            if self._is_rebound(request.target, request.header):
+                problem = problems.problem("invalid_request", detail=_ONLY_HERE)
+                return self._finish_for_pages(refuse(self.service, None, request, problem), request)
+            if self._console is not None and is_of_console(request.target):
+                return _finish(self._console.answer(request), request)
             if request.method == "OPTIONS" and (reply := self._preflight(request)) is not None:
                 return reply
             return run(self._once_written(self._by_flask(request), request, endpoint))
@@ -415,7 +444,8 @@ def _largest_body(path: str) -> int:
 
 def json_body(request: Request, body: bytes, *, largest: int) -> bytes:
     """*body*, as it is. BadQuestion if it is larger than *largest* bytes, or is not said to be JSON."""
-    if request.target not in _SIGNED and not is_json(request.header):
+    is_form = is_of_console(request.target) and _FORM.fullmatch(request.header("Content-Type") or "")
+    if request.target not in _SIGNED and not is_form and not is_json(request.header):
         media_type = request.header("Content-Type") or ""
         said = "the Content-Type is another" if media_type else "there is no Content-Type"
         if _JSON_TYPE.fullmatch(media_type):

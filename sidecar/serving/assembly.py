@@ -18,6 +18,10 @@ from sidecar.api.authzen.workspaces import Workspaces
 from sidecar.api.masking import Masks
 from sidecar.api.service import Readiness, Service, Stripe
 from sidecar.catalog.routes import Routes
+from sidecar.console.console import Console, Doors
+from sidecar.console.engines import Engines
+from sidecar.console.sold import Sold
+from sidecar.console.sources import Sources
 from sidecar.decisions.authorizer import Authorizer
 from sidecar.engines.asked import OnThreads
 from sidecar.engines.breaker import Breaker
@@ -55,6 +59,7 @@ from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredRu
 from sidecar.telemetry.measured_ledger import MeasuredLedger
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.output import STDOUT, Output
+from sidecar.telemetry.printed import Printed
 from sidecar.workspaces.administration import Administration
 from sidecar.workspaces.invitations import Invitations
 from sidecar.workspaces.people import People
@@ -65,12 +70,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.api.authzen.domain import Domain
+    from sidecar.decisions.ports import FactStore
     from sidecar.engines.embedded import EmbeddedEngine
     from sidecar.engines.opa import OpaEngine
     from sidecar.serving.grpc import EnvoyServer
     from sidecar.serving.loaded import Loaded
     from sidecar.settings import Settings
     from sidecar.telemetry.writing import Sink
+    from sidecar.workspaces.ports import PeopleStore
 
 _log = logging.getLogger("sidecar")
 
@@ -92,7 +99,8 @@ class Parts:
     """Of one worker. *newest_bundle* gives the newest generation's, for OPA to move on to.
 
     In *folder* the workers of a server share what they have counted, learnt and said. *is_draining*: the
-    server was told to stop, and answers on for a while.
+    server was told to stop, and answers on for a while. *console_secret* signs the console's cookies where
+    no file has a secret; *once* is as in its Doors, and only `sidecar dev` has it.
     """
 
     def __init__(
@@ -103,6 +111,8 @@ class Parts:
         folder: Path | None = None,
         newest_bundle: Callable[[], bytes] | None = None,
         is_draining: Callable[[], bool] = lambda: False,
+        console_secret: bytes = b"",
+        once: Path | None = None,
     ) -> None:
         compiled = loaded.compiled
         self._metrics = Metrics(
@@ -146,7 +156,7 @@ class Parts:
         self._fit = CatalogFit(self._store, compiled.catalog)
         self._workspaces = WorkspaceStore(settings.database_url, options=options, names=names)
         self._log = DecisionLog(
-            partial(_sink, settings.log_dir),
+            partial(_sink, settings.log_dir, printed=once is not None),
             begins_with={
                 "version": version("policy-sidecar"),
                 "revision": compiled.revision,
@@ -236,10 +246,38 @@ class Parts:
                 cors_origins=settings.cors_origins,
                 stripe=loaded.require_signed
                 and Stripe(require_signed=loaded.require_signed, livemode=settings.stripe_livemode),
-            )
+            ),
+            console=self._console_of(facts, people, secret=console_secret, once=once),
+            is_dev=once is not None,
         )
 
         self._credentials = Credentials(settings, self.application.service, shared=folder)
+
+    def _console_of(
+        self, facts: FactStore, people: PeopleStore, *, secret: bytes, once: Path | None
+    ) -> Callable[[Service], Console] | None:
+        """What makes the console; None where there is none."""
+        settings, loaded, compiled = self._settings, self._loaded, self._loaded.compiled
+        if not settings.console:
+            return None
+        engines = Engines(settings.engine, opa_url=settings.opa_url, revision=compiled.revision)
+        doors = Doors(secret=loaded.console_secret or secret, url=settings.console_url, once=once)
+
+        def made(service: Service) -> Console:
+            sources = Sources(
+                service=service,
+                compiled=compiled,
+                facts=facts,
+                people=people,
+                engines=engines,
+                sold=Sold(compiled, engines, plans=settings.plans, text=loaded.plans_text),
+                plans_text=loaded.plans_text,
+                audit_url=settings.audit_url,
+                log_dir=settings.log_dir,
+            )
+            return Console(sources, doors)
+
+        return made
 
     def open(self, loop: AbstractEventLoop) -> None:
         """After the fork: connections and threads do not survive one. *loop* drives the connections."""
@@ -428,8 +466,11 @@ def _engine_differs(found: str | None, *, wanted: str) -> Cause:
     return cause_of(RevisionMismatch(f"it has revision {found}, this worker decides by {wanted}"))
 
 
-def _sink(folder: Path | None, writer: str) -> Sink:
-    return Output(STDOUT) if folder is None else LogFolder(folder, writer=writer)
+def _sink(folder: Path | None, writer: str, *, printed: bool) -> Sink:
+    """*printed*: on standard output all the same."""
+    if folder is None:
+        return Output(STDOUT)
+    return Printed(LogFolder(folder, writer=writer)) if printed else LogFolder(folder, writer=writer)
 
 
 def _with_deadlines(engine: OpaEngine | EmbeddedEngine) -> Breaker | OnThreads:

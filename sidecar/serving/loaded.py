@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sidecar.settings import Settings
 
 _SHORTEST_KEY = 16
+_SHORTEST_SECRET = 32
 _log = logging.getLogger("sidecar")
 
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
@@ -55,7 +56,8 @@ class Loaded:
 
     *cells* are the situations whose verdicts a worker keeps, *known* the verdicts that were learnt already.
     *catalog* is the digest of plans.yaml, *mask_key* what the log masks values with. *require_signed* refuses
-    what Stripe has not signed; None where nothing of Stripe is taken.
+    what Stripe has not signed; None where nothing of Stripe is taken. *console_secret* signs the console's
+    cookies; None where no file has one.
     """
 
     compiled: Compiled
@@ -67,6 +69,8 @@ class Loaded:
     known: Mapping[bytes, Verdict] = field(default_factory=dict)
     catalog: str = ""
     mask_key: bytes = b""
+    plans_text: bytes = b""
+    console_secret: bytes | None = None
     require_signed: Callable[[bytes, str | None], None] | None = None
 
 
@@ -111,6 +115,8 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
         problems += error.problems
     mask_key, of_log = _log_of(settings)
     problems += of_log
+    console_secret, of_console = _console_secret_of(settings)
+    problems += of_console
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
@@ -125,14 +131,17 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
         )
     except ConfigError as error:
         raise in_folder(error, settings.policies) from error
+    text = settings.plans.read_bytes()
     return Loaded(
         compiled=compiled,
         bundle=served_bundle(compiled, authzen, before=None if before is None else beside(before)),
         callers=callers,
         identities=identities,
         authzen=authzen,
-        catalog=catalog_digest(settings.plans.read_bytes()),
+        catalog=catalog_digest(text),
         mask_key=mask_key,
+        plans_text=text,
+        console_secret=console_secret,
         require_signed=require_signed,
         cells=situations,
         known=known,
@@ -187,6 +196,23 @@ def mask_key_at(file: Path) -> bytes:
     if problems:
         raise ConfigError("the key of the log's masks is not right", problems=tuple(problems))
     return key
+
+
+def _console_secret_of(settings: Settings) -> tuple[bytes | None, list[Problem]]:
+    """What the file holds, and why it cannot sign."""
+    file, pointer = settings.console_secret, "SIDECAR_CONSOLE_SECRET"
+    if file is None or not settings.console:
+        return None, []
+    try:
+        secret, mode = file.read_bytes().strip(), file.stat().st_mode
+    except OSError as error:
+        return None, [Problem(pointer=pointer, detail=f"{file}: {error.strerror}")]
+    if len(secret) < _SHORTEST_SECRET:
+        detail = f"{file}: must have {_SHORTEST_SECRET} bytes or more; openssl rand -hex 32 writes them"
+        return None, [Problem(pointer=pointer, detail=detail)]
+    if mode & 0o007:  # a group may share it: Kubernetes mounts secrets so
+        return None, [Problem(pointer=pointer, detail=f"{file}: everybody may read it; chmod 640")]
+    return secret, []
 
 
 def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:

@@ -13,6 +13,7 @@ import gc
 import os
 import re
 import resource
+import secrets
 import select
 import shutil
 import signal
@@ -59,6 +60,7 @@ _CORRECT_THE_FILES = "correct the files (`sidecar check` says what is wrong with
 _SEE_THE_LOG = "standard error says why; then send SIGHUP again"
 _FITS, _READY, _UNFIT = b"fits\n", b"ready\n", b"unfit: "  # what a new worker tells the master
 _MOST_SAID = 4_096
+_SECRET_BYTES = 32
 _HAS_PROVED_ITSELF_S = 10.0  # a worker that lives so long: that another cannot start is no reason to end all
 _OWN_DESCRIPTORS = 64  # of a worker itself: files, pipes, the policy engine
 _DESCRIPTORS_OF_A_THREAD = 3  # its connections to the database and to the policy engine
@@ -66,12 +68,13 @@ _FEWEST_CONNECTIONS = 16
 _INHERITED = frozenset({"GUNICORN_FD", "LISTEN_FDS"})  # sockets of the master before, or of systemd
 
 
-def serve(settings: Settings, *, kept: Path | None = None) -> None:
+def serve(settings: Settings, *, kept: Path | None = None, once: Path | None = None) -> None:
     """Run until a signal ends it. ConfigError, before anything listens, with every problem of the files.
 
     Before they are read, with every address that cannot be had: gunicorn would try for five seconds.
 
-    *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
+    *kept* is a file that keeps the embedded engine's verdicts from one start to the next. *once* is
+    the file with the code of the console's link, which `sidecar dev` alone has.
     """
     log_to_stderr(settings.log_format)
     if _INHERITED.isdisjoint(os.environ):
@@ -83,7 +86,7 @@ def serve(settings: Settings, *, kept: Path | None = None) -> None:
             stack.enter_context(kept_address(address))
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
-        _Server(settings, folder, kept).run()
+        _Server(settings, folder, kept, once).run()
 
 
 def _remove(folder: Path, *, ours: int) -> None:
@@ -94,8 +97,10 @@ def _remove(folder: Path, *, ours: int) -> None:
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """What gunicorn runs. *loaded* is what the next worker that is forked inherits."""
 
-    def __init__(self, settings: Settings, folder: Path, kept: Path | None) -> None:
+    def __init__(self, settings: Settings, folder: Path, kept: Path | None, once: Path | None) -> None:
         self.settings = settings
+        self._once = once
+        self._console_secret = secrets.token_bytes(_SECRET_BYTES)  # of this master: sessions outlive a reload
         self._kept = kept
         self.folder = folder
         self.draining = folder / "draining"  # while it is there, no worker is ready
@@ -158,6 +163,8 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             folder=self.folder,
             newest_bundle=lambda: self._published_bundle(own),
             is_draining=self.draining.exists,
+            console_secret=self._console_secret,
+            once=self._once,
         )
         return self.worker.application
 

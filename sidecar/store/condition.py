@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,6 +13,8 @@ from sidecar.errors import ConfigError, NotAsked
 from sidecar.settings import shipped
 from sidecar.store.addresses import conninfo_of
 from sidecar.store.connecting import CONNECT_TIMEOUT_S
+from sidecar.store.contract import differences
+from sidecar.store.isolated import published_isolated
 from sidecar.store.migrate import migrations_in
 from sidecar.store.session import one_line
 from sidecar.store.session_setup import SessionSetup
@@ -54,7 +54,6 @@ FUNCTIONS = """
     )
     FROM unnest(%s::text[]) AS wanted (name) ORDER BY 1
 """
-_CONTRACT = "sidecar.store.contract"
 _GRANTED = re.compile(r"^GRANT EXECUTE ON FUNCTION authz\.(\w+)\S* TO [^;]*\bauthz_sidecar\b", re.MULTILINE)
 
 
@@ -104,13 +103,6 @@ def condition_of(url: str, *, lock_timeout_s: float, options: ConnectionOptions)
         raise NotAsked(one_line(str(error))) from error
 
 
-def differences(connection: psycopg.Connection) -> tuple[str, ...]:
-    """What of the schema, its rights and its shape, is not as it should be, a line each."""
-    if find_spec(_CONTRACT) is None:
-        return ()
-    return tuple(str(each) for each in import_module(_CONTRACT).differences(connection))
-
-
 def _look(connection: psycopg.Connection) -> Condition:
     login, is_superuser, is_member, role, statement, lock, *rest = _row(connection, CONDITION)
     isolation, in_recovery, read_only, version, encoding, has_schema = rest
@@ -138,7 +130,9 @@ def _look(connection: psycopg.Connection) -> Condition:
         migrations=len(migrations_in(shipped("sql") / "migrations")),
         absent=tuple(name for name, is_there, _ in functions if not is_there),
         forbidden=tuple(name for name, is_there, may in functions if is_there and not may),
-        differences=differences(connection) if has_schema else (),
+        differences=tuple(map(str, [*differences(connection), *published_isolated(connection)]))
+        if has_schema
+        else (),
     )
 
 

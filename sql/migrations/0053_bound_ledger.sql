@@ -1,13 +1,6 @@
 -- Lines of periods that ended long ago become one line each, so that the ledger has a bound; a key that nothing resets has
 -- one too, unless it is the only way to give something back.
 
--- It finds the part of the table that is old. Each use of quota writes nothing into it but a page's range now and then.
-CREATE INDEX usage_ledger_at_idx ON authz.usage_ledger USING brin (at) WITH (autosummarize = on);
-COMMENT ON INDEX authz.usage_ledger_at_idx IS 'Finds lines that are old, for sidecar tidy.';
-
-CREATE INDEX usage_ledger_carried_idx ON authz.usage_ledger (workspace_id, meter, period_start) WHERE kind = 'carried';
-COMMENT ON INDEX authz.usage_ledger_carried_idx IS 'Finds the line that carries the sum of a period, for authz.fold_usage.';
-
 COMMENT ON TABLE authz.usage_ledger IS
     'Every change of a counter: the counter is the sum of its lines (authz.miscounts compares them). Lines of periods that
 ended long ago may have become one of kind carried (authz.fold_usage). No foreign key: a purged workspace''s lines are

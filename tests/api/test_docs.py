@@ -43,9 +43,11 @@ def test_the_defaults_are_those_that_are_described():
         if field.metadata["required"]:
             assert "Required." in text
         elif isinstance(field.default, bool):
-            words = {"lane": ("on", "off"), "stripe_livemode": ("true", "false")}.get(
-                field.name, ("yes", "no")
-            )
+            words = {
+                "lane": ("on", "off"),
+                "console": ("on", "off"),
+                "stripe_livemode": ("true", "false"),
+            }.get(field.name, ("yes", "no"))
             assert f"Default `{words[0] if field.default else words[1]}`" in text
             assert field.metadata["parse"](words[0]) is True
         elif isinstance(field.default, int) and field.name != "workers":

@@ -11,11 +11,11 @@ from sidecar.audit.answers import Answers
 from sidecar.audit.diff import Compared
 from sidecar.audit.diff_catalog import CatalogChanges
 from sidecar.audit.diff_forms import aligned, lines_of, live_lines, markdown_lines, not_compared_lines
-from sidecar.audit.diff_live import Live, live_of
 from sidecar.cli.audit.asking import engine_for
 
 if TYPE_CHECKING:
     from sidecar.audit.diff import Change
+    from sidecar.audit.diff_live import Live
     from sidecar.cli.audit.sides import Named
     from sidecar.store.auditing import Looked
 
@@ -99,11 +99,6 @@ def difference(
 def _live(compared: Compared, catalogs: CatalogChanges, looked: Looked | None, limit: int) -> Live | None:
     if looked is None:
         return None
-    from sidecar.store.audience import Audience  # noqa: PLC0415 - psycopg is for those who have a database
+    from sidecar.reports.comparing import live_between  # noqa: PLC0415 - psycopg is for those with a database
 
-    lowered = [
-        (row["plan"], row["meter"], row["to"])
-        for row in catalogs.limits
-        if row["to"] is not None and (row["from"] is None or row["to"] < row["from"])
-    ]
-    return live_of(compared, Audience(looked), lowered=lowered, limit=limit)
+    return live_between(compared, catalogs, looked, limit=limit)

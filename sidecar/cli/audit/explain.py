@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.audit.answers import Answers
-from sidecar.audit.borne_out import facts_told, figure_text
-from sidecar.audit.explain import Explaining, is_same, verdict_document
 from sidecar.audit.explain_forms import lines_of
-from sidecar.audit.helping import smallest
 from sidecar.audit.made import Made
 from sidecar.audit.moments import moment_text
-from sidecar.catalog.places import Places
 from sidecar.cli import EXIT_FOUND
 from sidecar.cli.audit.asking import engine_for
-from sidecar.cli.audit.explained import from_line, from_question, line_about
 from sidecar.cli.audit.options import (
     amounts_option,
     at_option,
@@ -32,23 +25,18 @@ from sidecar.cli.audit.options import (
 )
 from sidecar.cli.audit.report import json_text, made_by, report_options, say
 from sidecar.cli.audit.ruling import by_archive, by_database, by_files
-from sidecar.cli.audit.workspaces import refuse_unknown, refuse_unknown_moment
-from sidecar.decisions.situation import input_document, situation_bytes
-from sidecar.engines.verdict import ENTRYPOINT
-from sidecar.rego.heads import Denials
+from sidecar.cli.audit.workspaces import as_usage, refuse_unknown, refuse_unknown_moment
+from sidecar.reports.explained import from_line, from_question, line_about
+from sidecar.reports.explanation import RULES, explanation
 from sidecar.store.auditing import looking
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sidecar.cli.audit.explained import Explained
-    from sidecar.cli.audit.ruling import Ruling
     from sidecar.decisions.model import Json
+    from sidecar.reports.ruling import Ruling
     from sidecar.store.auditing import Looked
-
-_DENIALS = "data.authz.denials"
-_WITHIN_S = 60.0
 
 
 @click.command(name="explain")
@@ -93,8 +81,9 @@ def command(  # noqa: PLR0913 - click gives each option
             raise click.UsageError("a DECISION_ID goes with --log, and with nothing else of the question")
     elif logs or not (user and workspace and action):
         raise click.UsageError("name a DECISION_ID and its --log, or --user, --workspace and --action")
-    line = line_about(decision_id, logs) if decision_id else None
     with ExitStack() as stack:
+        stack.enter_context(as_usage())
+        line = line_about(decision_id, logs) if decision_id else None
         url = database_url or (required_url(None) if line is None else None)
         looked = stack.enter_context(looking(url)) if url else None
         if looked:
@@ -117,7 +106,8 @@ def command(  # noqa: PLR0913 - click gives each option
                 at=at,
                 context=context,
             )
-        report, name = _report(explained, ruling, line, engine)
+        with engine_for(ruling.compiled, engine, rules=RULES) as (by, name):
+            report = explanation(explained, ruling, line, by=by)
     question = {
         "user": explained.user,
         "workspace": explained.called,
@@ -139,52 +129,6 @@ def command(  # noqa: PLR0913 - click gives each option
         say("\n".join(lines_of(document, line)), output=output)
     if report["same"] is False:
         sys.exit(EXIT_FOUND)
-
-
-def _report(
-    explained: Explained, ruling: Ruling, line: dict[str, Any] | None, engine: str | None
-) -> tuple[dict[str, Any], str]:
-    asked, catalog = explained.asked, ruling.compiled.catalog
-    denials = Denials(ruling.compiled.modules)
-    with engine_for(ruling.compiled, engine, rules=(ENTRYPOINT, _DENIALS)) as (by, name):
-        answers = Answers(by)
-        situation = asked.situation
-        verdict = answers.about(situation)
-        denying = by.document(_DENIALS, situation_bytes(situation), deadline=monotonic() + _WITHIN_S)
-        helps = smallest(asked, catalog, answers)
-    facts = facts_told(
-        asked,
-        user=explained.user,
-        called=explained.called,
-        workspace=explained.workspace,
-        member=explained.member,
-        events=explained.events,
-        figures=explained.figures,
-    )
-    explaining = Explaining(
-        asked=asked,
-        catalog=catalog,
-        denials=denials,
-        places=Places(ruling.text),
-        folder=ruling.policies_folder,
-        plans_file=ruling.plans_file,
-        figures=[figure_text(meter, of) for meter, of in explained.figures.items()],
-    )
-    report = {
-        "verdict": verdict_document(verdict),
-        "facts": [fact.document for fact in facts],
-        "situation": input_document(situation),
-        "rules": [rule.document for rule in explaining.rules(set(_codes(denying)), verdict)],
-        "would_help": [helping.document for helping in helps],
-        "same": None if line is None else is_same(verdict, line),
-        "words": [fact.words for fact in facts],
-    }
-    return report, name
-
-
-def _codes(denying: object) -> list[str]:
-    """A set is a list in JSON."""
-    return [code for code in denying if isinstance(code, str)] if isinstance(denying, list) else []
 
 
 def _ruling(

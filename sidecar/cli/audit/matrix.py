@@ -29,16 +29,14 @@ from sidecar.cli.audit.options import (
 )
 from sidecar.cli.audit.report import json_text, made_by, report_options, say, say_csv
 from sidecar.cli.audit.ruling import by_files, by_revision
-from sidecar.cli.sources import PLANS
 from sidecar.cli.test import CASES, cases_at
-from sidecar.rego.heads import Denials
 from sidecar.rego.load import plans_text, refused
+from sidecar.reports.deniers import Deniers
 
 if TYPE_CHECKING:
     from sidecar.audit.matrix import Row
-    from sidecar.audit.questions import QuestionCell
-    from sidecar.cli.audit.ruling import Ruling
-    from sidecar.decisions.model import Json, Verdict
+    from sidecar.decisions.model import Json
+    from sidecar.reports.ruling import Ruling
 
 
 @click.command(name="matrix")
@@ -91,7 +89,7 @@ def command(  # noqa: PLR0913 - click gives each option
         rows = matrix_of(
             ruling.compiled,
             answers,
-            rule_of=_Rules(ruling).of,
+            rule_of=Deniers(ruling).of,
             plans_line_of=Places(ruling.text).action,
             cases=coverage.by_cell if coverage else {},
             context=context,
@@ -188,23 +186,6 @@ def _coverage(named: Path | None, ruling: Ruling, *, as_cases: bool) -> Coverage
     if problems:
         raise refused(f"{folder} holds cases that cannot be read", problems)
     return Coverage(cases, ruling.compiled)
-
-
-class _Rules:
-    """FILE:LINE of the rule that denies; of the action, where no head tells which it is."""
-
-    def __init__(self, ruling: Ruling) -> None:
-        self._denials = Denials(ruling.compiled.modules)
-        self._folder = ruling.policies_folder
-        self._places = Places(ruling.text)
-        self._plans = ruling.plans
-
-    def of(self, cell: QuestionCell, verdict: Verdict) -> str | None:
-        place = self._denials.of(verdict.reason, verdict.detail)
-        if place:
-            return f"{self._folder}{place}"
-        line = self._places.action(cell.action)
-        return f"{self._plans or PLANS}:{line}" if line else None
 
 
 def _check(path: Path, stated: str, lines: list[str]) -> None:

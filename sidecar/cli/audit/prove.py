@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sidecar.audit.outcomes import Outcome
     from sidecar.audit.proof import Proof
     from sidecar.catalog.catalog import Catalog
-    from sidecar.cli.audit.ruling import Ruling
+    from sidecar.reports.ruling import Ruling
 
 
 @click.command(name="prove")

@@ -30,9 +30,10 @@ from sidecar.cli.audit.options import (
     required_url,
 )
 from sidecar.cli.audit.report import json_text, made_by, report_options, say
-from sidecar.cli.audit.ruling import by_database, by_publication, differs_here
+from sidecar.cli.audit.ruling import by_database, differs_here
 from sidecar.cli.audit.workspaces import no_collections, people_in, refuse_unknown, refuse_unknown_moment
 from sidecar.errors import BadQuestion
+from sidecar.reports.ruling import by_publication
 from sidecar.store.audited_facts import AuditedFacts
 from sidecar.store.auditing import looking
 from sidecar.store.grants import members_now, not_understood
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
     from sidecar.audit.whocan import Row
     from sidecar.catalog.catalog import Catalog
-    from sidecar.cli.audit.ruling import Ruling
     from sidecar.decisions.model import Json, Verdict
+    from sidecar.reports.ruling import Ruling
     from sidecar.store.auditing import Looked
     from sidecar.workspaces.holders import Member, Workspace
 

@@ -1,4 +1,4 @@
-"""The question that `sidecar audit explain` is about: from a line of the decision log, or as it is named."""
+"""The question that an explanation is about: from a line of the decision log, or as it is named."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import click
-
 from sidecar.api.rendered import limits_of
 from sidecar.audit.borne_out import KINDS
 from sidecar.audit.helping import Asked, RoomAsLogged, RoomByFigures
 from sidecar.audit.moments import moment_in
-from sidecar.cli.audit.workspaces import people_in
 from sidecar.decisions.model import Facts, Question, Room, Situation, Usage
 from sidecar.decisions.room import amounts_of
 from sidecar.errors import BadQuestion
+from sidecar.reports.misasked import Misasked
+from sidecar.reports.workspaces import people_in
 from sidecar.store.audited_facts import AuditedFacts
 from sidecar.store.grants import people_at
 from sidecar.store.history import history, workspaces_called
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.cli.audit.ruling import Ruling
     from sidecar.decisions.model import Json
+    from sidecar.reports.ruling import Ruling
     from sidecar.store.auditing import Looked
     from sidecar.store.history import Event
     from sidecar.workspaces.holders import Member, Workspace
@@ -55,7 +54,7 @@ class Explained:
 
 
 def line_about(decision: str, paths: Sequence[str]) -> dict[str, Any]:
-    """The line of a decision, with its situation. UsageError if there is none."""
+    """The line of a decision, with its situation. Misasked if there is none."""
     sought, lines = json.dumps(decision).encode(), 0
     masked = False
     for file in log_files(paths):
@@ -72,18 +71,18 @@ def line_about(decision: str, paths: Sequence[str]) -> dict[str, Any]:
                     return line
                 masked = True
     if masked:
-        raise click.UsageError(
+        raise Misasked(
             f"the line of decision {decision} has no situation or no revision: it is masked, or was too long"
         )
-    raise click.UsageError(f"none of {lines:,} lines in {', '.join(paths)} is of decision {decision}")
+    raise Misasked(f"none of {lines:,} lines in {', '.join(paths)} is of decision {decision}")
 
 
 def from_line(line: Mapping[str, Any], ruling: Ruling, looked: Looked | None) -> Explained:
-    """As it was decided, with what the history tells of that moment. UsageError if it is no such line."""
+    """As it was decided, with what the history tells of that moment. Misasked if it is no such line."""
     try:
         return _from_line(line, ruling, looked)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise click.UsageError(
+        raise Misasked(
             f"the line of decision {line.get('decision_id')} is not as a sidecar writes it: {error!r}"
         ) from error
 
@@ -93,7 +92,7 @@ def _from_line(line: Mapping[str, Any], ruling: Ruling, looked: Looked | None) -
     action = catalog.actions.get(situation["action"] or "")
     at = moment_in(line.get("facts_at") or line["at"])
     if at is None:
-        raise click.UsageError(f"the line of decision {line['decision_id']} has no time that can be read")
+        raise Misasked(f"the line of decision {line['decision_id']} has no time that can be read")
     workspace = _workspace_at(looked, line, at) if looked else None
     member = _member_of(workspace, line["user"])
     is_member = situation["status"] is not None
@@ -159,7 +158,7 @@ def from_question(
     at: datetime | None,
     context: Mapping[str, Json],
 ) -> Explained:
-    """Now with quotas, or then without. UsageError for an unknown workspace or amount."""
+    """Now with quotas, or then without. Misasked for an unknown workspace or amount."""
     catalog = ruling.compiled.catalog
     store = AuditedFacts(looked.connection, catalog=catalog, revision=ruling.compiled.revision)
     (found,) = people_in(looked, workspace, at=at, spoken=store.spoken)
@@ -168,7 +167,7 @@ def from_question(
             Question(user=user, workspace=found.id, action=action, amounts=amounts), catalog=catalog
         )
     except BadQuestion as bad:
-        raise click.UsageError(f"--amounts: {'; '.join(each.detail for each in bad.faults)}") from bad
+        raise Misasked(f"--amounts: {'; '.join(each.detail for each in bad.faults)}") from bad
     member = _member_of(found, user)
     is_member = member is not None and member.exists is not False
     if at is None:
