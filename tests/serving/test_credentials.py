@@ -97,7 +97,7 @@ def test_a_token_that_is_added_or_taken_out_is_so_for_every_worker(sidecar, file
     assert sidecar.said.count("SIDECAR_TOKENS was read anew") >= 1
 
 
-@pytest.mark.parametrize("broken", [lines(NEW)[:-20], None])
+@pytest.mark.parametrize("broken", [lines(NEW)[:-20], None], ids=["broken", "gone"])
 def test_a_file_that_is_broken_or_gone_leaves_the_tokens_as_they_were_and_is_one_line(sidecar, files, broken):
     before = sidecar.said.count("SIDECAR_TOKENS: what was read before stays in force")
     if broken is None:

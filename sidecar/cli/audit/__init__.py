@@ -14,7 +14,7 @@ from sidecar.cli import Commands
     name="audit",
     cls=Commands,
     package=__name__,
-    helpers={"asking", "differing", "logs", "options", "report", "sides", "workspaces"},
+    helpers={"asking", "differing", "logs", "options", "report", "ruling", "sides", "workspaces"},
 )
 def command() -> None:
     """Who may do what, since when and by whom; what is promised; and whether the log is whole."""
