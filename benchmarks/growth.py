@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).with_name("GROWTH.md")
 SIZES = (1_000, 100_000, 10_000_000)
 MEMBERS = 10  # of a workspace; the first one has a tenth of all
+BUSY = 1_000  # workspaces of one user, whatever the size
 CALLS = 300
 SAYS = (
     f"Each read {CALLS} times by one caller, in a database of so many memberships; a tenth of all are in one"
-    " workspace. No read looks at the whole table."
+    f" workspace, and one user has {BUSY:,} workspaces besides, of which a page from the middle is read."
+    " No read looks at the whole table."
 )
 
 # Without the triggers, which keep counts and an audit trail of each row: what is read is the same.
@@ -38,12 +40,13 @@ FILL = (
     """
     INSERT INTO authz.workspaces (slug, name, plan_tier, member_count)
     SELECT 'w' || n, 'Workspace ' || n, (ARRAY['starter', 'pro', 'team'])[1 + n %% 3], %(members)s
-    FROM generate_series(0, %(workspaces)s - 1) AS n
+    FROM generate_series(0, greatest(%(workspaces)s - 1, %(busy)s)) AS n
     """,
     """
     INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
     SELECT w.id, 'u' || substr(w.slug, 2) || '-' || m, CASE m WHEN 0 THEN 'owner' ELSE 'member' END
     FROM authz.workspaces AS w, generate_series(0, %(members)s - 1) AS m
+    WHERE substr(w.slug, 2)::integer < %(workspaces)s
     """,
     """
     INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
@@ -53,7 +56,8 @@ FILL = (
     """,
     """
     INSERT INTO authz.workspace_memberships (workspace_id, user_id, role)
-    SELECT w.id, 'busy', 'member' FROM authz.workspaces AS w WHERE w.slug <> 'w0' ORDER BY w.slug LIMIT 1000
+    SELECT w.id, 'busy', 'member' FROM authz.workspaces AS w WHERE w.slug <> 'w0' ORDER BY md5(w.slug)
+    LIMIT %(busy)s
     """,
     "SET session_replication_role = origin",
     "VACUUM ANALYZE",
@@ -62,10 +66,14 @@ SEQ_SCANS = """
     SELECT pg_stat_get_numscans('authz.workspace_memberships'::regclass)
     FROM (SELECT pg_stat_clear_snapshot()) AS fresh
 """
+MIDDLE = """
+    SELECT w.slug FROM authz.workspace_memberships AS m JOIN authz.workspaces AS w ON w.id = m.workspace_id
+    WHERE m.user_id = 'busy' ORDER BY w.slug LIMIT 1 OFFSET %s
+"""
 READS = {
     "facts of a question": "SELECT authz.facts(ARRAY['u{n}-1'], ARRAY['w{n}'])",
     "facts in the workspace with a tenth of all": "SELECT authz.facts(ARRAY['crowd-1'], ARRAY['w0'])",
-    "100 workspaces of a user of 1,000": "SELECT authz.workspaces_of('busy', 'w5', 100)",
+    "100 workspaces of a user of 1,000": "SELECT authz.workspaces_of('busy', '{middle}', 100)",
     "100 members of the largest workspace": (
         "SELECT authz.people_of((SELECT id FROM authz.workspaces WHERE slug = 'w0'), 'crowd-5', 100)"
     ),
@@ -85,13 +93,14 @@ def rows(url: str, *, sizes: tuple[int, ...]) -> Iterator[Row]:
     for size in sizes:
         workspaces = max(1, size * 9 // (10 * MEMBERS))
         with psycopg.connect(url, autocommit=True) as connection:
-            values = {"workspaces": workspaces, "members": MEMBERS, "crowd": size // 10}
+            values = {"workspaces": workspaces, "members": MEMBERS, "crowd": size // 10, "busy": BUSY}
             for statement in FILL:
                 connection.execute(statement.encode(), values if "%(" in statement else None)
+            (middle,) = connection.execute(MIDDLE.encode(), (BUSY // 2,)).fetchone() or ("",)
         for read, query in READS.items():
             before = _seq_scans(url)
             with psycopg.connect(url, autocommit=True) as connection:
-                taken = sorted(_timed(connection, query, workspaces))
+                taken = sorted(_timed(connection, query.replace("{middle}", middle), workspaces))
             yield Row(
                 read=read,
                 memberships=size,

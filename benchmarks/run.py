@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import audits, console, log_lines, starts, world
+from benchmarks import audits, capacity, console, log_lines, starts, world
 from benchmarks.arena import Arena
 from benchmarks.measure import measured
 from benchmarks.rows import ROWS
@@ -112,6 +112,8 @@ def main() -> None:
     output = options.output or (RESULTS if options.only == set(KEYS) else None)
     if output:
         output.write_text("\n".join(lines))
+    if output == RESULTS:
+        capacity.write()
     print("\n".join(lines))
 
 

@@ -73,7 +73,12 @@ OBJECTS = """
     SELECT format('%s %s', CASE p.prokind
             WHEN 'f' THEN 'function' WHEN 'p' THEN 'procedure' ELSE 'aggregate'
         END, p.oid::regprocedure),
-        CASE WHEN p.prokind IN ('f', 'p') THEN md5(pg_get_functiondef(p.oid)) ELSE '' END
+        CASE
+            WHEN p.prokind NOT IN ('f', 'p') THEN ''
+            WHEN p.prosqlbody IS NULL THEN md5(pg_get_functiondef(p.oid))
+            -- After a dump and restore PostgreSQL names columns in it that had no name.
+            ELSE md5(regexp_replace(pg_get_functiondef(p.oid), ' AS ("[^"]+"|[[:alnum:]_]+)', '', 'g'))
+        END
     FROM pg_proc AS p WHERE p.pronamespace = to_regnamespace('authz')
     UNION ALL
     SELECT format('type %s', t.oid::regtype), t.typtype::text
@@ -137,7 +142,7 @@ OWNERS = """
     WHERE n.nspname = 'authz' AND o.owner <> n.nspowner
     ORDER BY 1
 """
-# Rights that no grant on an object shows. A superuser has all of them anyway.
+# Rights that no grant on an object shows, and groups that are not there. A superuser has all rights anyway.
 BY_MEMBERSHIP = """
     SELECT format('%s may do what %s may: read or write the tables, the isolation secret among them',
             m.oid::regrole, g.oid::regrole),
@@ -168,6 +173,11 @@ BY_MEMBERSHIP = """
           r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolcanlogin OR r.rolreplication
           OR r.rolbypassrls
       )
+    UNION ALL
+    SELECT format('the cluster lacks the role %s, which no dump has', g.name),
+        format('sidecar migrate makes it, or as a superuser: CREATE ROLE %s NOLOGIN', g.name)
+    FROM unnest(ARRAY['authz_app', 'authz_audit', 'authz_sidecar']) AS g (name)
+    WHERE to_regrole(g.name) IS NULL
     ORDER BY 1
 """
 # An owner can take rights from themselves; our functions run with the owner's.

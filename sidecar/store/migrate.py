@@ -23,6 +23,7 @@ from sidecar.store.connections import parameters_of
 from sidecar.store.contract import contract, differences, private, repair
 from sidecar.store.giving_way import Patience, give_way
 from sidecar.store.publish import publish
+from sidecar.store.restored import begin_epoch, make_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,9 +80,9 @@ class Migration:
 class Migrated:
     """The migrations *applied* now, and the *revision* published; *replaced* is the one before.
 
-    *warnings* are one line each: what was lost, since that was accepted, and what was moved. *repaired* are
-    the grants and revokes that were needed, *findings* what else differs from the
-    contract, each with what to do.
+    *warnings* are one line each: what was lost, since that was accepted, what was moved, and that the
+    database is in another cluster. *repaired* are the roles, grants and revokes that were needed, *findings*
+    what else differs from the contract, each with what to do.
     """
 
     applied: tuple[str, ...]
@@ -117,7 +118,10 @@ def migrate(
     with owner_connection(url) as connection:
         patience = Patience(wait_s, says)
         _wait_for_another(connection, patience)
-        applied = _apply(connection, known, patience)
+        wanted = missing(connection, known)
+        made = make_groups(connection)
+        _apply(connection, wanted, patience)
+        moved = begin_epoch(connection)
 
         has_contract = known[-1].name == contract()["migration"]  # else these are other files
         repaired = give_way(connection, lambda: repair(connection), patience=patience) if has_contract else ()
@@ -134,11 +138,11 @@ def migrate(
         )
         findings = differences(connection) if has_contract else []
     return Migrated(
-        applied=applied,
+        applied=tuple(each.name for each in wanted),
         revision=revision,
         replaced=published.replaced,
-        warnings=published.warnings,
-        repaired=repaired,
+        warnings=(*moved, *published.warnings),
+        repaired=(*made, *repaired),
         findings=tuple(str(each) for each in findings),
     )
 
@@ -225,8 +229,7 @@ def _wait_for_another(connection: psycopg.Connection, patience: Patience) -> Non
         time.sleep(0.1)
 
 
-def _apply(connection: psycopg.Connection, known: Sequence[Migration], patience: Patience) -> tuple[str, ...]:
-    wanted = missing(connection, known)
+def _apply(connection: psycopg.Connection, wanted: Sequence[Migration], patience: Patience) -> None:
     with connection.transaction(), private(connection):
         if not _value(connection, HAS_SCHEMA):
             connection.execute(CREATE_SCHEMA)
@@ -245,7 +248,6 @@ def _apply(connection: psycopg.Connection, known: Sequence[Migration], patience:
             connection.execute(RECORD, record)
 
         give_way(connection, apply, patience=patience, locks=migration.locks)
-    return tuple(each.name for each in wanted)
 
 
 def _value(connection: psycopg.Connection, query: str) -> object:
