@@ -140,11 +140,13 @@ def written(page: str, *, results: str, sizes: str) -> str:
         "wall": wall(consume_bytes(sizes)),
     }
     for name, lines in tables.items():
-        mark = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        begin, end = f"<!-- {name} -->\n", "<!-- end -->"
+        before, is_there, rest = page.partition(begin)
+        _, is_closed, after = rest.partition(end)
+        if not is_there or not is_closed:
+            raise ValueError(f"the page has no marks for the table {name}")
         table = "\n".join(["", *lines, "", ""])
-        page, count = re.subn(mark, lambda at, table=table: at[1] + table + at[2], page, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"the page has {count} marks for the table {name}")
+        page = f"{before}{begin}{table}{end}{after}"
     return page
 
 

@@ -534,15 +534,17 @@ CREATE OR REPLACE FUNCTION authz.workspaces_of(user_id text, after text, at_most
 AS $function$
 BEGIN
     RETURN (
-        SELECT COALESCE(json_agg(page.facts ORDER BY page.slug), '[]')
+        SELECT COALESCE(json_agg(f.facts ORDER BY page.slug), '[]')
         FROM (
-            SELECT f.slug, f.facts
-            FROM authz.member_facts AS f
-            WHERE f.user_id = workspaces_of.user_id
-              AND (workspaces_of.after IS NULL OR f.slug > workspaces_of.after)
-            ORDER BY f.slug
+            SELECT w.id, w.slug
+            FROM authz.workspace_memberships AS m
+            JOIN authz.workspaces AS w ON w.id = m.workspace_id
+            WHERE m.user_id = workspaces_of.user_id
+              AND (workspaces_of.after IS NULL OR w.slug > workspaces_of.after)
+            ORDER BY w.slug
             LIMIT workspaces_of.at_most
         ) AS page
+        JOIN authz.member_facts AS f ON f.workspace_id = page.id AND f.user_id = workspaces_of.user_id
     );
 END;
 $function$;

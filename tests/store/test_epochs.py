@@ -45,7 +45,7 @@ class Reader:
         assert "(1, '1234', 5678)" in query
         self._query = (
             query.replace("(1, '1234', 5678)", "(%s, %s::xid8, %s)")
-            .replace("SELECT *", "SELECT epoch, transaction::text, id, data ->> 'slug'")
+            .replace("SELECT *", "SELECT epoch, transaction::text AS digits, id, data ->> 'slug'")
             .rstrip(";")
         )
         self.cursor = (1, "0", 0)
