@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from time import monotonic
 from urllib.parse import urlsplit
@@ -160,11 +161,7 @@ def test_what_is_open_tells_nothing_of_where_the_database_is(tmp_path, opa):
         asked = [("GET", path, None) for path in OPEN] + [("POST", "/v1/authorize", QUESTION)]
         told = [str(sidecar.request(*each)[1]) for each in asked]
 
-    secrets = ("a_login", "a_secret", "a_database", f":{there}", str(tmp_path), opa.url.partition("://")[2])
+    secrets = ("a_login", "a_secret", "a_database", str(there), str(tmp_path), opa.url.partition("://")[2])
+    words = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" for each in secrets))
     assert all(told)
-    assert [
-        (path, each)
-        for (_, path, _), text in zip(asked, told, strict=True)
-        for each in secrets
-        if each in text
-    ] == []
+    assert [found for found in map(words.search, told) if found] == []
