@@ -53,15 +53,16 @@ BEGIN
     ) = ARRAY['DELETE', 'INSERT', 'SELECT', 'UPDATE'];
     ASSERT NOT has_column_privilege('authz_sidecar', 'public.kv_store_b9a572ea', 'key', 'REFERENCES');
 
-    -- An existing column, index that begins with it, or foreign key is kept. Unique constraints become unique within a
-    -- workspace, unless another table refers to them.
+    -- An existing column, index that begins with it, or foreign key is kept. What is unique becomes so within a
+    -- workspace, unless a table that is not isolated refers to it.
     PERFORM authz.isolate('public.notes');
     PERFORM authz.isolate('public.notes');
     once := pg_temp.shape('public.notes');
     ASSERT once = 't t | t authz.claimed_workspace() | '
         'FOREIGN KEY (workspace_id) REFERENCES authz.workspaces(id); PRIMARY KEY (id); '
         'UNIQUE NULLS NOT DISTINCT (workspace_id, title) DEFERRABLE | '
-        'btree (body) WHERE (body <> ''''::text); btree (id); btree (workspace_id, title) NULLS NOT DISTINCT; '
+        'btree (workspace_id, body) WHERE (body <> ''''::text); btree (id); '
+        'btree (workspace_id, title) NULLS NOT DISTINCT; '
         'btree (workspace_id, title) | authz_access t *; authz_workspace f *', once;
 
     FOREACH attempt IN ARRAY ARRAY[

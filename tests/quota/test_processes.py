@@ -21,16 +21,15 @@ import pytest
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.effort import tries
 from tests.postgres_server import rows, run
 from tests.quota.place import at_once
 from tests.quota.racer import KEYS, amount_of
 from tests.serving.serving import serving
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 RACERS = 4
-KILLS = tries(12, usual=4)
+KILLS = 12
 # A catalog with few verdicts, so that a worker that was killed is soon replaced.
 PLANS = """
 version: 1

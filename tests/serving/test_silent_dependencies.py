@@ -26,7 +26,7 @@ from tests.serving.serving import QUESTION, serving
 from tests.serving.stand import WELL, in_time, seen_by
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 NO_FACTS, NO_ENGINE = "503 facts_unavailable", "503 policy_engine_unavailable"
 # Who has waited for a thread until the deadline, before it was known that there is no answer to be had.

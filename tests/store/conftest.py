@@ -56,6 +56,33 @@ def app(app_url: str, database_url: str) -> str:
     return app_url
 
 
+@pytest.fixture
+def x(app_url: str, database_url: str) -> Iterator[str]:
+    """The URL of the application, and an empty schema `x` for its tables."""
+    run(
+        database_url,
+        "CREATE EXTENSION IF NOT EXISTS btree_gist",
+        "DROP SCHEMA IF EXISTS x CASCADE",
+        "CREATE SCHEMA x",
+        f"GRANT USAGE ON SCHEMA x TO {APP}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA x GRANT ALL ON TABLES TO {APP}",
+    )
+    yield app_url
+    run(database_url, "DROP SCHEMA x CASCADE", "DROP EXTENSION IF EXISTS btree_gist")
+
+
+def isolate(url: str, *tables: str) -> list[tuple[str, str]]:
+    """What it warns of, each with its hint."""
+    heard: list[tuple[str, str]] = []
+    with psycopg.connect(url) as connection:
+        connection.add_notice_handler(
+            lambda notice: heard.append((notice.message_primary or "", notice.message_hint or ""))
+        )
+        for table in tables:
+            connection.execute("SELECT authz.isolate(%s)", (table,))
+    return heard
+
+
 @contextmanager
 def entered(url: str, user: str | None, workspace: object) -> Iterator[psycopg.Connection]:
     """One transaction of one session."""

@@ -175,6 +175,10 @@ def test_isolate_warns_of_what_it_leaves_open(app, database_url):
         "public.parents has rows of no workspace, which nobody will see: give them one, and isolate it again",
         "public.parents_email is unique across workspaces: each can find out what another has there",
         "public.parents_pkey is unique across workspaces: each can find out what another has there",
+        (
+            "public.children refers to public.parents by children_parent_id_fkey, and is not isolated:"
+            " whoever writes there can find out what each workspace has"
+        ),
     ]
 
 
