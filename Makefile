@@ -1,4 +1,4 @@
-# make run: the whole product on this machine. make test: everything that it promises. make soak: for hours.
+# make run: the whole product on this machine. make test: what it promises. make soak: for hours.
 PYTHON ?= python3
 PORT ?= 8080
 DATA ?= .sidecar/dev

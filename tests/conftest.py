@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.effort import forget_verdicts, share_verdicts
+from tests.effort import THOROUGH, forget_verdicts, share_verdicts
 from tests.postgres_server import (  # noqa: F401 - fixtures, for every test
     database,
     database_url,
@@ -13,6 +13,8 @@ from tests.postgres_server import (  # noqa: F401 - fixtures, for every test
     migrated_template,
     postgres_server,
 )
+
+LONG = "long: `.ci/run` has it, and TEST_EFFORT=thorough"
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,7 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: with several processes, none is left alone with one at the end."""
+    """Without long tests, unless asked for; and files with slow ones first, so that none ends alone."""
+    if not THOROUGH:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skipif(True, reason=LONG))  # noqa: FBT003 - pytest's
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -1,4 +1,4 @@
-"""How hard tests try, and what they share: `.ci/run` tries much oftener at random than `make test`."""
+"""How hard tests try, and what they share: `.ci/run` runs long ones too, and tries oftener at random."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import click
 
 from sidecar.cli import plans_option, policies_option, say
 from sidecar.cli.sources import policies_or_shipped, required_plans
-from sidecar.rego.bundle import bundle
+from sidecar.rego.bundle import served_bundle
 from sidecar.rego.load import compiled_at, plans_text
 from sidecar.store.migrate import WAIT_S, migrate
 from sidecar.store.pending import pending
@@ -121,4 +121,6 @@ def _check(database_url: str, *, revision: str, as_json: bool) -> None:
 
 def files_of(plans: Path, compiled: Compiled) -> Files:
     """What is kept of a publication."""
-    return Files(plans=plans_text(plans), bundle=bundle(compiled), version=version("policy-sidecar"))
+    return Files(
+        plans=plans_text(plans), bundle=served_bundle(compiled, None), version=version("policy-sidecar")
+    )

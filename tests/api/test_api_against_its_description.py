@@ -12,11 +12,10 @@ import pytest
 from sidecar.api.audience import Audience
 from sidecar.api.endpoints import ENDPOINTS
 from sidecar.identity.callers import SCOPES, token_line
-from tests.effort import tries
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.serving.serving import serving
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 # There are rules that a schema cannot say: which plans and meters there are, and that 1.0 is no whole number.
 NOT_CHECKED = "positive_data_acceptance"
@@ -50,13 +49,13 @@ OTHER_PATHS = "^/(workspaces|invitations|gw/)"  # gateways ask with any method o
             f"--exclude-path-regex={OTHER_PATHS}",
             "t",
             len(ENDPOINTS) - len(OF_USERS) - len(OF_GATEWAYS) - 1,
-            tries(40, usual=6),
+            40,
         ),
         (
             f"--include-path-regex={PATHS_OF_USERS}",
             a_token(sub="olivia", iss=ISSUER),
             len(OF_USERS),
-            tries(15, usual=4),
+            15,
         ),
     ],
     ids=["callers", "users"],

@@ -59,6 +59,7 @@ def spectral(folder):
     )
 
 
+@pytest.mark.long
 def test_redoclys_recommended_rules_find_nothing(folder):
     ended = redocly(folder)
     found = json.loads(ended.stdout)
@@ -83,6 +84,7 @@ def test_each_linter_sees_what_is_wrong(folder, tmp_path):
     assert "operation-description" in spectral(tmp_path).stdout
 
 
+@pytest.mark.long
 def test_types_are_made_of_it_and_compile(folder):
     made = run(
         program("node"),

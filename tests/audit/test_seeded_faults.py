@@ -139,6 +139,7 @@ def seeded() -> list[Fault]:
     return list(faults(COMPILED.modules, policy_data(COMPILED.catalog, revision=COMPILED.revision)))
 
 
+@pytest.mark.long
 @pytest.mark.opa
 @pytest.mark.slow
 def test_every_seeded_fault_is_caught(seeded, tmp_path, capsys):

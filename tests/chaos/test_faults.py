@@ -23,7 +23,6 @@ from sidecar.store.world import load
 from tests.chaos.asked import Clients
 from tests.chaos.faults import FAULTS, Broken
 from tests.chaos.toxiproxy import toxiproxy
-from tests.effort import tries
 from tests.postgres_server import DEMO_WORLD, a_server_folder
 from tests.servers import opa_process
 from tests.serving.processes import children_of, resident_kib
@@ -33,7 +32,7 @@ from tests.store.proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.postgres, pytest.mark.opa, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.opa, pytest.mark.slow, pytest.mark.long]
 
 LASTS_S = float(os.environ.get("CHAOS_S", "1"))
 TABLE = os.environ.get("CHAOS_TABLE")
@@ -41,10 +40,6 @@ RECOVERS_WITHIN_S = 30
 LIMIT = 10**9
 MAY_GROW_KIB = 24 * 1024
 WORKERS = 2
-# In `make test` one of each kind; all of them in `.ci/run`.
-USUAL = ("cut between sidecar and PostgreSQL", "half-open between sidecar and PostgreSQL", "SIGSTOP of OPA",
-         "kill -9 of a session of PostgreSQL", "kill -9 of a worker")  # fmt: skip
-CHOSEN = [name for name in FAULTS if tries(1, usual=0) or name in USUAL]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +96,7 @@ a client was told.
 """
 
 
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_makes_no_answer_wrong_and_is_over_soon_after_it_ends(broken, table, name):
     parts, database_url = broken
     workers = sorted(children_of(parts.sidecar.process.pid))

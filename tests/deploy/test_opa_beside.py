@@ -16,7 +16,7 @@ from tests.servers import free_port, opa_server
 from tests.serving.serving import serving
 from tests.test_image import healthy
 
-pytestmark = [pytest.mark.opa, pytest.mark.postgres]
+pytestmark = [pytest.mark.opa, pytest.mark.postgres, pytest.mark.slow]
 
 
 def config_of(folder, *, port, token):

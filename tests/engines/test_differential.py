@@ -18,7 +18,6 @@ from sidecar.errors import DependencyError
 from sidecar.rego.bundle import bundle
 from sidecar.rego.compile import compiled as compile_
 from tests.catalogs import a_catalog_at_random, rules_at_random
-from tests.effort import tries
 from tests.engines.documents import text_of
 from tests.servers import opa_server
 from tests.values import FAR_AWAY
@@ -33,7 +32,7 @@ pytestmark = [pytest.mark.opa, pytest.mark.slow]
 
 OUTAGE = "outage: "
 SEED = 20_261
-MALFORMED = tries(10_000, usual=1_500)
+MALFORMED = 10_000
 THREADS = 4
 CATALOGS = 4
 JUNK: list[Any] = [
@@ -198,6 +197,7 @@ def test_both_engines_offer_alike_in_catalogs_at_random_with_rules_of_ones_own(c
     assert offers > 20
 
 
+@pytest.mark.long
 def test_both_engines_have_the_same_verdict_about_malformed_situations(opa, embedded, all_cells, words):
     situations = malformed(all_cells, words, seed=SEED, count=MALFORMED)
     by_opa, by_embedded = answers(opa, situations), answers(embedded, situations)

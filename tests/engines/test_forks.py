@@ -57,6 +57,7 @@ assert answers(engine) == expected
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "way",
     ["in the main thread", "on threads", "by an engine made in the child", "by one made anew"],

@@ -172,6 +172,7 @@ def switch(page, workspace):
     page.get_by_label("Workspace").select_option(label=workspace)
 
 
+@pytest.mark.long
 def test_a_page_that_switches_faster_than_it_is_answered_shows_no_other_workspaces_flags(page):
     page.evaluate(SWITCHED, [61, 60])
     page.get_by_text(PRO).wait_for()

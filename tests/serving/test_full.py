@@ -18,7 +18,7 @@ from tests.serving.stand import WELL, in_time, seen_by, warm_up
 from tests.serving.talk import talking
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 
 def a_sidecar(stack, folder, *, before=(), **settings):

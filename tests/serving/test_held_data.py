@@ -19,7 +19,7 @@ from tests.serving.stand import WELL, in_time, seen_by
 from tests.serving.talk import talking
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 DEADLINE_S = 1.0
 WATCHED_S = 1.5

@@ -97,6 +97,7 @@ def watched(database, opa, tmp_path_factory):
     return lines, others, alive
 
 
+@pytest.mark.long
 def test_others_are_answered_meanwhile(watched):
     _, others, alive = watched
 

@@ -17,7 +17,6 @@ import pytest
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.effort import tries
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.serving.meanwhile import request
 from tests.serving.processes import children_of, resident_kib
@@ -25,9 +24,9 @@ from tests.serving.scripted_opa import scripted_opa
 from tests.serving.serving import LANE, serving
 from tests.serving.talk import read_by, talking
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
-STRANGERS = int(os.environ.get("STRANGERS", tries(20_000, usual=6_000)))
+STRANGERS = int(os.environ.get("STRANGERS", "20000"))
 WARM_UP = 5_000  # until every bounded memory is full, and the allocator has what it needs
 AT_ONCE = 40
 MAY_GROW_KIB = 6 * 1_024

@@ -24,7 +24,7 @@ from tests.identity.provider import AUDIENCE, ISSUER, SECRET, a_token
 from tests.serving.not_held import ENCODED, OCTETS, bodies, tokens
 from tests.serving.serving import serving
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 pytest.importorskip("regopy", reason="needs the extra `embedded`")
 

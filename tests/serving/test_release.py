@@ -20,13 +20,12 @@ from sidecar.identity.callers import token_line
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.effort import tries
 from tests.servers import free_port, opa_server
 from tests.serving.serving import serving
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
-RELEASES = int(os.environ.get("TEST_RELEASES", tries(3, usual=1)))
+RELEASES = int(os.environ.get("TEST_RELEASES", "3"))
 CLIENTS = 64
 PAUSE_S = 0.5  # of each client: 64 of them are a load, and no measurement
 TEXT = shipped("plans.yaml").read_text()

@@ -16,6 +16,7 @@ from sidecar.rego.bundle import bundle
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
+from sidecar.store.resolver import EVERY_S
 from tests.postgres_server import process_of
 from tests.servers import opa_process
 from tests.serving.meanwhile import ASK, Clients, Others, Seen, request
@@ -25,7 +26,7 @@ from tests.serving.serving import QUESTION, serving
 from tests.serving.stand import WELL, in_time, seen_by
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 NO_FACTS, NO_ENGINE = "503 facts_unavailable", "503 policy_engine_unavailable"
 # Who has waited for a thread until the deadline, before it was known that there is no answer to be had.
@@ -187,6 +188,7 @@ def may_have_a_name_server():
 def no_names(server, proxy):
     """Who was connected must connect again, and for that ask for the name."""
     server.silent = True
+    sleep(EVERY_S + 0.1)  # what was resolved before counts no more
     proxy.cut()
     try:
         yield

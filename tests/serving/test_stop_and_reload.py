@@ -34,7 +34,7 @@ from tests.serving.serving import serving
 from tests.serving.talk import talking
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 TIMES = int(os.environ.get("STOPS_AND_RELOADS", "3"))
 GRACE_S = 3

@@ -14,7 +14,6 @@ from sidecar.rego.bundle import bundle
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.effort import tries
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET
 from tests.servers import opa_process
 from tests.serving.rights import FORMS, KINDS
@@ -23,9 +22,9 @@ from tests.serving.strict import tried
 from tests.serving.talk import read_by
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
-TRIES = int(os.environ.get("STRICT_TRIES", tries(4_000, usual=1_000)))
+TRIES = int(os.environ.get("STRICT_TRIES", "4000"))
 LAG_S = 0.003  # of PostgreSQL's answers: as long as one is on its way, it may be from before the change
 A_SECOND = 200  # tries, of a machine that is very busy
 STARTS_WITHIN_S = 30

@@ -26,7 +26,7 @@ from tests.store.standby import a_pair
 from tests.store.test_silence import paused
 from tests.values import the_catalog
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 FAILOVER = Path(__file__).parents[2] / "docs/operations/failover.md"
 RECOVERS_IN_S = 3.0  # what is promised

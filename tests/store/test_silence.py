@@ -33,7 +33,7 @@ from tests.store.asking import (
 from tests.store.proxy import Proxy
 from tests.values import the_catalog
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 SIZE = 4
 MOSTLY = 0.9  # of the questions: on a busy machine one may be late by itself
