@@ -82,6 +82,7 @@ def test_every_test_that_a_document_names_is_there():
         "plans.md",
         "quotas.md",
         "react.md",
+        "security.md",
         "typescript.md",
     ],
 )

@@ -24,7 +24,7 @@ from sidecar.store.contract_queries import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import psycopg
 
@@ -36,6 +36,9 @@ GROUPS = ("authz_app", "authz_audit", "authz_sidecar")
 # What docs/isolation.md has operators grant to roles of their own: it tells no more than what was entered.
 HARMLESS = ("FUNCTION authz.claimed_workspace()", "FUNCTION authz.entered_workspace()")
 SCHEMA = "SCHEMA authz"
+# What docs/database.md has operators grant to a login that reads the outbox.
+OUTBOX = "TABLE authz.outbox"
+OF_A_READER = {(OUTBOX, "SELECT"), ("FUNCTION authz.current_epoch()", "EXECUTE"), (SCHEMA, "USAGE")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +142,10 @@ def rights_in(connection: psycopg.Connection) -> dict[Right, str]:
 def wrong_rights(connection: psycopg.Connection, wanted: set[Right]) -> list[Finding]:
     there = rights_in(connection)
     found = []
-    has_harmless = {each.grantee for each in there if each.on in HARMLESS}
+    as_documented = _as_documented(there)
     kinds = {(each.on, each.column, each.grantee, each.privilege): each for each in wanted}
     for right, grantor in sorted(there.items()):
-        if right in wanted or _is_harmless(right, has_harmless):
+        if right in wanted or right in as_documented:
             continue
         same = kinds.get((right.on, right.column, right.grantee, right.privilege))
         only = "GRANT OPTION FOR " if same else ""
@@ -179,12 +182,26 @@ def wrong_rights(connection: psycopg.Connection, wanted: set[Right]) -> list[Fin
     return found
 
 
-def _is_harmless(right: Right, has_harmless: set[str]) -> bool:
-    if right.grantable or right.grantee == "PUBLIC" or right.grantee in GROUPS:
-        return False
-    return right.on in HARMLESS or (
-        right.on == SCHEMA and right.privilege == "USAGE" and right.grantee in has_harmless
-    )
+def _as_documented(there: Iterable[Right]) -> set[Right]:
+    """What our documents have operators grant to roles of their own.
+
+    A reader of the outbox who has any other right loses all: a default or a GRANT on all tables gave it.
+    """
+    held: dict[str, set[Right]] = {}
+    for right in there:
+        if right.grantee not in (*GROUPS, "PUBLIC"):
+            held.setdefault(right.grantee, set()).add(right)
+    kept: set[Right] = set()
+    for rights in held.values():
+        harmless = {each for each in rights if each.on in HARMLESS and not each.grantable}
+        of_a_reader = {
+            each for each in rights if (each.on, each.privilege) in OF_A_READER and not each.grantable
+        }
+        if harmless | of_a_reader == rights and any(each.on == OUTBOX for each in rights):
+            kept |= rights
+        elif harmless:
+            kept |= harmless | {each for each in of_a_reader if each.on == SCHEMA}
+    return kept
 
 
 def _shape(connection: psycopg.Connection, variants: list[dict[str, str | None]]) -> list[Finding]:

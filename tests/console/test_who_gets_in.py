@@ -11,15 +11,18 @@ import pytest
 
 from sidecar.api.request import Request
 from sidecar.console.console import Console, Doors
+from sidecar.console.pages.table import PAGES
 from sidecar.console.sessions import LASTS_S, Sessions
 from sidecar.console.sources import Sources
 from sidecar.identity.callers import digest_of
 from tests.console.people import ADMIN, AUDITOR, BACKEND, COOKIE, SECRET, ask, auditors
+from tests.postgres_server import rows
 from tests.serving.serving import run_to_its_end
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 SIGN_IN = "/console/sign-in"
+CHANGES = "SELECT max(id), (SELECT count(*) FROM authz.usage_ledger) FROM authz.outbox"
 
 
 def form_of(port: int) -> dict[str, str]:
@@ -211,3 +214,22 @@ def test_another_method_or_path_is_told_so(sidecar):
     assert (post[0], "GET" in post[1]["allow"]) == (405, True)
     assert (slash[0], slash[1]["location"]) == (308, "/console/")
     assert (head[0], head[2]) == (200, "")
+
+
+def test_no_page_takes_anything_but_a_look(sidecar, database):
+    """Not of an administrator either, who may change things by the API."""
+    session = Sessions(SECRET, auditors("admin", token=ADMIN)).signed_in(ADMIN)
+    assert session is not None
+    cookie, form = f"{COOKIE}={session.cookie}", {"form_token": session.form_token, "plan": "pro"}
+    paths = [f"/console{re.sub('<[^>]+>', 'solo', path)}" for page in PAGES for path in page.paths]
+    before = rows(database, CHANGES)
+
+    looked = [ask(sidecar.port, "GET", path, Cookie=cookie)[0] for path in paths]
+    refused = {
+        ask(sidecar.port, method, path, form=form, Cookie=cookie)[0]
+        for path in paths
+        for method in ("POST", "PUT", "PATCH", "DELETE")
+    }
+
+    assert (looked.count(200) > 5, refused) == (True, {405})
+    assert rows(database, CHANGES) == before

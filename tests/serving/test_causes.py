@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from time import monotonic
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from sidecar.store.migrate import migrate
 from sidecar.store.postgres import PostgresFacts
 from tests.postgres_server import run
 from tests.servers import free_port
-from tests.serving.serving import serving
+from tests.serving.serving import QUESTION, serving
 from tests.values import the_catalog
 
 pytestmark = pytest.mark.postgres
@@ -26,6 +27,7 @@ NEXT = {
     "database_read_only": "SHOW transaction_read_only",
     "database_unreachable": "pg_isready",
 }
+OPEN = ("/healthz", "/readyz", "/statusz", "/openapi.json", "/plans", "/.well-known/authzen-configuration")
 
 
 def cause_at(url):
@@ -149,3 +151,17 @@ def test_a_database_that_becomes_read_only_is_one_line_and_one_when_it_takes_wri
         lines = [line for line in sidecar.said.splitlines() if " the database" in line]
         assert sum("(database_read_only)" in line for line in lines) == 1
         assert lines[-1].endswith("the database is as it should be again")
+
+
+def test_what_is_open_tells_nothing_of_where_the_database_is(tmp_path, opa):
+    there = free_port()
+    url = f"postgresql://a_login:a_secret@127.0.0.1:{there}/a_database"
+    with serving(tmp_path, database_url=url, opa_url=opa.url) as sidecar:
+        assert sidecar.until(lambda: sidecar.status()["database"]["cause"] == "database_unreachable")
+        asked = [("GET", path, None) for path in OPEN] + [("POST", "/v1/authorize", QUESTION)]
+        told = [str(sidecar.request(*each)[1]) for each in asked]
+
+    secrets = ("a_login", "a_secret", "a_database", str(there), str(tmp_path), opa.url.partition("://")[2])
+    words = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" for each in secrets))
+    assert all(told)
+    assert [found for found in map(words.search, told) if found] == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from socket import AF_UNIX
+from types import SimpleNamespace
+
 import pytest
 
 from tests.api.stage import BACKEND
@@ -138,3 +141,26 @@ def test_the_hash_of_a_row_covers_by_whose_token_it_was(stage):
     )
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
+
+
+def test_on_a_unix_socket_a_backend_has_every_scope_and_is_named_in_the_history(stage):
+    shop = stage.workspace(owner="nora")
+    began = stage.newest()
+    came = {"gunicorn.socket": SimpleNamespace(family=AF_UNIX), "REMOTE_ADDR": ""}
+
+    def asked(method, path, body=None, **headers):
+        return stage.client.open(path, method=method, json=body, headers=headers, environ_base=came)
+
+    question = {"user": "nora", "workspace": shop, "action": "platform.use"}
+    answers = [
+        asked("POST", "/v1/authorize", question),
+        asked("PUT", f"/v1/workspaces/{shop}/plan", {"plan": "pro"}),
+        asked("GET", "/metrics"),
+        asked("PATCH", f"/workspaces/{shop}", {"name": "New"}, **{"X-Act-As": "nora"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert stage.rows("SELECT actor, via, kind FROM authz.outbox WHERE id > %s ORDER BY id", began) == [
+        ("unix-socket", None, "workspace.plan_changed"),
+        ("nora", "unix-socket", "workspace.renamed"),
+    ]
