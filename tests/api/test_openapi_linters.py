@@ -11,7 +11,7 @@ from sidecar.api.endpoints import ENDPOINTS
 from sidecar.api.openapi import document
 from tests.node import program, run, tool
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 USES = """
 import type { components, operations, paths } from "./api";

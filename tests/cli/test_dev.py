@@ -178,6 +178,7 @@ def line_of_failure(data_dir: Path, *options: str, **more) -> str:
     return lines[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_whatever_ends_it_leaves_nothing_running_and_keeps_the_data(data_dir, number):
     with dev(data_dir) as first:
@@ -261,6 +262,7 @@ def test_kill_9_of_the_command_takes_everything_with_it_and_a_second_start_recov
         assert second.wait_until_ready().ask(user="adam", workspace="acme", action="platform.use")["allow"]
 
 
+@pytest.mark.long
 def test_kill_9_of_postgres_is_an_outage_and_a_second_start_recovers(data_dir):
     with dev(data_dir) as first:
         first.wait_until_ready()
@@ -275,6 +277,7 @@ def test_kill_9_of_postgres_is_an_outage_and_a_second_start_recovers(data_dir):
         assert second.wait_until_ready().ask(user="adam", workspace="acme", action="platform.use")["allow"]
 
 
+@pytest.mark.long
 def test_a_pid_file_that_names_a_stranger_s_process_is_not_believed(data_dir):
     with dev(data_dir) as first:
         first.wait_until_ready()
@@ -527,6 +530,7 @@ def test_with_a_world_and_plans_of_one_s_own_the_examples_are_true_there(data_di
     assert [answer["reason"] for answer in answers] == [answer["reason"] for _, _, answer in found]
 
 
+@pytest.mark.long
 def test_plans_that_the_demo_world_does_not_fit_start_with_an_empty_world(data_dir, tmp_path):
     plans = tmp_path / "plans.yaml"
     plans.write_text(OWN_PLANS)

@@ -229,6 +229,7 @@ def test_nothing_published_yet_is_no_obstacle(rollout, folder, empty_database_ur
     assert "whom it concerns cannot be told" in said
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_real_server_is_waited_for_until_it_follows(rollout, url, folder, tmp_path_factory):
     with serving(

@@ -202,6 +202,7 @@ def test_without_javascript_every_page_is_whole(sidecar, chromium):
         context.close()
 
 
+@pytest.mark.long
 def test_what_the_console_reads_stands_in_the_decision_log(auditor, sidecar):
     auditor.opens("/console/workspaces/solo")
 

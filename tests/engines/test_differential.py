@@ -151,6 +151,7 @@ def with_rules_of_its_own(compiled):
     return compile_(compiled.catalog, modules)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("country", "details"),
     [
@@ -177,6 +178,7 @@ def test_both_engines_answer_alike_where_rules_of_ones_own_deny(
     assert {json.loads(each)["detail"] for each in by_opa} == details
 
 
+@pytest.mark.long
 def test_both_engines_offer_alike_in_catalogs_at_random_with_rules_of_ones_own(compiled):
     random = Random(SEED)  # noqa: S311 - the same ones every time
     offers = 0

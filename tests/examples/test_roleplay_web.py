@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.browser import Page
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 WITHOUT_A_WORKSPACE = {"/api/sign-in", "/workspaces", "/plans"}  # for which there is none yet, or any
 _direct = build_opener(ProxyHandler({}))

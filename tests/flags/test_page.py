@@ -22,7 +22,7 @@ from tests.node import passed, program, tool
 from tests.serving.demo import the_demo
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 POLL_MS, RETRY_MS = 200, 100
 STRICT = (

@@ -24,7 +24,7 @@ from tests.serving.peers import (
 from tests.serving.processes import children_of
 from tests.serving.stand import WELL, Stand, in_time, seen_by
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 WATCHED_S = 2.0
 NINE = 9  # more than the threads of both workers together

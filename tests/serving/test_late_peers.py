@@ -105,6 +105,7 @@ def test_others_are_answered_meanwhile(watched):
     assert alive
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TOO_LATE)
 def test_it_is_too_late(watched, name):
     line = watched[0][name]

@@ -288,7 +288,8 @@ def test_many_threads_share_few_connections(database_url):
             thread.join()
         with psycopg.connect(database_url) as connection:
             [(sessions,)] = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sidecar'"
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE application_name = 'sidecar' AND datname = current_database()"
             ).fetchall()
 
     assert set(answers) == {("adam", "admin"), ("mia", "member"), ("pia", None), ("olivia", "owner")}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.serving.serving import Sidecar
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"(?:// |<!-- )([\w.]+)(?: -->)?\n")
