@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from sidecar.rego.lint import opa_binary as found_opa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from http.server import HTTPServer
 
 READY_WITHIN_S = 15
 _direct = build_opener(ProxyHandler({}))  # whatever proxies the environment names
@@ -87,3 +89,16 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str) -> None:
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.02)
     raise RuntimeError(f"opa is not healthy after {READY_WITHIN_S} s")
+
+
+@contextmanager
+def on_a_thread(server: HTTPServer) -> Iterator[str]:
+    """The URL of a server of ours, which listens on 127.0.0.1."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()

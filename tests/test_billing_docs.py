@@ -5,9 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-import threading
 import time
-from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -22,6 +20,7 @@ from sidecar.api.service import Stripe
 from sidecar.identity.stripe_signatures import StripeSignatures
 from tests.api.stage import OPS
 from tests.api.stripe_events import a_catalog_that_sells
+from tests.servers import on_a_thread
 from tests.workspaces.stage import a_people_stage
 
 pytestmark = pytest.mark.postgres
@@ -32,18 +31,6 @@ CODE = {
     for code in re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 }
 SECRET = "of the biller"  # noqa: S105 - of tests
-
-
-@contextmanager
-def serving(server):
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +54,9 @@ def whole_bodies(application):
 
 @pytest.fixture(scope="module")
 def sidecar_url(stage):
-    with serving(make_server("127.0.0.1", 0, whole_bodies(stage.client.application), threaded=True)) as url:
+    with on_a_thread(
+        make_server("127.0.0.1", 0, whole_bodies(stage.client.application), threaded=True)
+    ) as url:
         yield url
 
 
@@ -95,7 +84,7 @@ class Mollie(BaseHTTPRequestHandler):
 @pytest.fixture
 def mollie():
     kind: type[Mollie] = type("OneMollie", (Mollie,), {"answers": {}})
-    with serving(ThreadingHTTPServer(("127.0.0.1", 0), kind)) as url:
+    with on_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), kind)) as url:
         yield kind.answers, url
 
 

@@ -136,6 +136,17 @@ def policies_option() -> Callable[[Any], Any]:
     return _file_option("--policies", "The folder of policies.", default)
 
 
+def owner_option(*, directly: bool = False) -> Callable[[Any], Any]:
+    """--database-url, which is required; *directly*: a pooler would be in the way."""
+    without = ", without a pooler between" if directly else ""
+    return click.option(
+        "--database-url",
+        envvar="SIDECAR_DATABASE_URL",
+        required=True,
+        help=f"Of the schema's owner{without}.  [env: SIDECAR_DATABASE_URL]",
+    )
+
+
 def _file_option(name: str, says: str, default: str) -> Callable[[Any], Any]:
     variable = PREFIX + name.removeprefix("--").upper()
     help_ = f"{says}  [env: {variable}; default: {default}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sidecar.cli import owner_option
 from sidecar.store.upkeep import accept_clock
 
 
@@ -13,12 +14,7 @@ def command() -> None:
 
 
 @command.command(name="accept")
-@click.option(
-    "--database-url",
-    envvar="SIDECAR_DATABASE_URL",
-    required=True,
-    help="Of the schema's owner.  [env: SIDECAR_DATABASE_URL]",
-)
+@owner_option()
 def accept(database_url: str) -> None:
     """Trust the database's clock as it is now.
 

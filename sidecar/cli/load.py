@@ -8,17 +8,13 @@ from pathlib import Path
 
 import click
 
+from sidecar.cli import owner_option
 from sidecar.store.world import load
 
 
 @click.command(name="load")
 @click.argument("world", type=click.Path(path_type=Path))
-@click.option(
-    "--database-url",
-    envvar="SIDECAR_DATABASE_URL",
-    required=True,
-    help="Of the schema's owner.  [env: SIDECAR_DATABASE_URL]",
-)
+@owner_option()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
 def command(world: Path, database_url: str, *, as_json: bool) -> None:
     """Make users and workspaces what the file WORLD says; a second time changes nothing.

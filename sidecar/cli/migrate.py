@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.cli import plans_option, policies_option, say
+from sidecar.cli import owner_option, plans_option, policies_option, say
 from sidecar.cli.sources import policies_or_shipped, required_plans
 from sidecar.rego.bundle import served_bundle
 from sidecar.rego.load import compiled_at, plans_text
@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 @click.command(name="migrate")
 @plans_option(demo=False)
 @policies_option()
-@click.option(
-    "--database-url",
-    envvar="SIDECAR_DATABASE_URL",
-    required=True,
-    help="Of the schema's owner, without a pooler between.  [env: SIDECAR_DATABASE_URL]",
-)
+@owner_option(directly=True)
 @click.option(
     "--accept",
     type=click.Choice(["loss"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.cli import EXIT_FOUND
+from sidecar.cli import EXIT_FOUND, owner_option
 from sidecar.store.upkeep import miscounts
 
 if TYPE_CHECKING:
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(name="recount")
 @click.option("--fix", is_flag=True, help="Put right what is found: the ledger holds, and the memberships.")
-@click.option(
-    "--database-url",
-    envvar="SIDECAR_DATABASE_URL",
-    required=True,
-    help="Of the schema's owner.  [env: SIDECAR_DATABASE_URL]",
-)
+@owner_option()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
 def command(database_url: str, *, fix: bool, as_json: bool) -> None:
     """Compare every counter with its ledger, things that exist by name too, and members with memberships.

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.catalog.check import check_plans
-from sidecar.cli import EXIT_FOUND, EXIT_NOT_ASKED, EXIT_NOT_CONVERGED, plans_option, policies_option
+from sidecar.cli import (
+    EXIT_FOUND,
+    EXIT_NOT_ASKED,
+    EXIT_NOT_CONVERGED,
+    owner_option,
+    plans_option,
+    policies_option,
+)
 from sidecar.cli.audit.differing import difference
 from sidecar.cli.audit.sides import named_side
 from sidecar.cli.checking import policies_checked
@@ -29,12 +36,7 @@ _WITHIN_S = 300
 @click.command(name="rollout")
 @plans_option(demo=False)
 @policies_option()
-@click.option(
-    "--database-url",
-    envvar="SIDECAR_DATABASE_URL",
-    required=True,
-    help="Of the schema's owner, without a pooler between.  [env: SIDECAR_DATABASE_URL]",
-)
+@owner_option(directly=True)
 @click.option(
     "--status",
     "servers",

@@ -8,18 +8,14 @@ from pathlib import Path
 
 import click
 
+from sidecar.cli import owner_option
 from sidecar.settings import KEY_DAYS, LOG_KEEP_DAYS
 from sidecar.store.upkeep import fold_usage, note_removed, prune, thin_anchors, tidy
 from sidecar.telemetry.log_upkeep import compress_closed, delete_old
 
 
 @click.command(name="tidy")
-@click.option(
-    "--database-url",
-    envvar="SIDECAR_DATABASE_URL",
-    required=True,
-    help="Of the schema's owner.  [env: SIDECAR_DATABASE_URL]",
-)
+@owner_option()
 @click.option(
     "--log-dir",
     envvar="SIDECAR_LOG_DIR",

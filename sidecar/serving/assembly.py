@@ -40,7 +40,8 @@ from sidecar.serving.credentials import Credentials
 from sidecar.serving.driver import Driver
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
-from sidecar.serving.readiness import Probe, Said, State, Watch
+from sidecar.serving.readiness import Probe, State, Watch
+from sidecar.serving.said import Said
 from sidecar.serving.threads import Threads
 from sidecar.serving.wanted import wanted_in
 from sidecar.store.anchors import LogAnchors

@@ -69,9 +69,9 @@ def cause_of(error: DependencyError) -> Cause:
         case DatabaseNotMigrated():
             return Cause(code=NOT_MIGRATED, do=error.detail, detail="it lacks what is needed")
         case FactsUnavailable():
-            code = _of_the_database(error.detail)
             if _OTHER_SESSION in error.detail:
-                return Cause(code=code, do=_SET_THE_SESSION, detail=error.detail)
+                return Cause(code=REFUSED, do=_SET_THE_SESSION, detail=error.detail)
+            code = _of_the_database(error.detail)
         case _:
             code = error.code
     return Cause(code=code, do=_DO.get(code, _SEE_THE_LOG), detail=error.detail)
@@ -83,5 +83,4 @@ def _of_the_database(said: str) -> str:
         return READ_ONLY
     if _NOT_YET.search(said):
         return UNREACHABLE
-    refused = _SQLSTATE.search(said) or "FATAL" in said or _OTHER_SESSION in said
-    return REFUSED if refused else UNREACHABLE
+    return REFUSED if _SQLSTATE.search(said) or "FATAL" in said else UNREACHABLE

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from hashlib import sha256
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from sidecar.errors import ConfigError
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import key_file_of, key_set_at
 from sidecar.serving.loaded import mask_key_at
+from sidecar.serving.said import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class _Followed:
     seen: _Signature = None
     changed: _Signature = None
 
-    def look(self, *, at_start: bool, is_first: Callable[[str], bool]) -> None:
+    def look(self, said: Said, *, at_start: bool = False) -> None:
         signature = signature_of(self.path)
         if not at_start:
             before, self.changed = self.changed, signature
@@ -53,10 +53,10 @@ class _Followed:
             self.take()
         except ConfigError as error:
             why = "; ".join(f"{each.pointer}: {each.detail}" for each in error.problems) or error.detail
-            if is_first(f"{self.name} {signature} {why}"):
+            if said.is_new(self.name, f"{signature} {why}"):
                 _log.error("%s: what was read before stays in force: %s", self.name, why)
         else:
-            if not at_start and is_first(f"{self.name} {signature}"):
+            if not at_start and said.is_new(self.name, f"{signature}"):
                 _log.info("%s was read anew: %s", self.name, self.path)
 
 
@@ -66,7 +66,7 @@ class Credentials:
     def __init__(self, settings: Settings, service: Service, *, shared: Path | None = None) -> None:
         """*shared* is a folder of all workers of a server, so that one of them says what all have found."""
         self._stopping = Event()
-        self._shared = shared
+        self._said = Said(shared)
         self._followed: list[_Followed] = []
         callers, identities, masks = service.callers, service.identities, service.masks
         if (tokens := settings.tokens) is not None:
@@ -80,7 +80,7 @@ class Credentials:
     def start(self) -> None:
         """In the worker, before it serves: one that replaces another inherits what was read long ago."""
         for each in self._followed:
-            each.look(at_start=True, is_first=self._is_first)
+            each.look(self._said, at_start=True)
         if self._followed:
             Thread(target=self._run, name="credentials", daemon=True).start()
 
@@ -89,22 +89,10 @@ class Credentials:
 
     def look(self) -> None:
         for each in self._followed:
-            each.look(at_start=False, is_first=self._is_first)
+            each.look(self._said)
 
     def _follow(self, name: str, path: Path, take: Callable[[], None]) -> None:
         self._followed.append(_Followed(name, path, take))
-
-    def _is_first(self, text: str) -> bool:
-        """Whether no other worker has said this."""
-        if self._shared is None:
-            return True
-        try:
-            (self._shared / f"said-{sha256(text.encode()).hexdigest()[:32]}").touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        except OSError:  # somebody has cleaned the temporary folder
-            return True
-        return True
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):

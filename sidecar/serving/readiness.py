@@ -5,7 +5,6 @@ Each part is asked in the background, so that whoever wants to know waits for no
 
 from __future__ import annotations
 
-import fcntl
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +20,8 @@ from sidecar.serving.causes import UNREACHABLE, Cause, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
+    from sidecar.serving.said import Said
     from sidecar.serving.wanted import Wanted
 
     Revision = Callable[[float], str | None]  # what a part says by a deadline
@@ -48,34 +47,6 @@ class State:
             "cause": self.cause and self.cause.code,
             "do": self.cause and self.cause.do,
         }
-
-
-class Said:
-    """What was logged about the parts: of several workers with one *folder*, one logs each change."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._last: dict[str, str] = {}
-
-    def is_new(self, name: str, code: str) -> bool:
-        """Whether nobody has said *code* of *name* last; then it counts as said."""
-        if self._last.get(name, "") == code:
-            return False
-        self._last[name] = code
-        if self._folder is None:
-            return True
-        try:
-            with (self._folder / f"said-{name}").open("a+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                file.seek(0)
-                if file.read() == code:
-                    return False
-                file.truncate(0)
-                file.write(code)
-                file.flush()
-        except OSError:  # somebody has cleaned the temporary folder: said twice is better than never
-            return True
-        return True
 
 
 class Watch:

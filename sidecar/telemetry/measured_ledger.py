@@ -116,7 +116,7 @@ class MeasuredLedger:
         outcome: object = None
         try:
             outcome = result = call()
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is counted and goes on
             outcome = error
             raise
         finally:

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import sys
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,7 +20,7 @@ from sidecar.store.migrate import migrate
 from sidecar.store.publish import Files
 from tests.cli.test_audit_diff import edited
 from tests.postgres_server import rows
-from tests.servers import free_port
+from tests.servers import free_port, on_a_thread
 from tests.serving.serving import serving
 
 pytestmark = pytest.mark.postgres
@@ -93,14 +92,8 @@ def a_server_that_says(document, *, status=200):
             """Silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
+    with on_a_thread(server) as url:
+        yield url
 
 
 def a_status(revision, **causes):

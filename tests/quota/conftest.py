@@ -66,3 +66,12 @@ def place(place_of_module: Place) -> Iterator[Place]:
     """Whatever a test does there: afterwards each counter is the sum of its ledger."""
     yield place_of_module
     assert place_of_module.miscounts() == []
+
+
+@pytest.fixture
+def own(postgres_server: str, quota_template: str, rules: Rules) -> Iterator[Place]:
+    """A place of this test's own, so that all that is wrong in it is this test's doing."""
+    for url in a_database(postgres_server, template=quota_template):
+        place = Place(url, rules, connections=16)
+        yield place
+        place.close()

@@ -12,8 +12,7 @@ import pytest
 
 from sidecar.errors import UnknownIdempotencyKey
 from sidecar.store.upkeep import fold_usage, miscounts, tidy
-from tests.postgres_server import a_database
-from tests.quota.place import Place, together
+from tests.quota.place import together
 
 pytestmark = pytest.mark.postgres
 
@@ -28,14 +27,6 @@ AN_OLD_LINE = """
         CASE WHEN %s THEN '-infinity' ELSE date_trunc('month', now() - make_interval(days => %s), 'UTC') END,
         %s, %s, %s)
 """
-
-
-@pytest.fixture
-def own(postgres_server, quota_template, rules):
-    for url in a_database(postgres_server, template=quota_template):
-        place = Place(url, rules, connections=16)
-        yield place
-        place.close()
 
 
 def old_line(own, at, *, days, meter="minutes", amount=1, kind="consume", resource=None):

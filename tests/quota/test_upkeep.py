@@ -11,19 +11,9 @@ import pytest
 
 from sidecar.cli import main
 from sidecar.errors import UnknownIdempotencyKey, UnknownReservation
-from tests.postgres_server import a_database
-from tests.quota.place import Place, while_others
+from tests.quota.place import while_others
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture
-def own(postgres_server, quota_template, rules):
-    """A place of this test's own, so that all that is wrong in it is this test's doing."""
-    for url in a_database(postgres_server, template=quota_template):
-        place = Place(url, rules, connections=16)
-        yield place
-        place.close()
 
 
 @pytest.fixture

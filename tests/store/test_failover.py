@@ -79,7 +79,7 @@ def run_as_documented(url, where):
 
 
 def role_of_mia(store):
-    """None if she is no member."""
+    """None if they are no member."""
     [facts] = store.facts([("mia", "acme")], (("minutes",),), deadline=monotonic() + 5)
     return facts and facts.role
 
