@@ -62,6 +62,7 @@ def test_nothing_else_is_installed_with_it(installed):
 def test_the_guard_and_its_client_are_there(installed):
     program = """
         import json, sys
+        before = set(sys.modules)  # a distribution's Python may have a sitecustomize of its own
         import sidecar.guard
         from sidecar.guard import Client, Unavailable
         from sidecar.guard.testing import FakeSidecar, unguarded
@@ -74,7 +75,7 @@ def test_the_guard_and_its_client_are_there(installed):
         fake = FakeSidecar()
         fake.allow("a.b")
         allowed = fake.check("a.b", user="mia", workspace="acme").allowed
-        beside = {name.split(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"__main__"}
+        beside = {name.split(".")[0] for name in sys.modules.keys() - before} - set(sys.stdlib_module_names)
         print(json.dumps([code, allowed, sorted(beside)]))
     """
 
