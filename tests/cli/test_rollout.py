@@ -23,7 +23,7 @@ from tests.postgres_server import rows
 from tests.servers import free_port, on_a_thread
 from tests.serving.serving import serving
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.long]
 
 COMPILED = compiled_at(shipped("plans.yaml"), shipped("policies"))
 PARTS = ("worker", "engine", "database", "authzen")

@@ -19,6 +19,8 @@ from sidecar.rego.authzen import AuthzenPolicy
 from tests.engines.documents import a_grant, text_of
 from tests.values import FAR_AWAY
 
+pytestmark = pytest.mark.long
+
 MARGIN_S = 10.0
 # Nothing that `sidecar check` lets through is known to abort regopy; this does, and is refused there.
 ABORTS = """package authz

@@ -18,6 +18,8 @@ from tests.engines.sockets import request_on, response, server
 from tests.engines.test_apart import ABORTS
 from tests.values import FAR_AWAY
 
+pytestmark = pytest.mark.long
+
 NOWHERE = "http://127.0.0.1:1"
 
 

@@ -16,7 +16,7 @@ from tests.serving.scripted_opa import scripted_opa
 from tests.serving.serving import serving
 from tests.store.proxy import Proxy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 TEXT = shipped("plans.yaml").read_text()
 WITH_TOKENS = (

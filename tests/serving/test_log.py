@@ -22,6 +22,8 @@ from sidecar.store.migrate import migrate
 from tests.serving.processes import children_of
 from tests.serving.serving import run_to_its_end, serving
 
+pytestmark = pytest.mark.long
+
 QUESTION = {"user": "adam", "workspace": "acme", "action": "platform.use"}
 
 
