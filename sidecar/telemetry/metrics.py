@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from sidecar.telemetry.durations import SECONDS, Durations, RequestDurations
 from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.waiting import taken_from
-from sidecar.telemetry.worker_files import reading
+from sidecar.telemetry.worker_files import read_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -257,8 +257,7 @@ class Metrics:
             return generate_latest(self.registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
-        with reading(self._folder):
-            return generate_latest(together)
+        return read_from(self._folder, lambda: generate_latest(together))
 
     def _count(self, counter: Counter) -> None:
         counted = self._counted
