@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from sidecar.decisions.model import Facts
 from sidecar.errors import DatabaseNotMigrated, FactsMisread, FactsUnavailable, SidecarError
 from sidecar.store.asked import Query
 from sidecar.store.connections import Connections, array
+from sidecar.store.loop import LATE
 from sidecar.store.positions import UNASKED, Unproven, replayed_in
 from sidecar.store.postgres import FactsReading, answered
 from sidecar.store.reads import Reads
@@ -32,6 +33,7 @@ REPLAYED = Query(
 )  # authz.read_as is called inside: it has to see the snapshot of the facts
 _CONNECTIONS = 3  # two for reads, one for the look
 _LOOKS_EVERY_S, _LOOKS_AGAIN_S, _LOOKS_WITHIN_S = 1.0, 0.25, 1.0
+_MAY_PASS = frozenset({"behind", "late"})
 _LEAST_AWAY_S, _MOST_AWAY_S = 0.5, 32.0
 _UNPROVEN = FactsUnavailable("the facts of a replica do not count")  # never raised: the primary is asked
 _OF_THE_REPLICA = (FactsUnavailable, FactsMisread, DatabaseNotMigrated)
@@ -67,7 +69,8 @@ class Replica:
     """The replica of this *number*, from 1. *is_new* says whether a line about it would say something new.
 
     Whoever asks is told of any failure, to ask the primary. Then, or when a look each second finds a reason,
-    it is not used until a look finds none; one that comes and goes stays away for longer each time.
+    it is not used until a look finds none; one that comes and goes stays away for longer each time. One
+    answer that is late or too old is no reason yet: a busy machine has those.
     """
 
     def __init__(
@@ -93,7 +96,9 @@ class Replica:
         self._timer: TimerHandle | None = None
         self._is_open = False
         self.connections = Connections(url, size=_CONNECTIONS, statement_timeout_s=1.0, options=options)
-        reading = _ReplayedReading(clock, positions, self._unproven)
+        self._doubted_at = inf
+        self._why = Unproven(UNASKED, "")
+        reading = _ReplayedReading(clock, positions, self._note)
         self._reads = Reads(self.connections, reading, names=names)
 
     def open(self, loop: AbstractEventLoop) -> None:
@@ -111,12 +116,32 @@ class Replica:
 
     def ask(self, members: Members, meters: Meters, /, *, deadline: float, done: Found) -> None:
         """As PostgresFacts, with `lag_ms` in each of the facts; the error may be any."""
-        self._reads.ask(members, meters, deadline=deadline, done=partial(self._answered, done))
+        told = partial(self._answered, done, monotonic())
+        self._reads.ask(members, meters, deadline=deadline, done=told)
 
-    def _answered(self, done: Found, found: list[Facts | None] | None, error: Exception | None) -> None:
-        if error is not _UNPROVEN and isinstance(error, _OF_THE_REPLICA) and self._is_open:
-            self._fails(error)
+    @property
+    def can_be_asked(self) -> bool:
+        return self.is_used and not self.connections.silent
+
+    def _answered(
+        self, done: Found, asked_at: float, found: list[Facts | None] | None, error: Exception | None
+    ) -> None:
+        if error is None:
+            self._doubted_at = inf
+        elif error is _UNPROVEN:
+            self._doubt(self._why, asked_at)
+        elif isinstance(error, _OF_THE_REPLICA) and self._is_open:
+            self._fails(error, asked_at)
         done(found, error)
+
+    def _doubt(self, why: Unproven, asked_at: float) -> None:
+        """*why* ends its use if it is true of what was asked after it was first so."""
+        if why.code == UNASKED:  # which says nothing of the replica
+            return
+        if why.code not in _MAY_PASS or asked_at > self._doubted_at:
+            self._goes(why.code, str(why))
+        else:
+            self._doubted_at = min(self._doubted_at, monotonic())
 
     def _look(self) -> None:
         """Ask it about nobody: that proves as much."""
@@ -124,10 +149,16 @@ class Replica:
             return
         self._timer = self._loop.call_later(_LOOKS_EVERY_S if self.is_used else _LOOKS_AGAIN_S, self._look)
         nobody = [array([])] * 3
-        deadline = monotonic() + _LOOKS_WITHIN_S
-        self._names.ask(REPLAYED, lambda _: nobody, self.connections, deadline=deadline, done=self._looked)
+        now = monotonic()
+        self._names.ask(
+            REPLAYED,
+            lambda _: nobody,
+            self.connections,
+            deadline=now + _LOOKS_WITHIN_S,
+            done=partial(self._looked, now),
+        )
 
-    def _looked(self, answer: bytes | None, error: Exception | None, _: Spoken) -> None:
+    def _looked(self, asked_at: float, answer: bytes | None, error: Exception | None, _: Spoken) -> None:
         if not self._is_open:
             return
         now = monotonic()
@@ -137,13 +168,14 @@ class Replica:
             self.lag_s = self._positions.age_of(replayed, now=now)
             self._positions.require_fresh(replayed, now=now)
         except Unproven as why:
-            self._unproven(why)
+            self._doubt(why, asked_at)
         except Exception as failure:  # noqa: BLE001 - the border of the loop: whatever it says, it is not used
-            self._fails(failure)
+            self._fails(failure, asked_at)
         else:
             self._fits(now)
 
     def _fits(self, now: float) -> None:
+        self._doubted_at = inf
         if self.is_used:
             if now - self._used_since > _MOST_AWAY_S:
                 self._away_s = _LEAST_AWAY_S
@@ -152,23 +184,24 @@ class Replica:
             if self._is_new(self._name, ""):
                 _log.info("facts are read from replica %d again", self.number)
 
-    def _fails(self, error: Exception) -> None:
+    def _fails(self, error: Exception, asked_at: float) -> None:
         self.lag_s = None
+        said = getattr(error, "detail", "") or repr(error)
         if isinstance(error, DatabaseNotMigrated):
-            self._goes("not_migrated", f"it has not replayed what this version needs ({error.detail})")
+            self._goes("not_migrated", f"it has not replayed what this version needs ({said})")
         else:
-            self._goes("away", getattr(error, "detail", "") or repr(error))
+            self._doubt(Unproven("late" if said.startswith(LATE) else "away", said), asked_at)
 
-    def _unproven(self, why: Unproven) -> None:
-        if why.code != UNASKED:  # which says nothing of the replica
-            self._goes(why.code, str(why))
+    def _note(self, why: Unproven) -> None:
+        """Of the answer that is read: those who have asked are told next."""
+        self._why = why
 
     def _goes(self, code: str, said: str) -> None:
         if self.is_used:
             self.is_used = False
             self._not_before = monotonic() + self._away_s
             self._away_s = min(2 * self._away_s, _MOST_AWAY_S)
-        if self._is_new(self._name, code):
+        if self._is_new(self._name, "away" if code == "late" else code):
             _log.warning(
                 "no facts are read from replica %d of SIDECAR_FACTS_URLS: %s; the primary is asked",
                 self.number,

@@ -112,7 +112,7 @@ class ReplicatedFacts:
             return None
         for _ in self.replicas:
             self._turn = (self._turn + 1) % len(self.replicas)
-            if (replica := self.replicas[self._turn]).is_used:
+            if (replica := self.replicas[self._turn]).can_be_asked:
                 return replica
         return None
 

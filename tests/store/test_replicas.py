@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -198,9 +199,9 @@ def without_a_right(_proxy, pair):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (silent, "did not answer in time"),
+        (silent, "did not answer in time|is silent"),
         (refused, "cannot be reached"),
-        (slow, "did not answer in time"),
+        (slow, "did not answer in time|is silent"),
         (behind, "further behind"),
         (without_the_function, "not replayed what this version needs"),
         (without_a_right, "permission denied"),
@@ -226,7 +227,7 @@ def test_a_replica_that_is_of_no_use_is_left_with_one_line_and_used_again_with_o
     assert {each.role for each in answers} == {"admin"}
     [goes, comes] = said()
     assert goes.startswith("no facts are read from replica 1 of SIDECAR_FACTS_URLS: ")
-    assert words in goes
+    assert re.search(words, goes)
     assert comes == "facts are read from replica 1 again"
 
 
