@@ -277,8 +277,8 @@ class Connections:
         session.look()
         if session.asked is not asked:
             return
-        if self._canceller is not None:
-            self._canceller.cancel(session.cancel_request())
+        if self._canceller is not None and (request := session.cancel_request()) is not None:
+            self._canceller.cancel(request)
         self._stack.drop(session)
         if asked.query.changes and self._patience_s > 0:
             self._went_late(asked)

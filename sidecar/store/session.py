@@ -129,9 +129,15 @@ class Session:
         os.close(self._socket)
         self._pg.finish()
 
-    def cancel_request(self) -> PGcancel:
-        """For whoever may block: it ends what the server does for the question, also after `close`."""
-        return self._pg.get_cancel()
+    def cancel_request(self) -> PGcancel | None:
+        """For whoever may block: it ends what the server does for the question, also after `close`.
+
+        None: the connection is broken.
+        """
+        try:
+            return self._pg.get_cancel()
+        except Error:
+            return None
 
     def retire_in(self, seconds: float, retire: Callable[[Session], None]) -> None:
         """Be *retired* then; *retire* is told."""

@@ -13,7 +13,7 @@ from tests.postgres_server import run
 from tests.servers import free_port
 from tests.store.replicating import a_demo_pair, replay_paused
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def pair(compiled):
         yield pair
 
 
-@pytest.fixture(scope="module", params=["on", "off"])
+@pytest.fixture(scope="module", params=["on", pytest.param("off", marks=pytest.mark.long)])
 def sidecar(request, pair, opa, tmp_path_factory):
     """With the lane, and without it."""
     folder = tmp_path_factory.mktemp("replicas")
@@ -133,6 +133,7 @@ def a_named_standby_is_away(pair):
         name_standbys(pair, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sidecar", ["off"], indirect=True)
 def test_while_a_named_standby_is_away_the_outcome_of_a_change_is_unknown_and_checks_go_on(pair, sidecar):
     """In five seconds. Then nothing waits in PostgreSQL for it any more, and the change is made."""

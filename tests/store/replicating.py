@@ -11,6 +11,7 @@ from sidecar.serving.said import Said
 from sidecar.store.clock import Clock
 from sidecar.store.connection_options import ConnectionOptions
 from sidecar.store.migrate import migrate
+from sidecar.store.names import Names
 from sidecar.store.postgres import PostgresFacts
 from sidecar.store.replicated import ReplicatedFacts
 from sidecar.store.world import load
@@ -22,6 +23,7 @@ from tests.values import the_catalog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sidecar.catalog.catalog import Catalog
     from tests.store.standby import Pair
 
 BOUND_S = 0.1
@@ -49,16 +51,21 @@ def a_demo_pair() -> Iterator[Pair]:
 class Reading:
     """Whoever asks here is a check."""
 
-    def __init__(self, primary: str, urls: list[str], *, bound_s: float) -> None:
+    def __init__(
+        self, primary: str, urls: list[str], *, bound_s: float, catalog: Catalog, revision: str | None
+    ) -> None:
         self.by: Counter[str] = Counter()
         clock = Clock()
-        self.primary = PostgresFacts(primary, catalog=the_catalog(), pool_size=4, clock=clock)
+        self.primary = PostgresFacts(
+            primary, catalog=catalog, pool_size=4, clock=clock, names=Names(revision)
+        )
         self.facts = ReplicatedFacts(
             self.primary,
             primary,
             urls,
             most_lag_s=bound_s,
             clock=clock,
+            revision=revision,
             replica_options=ANY,
             observe=lambda who: self.by.update([who]),
             is_new=Said(None).is_new,
@@ -87,8 +94,14 @@ class Reading:
 
 
 @contextmanager
-def reading(primary: str, *urls: str, bound_s: float = BOUND_S) -> Iterator[Reading]:
-    made = Reading(primary, list(urls), bound_s=bound_s)
+def reading(
+    primary: str,
+    *urls: str,
+    bound_s: float = BOUND_S,
+    catalog: Catalog | None = None,
+    revision: str | None = None,
+) -> Iterator[Reading]:
+    made = Reading(primary, list(urls), bound_s=bound_s, catalog=catalog or the_catalog(), revision=revision)
     try:
         yield made
     finally:

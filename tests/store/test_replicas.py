@@ -13,9 +13,11 @@ import psycopg
 import pytest
 
 from sidecar.errors import FactsUnavailable
-from tests.postgres_server import rows, run
+from sidecar.store.migrate import migrate
+from tests.postgres_server import rows, run, url_of
 from tests.store.asking import until
 from tests.store.proxy import Proxy
+from tests.store.renaming import Written, published
 from tests.store.replicating import (
     ADD,
     BOUND_S,
@@ -27,6 +29,7 @@ from tests.store.replicating import (
     waiting_for_the_standby,
 )
 from tests.store.standby import another_standby
+from tests.store.test_renames import WORLD
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -256,6 +259,7 @@ def test_while_the_primary_is_away_nothing_older_than_the_bound_is_told(pair, sa
     ]
 
 
+@pytest.mark.long
 def test_the_position_is_of_before_the_facts(pair):
     """Whatever was committed up to the position is in them, while the replica replays all the time."""
     committed: list[tuple[int, int]] = []  # how far the log was once a version was committed
@@ -291,6 +295,7 @@ def test_the_position_is_of_before_the_facts(pair):
         assert version >= newest
 
 
+@pytest.mark.long
 def test_a_server_with_another_history_is_no_replica(pair, said):
     """Promoted; of another cluster; behind a primary that was, whose log is longer than the new one's."""
     lines = 0
@@ -322,6 +327,31 @@ def reaches(replica, primary):
     """Whether *replica* has replayed what is written until now."""
     [(written,)] = rows(primary, "SELECT pg_current_wal_lsn()::text")
     return until(lambda: rows(replica, "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", written) == [(True,)])
+
+
+@pytest.mark.long
+def test_names_are_those_that_the_replica_has_though_the_primary_has_others(pair):
+    """A catalog is published while the replica stands still: it stores the names of the one before."""
+    run(pair.primary, "CREATE DATABASE renaming")
+    primary, replica = (url_of(each, "renaming") for each in (pair.primary, pair.standby))
+    before, after = Written().catalog(), Written(roles={"viewer": None, "author": "editor"}).catalog()
+    migrate(primary, catalog=before, revision="r0")
+    run(primary, WORLD)
+    pair.catch_up()
+    roles = set()
+    with reading(primary, replica, catalog=before, revision="r0") as asked:
+        asked.wait_until_used()
+        with replay_paused(pair):
+            published(primary, after, "r1")
+            until_ = monotonic() + 3 * BOUND_S
+            while monotonic() < until_:
+                roles.add(asked.ask(("ann", "one")).role)
+        asked.by.clear()
+        asked.wait_until_used()
+        roles.add(asked.ask(("ann", "one")).role)
+
+    assert roles == {"editor"}
+    assert asked.by == {"replica": 1}
 
 
 def test_of_two_replicas_the_one_that_is_well_is_read(pair):

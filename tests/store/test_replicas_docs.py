@@ -15,7 +15,7 @@ from tests.serving.serving import serving
 from tests.store.asking import until
 from tests.store.replicating import a_demo_pair
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 PAGE = "replicas.md"
 # What each command prints, among the rest.
