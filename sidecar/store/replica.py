@@ -32,7 +32,8 @@ REPLAYED = Query(
     name=b"replayed_facts", sql=b"SELECT authz.replayed_facts($1, $2, $3, $4)"
 )  # authz.read_as is called inside: it has to see the snapshot of the facts
 _CONNECTIONS = 3  # two for reads, one for the look
-_LOOKS_EVERY_S, _LOOKS_AGAIN_S, _LOOKS_WITHIN_S = 1.0, 0.25, 1.0
+_LOOKS_EVERY_S, _LOOKS_WITHIN_S = 1.0, 1.0
+_LOOKS_AGAIN_S, _SOON_S = 0.25, 5.0  # so often at first while it is not used, and for how long
 _MAY_PASS = frozenset({"behind", "late"})
 _LEAST_AWAY_S, _MOST_AWAY_S = 0.5, 32.0
 _UNPROVEN = FactsUnavailable("the facts of a replica do not count")  # never raised: the primary is asked
@@ -92,7 +93,7 @@ class Replica:
         self._is_new = is_new
         self._away_s = _LEAST_AWAY_S
         self._not_before = 0.0
-        self._used_since = 0.0
+        self._changed_at = monotonic()  # whether it is used
         self._timer: TimerHandle | None = None
         self._is_open = False
         self.connections = Connections(url, size=_CONNECTIONS, statement_timeout_s=1.0, options=options)
@@ -147,9 +148,10 @@ class Replica:
         """Ask it about nobody: that proves as much."""
         if not self._is_open:
             return
-        self._timer = self._loop.call_later(_LOOKS_EVERY_S if self.is_used else _LOOKS_AGAIN_S, self._look)
         nobody = [array([])] * 3
         now = monotonic()
+        is_new = not self.is_used and now - self._changed_at < _SOON_S
+        self._timer = self._loop.call_later(_LOOKS_AGAIN_S if is_new else _LOOKS_EVERY_S, self._look)
         self._names.ask(
             REPLAYED,
             lambda _: nobody,
@@ -177,10 +179,10 @@ class Replica:
     def _fits(self, now: float) -> None:
         self._doubted_at = inf
         if self.is_used:
-            if now - self._used_since > _MOST_AWAY_S:
+            if now - self._changed_at > _MOST_AWAY_S:
                 self._away_s = _LEAST_AWAY_S
         elif now >= self._not_before:
-            self.is_used, self._used_since = True, now
+            self.is_used, self._changed_at = True, now
             if self._is_new(self._name, ""):
                 _log.info("facts are read from replica %d again", self.number)
 
@@ -198,8 +200,8 @@ class Replica:
 
     def _goes(self, code: str, said: str) -> None:
         if self.is_used:
-            self.is_used = False
-            self._not_before = monotonic() + self._away_s
+            self.is_used, self._changed_at = False, monotonic()
+            self._not_before = self._changed_at + self._away_s
             self._away_s = min(2 * self._away_s, _MOST_AWAY_S)
         if self._is_new(self._name, "away" if code == "late" else code):
             _log.warning(

@@ -11,6 +11,7 @@ from time import monotonic, sleep
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sidecar.errors import FactsUnavailable
 from sidecar.store.migrate import migrate
@@ -321,6 +322,38 @@ def test_a_server_with_another_history_is_no_replica(pair, said):
     assert "it takes writes" in writes
     assert "another cluster" in stranger
     assert "another primary or timeline" in timeline
+
+
+@pytest.mark.long
+def test_after_a_failover_a_replica_that_follows_the_new_primary_is_read_again():
+    """Nothing is written but by the sidecar itself, which begins the epoch of the new primary."""
+    with a_demo_pair() as pair, another_standby(pair) as third:
+        hosts = ",".join(str(conninfo_to_dict(url)["host"]) for url in (pair.primary, pair.standby))
+        with reading(make_conninfo(pair.primary, host=hosts), third) as asked:
+            asked.wait_until_used()
+            pair.catch_up()
+            pair.promote()
+            read_only = "ALTER SYSTEM SET default_transaction_read_only = on"
+            run(pair.primary, read_only, "SELECT pg_reload_conf()")
+            follow(third, pair.standby)
+            assert until(lambda: lag_of(asked) is None, within_s=10)
+            assert until(lambda: lag_of(asked) is not None, within_s=20)
+            run(pair.standby, REMOVE)
+            sleep(BOUND_S + GRACE_S)
+            assert asked.ask(MIA) is None
+
+
+def follow(standby, primary):
+    conninfo = make_conninfo(primary).replace("'", "''")
+    run(standby, f"ALTER SYSTEM SET primary_conninfo = '{conninfo}'", "SELECT pg_reload_conf()")
+
+
+def lag_of(asked):
+    """None where the primary answers, or nobody does."""
+    try:
+        return asked.ask(ADAM).lag_ms
+    except FactsUnavailable:
+        return None
 
 
 def reaches(replica, primary):
