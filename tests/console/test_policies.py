@@ -80,6 +80,11 @@ def test_policies_show_their_files_and_what_changed_and_for_whom(auditor, axe, d
     assert auditor.opens("/console/policies?file=authz/denials.rego#L14") == 200
     assert "not_a_member" in auditor.page.locator(".line:target").inner_text()
     assert auditor.page.title() == "Policies: authz/denials.rego · Sidecar console"
+    rule = auditor.page.get_by_role("row").filter(has_text="No recordings from where we may not keep them")
+    assert 'denials contains "recording_embargo"' in rule.inner_text()
+    assert "off_until_declared: [country]" in rule.inner_text()
+    rule.get_by_role("link", name="policies/custom/embargo.rego:10").click()
+    assert "recording_embargo" in auditor.page.locator(".line:target").inner_text()
     assert auditor.opens("/console/policies?file=../../etc/passwd") == 404
     assert "There is no file ../../etc/passwd" in auditor.text
 

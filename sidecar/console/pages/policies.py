@@ -10,6 +10,7 @@ from sidecar.console.pages.page import Asked, Made, Page
 from sidecar.console.places import PLANS, linked
 from sidecar.console.reading import CannotRead, as_auditor
 from sidecar.rego.heads import Denials
+from sidecar.rego.metadata import annotations_in
 from sidecar.reports.comparing import comparison
 from sidecar.store.published import last_kept, publications
 
@@ -41,6 +42,7 @@ def policies(asked: Asked) -> Made:
             "lines": files[name].splitlines(),
             "revision": compiled.revision,
             "reasons": {code: linked(f"policies/{place}") for code, place in _codes(asked).items()},
+            "rules": [(each, linked(f"policies/{each.place}")) for each in annotations_in(compiled.modules)],
             "coverage": coverage.document["coverage"] if coverage else None,
             "by_none": coverage.by_none if coverage else [],
             "published": published,
