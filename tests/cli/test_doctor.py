@@ -290,6 +290,17 @@ def test_an_opa_without_a_bundle_is_told(doctor, monkeypatch):
     assert set(findings(found)) == {"opa bundle"}
 
 
+def test_the_embedded_engine_is_told_with_its_version_or_how_to_install_it(doctor, monkeypatch):
+    monkeypatch.setenv("SIDECAR_ENGINE", "embedded")
+    state, says = doctor()[1]["engine"]
+    assert (state, says.split()[0]) == ("ok", "embedded")
+    assert says.count("embedded") == 1
+
+    monkeypatch.delitem(sys.modules, "sidecar.engines.embedded")
+    monkeypatch.setitem(sys.modules, "regopy", None)
+    assert "pip install 'policy-sidecar[embedded]'" in findings(doctor()[1])["engine"]
+
+
 def test_an_opa_that_lacks_the_policy_of_another_domain_is_told_and_one_that_has_it_is_fine(
     doctor, monkeypatch, tmp_path
 ):

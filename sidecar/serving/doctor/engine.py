@@ -31,11 +31,10 @@ def engine_checks(
         yield skipped("engine", "not asked, since the files are not right")
         return
     if settings.engine == "embedded":
-        version = engine_version("embedded")
-        if version is None:
-            yield finding("engine", "embedded, and not installed", "pip install 'policy-sidecar[embedded]'")
-        else:
-            yield ok("engine", f"embedded {version}")
+        try:
+            yield ok("engine", engine_version("embedded") or "embedded")
+        except ConfigError as error:
+            yield finding("engine", error.detail, "install it here, or set SIDECAR_ENGINE to opa")
         return
     try:
         engine = engine_of(settings.engine, compiled, opa_url=settings.opa_url)
