@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from sidecar.errors import ConfigError, NotAsked
 from sidecar.settings import shipped
-from sidecar.store.addresses import conninfo_of
+from sidecar.store.addresses import conninfo_of, destination_of
 from sidecar.store.connecting import CONNECT_TIMEOUT_S
 from sidecar.store.contract import differences
 from sidecar.store.isolated import isolation_gaps
@@ -50,6 +51,7 @@ FUNCTIONS = """
     )
     FROM unnest(%s::text[]) AS wanted (name) ORDER BY 1
 """
+_TAKES_NO_WRITES = re.compile(r"session is read-only|server is in hot standby mode")  # libpq's words
 _GRANTED = re.compile(r"^GRANT EXECUTE ON FUNCTION authz\.(\w+)\S* TO [^;]*\bauthz_sidecar\b", re.MULTILINE)
 
 
@@ -89,19 +91,38 @@ class Condition:
 
 
 def condition_of(url: str, *, lock_timeout_s: float, options: ConnectionOptions) -> Condition:
-    """By a session as a worker's. ConfigError for no URL, NotAsked where the database does not let us in.
+    """By a session as a worker's, of the first host that takes writes, else of the first that lets us in.
 
-    Each statement may take a second, and a connection CONNECT_TIMEOUT_S for each host.
+    ConfigError for no URL, NotAsked where the database does not let us in. Each statement may take a second,
+    and a connection CONNECT_TIMEOUT_S for each host.
     """
     setup = SessionSetup.of(options, statement_timeout_s=STATEMENT_TIMEOUT_S, lock_timeout_s=lock_timeout_s)
     conninfo = conninfo_of(url, setup)
     try:
-        with psycopg.connect(
-            conninfo, autocommit=True, connect_timeout=int(CONNECT_TIMEOUT_S), prepare_threshold=None
-        ) as connection:
+        with _connected(conninfo, options) as connection:
             return _look(connection, setup)
     except psycopg.Error as error:
         raise NotAsked(one_line(str(error))) from error
+
+
+def _connected(conninfo: str, options: ConnectionOptions) -> psycopg.Connection:
+    # What a pooler says of its server is what it remembers, so it is asked for any.
+    wanted = options.target_session_attrs if options.pooler == "off" else "any"
+    try:
+        return _session(conninfo, destination_of(conninfo, session=wanted).sessions[0])
+    except psycopg.OperationalError as error:
+        if not _TAKES_NO_WRITES.search(str(error)):
+            raise
+        return _session(conninfo, "any")
+
+
+def _session(conninfo: str, session: str) -> psycopg.Connection:
+    return psycopg.connect(
+        make_conninfo(conninfo, target_session_attrs=session),
+        autocommit=True,
+        connect_timeout=int(CONNECT_TIMEOUT_S),
+        prepare_threshold=None,
+    )
 
 
 def _look(connection: psycopg.Connection, setup: SessionSetup) -> Condition:
