@@ -51,7 +51,9 @@ FUNCTIONS = """
     )
     FROM unnest(%s::text[]) AS wanted (name) ORDER BY 1
 """
-_TAKES_NO_WRITES = re.compile(r"session is read-only|server is in hot standby mode")  # libpq's words
+_TAKES_NO_WRITES = re.compile(
+    r"session is (?:not )?read-only|server is (?:not )?in hot standby mode"
+)  # libpq's words
 _GRANTED = re.compile(r"^GRANT EXECUTE ON FUNCTION authz\.(\w+)\S* TO [^;]*\bauthz_sidecar\b", re.MULTILINE)
 
 

@@ -26,10 +26,10 @@ def pair():
         yield pair
 
 
-def checked(*urls):
+def checked(*urls, more=""):
     """{name: state} with the hosts of *urls* in this order."""
     hosts = ",".join(quote(str(conninfo_to_dict(each)["host"]), safe="") for each in urls)
-    url = f"postgresql://postgres@/postgres?host={hosts}"
+    url = f"postgresql://postgres@/postgres?host={hosts}{more}"
     settings = Settings.from_environ(
         {"SIDECAR_DATABASE_URL": url, "SIDECAR_PLANS": str(shipped("plans.yaml"))}
     )
@@ -42,6 +42,12 @@ def test_the_primary_is_found_whichever_stands_first(pair):
 
         assert found["database primary"] == found["database catalog"] == "ok"
         assert "finding" not in found.values()
+
+
+def test_what_the_url_itself_asks_for_is_looked_for_first(pair):
+    assert checked(pair.primary, more="&target_session_attrs=prefer-standby")["database primary"] == "ok"
+    found = checked(pair.primary, pair.standby, more="&target_session_attrs=any")
+    assert found["database primary"] == "ok"
 
 
 def test_a_standby_alone_is_a_finding(pair):
