@@ -73,6 +73,18 @@ def test_the_login_of_the_documents_is_fine_though_its_timeouts_are_longer_than_
     assert found["database login defaults"][0][1] == "a new session of pooled begins as it has to"
 
 
+def test_behind_a_session_pooler_what_the_sidecar_sets_is_in_force_whatever_the_login_has(url):
+    with (
+        changed(url, "ALTER ROLE pooled RESET role", "ALTER ROLE pooled SET role = 'authz_sidecar'"),
+        a_pgbouncer(url, mode="session") as through,
+    ):
+        found = checked(f"postgresql://pooled{through}", pooler="session")
+
+    assert {state for checks in found.values() for state, _, _ in checks} == {"ok"}
+    assert found["database timeouts"][0][1] == "statement_timeout 1000 ms, lock_timeout 75 ms, read committed"
+    assert "database login defaults" not in found
+
+
 @pytest.mark.parametrize(
     ("change", "back", "name", "says", "do"),
     [
