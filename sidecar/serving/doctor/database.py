@@ -197,7 +197,7 @@ def _isolation(found: Condition) -> Iterator[Check]:
     """Isolate warned of most when it was called: a warning, but for what also ends Supabase's Realtime."""
     name, gaps = "database isolation", found.isolation_gaps
     if gaps is None:
-        yield skipped(name, "not looked at: the role may not ask, or it took more than a second")
+        yield skipped(name, "not looked at: the role may not ask, or it took more than 3 seconds")
         return
     if not gaps:
         yield ok(name, "nothing found that shows rows of isolated tables to other workspaces")
