@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from psycopg import Error
 from psycopg.pq import ConnStatus, ExecStatus, PGconn, PollingStatus
 
-from sidecar.store.addresses import conninfo_to, destination_of
+from sidecar.store.addresses import conninfo_of, conninfo_to, destination_of
+from sidecar.store.resolver import RESOLVER
 from sidecar.store.session import Connected, Late, Lost, one_line, wait
 from sidecar.store.session_setup import SessionSetup, WrongSession
 
@@ -152,6 +153,22 @@ def _rank(
     host: Host, silent: frozenset[tuple[Host, str]], good: str | None, address: str
 ) -> tuple[bool, bool]:
     return (host, address) in silent, address != good
+
+
+def session_faults(
+    url: str, *, options: ConnectionOptions, statement_timeout_s: float = 1.0, lock_timeout_s: float = 0.1
+) -> list[str]:
+    """What is wrong with a session that the sidecar would get by *url*, each in one line with what to do.
+
+    Lost or Late if there is none. It blocks.
+    """
+    setup = SessionSetup.of(options, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s)
+    dialer = Dialer(conninfo_of(url, setup), setup=setup, options=options, resolver=RESOLVER)
+    try:
+        dialer.connect().pg.finish()
+    except WrongSession as wrong:
+        return [str(fault) for fault in wrong.faults]
+    return []
 
 
 def _log_in(connection: abc.PGconn, deadline: float) -> None:

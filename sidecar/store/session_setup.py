@@ -34,6 +34,7 @@ class WrongSession(Lost):
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("the session is not as it has to be: " + "; ".join(map(str, faults)))
+        self.faults = faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import pytest
 
 from sidecar.errors import FactsUnavailable
 from sidecar.store.condition import condition_of
+from sidecar.store.connecting import session_faults
 from sidecar.store.connection_options import ConnectionOptions
 from sidecar.store.connections import Query
 from sidecar.store.postgres import PostgresFacts
@@ -106,6 +107,7 @@ def test_a_login_without_defaults_is_refused_and_each_default_is_named(url):
             "lock_timeout is 0 ms: ALTER ROLE bare SET lock_timeout = '1s'",
         ]
         assert "; ".join(faults) in said
+        assert session_faults(login, options=options_for("transaction")) == faults
         assert faults_of(f"postgresql://pooled{through}") == ()
 
 
