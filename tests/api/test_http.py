@@ -688,6 +688,27 @@ def test_without_a_tokens_file_loopback_may_ask_and_no_more():
     assert stage.client.post("/v1/authorize", json=QUESTION, headers=bearer("any.jwt.x")).status_code == 401
 
 
+def by_loopback(stage, endpoint, host):
+    path = endpoint.path.replace("{workspace}", "acme").replace("{user}", "adam")
+    return stage.client.open(path, method=endpoint.method, json={}, headers={"Host": host}).status_code
+
+
+@pytest.mark.parametrize("host", ["evil.example:8080", "127.0.0.1.evil.example", "10.1.2.3", "0.0.0.0:8080"])
+def test_without_a_tokens_file_a_page_elsewhere_may_not_ask_by_a_name_that_means_this_machine(host):
+    stage = a_stage(MEMBERS, tokens=None)
+    asked = [each for each in ENDPOINTS if "authorize" in each.audience.scopes]
+
+    assert {by_loopback(stage, each, host) for each in asked} == {401}
+    assert 401 not in {by_loopback(stage, each, "127.0.0.1:8080") for each in asked}
+    assert (
+        a_stage(MEMBERS)
+        .client.post("/v1/authorize", json=QUESTION, headers=bearer(BACKEND) | {"Host": host})
+        .status_code
+        == 200
+    ), "who shows a token is no page"
+    assert stage.client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/statusz", "/openapi.json"])
 def test_what_is_open_is_open_to_any_token(path):
     stage = a_stage(MEMBERS)
