@@ -13,6 +13,8 @@ from sidecar.store.session import LONGEST_WAIT_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sidecar.errors import DatabaseCause
+
 Value = TypeVar("Value")
 
 _GRACE_S = 0.5  # beyond a deadline, which the loop itself keeps: only for a loop that is dead
@@ -134,5 +136,5 @@ def closed() -> FactsUnavailable:
     return FactsUnavailable("PostgreSQL cannot be reached: the connections are closed")
 
 
-def late(why: str) -> FactsUnavailable:
-    return FactsUnavailable(f"PostgreSQL did not answer in time: {why}")
+def late(why: str, *, cause: DatabaseCause = "database_unreachable") -> FactsUnavailable:
+    return FactsUnavailable(f"PostgreSQL did not answer in time: {why}", cause=cause)

@@ -538,7 +538,7 @@ def test_a_cold_sidecar_answers_no_question_but_tells_that_it_lives():
     assert stage.client.get("/bundles/authz.tar.gz", headers=bearer(AUDITOR)).status_code == 200
 
 
-OUTAGES = [
+OUTAGES: list[type[DependencyError]] = [
     EngineUnavailable,
     EngineMisbehaved,
     RevisionMismatch,
@@ -1009,8 +1009,8 @@ def test_every_error_that_can_reach_a_caller_has_a_status():
     codes = {leaf.code for leaf in leaves() if leaf.__module__ == "sidecar.errors"} - never_over_http
 
     assert codes - set(PROBLEMS) == set()
-    outages = {each.code for each in (*OUTAGES, IdentityUnavailable, WorkspaceContended, LogUnavailable)}
-    assert {code for code in codes if PROBLEMS[code][0] == 503} == outages
+    others = {IdentityUnavailable.code, WorkspaceContended.code, LogUnavailable.code}
+    assert {code for code in codes if PROBLEMS[code][0] == 503} == {each.code for each in OUTAGES} | others
 
 
 def test_a_uuid_is_taken_in_any_case():
