@@ -23,7 +23,7 @@ from sidecar.errors import ConfigError, EngineMisbehaved, NotAsked, Problem
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
 from sidecar.rego.authzen import authzen_policy_at
-from sidecar.rego.beside import beside
+from sidecar.rego.beside import authzen_beside, beside
 from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import catalog_digest
 from sidecar.rego.load import compiled_at
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sidecar.identity.callers import Callers
     from sidecar.identity.users import Identities
     from sidecar.rego.authzen import AuthzenPolicy
+    from sidecar.rego.beside import Beside
     from sidecar.rego.compile import Compiled
     from sidecar.settings import Settings
 
@@ -73,8 +74,14 @@ class Loaded:
     console_secret: bytes | None = None
     require_signed: Callable[[bytes, str | None], None] | None = None
 
+    def beside(self) -> Iterator[Beside]:
+        """What this generation is answered by while another's bundle is the newest."""
+        yield beside(self.compiled)
+        if self.authzen is not None:
+            yield authzen_beside(self.authzen)
 
-def load(settings: Settings, *, kept: Path | None = None, before: Compiled | None = None) -> Loaded:
+
+def load(settings: Settings, *, kept: Path | None = None, before: Loaded | None = None) -> Loaded:
     """ConfigError with every problem of plans, policies, tokens and keys.
 
     *before* is what serves until this takes over: the bundle has it too.
@@ -130,7 +137,7 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
     text = settings.plans.read_bytes()
     return Loaded(
         compiled=compiled,
-        bundle=served_bundle(compiled, authzen, before=None if before is None else beside(before)),
+        bundle=served_bundle(compiled, authzen, before=() if before is None else before.beside()),
         callers=callers,
         identities=identities,
         authzen=authzen,
