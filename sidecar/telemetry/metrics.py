@@ -7,6 +7,7 @@ is on the lists to prometheus_client's own metrics. No label holds anything that
 from __future__ import annotations
 
 from collections import Counter as Tally
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from sidecar.telemetry.durations import SECONDS, Durations, RequestDurations
 from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.waiting import taken_from
-from sidecar.telemetry.worker_files import reading
+from sidecar.telemetry.worker_files import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,8 +241,7 @@ class Metrics:
             return generate_latest(self.registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
-        with reading(self._folder):
-            return generate_latest(together)
+        return read(self._folder, partial(generate_latest, together))
 
     def _count(self, counter: Counter) -> None:
         counted = self._counted

@@ -17,20 +17,29 @@ from prometheus_client import multiprocess
 from prometheus_client.mmap_dict import MmapedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _KINDS = ("counter", "histogram")
 _DEAD = "dead"
 _AGAIN_S = 0.002
-_UNREADABLE = (ValueError, RuntimeError, struct.error)  # a worker was killed while it made its file
+_UNREADABLE = (ValueError, RuntimeError, struct.error)  # a worker makes its file, or was killed meanwhile
 
 
-@contextmanager
-def reading(folder: Path, *, within_s: float = 1.0) -> Iterator[None]:
-    """No worker's files are merged meanwhile. TimeoutError."""
-    with _locked(folder, fcntl.LOCK_SH, within_s):
-        yield
+def read(folder: Path, made: Callable[[], bytes], *, within_s: float = 1.0) -> bytes:
+    """What *made* makes of the files, while none of a worker are merged. TimeoutError.
+
+    A worker that starts meanwhile may be making its file: then it is done again.
+    """
+    ending = monotonic() + within_s
+    while True:
+        with _locked(folder, fcntl.LOCK_SH, within_s):
+            try:
+                return made()
+            except _UNREADABLE:
+                if monotonic() >= ending:
+                    raise
+        sleep(_AGAIN_S)
 
 
 class DeadWorkers:
