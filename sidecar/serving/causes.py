@@ -61,7 +61,7 @@ def cause_of(error: DependencyError) -> Cause:
     match error:
         case DatabaseNotMigrated():
             return Cause(code=NOT_MIGRATED, do=error.detail, detail="it lacks what is needed")
-        case FactsUnavailable(cause="wrong_session"):
+        case FactsUnavailable() if error.cause == "wrong_session":
             return Cause(code=REFUSED, do=_SET_THE_SESSION, detail=error.detail)
         case FactsUnavailable():
             code = str(error.cause)
