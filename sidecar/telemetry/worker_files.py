@@ -26,19 +26,19 @@ _AGAIN_S = 0.002
 _UNREADABLE = (ValueError, RuntimeError, struct.error)  # a worker makes its file, or was killed meanwhile
 
 
-def read(folder: Path, made: Callable[[], bytes], *, within_s: float = 1.0) -> bytes:
-    """What *made* makes of the files, while none of a worker are merged. TimeoutError.
+def read_from(folder: Path, read: Callable[[], bytes], *, within_s: float = 1.0) -> bytes:
+    """What *read* gives, while no worker's files are merged. TimeoutError.
 
-    A worker that starts meanwhile may be making its file: then it is done again.
+    A worker that has just begun makes its file in two steps; who reads between them reads again.
     """
     ending = monotonic() + within_s
     while True:
-        with _locked(folder, fcntl.LOCK_SH, within_s):
-            try:
-                return made()
-            except _UNREADABLE:
-                if monotonic() >= ending:
-                    raise
+        try:
+            with _locked(folder, fcntl.LOCK_SH, max(0.0, ending - monotonic())):
+                return read()
+        except _UNREADABLE:
+            if monotonic() >= ending:
+                raise
         sleep(_AGAIN_S)
 
 
@@ -51,10 +51,10 @@ class DeadWorkers:
 
     def bury(self, pid: int, *, within_s: float = 0.5) -> None:
         """What the worker has counted stays, its gauges do not. What cannot be merged now is next time."""
-        multiprocess.mark_process_dead(pid, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
         self._pids.add(pid)
         with suppress(TimeoutError, OSError), _locked(self._folder, fcntl.LOCK_EX, within_s):
             for dead in sorted(self._pids):
+                multiprocess.mark_process_dead(dead, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
                 for kind in _KINDS:
                     self._merge(kind, dead)
                 self._pids.discard(dead)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -67,8 +68,13 @@ class Asked:
         try:
             self.decide(action)
         except EngineMisbehaved:
-            cell = self.authorizer.known_cell(action, self.facts)
-            assert cell is None
+            plainly = None
+            if (facts := self.facts) is not None:
+                plainly = SimpleNamespace(
+                    role=facts.role, plan=facts.plan, status=facts.status, overrides=facts.feature_overrides
+                )
+            assert self.authorizer.known_cell(action, facts) is None
+            assert self.authorizer.kept_cell(action, plainly) is None
             question = a_question(action)
             amounts = amounts_of(question, catalog=CATALOG)
             decided = self.authorizer.decide_at_once(question, amounts, self.facts, timings=Timings())
