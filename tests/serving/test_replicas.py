@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Thread
 from time import monotonic, sleep
@@ -111,6 +112,20 @@ def test_an_answer_of_the_primary_says_nothing_of_a_lag(sidecar):
 
     assert {each["reason"] for each in answers} == {"not_a_member"}
     assert [set(each["facts"]) for each in answers] == [{"at", "cached"}] * 2
+
+
+def test_members_and_strangers_that_ask_together_each_get_their_own_answer(sidecar):
+    check(sidecar), check(sidecar, user="nobody")  # so that there are texts to fill in
+    users = ["mia", "nobody", "adam", "sam"] * 15
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda user: check(sidecar, user=user), users))
+
+    for user, answer in zip(users, answers, strict=True):
+        is_member = user in {"mia", "adam"}
+        assert answer["allow"] is is_member
+        assert answer.get("role") == {"mia": "member", "adam": "admin"}.get(user)
+        assert not is_member or ("lag_ms" in answer["facts"])
+        assert is_member or set(answer["facts"]) == {"at", "cached"}
 
 
 def test_a_removal_by_sql_counts_as_soon_as_it_is_committed(pair, sidecar):
