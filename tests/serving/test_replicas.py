@@ -161,12 +161,14 @@ def test_while_a_named_standby_is_away_the_outcome_of_a_change_is_unknown_and_ch
 
     suspend = ("PUT", "/v1/workspaces/piano/status", {"status": "suspended"})
     remove = ("DELETE", "/workspaces/acme/members/mia")
+    consume = {"user": "zoe", "workspace": "zoe", "action": "recording.start", "mode": "consume"}
     olivia = {"headers": {"X-Act-As": "olivia"}}
     assert sidecar.request("GET", "/workspaces", **olivia)[0] == 200  # they are known from now on
     with a_named_standby_is_away(pair):
         changes = [
             Thread(target=change, args=("suspend", *suspend)),
             Thread(target=change, args=("remove", *remove), kwargs=olivia),
+            Thread(target=change, args=("consume", "POST", "/v1/authorize", consume)),
         ]
         for each in changes:
             each.start()
@@ -182,6 +184,7 @@ def test_while_a_named_standby_is_away_the_outcome_of_a_change_is_unknown_and_ch
         assert check(sidecar)["reason"] == "not_a_member"
     run(pair.primary, ADD, "UPDATE authz.workspaces SET status = 'active' WHERE slug = 'piano'")
 
+    assert answers.pop("consume")[:2] == (503, "facts_unavailable")
     assert set(answers) == {"suspend", "remove"}
     for status, code, detail, took_s in answers.values():
         assert (status, code) == (503, "outcome_unknown")
