@@ -87,34 +87,17 @@ def load(settings: Settings, *, kept: Path | None = None, before: Loaded | None 
     *before* is what serves until this takes over: the bundle has it too.
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
     """
-    problems: list[Problem] = []
-
-    def read(what: Callable[[], T], *, at: str = "") -> T | None:
-        try:
-            return what()
-        except ConfigError as error:
-            problems.extend(error.problems or (Problem(pointer=at, detail=error.detail),))
-            return None
-
-    compiled = read(partial(_compiled, settings))
-    authzen = read(partial(_authzen_policy, settings), at=str(settings.authzen_policy))
+    problems = _Problems()
+    compiled = problems.collect_from(partial(_compiled, settings))
+    authzen = problems.collect_from(partial(_authzen_policy, settings), at=str(settings.authzen_policy))
     problems += _unreadable_urls(settings)
-    if settings.grpc_bind:
-        try:
-            import_module(GRPC)
-        except ModuleNotFoundError as error:
-            detail = f"a grpc:// address needs the extra `grpc`: {error.name} is not installed"
-            problems.append(Problem(pointer="SIDECAR_BIND", detail=detail))
+    problems += _grpc_of(settings)
     require_signed, of_stripe = _stripe_of(settings)
     problems += of_stripe
-    callers = read(partial(callers_in, settings.tokens))
-    identities = read(partial(identities_of, settings))
-    problems += _problems_of_log(settings.log_dir)
-    mask_key = console_secret = None
-    if settings.log_mask and settings.log_mask_key is not None:
-        mask_key = read(partial(mask_key_at, settings.log_mask_key))
-    if settings.console and settings.console_secret is not None:
-        console_secret = read(partial(console_secret_at, settings.console_secret))
+    callers = problems.collect_from(partial(callers_in, settings.tokens))
+    identities = problems.collect_from(partial(identities_of, settings))
+    problems += _log_folder_of(settings)
+    mask_key, console_secret = _secrets_of(settings, problems)
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
@@ -161,6 +144,44 @@ def _unreadable_urls(settings: Settings) -> list[Problem]:
     return problems
 
 
+def wanting(settings: Settings) -> list[Problem]:
+    """Extras and files of secrets that *settings* need, and are not there or not right."""
+    problems = _Problems([*_grpc_of(settings), *_stripe_of(settings)[1]])
+    _secrets_of(settings, problems)
+    return problems
+
+
+class _Problems(list[Problem]):
+    def collect_from(self, what: Callable[[], T], *, at: str = "") -> T | None:
+        """What *what* reads. None where that is not right; why is collected, at *at* if it says no place."""
+        try:
+            return what()
+        except ConfigError as error:
+            self.extend(error.problems or (Problem(pointer=at, detail=error.detail),))
+            return None
+
+
+def _secrets_of(settings: Settings, problems: _Problems) -> tuple[bytes | None, bytes | None]:
+    """The key of the log's masks, and what signs the console's cookies."""
+    mask_key = console_secret = None
+    if settings.log_mask and settings.log_mask_key is not None:
+        mask_key = problems.collect_from(partial(mask_key_at, settings.log_mask_key))
+    if settings.console and settings.console_secret is not None:
+        console_secret = problems.collect_from(partial(console_secret_at, settings.console_secret))
+    return mask_key, console_secret
+
+
+def _grpc_of(settings: Settings) -> list[Problem]:
+    if not settings.grpc_bind:
+        return []
+    try:
+        import_module(GRPC)
+    except ModuleNotFoundError as error:
+        detail = f"a grpc:// address needs the extra `grpc`: {error.name} is not installed"
+        return [Problem(pointer="SIDECAR_BIND", detail=detail)]
+    return []
+
+
 def _stripe_of(settings: Settings) -> tuple[Callable[[bytes, str | None], None] | None, list[Problem]]:
     """What refuses the bodies that Stripe has not signed, and why there is none."""
     if not settings.stripe_secrets:
@@ -173,20 +194,18 @@ def _stripe_of(settings: Settings) -> tuple[Callable[[bytes, str | None], None] 
     return signatures.require, []
 
 
-def _problems_of_log(folder: Path | None) -> Iterator[Problem]:
-    """Why no log can be written there."""
+def _log_folder_of(settings: Settings) -> list[Problem]:
+    """Why the log cannot be written. The folder is made."""
+    folder, pointer = settings.log_dir, "SIDECAR_LOG_DIR"
     if folder is None:
-        return
-    detail = None
+        return []
     try:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as error:
-        detail = error.strerror
-    else:
-        if not os.access(folder, os.W_OK | os.X_OK):
-            detail = "this process may not write there"
-    if detail:
-        yield Problem(pointer="SIDECAR_LOG_DIR", detail=f"{folder}: {detail}")
+        return [Problem(pointer=pointer, detail=f"{folder}: {error.strerror}")]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [Problem(pointer=pointer, detail=f"{folder}: this process may not write there")]
+    return []
 
 
 def _compiled(settings: Settings) -> Compiled:
