@@ -75,12 +75,12 @@ class Callers:
         return self._known
 
     def caller(
-        self, authorization: str | None, *, by_socket: bool, bare: bool = False, host: str | None = None
+        self, authorization: str | None, *, by_socket: bool, bare: bool = False, page: str | None = None
     ) -> Caller:
         """Who presents a token is who the token says; UnknownCaller if it says nobody.
 
-        *bare*: the token may also stand alone, as AuthZEN's public runners send it. *host* is the request's
-        header `Host`.
+        *bare*: the token may also stand alone, as AuthZEN's public runners send it. *page* is the header
+        `Host` of a request that a browser has sent.
 
         Without a token a Unix socket may do everything: its file's mode is its guard. On loopback without a
         tokens file any program of this machine may ask, but no web page; Settings refuses to start so on any
@@ -89,7 +89,7 @@ class Callers:
         if authorization is None:
             if by_socket:
                 return BY_SOCKET
-            if self._without_token is None or is_of_elsewhere(host or ""):
+            if self._without_token is None or is_of_elsewhere(page or ""):
                 raise UnknownCaller
             return self._without_token
 

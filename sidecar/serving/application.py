@@ -182,7 +182,10 @@ class Application:
             shown = header("Authorization")
             try:
                 caller = self.service.callers.caller(
-                    shown, by_socket=by_socket, bare=of_authzen, host=header("Host")
+                    shown,
+                    by_socket=by_socket,
+                    bare=of_authzen,
+                    page=header("Host") if _is_of_a_page(header) else None,
                 )
             except UnknownCaller as error:
                 if shown is None and of_authzen and self.service.authzen.anybody:
@@ -420,6 +423,15 @@ def _finish(reply: Reply, request: Request) -> Reply:
     if _NOT_IN_A_HEADER.search("".join([value for _, value in headers])):
         raise ValueError(f"a response header with a character that no header may have: {headers}")
     return status, finished, body
+
+
+def _is_of_a_page(header: Callable[[str], str | None]) -> bool:
+    """Whether a browser has sent the request: a page's script can leave none of these out."""
+    return (
+        header("Origin") is not None
+        or header("Sec-Fetch-Site") is not None
+        or (header("User-Agent") or "").startswith("Mozilla/")
+    )
 
 
 def _path_of(target: str) -> str:

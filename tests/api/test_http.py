@@ -690,9 +690,13 @@ def test_without_a_tokens_file_loopback_may_ask_and_no_more():
     assert stage.client.post("/v1/authorize", json=QUESTION, headers=bearer("any.jwt.x")).status_code == 401
 
 
-def by_loopback(stage, endpoint, host):
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/145.0"}
+
+
+def by_loopback(stage, endpoint, host, **headers):
     path = endpoint.path.replace("{workspace}", "acme").replace("{user}", "adam")
-    return stage.client.open(path, method=endpoint.method, json={}, headers={"Host": host}).status_code
+    headers = {"Host": host, **headers}
+    return stage.client.open(path, method=endpoint.method, json={}, headers=headers).status_code
 
 
 @pytest.mark.parametrize("host", ["evil.example:8080", "127.0.0.1.evil.example", "10.1.2.3", "0.0.0.0:8080"])
@@ -700,8 +704,10 @@ def test_without_a_tokens_file_a_page_elsewhere_may_not_ask_by_a_name_that_means
     stage = a_stage(MEMBERS, tokens=None)
     asked = [each for each in ENDPOINTS if "authorize" in each.audience.scopes]
 
-    assert {by_loopback(stage, each, host) for each in asked} == {401}
-    assert 401 not in {by_loopback(stage, each, "127.0.0.1:8080") for each in asked}
+    for of_a_page in (BROWSER, {"Origin": f"http://{host}"}, {"Sec-Fetch-Site": "same-origin"}):
+        assert {by_loopback(stage, each, host, **of_a_page) for each in asked} == {401}
+    assert 401 not in {by_loopback(stage, each, "127.0.0.1:8080", **BROWSER) for each in asked}
+    assert 401 not in {by_loopback(stage, each, host) for each in asked}, "a program has names of its own"
     assert (
         a_stage(MEMBERS)
         .client.post("/v1/authorize", json=QUESTION, headers=bearer(BACKEND) | {"Host": host})

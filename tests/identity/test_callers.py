@@ -86,11 +86,11 @@ def test_loopback_counts_where_the_host_is_no_name_that_others_give_out(host, is
 
     assert is_of_elsewhere(host or "") is not is_believed
     if is_believed:
-        assert callers.caller(None, by_socket=False, host=host) == BY_LOOPBACK
+        assert callers.caller(None, by_socket=False, page=host) == BY_LOOPBACK
     else:
         with pytest.raises(UnknownCaller):
-            callers.caller(None, by_socket=False, host=host)
-    assert callers.caller(None, by_socket=True, host=host) == BY_SOCKET
+            callers.caller(None, by_socket=False, page=host)
+    assert callers.caller(None, by_socket=True, page=host) == BY_SOCKET
 
 
 def test_every_problem_of_the_file_is_told_with_its_line_and_no_secret(tmp_path):

@@ -156,7 +156,7 @@ def test_whoever_is_a_stranger_to_the_replica_is_asked_about_at_the_primary(pair
 
 
 def test_what_the_primary_says_means_the_same_with_replicas(pair):
-    said = FactsUnavailable('PostgreSQL cannot be reached: FATAL: role "authz_sidecar" does not exist')
+    said = FactsUnavailable("PostgreSQL cannot be reached", cause="database_not_migrated")
     with reading(pair.primary, pair.standby) as asked:
         found = [store.meaning(said) for store in (asked.facts, asked.primary)]
 
