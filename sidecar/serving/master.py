@@ -291,8 +291,13 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         super().stop(graceful)
 
     def spawn_workers(self) -> None:
+        """Without gunicorn's pause after each, which the last of many would wait for."""
+        self._spawn(self.num_workers - len(self.WORKERS))
+
+    def _spawn(self, count: int) -> None:
         try:
-            super().spawn_workers()
+            for _ in range(count):
+                self.spawn_worker()
         except OSError as error:  # no memory, no descriptor: the others go on, and the next round tries again
             self.log.error("cannot start a worker: %s", error.strerror)  # noqa: TRY400 - of the machine
 
@@ -389,8 +394,9 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         for pid in pids:
             self.kill_worker(pid, how)
         ending = monotonic() + within_s
-        while monotonic() < ending and not set(self.WORKERS).isdisjoint(pids):
+        while monotonic() < ending and (ends := set(self.WORKERS).intersection(pids)):
             self.reap_workers()
+            self._spawn(self.num_workers - len(set(self.WORKERS) - ends))  # nobody else looks meanwhile
             sleep(_TICK_S)
 
     def _connections_that_fit(self) -> int:
