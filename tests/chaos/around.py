@@ -41,6 +41,7 @@ class Surrounded(World):
 def _the_disk_of_the_database_full(world: Surrounded) -> Iterator[None]:
     with world.around.full(world.disk):
         yield
+    _start_again(world)
 
 
 @contextmanager
@@ -49,6 +50,11 @@ def _no_room_for_wal(world: Surrounded) -> Iterator[None]:
     with world.around.full(world.disk):
         rows(world.database(), "SELECT pg_switch_wal()")
         yield
+    _start_again(world)
+
+
+def _start_again(world: Surrounded) -> None:
+    """As whoever looks after a PostgreSQL that has ended by itself."""
     if not world.postgres.it.running:
         world.postgres.again()
         for each in (world.first, world.second):

@@ -98,6 +98,15 @@ def _a_worker_stopped(world: Connected) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _the_master_stopped(world: Connected) -> Iterator[None]:
+    """It alone: nobody looks after the workers."""
+    master = world.sidecar.it.process
+    master.send_signal(signal.SIGSTOP)
+    yield
+    master.send_signal(signal.SIGCONT)
+
+
 PAIRS = {"postgres": "sidecar and PostgreSQL", "opa": "sidecar and OPA", "sidecar": "client and sidecar"}
 _TOXICS: dict[str, tuple[str, dict[str, int]]] = {
     "latency": ("latency", {"latency": 150}),
@@ -118,6 +127,7 @@ FAULTS: dict[str, Fault[Connected]] = {
     "SIGSTOP of PostgreSQL": Fault(breaks=_postgres_stopped, sql=False, told=_NO_FACTS),
     "SIGSTOP of OPA": Fault(breaks=_opa_stopped, told=_NO_ENGINE),
     "SIGSTOP of a worker": Fault(breaks=_a_worker_stopped),
+    "SIGSTOP of the master": Fault(breaks=_the_master_stopped),
     "kill -9 of a session of PostgreSQL": Fault(breaks=_a_session_killed, told=_NO_FACTS),
     "kill -9 of PostgreSQL": Fault(breaks=_postgres_killed, told=_NO_FACTS),
     "kill -9 of OPA": Fault(breaks=_opa_killed, told=_NO_ENGINE),
