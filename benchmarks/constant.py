@@ -65,6 +65,7 @@ async def _serve(listener: socket.socket, body: bytes) -> None:
         driver=Driver(loop=loop, threads=Threads(1, loop=loop), starts={}),
         heads={kind: Heads(application, by_socket=kind) for kind in (False, True)},
         otherwise=lambda connection: sys.exit(f"not for the lane: {connection}"),
+        plain=None,  # type: ignore[arg-type] # nothing is plain
         read_facts=sys.exit,
         is_stopping=lambda: False,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from hashlib import sha256
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from sidecar.api import rendered
 from sidecar.decisions.steps import Wait
@@ -18,10 +18,12 @@ from sidecar.text.encoding import encoded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.api.masking import Masks
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
     from sidecar.decisions.model import Decision, Facts, Question
+    from sidecar.decisions.ports import PlainFacts
     from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
     from sidecar.errors import SidecarError
@@ -31,6 +33,7 @@ Kind = Literal["decision", "listing", "change", "settle", "problem"]
 _MS = 1_000
 _WRITTEN_WITHIN_S = 1.0  # a disk that takes longer is not there
 _TOOK = b'{"facts":%.3f,"policy":%.3f,"ledger":%.3f,"total":%.3f}'
+_TOOK_FACTS = b'{"facts":%b,"policy":0.000,"ledger":0.000,"total":%b}'  # where all of it was theirs
 _HEAD = b'{"v":1,"kind":"%b","at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"'
 _LINE = b'%b%b,%b,"catalog":"%b","ms":%b'
 _ASKED = b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b,"resource":%b'
@@ -195,6 +198,48 @@ def note_plainly(
     return True
 
 
+class PlainLines(NamedTuple):
+    """The lines of checks that take nothing, by one caller at one endpoint: as `note_plainly` writes them."""
+
+    form: bytes
+    caller: str | None
+    masks: Masks | None
+
+    @classmethod
+    def of(cls, service: Service, caller: Caller | None, endpoint: str, *, also: bytes = b"") -> Self:
+        """*also* is what else each of them says, by `also_of`."""
+        head = _HEAD % (b"decision", b"%b", b"%b", b"%b", endpoint.encode())
+        said = _ASKED % (b"%b", b"%b", b"%b", b"check", b"null", b"null")
+        said += b"%b" + also.replace(b"%", b"%%")
+        form = _LINE % (head, said, b"%b", service.catalog, _TOOK_FACTS)
+        return cls(form, caller and caller.name, service.masks)
+
+    def line(
+        self,
+        at: bytes,
+        request_id: str,
+        question: tuple[str, str, str],
+        facts: bytes,
+        outcome: bytes,
+        took_ms: bytes,
+    ) -> bytes:
+        """*at* and *took_ms* as they stand there; *facts* are by `facts_of`, *outcome* is a JSON object."""
+        user, workspace, action = question
+        form, caller, masks = self
+        return form % (
+            at,
+            encoded(request_id),
+            encoded(caller) if masks is None else masks.text("caller", caller),
+            encoded(user) if masks is None else masks.text("user", user),
+            encoded(workspace) if masks is None else masks.text("workspace", workspace),
+            encoded(action),
+            facts,
+            outcome[1:-1],
+            took_ms,
+            took_ms,
+        )
+
+
 def head_of(service: Service, kind: Kind, request_id: str, caller: Caller | None, endpoint: str) -> bytes:
     """How a line begins, with the time of now."""
     return _HEAD % (
@@ -230,6 +275,13 @@ def asked_of(
         b"null" if amounts is None else encoded(amounts),
         b"null" if resource is None else _text(service, "resource", resource),
     )
+
+
+def plain_facts_of(facts: PlainFacts | None) -> bytes:
+    """As `facts_of`, where nothing is taken."""
+    if facts is None:
+        return _NO_FACTS
+    return _FACTS % (encoded(facts.workspace_id), b"%d" % facts.version, b"{}")
 
 
 def facts_of(service: Service, facts: Facts | None, amounts: Mapping[str, int]) -> bytes:

@@ -29,6 +29,7 @@ class Masks:
 
     def __init__(self, names: Iterable[str], *, key: bytes) -> None:
         self._key = key
+        self.generation = object()  # another one as soon as codes are others
         self._fields = frozenset(field for name in names for field in _FIELDS.get(name, ()))
         self._context = frozenset(name.removeprefix(_FIELD) for name in names if name.startswith(_FIELD))
         self._all_context = CONTEXT in names
@@ -36,6 +37,7 @@ class Masks:
     def replace_key(self, newer: bytes) -> None:
         """From any thread: lines from now on have codes by *newer*."""
         self._key = newer
+        self.generation = object()
 
     def text(self, field: str, value: str | None) -> bytes:
         """*value* of *field* in JSON, masked if it has to be."""

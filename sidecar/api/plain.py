@@ -8,6 +8,7 @@ itself, with the same answer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,21 +18,25 @@ from sidecar.api.authzen import workspaces
 from sidecar.api.authzen.endpoints import EVALUATION
 from sidecar.api.gateways.by_header import DIALECTS, TOKEN_HEADER
 from sidecar.api.gateways.decision import identity_of, question_at_once
-from sidecar.api.log_lines import also_of, head_of, note_plainly, took_of
+from sidecar.api.log_lines import PlainLines, also_of, plain_facts_of
 from sidecar.api.v1.questions import AUTHORIZE
-from sidecar.decisions.authorizer import Known
-from sidecar.decisions.timings import Timings
+from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sidecar.api.endpoint import Endpoint
     from sidecar.api.gateways.by_header import Dialect
     from sidecar.api.rendered import Fills
     from sidecar.api.request import Request
     from sidecar.api.service import Service
     from sidecar.decisions.authorizer import Cell
-    from sidecar.decisions.model import Facts
+    from sidecar.decisions.model import Verdict
+    from sidecar.decisions.ports import PlainFacts
     from sidecar.identity.callers import Caller
 
+_MS = 1_000
+NO_MEMBER = "not_a_member"
 _JSON = b"Content-Type: application/json\r\n"
 # Of the endpoints whose question is the body: how it is read, and which text of its cell the answer is.
 _IN_BODIES = {
@@ -46,16 +51,12 @@ Plainly = tuple[bytes, bytes]  # header lines of a reply's own and the body; its
 
 
 class Asked(NamedTuple):
-    """A check without a context of an action that takes nothing, and who asks.
-
-    *also* is what else the log says of it, as part of a JSON object.
-    """
+    """A check without a context of an action that takes nothing; *lines* are those of who asks."""
 
     user: str
     workspace: str
     action: str
-    caller: Caller | None
-    also: bytes = b""
+    lines: PlainLines
 
 
 class Alike(Protocol):
@@ -67,9 +68,18 @@ class Alike(Protocol):
         """What one of them asks; None if that is not plain. *remote* is the peer's address."""
         ...
 
-    def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:
+    def reply(self, asked: Asked, cell: Cell, facts: PlainFacts | None, fills: Fills) -> Plainly | None:
         """None if the endpoint itself has to make it."""
         ...
+
+
+class PlainQuestion(Protocol):
+    """One that was *asked* at *began*, on the monotonic clock, when its request was whole."""
+
+    alike: Alike
+    asked: Asked
+    request_id: str
+    began: float
 
 
 class PlainChecks:
@@ -81,7 +91,7 @@ class PlainChecks:
             name for name, action in service.authorizer.catalog.actions.items() if not action.takes
         )
         self._gateways = {
-            name: _Gateway(service, dialect, self._nothing_taken) for name, dialect in DIALECTS.items()
+            name: _Gateway(service, name, dialect, self._nothing_taken) for name, dialect in DIALECTS.items()
         }
 
     def alike_in_bodies(
@@ -98,7 +108,8 @@ class PlainChecks:
             or (endpoint is EVALUATION and not self._is_ours)
         ):
             return None
-        return _AlikeInBodies(endpoint.name, caller, read, form, self._nothing_taken)
+        lines = PlainLines.of(self._service, caller, endpoint.name)
+        return _AlikeInBodies(endpoint.name, read, form, self._nothing_taken, lines)
 
     def alike_from_gateway(
         self, endpoint: Endpoint, *, method: str, target: str, by_socket: bool, header: Header
@@ -107,54 +118,70 @@ class PlainChecks:
         gateway = self._gateways.get(endpoint.name)
         if gateway is None:
             return None
-        return _AlikeFromGateway(endpoint.name, gateway, header, (method, target, str(by_socket)))
+        place = method, target, str(by_socket)
+        return _AlikeFromGateway(endpoint.name, gateway, header, place)
 
-    def answer(
-        self, alike: Alike, asked: Asked, facts: Facts | None, *, request_id: str, began: float
-    ) -> Plainly | None:
-        """The reply, counted and noted; None: ask the endpoint.
+    def answers(
+        self, questions: Sequence[PlainQuestion], rows: Sequence[PlainFacts | None], moment: datetime
+    ) -> list[Plainly | None]:
+        """The replies to *questions*, by a row for each that was true at *moment*, counted and noted.
 
-        *began* is on the monotonic clock, when the request was whole.
+        None: ask the endpoint.
         """
-        cell = self._authorizer.known_cell(asked.action, facts)
-        outcome = None if cell is None else cell.texts.get("outcome")
-        if cell is None or outcome is None:
-            return None
-        known = Known(cell, facts)
-        fills = rendered.fills_of(known)
-        reply = alike.reply(asked, cell, facts, fills)
-        if reply is None:
-            return None
-        self._service.metrics.count_verdict(cell.verdict)
-        took_s = monotonic() - began
-        note_plainly(
-            self._service,
-            head_of(self._service, "decision", request_id, asked.caller, alike.name),
-            asked[:3],
-            outcome % fills,
-            facts=known.member,
-            allows=cell.verdict.allow,
-            took=took_of(Timings(facts_s=took_s), took_s),
-            also=asked.also,
-        )
-        return reply
+        service, kept_cell = self._service, self._authorizer.kept_cell
+        now, at, facts_at = monotonic(), encoded(datetime.now(UTC)), encoded(moment.astimezone(UTC))
+        replies: list[Plainly | None] = []
+        lines: list[bytes] = []
+        verdicts: list[Verdict] = []
+        for question, row in zip(questions, rows, strict=True):
+            asked = question.asked
+            cell = kept_cell(asked.action, row)
+            outcome = None if cell is None else cell.texts.get("outcome")
+            if cell is None or outcome is None:
+                replies.append(None)
+                continue
+            verdict = cell.verdict
+            member = None if verdict.reason == NO_MEMBER else row
+            fills = rendered.fills_in(at) if member is None else rendered.fills_in(facts_at, member)
+            reply = question.alike.reply(asked, cell, row, fills)
+            replies.append(reply)
+            if reply is None:
+                continue
+            verdicts.append(verdict)
+            if verdict.allow and service.skips_grants:
+                service.log.skip()
+                continue
+            lines.append(
+                asked.lines.line(
+                    at,
+                    question.request_id,
+                    asked[:3],
+                    plain_facts_of(member),
+                    outcome % fills,
+                    b"%.3f" % ((now - question.began) * _MS),
+                )
+            )
+        service.metrics.count_known_verdicts(verdicts)
+        if lines:
+            service.log.note_all(lines)
+        return replies
 
 
 class _AlikeInBodies:
     """The question is the body, as *read* finds it there; the answer is the text *form* of its cell."""
 
-    __slots__ = ("_caller", "_form", "_nothing_taken", "_read", "name")
+    __slots__ = ("_form", "_lines", "_nothing_taken", "_read", "name")
 
     def __init__(
         self,
         name: str,
-        caller: Caller,
         read: Callable[[bytes], tuple[str, str, str] | None],
         form: str,
         nothing_taken: frozenset[str],
+        lines: PlainLines,
     ) -> None:
         self.name = name
-        self._caller = caller
+        self._lines = lines
         self._read = read
         self._form = form
         self._nothing_taken = nothing_taken
@@ -163,9 +190,9 @@ class _AlikeInBodies:
         found = self._read(body)
         if found is None or found[2] not in self._nothing_taken:
             return None
-        return Asked(*found, self._caller)
+        return Asked(*found, self._lines)
 
-    def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:  # noqa: ARG002 - as Alike
+    def reply(self, asked: Asked, cell: Cell, facts: PlainFacts | None, fills: Fills) -> Plainly | None:  # noqa: ARG002 - as Alike
         template = cell.texts.get(self._form)
         return None if template is None else (_JSON, template % fills)
 
@@ -177,12 +204,27 @@ class _Gateway:
     these, and with all else alike, ask the same. So other fields may be new with each request.
     """
 
-    def __init__(self, service: Service, dialect: Dialect, nothing_taken: frozenset[str]) -> None:
+    def __init__(
+        self, service: Service, endpoint: str, dialect: Dialect, nothing_taken: frozenset[str]
+    ) -> None:
         self.service = service
+        self._endpoint = endpoint
         self.dialect = dialect
         self.names: frozenset[str] = frozenset()
         self.found: dict[tuple[str | None, ...], tuple[Asked, str | None]] = {}
         self._nothing_taken = nothing_taken
+        self._of = self._credentials()
+
+    def kept(self, place: tuple[str, ...], header: Header) -> tuple[Asked, str | None] | None:
+        """What was found before of a request that is alike, and the token that has proved who the user is."""
+        if self._of != (now := self._credentials()):  # a gateway's token may be nobody's any more
+            self._of = now
+            self.found.clear()
+        return self.found.get((*place, *map(header, self.names)))
+
+    def _credentials(self) -> tuple[object, object]:
+        masks = self.service.masks
+        return self.service.callers.generation, masks and masks.generation
 
     def find(self, request: Request, place: tuple[str, ...]) -> Asked | None:
         """What is asked, by the code of the endpoint; *place* is all that counts beside the header fields."""
@@ -205,9 +247,8 @@ class _Gateway:
             or question.action not in self._nothing_taken
         ):
             return None
-        asked = Asked(
-            question.user, question.workspace, question.action, request.caller, also_of(self.service, said)
-        )
+        lines = PlainLines.of(self.service, request.caller, self._endpoint, also=also_of(self.service, said))
+        asked = Asked(question.user, question.workspace, question.action, lines)
         if not read <= self.names:
             self.names |= read
             self.found.clear()
@@ -237,13 +278,14 @@ class _AlikeFromGateway:
 
     def asked(self, _: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:
         gateway = self._gateway
-        found = gateway.found.get((remote, *self._place, *map(self._header, gateway.names)))
+        place = remote, *self._place
+        found = gateway.kept(place, self._header)
         if found is None:
-            return gateway.find(request(), (remote, *self._place))
+            return gateway.find(request(), place)
         asked, proof = found
         return asked if gateway.counts(proof) else None
 
-    def reply(self, asked: Asked, cell: Cell, facts: Facts | None, fills: Fills) -> Plainly | None:
+    def reply(self, asked: Asked, cell: Cell, facts: PlainFacts | None, fills: Fills) -> Plainly | None:
         if facts is None or not cell.verdict.allow:
             return None
         identity = identity_of(asked.user, facts.workspace_id, facts.role, facts.plan, fills[b"id"].decode())

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
 
 from sidecar.api import problems, wire
 from sidecar.decisions.model import Quota
 from sidecar.decisions.room import quotas_of
 from sidecar.engines.verdict import document_of
-from sidecar.text.encoding import embedded, encoded
+from sidecar.text.encoding import Record, embedded, encoded
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.authorizer import Known
     from sidecar.decisions.model import Decision, Facts
+    from sidecar.decisions.ports import PlainFacts
 
 Fills = dict[bytes, bytes]
 # None of these can be in a real decision: no text has a NUL, and no clock says so.
@@ -101,12 +103,23 @@ def fills_of(known: Known) -> Fills:
     """What varies of a decision without figures: the id, a new one, the time, and a member's workspace."""
     member = known.member
     if member is None:
-        return {b"id": fresh_id().encode(), b"at": encoded(datetime.now(UTC))}
-    return {
-        b"id": fresh_id().encode(),
-        b"at": encoded(member.at),
-        b"workspace": encoded(wire.workspace_document(member.workspace_id, member.slug)),
-    }
+        return fills_in(encoded(datetime.now(UTC)))
+    return fills_in(encoded(member.at), member)
+
+
+def fills_in(at: bytes, member: Facts | PlainFacts | None = None) -> Fills:
+    """As `fills_of`; *at* is the time as it stands in the text."""
+    fills = {b"id": fresh_id().encode(), b"at": at}
+    if member is not None:
+        fills[b"workspace"] = encoded(_Workspace(member.workspace_id, member.slug))
+    return fills
+
+
+class _Workspace(Record):
+    """As `wire.workspace_document`."""
+
+    id: UUID | str
+    slug: str
 
 
 def limits_of(facts: Facts, amounts: Mapping[str, int], catalog: Catalog) -> dict[str, Any]:

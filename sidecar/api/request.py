@@ -80,9 +80,14 @@ def _parse(parse: Callable[[bytes], Parsed], raw: bytes, *, deadline: float) -> 
     return parse(raw)
 
 
+def is_request_id(sent: str) -> bool:
+    """Whether it may stand in a log and in a header."""
+    return _REQUEST_ID.fullmatch(sent) is not None
+
+
 def request_id(sent: str) -> str:
-    """The one that was *sent*, where it may stand in a log and in a header; else a new one."""
-    return sent if _REQUEST_ID.fullmatch(sent) else fresh_id()
+    """The one that was *sent*, if it is one; else a new one."""
+    return sent if is_request_id(sent) else fresh_id()
 
 
 def part_of(request: Request, name: str) -> str:

@@ -188,7 +188,8 @@ def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
     except NOT_TYPED:
         return None
     user, workspace, action = question.user, question.workspace, question.action
-    if not (user and workspace and action and plain(raw, names=3)):
+    is_plain = (raw.count(b":") == 3 and b"\\" not in raw) or plain(raw, names=3)  # noqa: PLR2004 - its fields
+    if not (user and workspace and action and is_plain):
         return None
     return user, workspace_from(workspace), action
 

@@ -7,11 +7,13 @@ hashed as they stand: nothing is parsed or put in order.
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import sha256
 
 FIRST = b"policy-sidecar decision log 1\n"
 SEAL = b',"h":'
 _LENGTH, _BYTES, _PAD = 43, 32, "="
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def first_head(writer: str) -> bytes:
@@ -63,7 +65,8 @@ class Chain:
         self.n += 1
         line = self._form % (line, self.n)
         self.head = head = sha256(self.head + line).digest()
-        return b'%b,"h":"%b"}\n' % (line, urlsafe_b64encode(head)[:_LENGTH])
+        # As `shown`, in half the time.
+        return b'%b,"h":"%b"}\n' % (line, b2a_base64(head, newline=False).translate(_URL_SAFE)[:_LENGTH])
 
     @property
     def longest_seal(self) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Facts, Json, Quota, Room, Verdict
-    from sidecar.decisions.ports import FactStore, PolicyEngine
+    from sidecar.decisions.ports import FactStore, PlainFacts, PolicyEngine
     from sidecar.decisions.steps import Steps
 
 MAX_ROWS_SCANNED = 1_000
@@ -123,6 +123,7 @@ class Authorizer:
         self.policy = policy
         self._recall = recall
         self._cells: dict[Hashable, Cell] = {}
+        self._features = {name: action.feature or "" for name, action in catalog.actions.items()}
         self._context_fields = context_fields
         self._facts = facts
         self._foresight = Foresight(catalog, facts)
@@ -486,6 +487,17 @@ class Authorizer:
         if cell is None or self._recall(cell.situation) is not cell.verdict:
             return None
         return cell
+
+    def kept_cell(self, action: str, facts: PlainFacts | None) -> Cell | None:
+        """As `known_cell`, of a declared action.
+
+        Who calls it counts by themselves that a verdict was recalled: one that is kept was.
+        """
+        if facts is None:
+            return self._cells.get((action, False))
+        overrides = facts.overrides
+        override = overrides.get(self._features[action]) if overrides else None
+        return self._cells.get((action, facts.role, facts.plan, facts.status, override, False))
 
     def decision(self, question: Question, known: Known, *, timings: Timings) -> Decision:
         """The decision about *question* that is *known*."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from sidecar.decisions.model import Facts, Roster, ToCome, Verdict
@@ -42,6 +43,29 @@ class RuleEngine(Protocol):
 
         EngineMisbehaved where it says nothing, EngineUnavailable when nothing came in time.
         """
+        ...
+
+
+class PlainFacts(Protocol):
+    """As Facts, what a question needs that takes nothing. *overrides* are of features."""
+
+    @property
+    def workspace_id(self) -> str: ...
+    @property
+    def slug(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def plan(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def overrides(self) -> Mapping[str, bool] | None: ...
+    @property
+    def version(self) -> int: ...
+
+    def facts(self, at: datetime) -> Facts:
+        """All of it, true *at* that time, and no usage. ValueError if *workspace_id* is no id."""
         ...
 
 

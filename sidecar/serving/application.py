@@ -35,12 +35,13 @@ from sidecar.api.people.acting import callers_act
 from sidecar.api.people.users import STEPS
 from sidecar.api.plain import PlainChecks
 from sidecar.api.reply import JSON
-from sidecar.api.request import Request, request_id
+from sidecar.api.request import Request, is_request_id, request_id
 from sidecar.api.service import Service, deadline_of
 from sidecar.api.v1.questions import AUTHORIZE, AUTHORIZE_BATCH
 from sidecar.console.console import is_of_console
 from sidecar.decisions.steps import run
 from sidecar.errors import BadQuestion, LogUnavailable, UnknownCaller
+from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
@@ -108,7 +109,11 @@ class Addressed:
 
     def id(self, sent: str) -> str:
         """The request's id, of the one that was *sent*; else a new one."""
-        return sent if self.any_id and _ANY_ID.fullmatch(sent) else request_id(sent)
+        return self.sent_id(sent) or fresh_id()
+
+    def sent_id(self, sent: str) -> str | None:
+        """The id that was *sent*, where it may stand in a log and in a header."""
+        return sent if (self.any_id and _ANY_ID.fullmatch(sent)) or is_request_id(sent) else None
 
     def request(
         self,

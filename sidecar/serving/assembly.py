@@ -40,6 +40,7 @@ from sidecar.serving.credentials import Credentials
 from sidecar.serving.driver import Driver
 from sidecar.serving.fit import CatalogFit
 from sidecar.serving.loaded import GRPC
+from sidecar.serving.plain_questions import PlainQuestions
 from sidecar.serving.readiness import Probe, State, Watch
 from sidecar.serving.said import Said
 from sidecar.serving.threads import Threads
@@ -285,6 +286,9 @@ class Parts:
         self._loop = loop
         self.threads = Threads(self._settings.threads, loop=loop)
         self.driver = Driver(loop=loop, threads=self.threads, starts=self._starts)
+        self.plain_questions = PlainQuestions(
+            self.application.plain, store=self._store, service=self.application.service, loop=loop
+        )
         self._log.start(loop)
         self._store.open(loop)
         self._for_ledger.open(loop)

@@ -184,6 +184,16 @@ class Connection(asyncio.Protocol):
         else:
             self._go_on_reading()
 
+    def finish_answer(self, now: float) -> None:
+        """The reply is with the kernel, as mostly at once, and no more than its request has been read."""
+        self._whole = False
+        if self._ended or not self._reading or self._connections.stopping:
+            self.finish_sending(more=False)
+            return
+        self.state = "idle"
+        self.until = now + IDLE_S
+        self._connections.add_waiting(self)
+
     def end(self) -> None:
         """Nothing more is answered here. What has been written is sent, and what still comes is thrown away.
 

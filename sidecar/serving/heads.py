@@ -45,7 +45,7 @@ class Fields(NamedTuple):
 
 
 class Head:
-    """*length* is of the body, in bytes; *keeps*: the connection stays.
+    """*length* is of the body, in bytes; *keeps*: the connection stays; *sent_id* is the request's own.
 
     Its endpoint takes a body as long as that. *is_json*: the body is said to be JSON. *alike* is of its plain
     requests; None where it has none.
@@ -61,6 +61,7 @@ class Head:
         "keeps",
         "length",
         "method",
+        "sent_id",
     )
 
     def __init__(
@@ -83,6 +84,7 @@ class Head:
         self.is_1_0 = is_1_0
         self.is_json = is_json
         self.addressed = addressed
+        self.sent_id = addressed.sent_id(self.header("X-Request-ID") or "")
         self.alike: Alike | None = None
 
     def header(self, name: str) -> str | None:
@@ -105,16 +107,20 @@ class Heads:
 
     def head(self, raw: bytes) -> Head | None:
         """What *raw* says, its blank line included; None where it is not for the lane."""
-        if self._of is not self._callers.generation:
-            self._of = self._callers.generation
-            self._kept.clear()
-        kept = self._kept.get(raw)
+        kept = self.kept(raw)
         if kept is not None:
             return kept
         head = self._recognized(raw)
         if head is not None and len(raw) <= _LARGEST_KEPT:
             self._keep_if_it_comes_again(raw, head)
         return head
+
+    def kept(self, raw: bytes) -> Head | None:
+        """As `head`, of one that came before and is kept; None of any other."""
+        if self._of is not self._callers.generation:
+            self._of = self._callers.generation
+            self._kept.clear()
+        return self._kept.get(raw)
 
     def _keep_if_it_comes_again(self, raw: bytes, head: Head) -> None:
         """One that comes once only, since it has an id or a path of its own, is not worth the memory."""

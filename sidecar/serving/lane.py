@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.serving.application import STATUS_LINES, json_body
 from sidecar.serving.heads import END
+from sidecar.serving.plain_questions import Question
+from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
-    from sidecar.api.plain import Alike, Asked
+    from sidecar.api.plain import Plainly
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.decisions.model import Facts
@@ -28,11 +30,10 @@ if TYPE_CHECKING:
     from sidecar.serving.connections import Connection, Reader
     from sidecar.serving.driver import Driver
     from sidecar.serving.heads import Head, Heads
+    from sidecar.serving.plain_questions import PlainQuestions
 
 SERVER = "gunicorn/asgi"  # as gunicorn's protocol says: who asks cannot tell who has read it
 
-
-_NO_METERS = [()]
 _PLAINLY = (
     b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\nX-Request-ID: %b\r\nCache-Control: no-store\r\n%b%b\r\n%b"
 )
@@ -41,12 +42,14 @@ _PLAINLY = (
 class Lane:
     """One connection, behind its guard. *heads* are by whether they come by a Unix socket.
 
-    *otherwise* makes the protocol that takes over; *read_facts* is the call by which a decision reads them.
+    *otherwise* makes the protocol that takes over; *plain* takes plain questions; *read_facts* is the call by
+    which a decision reads them.
     """
 
     __slots__ = (
         "_application",
         "_begun",
+        "_body",
         "_by_socket",
         "_connection",
         "_driver",
@@ -58,6 +61,8 @@ class Lane:
         "_metrics",
         "_needed",
         "_otherwise",
+        "_plain",
+        "_question",
         "_read_facts",
         "_remote",
         "_request",
@@ -75,6 +80,7 @@ class Lane:
         driver: Driver,
         heads: Mapping[bool, Heads],
         otherwise: Callable[[Connection], Reader],
+        plain: PlainQuestions,
         read_facts: Callable[..., Any],
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -84,6 +90,8 @@ class Lane:
         self._driver = driver
         self._heads_of = heads
         self._otherwise = otherwise
+        self._plain = plain
+        self._question: Question | None = None  # the plain one that waits
         self._read_facts = read_facts
         self._is_stopping = is_stopping
         self._begun = bytearray()  # what has come and is not answered yet
@@ -92,6 +100,7 @@ class Lane:
         self._sent: tuple[str, int, float] | None = None  # the reply that the peer has not taken yet
         self._needed = 0  # bytes of the request that has begun, once its head is known
         self._head: Head | None = None
+        self._body = b""
         self._request: Request | None = None
         self._is_blocked = False  # the peer takes no more for now
 
@@ -105,7 +114,16 @@ class Lane:
         self._remote = peer[0] if isinstance(peer, tuple) else ""
 
     def data_received(self, data: bytes) -> None:
-        if self._connection.state in {"answering", "sending"}:
+        state = self._connection.state
+        if state == "idle":  # as mostly; and mostly it is one whole request with a head that has come before
+            end = data.find(END) + len(END)
+            head = self._heads.kept(data[:end])
+            if head is not None and len(data) == end + head.length:
+                self._head = head
+                self._answer_one(head, data[end:])
+            else:
+                self._read(data)
+        elif state in {"answering", "sending"}:
             self._begun += data  # little, for the guard stops reading; its turn comes
         elif self._begun:
             self._begun += data
@@ -184,60 +202,70 @@ class Lane:
             del self._begun[: self._needed]
         elif len(begun) > self._needed:
             self._begun += begun[self._needed :]
+        self._answer_one(head, body)
+
+    def _answer_one(self, head: Head, body: bytes) -> None:
         self._connection.begin_answer()
+        began = monotonic()
         if not self._since:
-            self._since = monotonic()
-        service = self._application.service
-        self._metrics.count_request("lane")
+            self._since = began
         alike, asked = head.alike, None
-        if alike is not None and service.serving() and not service.log.waits:
+        if alike is not None and self._plain.is_open():
+            self._body = body
             try:
-                asked = alike.asked(body, remote=self._remote, request=partial(self._request_of, head, body))
+                asked = alike.asked(body, remote=self._remote, request=self._own_request)
             except Exception:  # noqa: BLE001 - the endpoint meets this defect too, and answers
                 asked = None
         if alike is None or asked is None:
+            self._metrics.count_request("lane")
             steps = self._application.answering(self._request_of(head, body), head.endpoint)
             self._driver.drive(steps, self._reply)
             return
-        began = monotonic()
-        self._driver.start(
-            self._read_facts,
-            [asked[:2]],
-            _NO_METERS,
-            deadline=began + service.deadline_s,
-            done=partial(self._answer_plainly, head, alike, asked, body, began),
-        )
+        until = began + self._application.service.deadline_s
+        self._question = Question(alike, asked, head.sent_id or fresh_id(), began, until, self)
+        self._body = body
+        self._plain.put(self._question)
 
-    def _answer_plainly(
-        self,
-        head: Head,
-        alike: Alike,
-        asked: Asked,
-        body: bytes,
-        began: float,
-        found: list[Facts | None] | None,
-        error: Exception | None,
-    ) -> None:
-        id_ = head.addressed.id(head.header("X-Request-ID") or "")
-        reply = None
-        if found is not None:
-            try:
-                reply = self._application.plain.answer(alike, asked, found[0], request_id=id_, began=began)
-            except Exception:  # noqa: BLE001 - as above: the endpoint meets it too, and answers
-                reply = None
-        if reply is None:  # the usual way, from here on
-            request = self._request_of(head, body)
-            request.id, request.began = id_, began
-            steps = self._application.answering(request, head.endpoint)
-            self._driver.drive_from(steps, self._reply, self._read_facts, found, error)
+    def take(self, question: Question, reply: Plainly, now: float) -> None:
+        if question is not self._question:
             return
+        self._question = None
         closes = b"" if not self._is_stopping() else b"Connection: close\r\n"
         lines, text = reply
         self._write(
-            _PLAINLY % (lines, len(text), id_.encode("latin-1"), closes, _standing()[1], text),
+            _PLAINLY
+            % (lines, len(text), question.request_id.encode("latin-1"), closes, _standing()[1], text),
             status=200,
             keeps=not closes,
+            now=now,
         )
+
+    def take_facts(self, question: Question, facts: Facts | None) -> None:
+        if question is self._question:
+            self._answer_usually(question, [facts], None)
+
+    def take_failure(self, question: Question, error: Exception | None) -> None:
+        if question is self._question:
+            self._answer_usually(question, None, error)
+
+    def _answer_usually(
+        self, question: Question, found: list[Facts | None] | None, error: Exception | None
+    ) -> None:
+        """By the endpoint. Without facts and without an error it asks for them."""
+        self._question = None
+        head = self._head
+        assert head is not None  # noqa: S101 - for the type checker
+        request = self._request_of(head, self._body)
+        request.id, request.began = question.request_id, question.began
+        steps = self._application.answering(request, head.endpoint)
+        if found is None and error is None:
+            self._driver.drive(steps, self._reply)
+        else:
+            self._driver.drive_from(steps, self._reply, self._read_facts, found, error)
+
+    def _own_request(self) -> Request:
+        assert self._head is not None  # noqa: S101 - for the type checker
+        return self._request_of(self._head, self._body)
 
     def _request_of(self, head: Head, body: bytes) -> Request:
         self._request = request = head.addressed.request(
@@ -259,9 +287,9 @@ class Lane:
         if reply is None:
             reply = self._application.overloaded(request, head.endpoint)
         keeps = head.keeps and not self._is_stopping()
-        self._write(_response(reply, head, keeps=keeps), status=reply[0], keeps=keeps)
+        self._write(_response(reply, head, keeps=keeps), status=reply[0], keeps=keeps, now=monotonic())
 
-    def _write(self, response: bytes, *, status: int, keeps: bool) -> None:
+    def _write(self, response: bytes, *, status: int, keeps: bool, now: float) -> None:
         head, since = self._head, self._since
         assert head is not None  # noqa: S101 - for the type checker
         self._head = self._request = None
@@ -273,8 +301,11 @@ class Lane:
         if self._is_blocked and is_there:
             self._sent = head.endpoint.name, status, since
         else:
-            self._metrics.observe_request(head.endpoint.name, status, monotonic() - since)
+            self._metrics.observe_request(head.endpoint.name, status, now - since)
         if not is_there:
+            return
+        if keeps and not self._is_blocked and not self._begun:
+            connection.finish_answer(now)
             return
         if self._is_blocked or not keeps:
             connection.begin_sending()

@@ -122,6 +122,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             driver=self.app.worker.driver,
             heads={kind: Heads(self.application, by_socket=kind) for kind in (False, True)},
             otherwise=http1,
+            plain=self.app.worker.plain_questions,
             read_facts=self.app.worker.read_facts,
             is_stopping=lambda: not self.alive,
         )

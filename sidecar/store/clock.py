@@ -116,6 +116,10 @@ class Clock:
             for row in rows
         ]
 
+    def notice(self, at: datetime) -> None:
+        """*at* is what the database has said of a question that no period matters to."""
+        self._notice(at.timestamp())
+
     def refusal(self, said: str) -> UsageContended:
         """To be told instead of an answer, which is counted."""
         self._count()

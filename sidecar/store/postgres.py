@@ -14,7 +14,7 @@ from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
 from sidecar.store.reads import Reads
-from sidecar.store.rows import rows_in, to_come_in
+from sidecar.store.rows import plain_rows_in, rows_in, to_come_in
 from sidecar.store.session import not_storable
 from sidecar.store.session_setup import ROLE
 from sidecar.text.encoding import decoded
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import ToCome
+    from sidecar.decisions.ports import PlainFacts
     from sidecar.store.connection_options import ConnectionOptions
     from sidecar.store.groups import Found, Members, Meters
 
+    PlainlyDone = Callable[[tuple[Sequence[PlainFacts | None], datetime] | None, Exception | None], None]
+
 TO_COME = Query(name=b"to_come", sql=b"SELECT authz.to_come($1, $2) WHERE authz.read_as($3)")
 FACTS = Query(name=b"facts_for", sql=b"SELECT authz.facts_for($1, $2, $3) WHERE authz.read_as($4)")
+PLAIN_FACTS = Query(name=b"plain_facts", sql=b"SELECT authz.plain_facts($1, $2) WHERE authz.read_as($3)")
 WORKSPACES_OF = Query(
     name=b"workspaces_of",
     sql=b"SELECT authz.workspaces_of(($1::text[])[1], ($1::text[])[2], $2) WHERE authz.read_as($3)",
@@ -106,6 +110,49 @@ class PostgresFacts:
             self.ask(members, meters, deadline=deadline, done=done)
 
         return self.connections.loop.answer(ask, deadline=deadline)
+
+    def ask_plainly(
+        self,
+        users: Sequence[str],
+        workspaces: Sequence[str],
+        /,
+        *,
+        deadline: float,
+        since: float,
+        done: PlainlyDone,
+    ) -> None:
+        """On the loop: what questions need that take nothing, of all in one query. *since*: the first waits.
+
+        *done* is called once, later, with a row for each and the time that they are true of, or the error;
+        that is FactsMisread if anything is outside the contract. Whoever asks sees to how many queries there
+        are at a time; see `Reads`.
+        """
+
+        def came(answer: bytes | None, error: Exception | None, spoken: Spoken) -> None:
+            if error is not None:
+                done(None, error)
+                return
+            try:
+                rows, at = plain_rows_in(answer or b"", questions=len(users), spoken=spoken)
+            except FactsMisread as misread:
+                done(None, misread)
+            else:
+                self._clock.notice(at)
+                done((rows, at), None)
+
+        self._names.ask(
+            PLAIN_FACTS,
+            lambda _: (array(users), array(workspaces)),
+            self.connections,
+            deadline=deadline,
+            since=since,
+            done=came,
+        )
+
+    @property
+    def silent(self) -> bool:
+        """While True, one question at a time tries the server, and the others fail at once."""
+        return self.connections.silent
 
     def ask_to_come(
         self,

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
-from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Struct
@@ -50,6 +50,41 @@ class _Row(Struct, array_like=True, gc=False):
     seats: dict[str, _Count] | None = None  # ditto
 
 
+class PlainRow(Struct, array_like=True, gc=False):
+    """A row of authz.plain_facts: of somebody who is in the workspace."""
+
+    workspace_id: Annotated[str, Meta(min_length=36, max_length=36)]
+    slug: str
+    name: str
+    role: str
+    plan: str
+    status: Literal["active", "suspended"]
+    overrides: dict[str, bool] | None
+    version: int
+
+    def facts(self, at: datetime) -> Facts:
+        return Facts(
+            workspace_id=UUID(self.workspace_id),
+            slug=self.slug,
+            name=self.name,
+            role=self.role,
+            plan=self.plan,
+            status=self.status,
+            feature_overrides=self.overrides or {},
+            limit_overrides={},
+            usage={},
+            at=at,
+            token=FactsToken(version=self.version, periods={}, until=None),
+            version=self.version,
+            seats=_NO_SEATS,
+        )
+
+
+class _Plain(Struct):
+    at: str
+    rows: list[PlainRow | None]
+
+
 class _ToEnd(Struct, array_like=True, forbid_unknown_fields=True):
     limit: _Count | None
     ends_in_s: int | None
@@ -64,6 +99,7 @@ class _ToCome(Struct, array_like=True):
 
 _COMING = msgspec.json.Decoder(list[dict[str, _ToCome] | None])
 _ALL = msgspec.json.Decoder(list[_Row | None])
+_PLAIN = msgspec.json.Decoder(_Plain)
 _EACH = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE = msgspec.json.Decoder(_Row | None)
 _NO_SEATS: Mapping[str, int] = MappingProxyType({})
@@ -90,6 +126,24 @@ def rows_in(
         _facts(row, wanted) if isinstance(row, _Row) else row
         for row, wanted in zip(rows, meters, strict=True)
     ]
+
+
+def plain_rows_in(raw: bytes, *, questions: int, spoken: Spoken) -> tuple[list[PlainRow | None], datetime]:
+    """The answers of authz.plain_facts to so many *questions*, and the time that they are true of.
+
+    *spoken* is as in `rows_in`. FactsMisread if anything is outside the contract.
+    """
+    try:
+        found = _PLAIN.decode(raw)
+        at = _moment(found.at)
+    except (*_NOT_TYPED, ValueError) as error:
+        raise FactsMisread(f"facts outside their contract: {error}") from error
+    rows = found.rows
+    if len(rows) != questions:
+        raise FactsMisread(f"{len(rows)} rows of facts came for {questions} questions")
+    if not spoken.same:
+        rows = [row and _plainly_in_our_names(row, spoken) for row in rows]
+    return rows, at
 
 
 def to_come_in(raw: bytes, *, workspaces: Iterable[UUID]) -> dict[UUID, Mapping[str, ToCome]]:
@@ -135,6 +189,15 @@ def _in_our_names(row: _Row, spoken: Spoken) -> _Row:
         limits=spoken.keys_to_ours("meter", row.limits),
         usage=spoken.keys_to_ours("meter", row.usage),
         seats=spoken.keys_to_ours("meter", row.seats) if row.seats else None,
+    )
+
+
+def _plainly_in_our_names(row: PlainRow, spoken: Spoken) -> PlainRow:
+    return msgspec.structs.replace(
+        row,
+        role=spoken.to_ours("role", row.role),
+        plan=spoken.to_ours("plan", row.plan),
+        overrides=row.overrides and spoken.keys_to_ours("feature", row.overrides),
     )
 
 

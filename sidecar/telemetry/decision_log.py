@@ -20,7 +20,7 @@ from sidecar.telemetry.writing import Block, Writing
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.telemetry.writing import Sink
 
@@ -88,12 +88,17 @@ class DecisionLog:
 
     def note(self, line: bytes) -> None:
         """*line* is a JSON object with a field, without its last brace and without a newline."""
-        if self._longest is not None and len(line) > self._longest:
-            line = fitted(line, self._longest)
+        self.note_all([line])
+
+    def note_all(self, lines: Sequence[bytes]) -> None:
+        """As `note`, of several."""
+        longest = self._longest
+        if longest is not None:
+            lines = [line if len(line) <= longest else fitted(line, longest) for line in lines]
         if self._stopping:
-            self._drop(1)
+            self._drop(len(lines))
             return
-        self._unsealed.add(line)
+        self._unsealed.add_all(lines)
         if self._idle:
             self._arm()
         elif self._unsealed.size > _ENOUGH_BYTES:

@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from sidecar.telemetry.durations import SECONDS, Durations, RequestDurations
 from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.waiting import taken_from
-from sidecar.telemetry.worker_files import reading
+from sidecar.telemetry.worker_files import read_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from sidecar.catalog.catalog import Catalog
@@ -176,6 +176,14 @@ class Metrics:
         """A decision about a workspace whose plan is declared."""
         self._count(self._decisions[verdict.reason, verdict.status])
 
+    def count_known_verdicts(self, verdicts: Sequence[Verdict]) -> None:
+        """As `count_verdict`, of several that the memo had."""
+        counters = self._decisions
+        self._counted += [counters[verdict.reason, verdict.status] for verdict in verdicts]
+        self._counted += [self._memo["hit"]] * len(verdicts)
+        if len(self._counted) >= _MOST_WAITING:
+            self._publish_unless_busy()
+
     def count_evaluation(self, *, decision: bool) -> None:
         self._count(self._authzen[decision])
 
@@ -188,6 +196,9 @@ class Metrics:
 
     def count_request(self, read_by: Literal["lane", "gunicorn"]) -> None:
         self._count(self._requests[read_by])
+
+    def count_requests_of_lane(self, requests: int) -> None:
+        self._counted += [self._requests["lane"]] * requests
 
     def observe_request(self, endpoint: str, status: int, seconds: float) -> None:
         """On the loop. *endpoint* is the name of one of ours, or NO_ENDPOINT."""
@@ -209,6 +220,12 @@ class Metrics:
 
     def observe_facts(self, seconds: float) -> None:
         self._took(seconds, self._facts_took)
+
+    def observe_all_facts(self, seconds: Iterable[float]) -> None:
+        """As `observe_facts`, of several."""
+        self._facts_took += seconds
+        if len(self._facts_took) >= _MOST_WAITING:
+            self._publish_unless_busy()
 
     def observe_ledger(self, seconds: float) -> None:
         self._took(seconds, self._ledger_took)
@@ -240,8 +257,7 @@ class Metrics:
             return generate_latest(self.registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
-        with reading(self._folder):
-            return generate_latest(together)
+        return read_from(self._folder, lambda: generate_latest(together))
 
     def _count(self, counter: Counter) -> None:
         counted = self._counted

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from sidecar.telemetry.waiters import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MOST_LINES = 20_000
 _MOST_BYTES = 32 * 1024 * 1024
@@ -24,9 +28,9 @@ class Unsealed:
     def is_too_much(self) -> bool:
         return len(self._items) > _MOST_LINES or self.size > _MOST_BYTES
 
-    def add(self, line: bytes) -> None:
-        self._items.append(line)
-        self.size += len(line)
+    def add_all(self, lines: Sequence[bytes]) -> None:
+        self._items.extend(lines)
+        self.size += sum(map(len, lines))
 
     def add_first(self, line: bytes) -> None:
         self._items.appendleft(line)

@@ -17,20 +17,29 @@ from prometheus_client import multiprocess
 from prometheus_client.mmap_dict import MmapedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _KINDS = ("counter", "histogram")
 _DEAD = "dead"
 _AGAIN_S = 0.002
-_UNREADABLE = (ValueError, RuntimeError, struct.error)  # a worker was killed while it made its file
+_UNREADABLE = (ValueError, RuntimeError, struct.error)  # a worker makes its file, or was killed meanwhile
 
 
-@contextmanager
-def reading(folder: Path, *, within_s: float = 1.0) -> Iterator[None]:
-    """No worker's files are merged meanwhile. TimeoutError."""
-    with _locked(folder, fcntl.LOCK_SH, within_s):
-        yield
+def read_from(folder: Path, read: Callable[[], bytes], *, within_s: float = 1.0) -> bytes:
+    """What *read* gives, while no worker's files are merged. TimeoutError.
+
+    A worker that has just begun makes its file in two steps; who reads between them reads again.
+    """
+    ending = monotonic() + within_s
+    while True:
+        try:
+            with _locked(folder, fcntl.LOCK_SH, max(0.0, ending - monotonic())):
+                return read()
+        except _UNREADABLE:
+            if monotonic() >= ending:
+                raise
+        sleep(_AGAIN_S)
 
 
 class DeadWorkers:
@@ -42,10 +51,10 @@ class DeadWorkers:
 
     def bury(self, pid: int, *, within_s: float = 0.5) -> None:
         """What the worker has counted stays, its gauges do not. What cannot be merged now is next time."""
-        multiprocess.mark_process_dead(pid, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
         self._pids.add(pid)
         with suppress(TimeoutError, OSError), _locked(self._folder, fcntl.LOCK_EX, within_s):
             for dead in sorted(self._pids):
+                multiprocess.mark_process_dead(dead, path=str(self._folder))  # type: ignore[no-untyped-call] # its types are partial
                 for kind in _KINDS:
                     self._merge(kind, dead)
                 self._pids.discard(dead)

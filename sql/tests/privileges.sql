@@ -48,6 +48,7 @@ BEGIN
         'authz.oldest_owned(text)',
         'authz.patch_workspace(text,text)',
         'authz.people_of(uuid,text,integer)',
+        'authz.plain_facts(text[],text[])',
         'authz.put_subscription(text,text,text,text,bigint,timestamp with time zone,timestamp with time zone,'
             'timestamp with time zone,text,text,text)',
         'authz.read_as(bigint)',

@@ -1,4 +1,4 @@
-"""Half of the load that there could be, for long: hardly an outage, nothing wrong, and memory stays as it is."""
+"""Half of the load that there could be, for long: hardly an outage, nothing wrong, no memory lost."""
 
 from __future__ import annotations
 

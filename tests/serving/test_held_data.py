@@ -59,15 +59,32 @@ BROKEN = (
         );
     END $$""",
     "GRANT EXECUTE ON FUNCTION authz.facts_for(text[], text[], text[]) TO authz_sidecar",
+    "ALTER FUNCTION authz.plain_facts(text[], text[]) RENAME TO real_plain_facts",
+    """CREATE FUNCTION authz.plain_facts(users text[], workspaces text[]) RETURNS json
+    LANGUAGE plpgsql SECURITY DEFINER AS $$
+    DECLARE found json := authz.real_plain_facts(users, workspaces);
+    BEGIN
+        IF 'zero' = ANY (users) THEN RETURN to_json(1 / (cardinality(users) * 0)); END IF;
+        IF NOT 'bad' = ANY (users) THEN RETURN found; END IF;
+        RETURN json_build_object('at', found -> 'at', 'rows', '[7]'::json);
+    END $$""",
+    "GRANT EXECUTE ON FUNCTION authz.plain_facts(text[], text[]) TO authz_sidecar",
 )
 WHOLE = (
     "DROP FUNCTION authz.facts_for(text[], text[], text[])",
     "ALTER FUNCTION authz.real_facts(text[], text[], text[]) RENAME TO facts_for",
+    "DROP FUNCTION authz.plain_facts(text[], text[])",
+    "ALTER FUNCTION authz.real_plain_facts(text[], text[]) RENAME TO plain_facts",
 )
 
 
 def question(mode, *, user="mia", workspace="others", **more):
-    asked = {"user": user, "workspace": workspace, "action": "recording.start", "mode": mode, **more}
+    """*mode* "plain": a check of an action that takes nothing."""
+    asked = {"user": user, "workspace": workspace}
+    if mode == "plain":
+        asked |= {"action": "platform.use"}
+    else:
+        asked |= {"action": "recording.start", "mode": mode, **more}
     return request("POST", "/v1/authorize", json.dumps(asked).encode())
 
 
@@ -158,7 +175,7 @@ def locked_workspaces(sidecar, database):
 
 
 @in_the_lane
-@pytest.mark.parametrize("mode", ["check", "consume"])
+@pytest.mark.parametrize("mode", ["check", "consume", "plain"])
 def test_a_workspace_that_is_locked_holds_up_nobody_else(sidecar, database, mode):
     told = watched(sidecar, question(mode), lambda: locked_workspaces(sidecar, database))
 
@@ -172,6 +189,7 @@ def broken_rows(sidecar, database, user):
         with (
             Clients(sidecar.port, question("check", user=user), kept=3) as checks,
             Clients(sidecar.port, question("consume", user=user), kept=3) as consumes,
+            Clients(sidecar.port, question("plain", user=user), kept=3) as plain,
         ):
             yield
     finally:
@@ -179,10 +197,11 @@ def broken_rows(sidecar, database, user):
     expected = {"503 facts_misread"} if user == "bad" else {"503 facts_unavailable"}
     assert (set(checks.seen.answers), checks.seen.lost) == (expected, [])
     assert (set(consumes.seen.answers), consumes.seen.lost) == (expected, [])
+    assert (set(plain.seen.answers), plain.seen.lost) == (expected, [])
 
 
 @pytest.mark.parametrize("user", ["bad", "zero"])
-@pytest.mark.parametrize("mode", ["check", "consume"])
+@pytest.mark.parametrize("mode", ["check", "consume", "plain"])
 def test_a_row_that_is_broken_holds_up_nobody_else(sidecar, database, mode, user):
     told = watched(sidecar, question(mode), lambda: broken_rows(sidecar, database, user))
 
@@ -201,13 +220,14 @@ def goes(content):
 
 
 @in_the_lane
-@pytest.mark.parametrize("mode", ["check", "consume"])
+@pytest.mark.parametrize("mode", ["check", "consume", "plain"])
 def test_a_connection_to_postgresql_that_is_silent_holds_up_only_who_is_on_it(sidecar, proxy, mode):
     """It is the one that was used last: for facts, or to take; and so the one that is used next."""
 
     @contextmanager
     def trouble():
-        assert sidecar.ask(user="mia", workspace="others", mode=mode)[0] == 200
+        asked = {} if mode == "plain" else {"mode": mode}
+        assert sidecar.ask(user="mia", workspace="others", **asked)[0] == 200
         proxy.silence_last()
         yield
 

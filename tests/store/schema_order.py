@@ -184,6 +184,7 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "overrides_of",
             "without_external_ids",
             "turned",
+            "plain_facts",
             "facts_for",
             "to_come",
             "workspaces_of",

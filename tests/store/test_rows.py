@@ -1,4 +1,4 @@
-"""authz.facts_for and rows_in give what authz.facts and facts_in give, without what was not asked for."""
+"""authz.facts_for and authz.plain_facts give what authz.facts gives, without what was not asked for."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sidecar.decisions.model import Usage
 from sidecar.errors import FactsMisread
 from sidecar.store.facts_token import FactsToken
+from sidecar.store.names import Spoken
 from sidecar.store.postgres import facts_in
-from sidecar.store.rows import rows_in
+from sidecar.store.rows import plain_rows_in, rows_in
 from sidecar.store.session import array
 from tests.postgres_server import rows, run
 
@@ -29,7 +30,8 @@ MORE_METERS = """
         ('trials', 'counter', 'ever', 'calendar')
 """
 METERS = ("calls", "exports", "members", "minutes", "scenarios", "trials")
-BOTH = "SELECT authz.facts(%(users)s, %(ws)s)::text, authz.facts_for(%(users)s, %(ws)s, %(meters)s)::text"
+ALL = """SELECT authz.facts(%(users)s, %(ws)s)::text, authz.facts_for(%(users)s, %(ws)s, %(meters)s)::text,
+    authz.plain_facts(%(users)s, %(ws)s)::text"""
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 seconds = st.sampled_from([-86_400 * 40, -1, 0, 1, 3600, 86_400 * 6])
@@ -151,7 +153,7 @@ def test_whatever_the_world_the_lean_read_agrees_with_the_full_one(connection, m
         "ws": workspaces,
         "meters": [None if wanted is None else ",".join(wanted) for *_, wanted in asked],
     }
-    full, lean = connection.execute(BOTH, params).fetchone()
+    full, lean, plain = connection.execute(ALL, params).fetchone()
     connection.rollback()
 
     expected = [row and facts_in(row, meters=METERS) for row in json.loads(full)]
@@ -161,6 +163,11 @@ def test_whatever_the_world_the_lean_read_agrees_with_the_full_one(connection, m
     assert [facts and without_ends(facts) for facts in found] == [
         facts if facts is None or wanted is None else restricted(facts, wanted)
         for facts, (*_, wanted) in zip(expected, asked, strict=True)
+    ]
+    plain_rows, at = plain_rows_in(plain.encode(), questions=len(asked), spoken=Spoken())
+    assert [row and row.facts(at) for row in plain_rows] == [
+        facts and replace(plainly := restricted(facts, ()), token=replace(plainly.token, until=None))
+        for facts in expected
     ]
 
 
@@ -174,6 +181,9 @@ def test_what_is_no_uuid_names_no_workspace_and_is_no_error(connection, text):
     assert connection.execute(
         "SELECT authz.facts_for(ARRAY['adam'], ARRAY[%s], ARRAY[''])::text", (text,)
     ).fetchone() == ("[null]",)
+    assert connection.execute(
+        "SELECT authz.plain_facts(ARRAY['adam'], ARRAY[%s]) ->> 'rows'", (text,)
+    ).fetchone() == ("[null]",)
 
 
 def test_one_text_of_meters_is_needed_for_each_question(connection):
@@ -183,12 +193,40 @@ def test_one_text_of_meters_is_needed_for_each_question(connection):
         connection.rollback()
 
 
-@pytest.mark.parametrize("meters", ["", "minutes", None])
-def test_rows_are_read_by_index_even_where_the_tables_are_tiny(url, meters):
+def test_one_workspace_is_needed_for_each_user(connection):
+    for workspaces in ("'{}'", "'{acme,acme}'", "NULL"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="one text for each of 1 users"):
+            connection.execute(f"SELECT authz.plain_facts('{{adam}}', {workspaces})")
+        connection.rollback()
+
+
+def test_the_plain_read_knows_external_ids_and_who_was_deleted(connection):
+    connection.execute("UPDATE authz.workspaces SET external_id = 'x7' WHERE slug = 'acme'")
+    connection.execute("INSERT INTO authz.deleted_users (id) VALUES ('adam')")
+    workspaces = ["ext:x7", "acme", "ext:none"]
+    kinds = "SELECT json_typeof(r) FROM json_array_elements(authz.plain_facts(%s, %s) -> 'rows') AS r"
+    [of_adam, of_member] = (
+        [kind for (kind,) in connection.execute(kinds, ([user] * 3, workspaces))] for user in ("adam", "mia")
+    )
+    connection.rollback()
+
+    assert of_adam == ["null"] * 3
+    assert of_member == ["array", "array", "null"]
+
+
+READS = {
+    **{f"facts_for {meters}": ("authz.facts_for(%s, %s, %s)", [meters]) for meters in ("", "minutes", None)},
+    "plain_facts": ("authz.plain_facts(%s, %s)", []),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_rows_are_read_by_index_even_where_the_tables_are_tiny(url, read):
+    function, meters = READS[read]
     with psycopg.connect(url) as connection:
         connection.execute(
-            "SELECT authz.facts_for(%s, %s, %s)",
-            (["adam", "x", "adam"], ["acme", "acme", "nowhere"], [meters] * 3),
+            f"SELECT {function}",
+            (["adam", "x", "adam"], ["acme", "acme", "nowhere"], *([each] * 3 for each in meters)),
         )
         scans = connection.execute(
             "SELECT sum(seq_scan), sum(idx_scan) > 0 FROM pg_stat_xact_user_tables WHERE schemaname = 'authz'"
@@ -209,21 +247,25 @@ def test_one_membership_is_read_of_a_user_who_has_come_to_have_many(connection):
     counted = "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'workspace_memberships'"
     before = connection.execute(counted).fetchone()
     connection.execute("SELECT authz.facts_for('{rover}', '{many-7}', '{\"\"}')")
+    between = connection.execute(counted).fetchone()
+    connection.execute("SELECT authz.plain_facts('{rover}', '{many-7}')")
     after = connection.execute(counted).fetchone()
     connection.rollback()
 
     assert before
-    assert after == (before[0] + 1,)
+    assert between == (before[0] + 1,)
+    assert after == (before[0] + 2,)
 
 
-@pytest.mark.parametrize("meters", ["", "minutes"])
+@pytest.mark.parametrize("read", ["facts_for ", "facts_for minutes", "plain_facts"])
 @pytest.mark.parametrize("form", ["slug", "id"])
-def test_all_who_are_not_members_are_looked_for_in_the_same_way(url, meters, form):
+def test_all_who_are_not_members_are_looked_for_in_the_same_way(url, read, form):
+    function, meters = READS[read]
     [(acme,)] = rows(url, "SELECT id::text FROM authz.workspaces WHERE slug = 'acme'")
     asked = []
     for workspace in ("acme", "nowhere") if form == "slug" else (acme, str(uuid4())):
         with psycopg.connect(url) as connection:
-            connection.execute("SELECT authz.facts_for('{nobody}', %s, %s)", ([workspace], [meters]))
+            connection.execute(f"SELECT {function}", (["nobody"], [workspace], *([each] for each in meters)))
             asked.append(
                 connection.execute(
                     """SELECT relname, idx_scan FROM pg_stat_xact_user_tables

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tracemalloc
 from random import Random
 from threading import Event, Thread
+from time import sleep
 from types import SimpleNamespace
 
 import pytest
@@ -283,3 +285,24 @@ def test_a_scrape_has_what_this_worker_counted_and_what_others_published_killed_
     assert found["sidecar_facts_seconds_count"] == 2607
     assert found["sidecar_facts_seconds_sum"] == pytest.approx(2.607)
     assert found['sidecar_requests_total{read_by="lane"}'] == 0
+
+
+def test_a_scrape_waits_for_the_file_that_a_worker_has_begun_to_make(tmp_path):
+    begun = tmp_path / "counter_77.db"
+    begun.touch()  # the first of two steps
+    other = subprocess.Popen(
+        [sys.executable, "-c", WORKER, "7", "scrape"],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not (tmp_path / "lock").exists():
+            assert other.poll() is None
+            sleep(0.005)
+        begun.write_bytes(struct.pack("i", 8).ljust(4096, b"\0"))
+        text, said = other.communicate(timeout=30)
+    finally:
+        other.kill()
+    assert (other.returncode, said) == (0, b"")
+    assert samples_in(text)[decided("granted", 200)] == 7

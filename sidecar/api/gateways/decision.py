@@ -316,7 +316,7 @@ def _gateway_decision(decision: Decision, user: str, *, shows_limits: bool) -> G
 
 
 def identity_of(
-    user: str, workspace_id: UUID | None, role: str | None, plan: str | None, decision_id: str
+    user: str, workspace_id: UUID | str | None, role: str | None, plan: str | None, decision_id: str
 ) -> dict[str, str]:
     """The headers that tell a backend who has passed, and as what."""
     safe = _header_safe
