@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pytest
+
+from sidecar.rego.load import compiled_at
+from sidecar.settings import shipped
+from sidecar.store.migrate import migrate
+from sidecar.store.world import load
+from tests.postgres_server import DEMO_WORLD
+from tests.serving.serving import Sidecar, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from sidecar.local.postgres import EmbeddedPostgres
+    from sidecar.rego.compile import Compiled
     from tests.chaos.toxiproxy import Link
-    from tests.serving.serving import Sidecar
     from tests.store.proxy import Proxy
 
 T = TypeVar("T")
@@ -45,6 +55,22 @@ class Again(Generic[T]):
         """A new one; of the one before nothing runs."""
         self._stack.close()
         self.it = self._stack.enter_context(self._start())
+
+
+def with_the_demo_world(url: str, policies: Path) -> Compiled:
+    """By the shipped catalog and *policies*: what is published at *url*."""
+    compiled = compiled_at(shipped("plans.yaml"), policies)
+    migrate(url, catalog=compiled.catalog, revision=compiled.revision)
+    load(url, DEMO_WORLD)
+    return compiled
+
+
+def a_sidecar(folder: Path, **settings: Any) -> Again[Sidecar]:
+    """Two workers that need no other server than the database; its policies are in *folder*."""
+    pytest.importorskip("regopy", reason="needs the extra `embedded`")
+    return Again(
+        lambda: serving(folder, workers=2, engine="embedded", policies=folder / "policies", **settings)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

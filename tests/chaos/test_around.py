@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.rego.load import compiled_at
-from sidecar.settings import shipped
-from sidecar.store.migrate import migrate
-from sidecar.store.world import load
 from tests.chaos.around import FAULTS, HOURS, MINUTES, Surrounded
 from tests.chaos.measured import assert_harmless
-from tests.chaos.parts import Again
+from tests.chaos.parts import Again, with_the_demo_world
 from tests.chaos.surroundings import SurroundedPostgres, Surroundings
 from tests.identity.provider import AUDIENCE, ISSUER, SECRET, bearer
-from tests.postgres_server import DEMO_WORLD, a_server_folder
+from tests.postgres_server import a_server_folder
 from tests.serving.names import a_name_server, asking_it
 from tests.serving.serving import policies_that_read_ip, serving
 from tests.store.proxy import Proxy
@@ -34,7 +30,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surrounded]:
     pytest.importorskip("regopy", reason="needs the extra `embedded`")
     folder: Path = tmp_path_factory.mktemp("around")
     policies = policies_that_read_ip(folder / "policies")
-    compiled = compiled_at(shipped("plans.yaml"), policies)
     log, secret = folder / "log", folder / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
@@ -44,8 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surrounded]:
         before = [*asking_it(folder, names), "env", *around.all_variables(disk=log)]
         disk = stack.enter_context(a_server_folder())
         server = stack.enter_context(Again(lambda: SurroundedPostgres(disk, around)))
-        migrate(server.it.url, catalog=compiled.catalog, revision=compiled.revision)
-        load(server.it.url, DEMO_WORLD)
+        with_the_demo_world(server.it.url, policies)
         first = stack.enter_context(Proxy(server.it.url))
         second = stack.enter_context(Proxy(server.it.url, host="127.0.0.2", port=first.port))
         sidecar = stack.enter_context(

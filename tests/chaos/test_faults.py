@@ -12,15 +12,11 @@ import pytest
 
 from sidecar.local.postgres import EmbeddedPostgres
 from sidecar.rego.bundle import bundle
-from sidecar.rego.load import compiled_at
-from sidecar.settings import shipped
-from sidecar.store.migrate import migrate
-from sidecar.store.world import load
 from tests.chaos.faults import FAULTS, USUAL
 from tests.chaos.measured import assert_harmless
-from tests.chaos.parts import Again, Connected
+from tests.chaos.parts import Again, Connected, with_the_demo_world
 from tests.chaos.toxiproxy import toxiproxy
-from tests.postgres_server import DEMO_WORLD, a_server_folder
+from tests.postgres_server import a_server_folder
 from tests.servers import free_port, opa_process
 from tests.serving.serving import policies_that_read_ip, serving
 from tests.store.proxy import Proxy
@@ -39,13 +35,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connected]:
     """The whole product with a proxy between every two, and a superuser's URL past all of them."""
     folder: Path = tmp_path_factory.mktemp("chaos")
     policies = policies_that_read_ip(folder / "policies")
-    compiled = compiled_at(shipped("plans.yaml"), policies)
     with ExitStack() as stack:
         proxy = stack.enter_context(toxiproxy())
         server_folder = stack.enter_context(a_server_folder())
         server = stack.enter_context(Again(lambda: EmbeddedPostgres(server_folder)))
-        migrate(server.it.url, catalog=compiled.catalog, revision=compiled.revision)
-        load(server.it.url, DEMO_WORLD)
+        compiled = with_the_demo_world(server.it.url, policies)
         by_tcp = stack.enter_context(Proxy(server.it.url))  # toxiproxy knows no Unix sockets
         opa_port, port = free_port(), free_port()
         opa = stack.enter_context(Again(lambda: opa_process(bundle(compiled), port=opa_port)))

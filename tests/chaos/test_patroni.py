@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.measured import assert_harmless
-from tests.chaos.parts import Fault, World
+from tests.chaos.parts import Fault, World, a_sidecar, with_the_demo_world
 from tests.chaos.patroni import PAGE, PASSWORD, Member, a_cluster
-from tests.chaos.test_ways import a_sidecar, with_the_demo_world
 from tests.serving.serving import policies_that_read_ip
 
 if TYPE_CHECKING:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from sidecar.local.postgres import EmbeddedPostgres
-from sidecar.rego.load import compiled_at
-from sidecar.settings import shipped
-from sidecar.store.migrate import migrate
-from sidecar.store.world import load
 from tests.chaos.measured import assert_harmless
-from tests.chaos.parts import Again
+from tests.chaos.parts import Again, a_sidecar, with_the_demo_world
 from tests.chaos.ways import OF_A_PAIR, OF_A_POOLER, Paired, Pooled
-from tests.postgres_server import DEMO_WORLD, a_server_folder, run
+from tests.postgres_server import a_server_folder, run
 from tests.servers import free_port
 from tests.serving.names import a_name_server, asking_it
-from tests.serving.serving import Sidecar, policies_that_read_ip, serving
+from tests.serving.serving import policies_that_read_ip
 from tests.store.pgbouncer import a_pgbouncer
 from tests.store.proxy import Proxy
 from tests.store.standby import a_pair
@@ -37,19 +33,6 @@ POOLED = (
     "ALTER ROLE pooled SET lock_timeout = '1s'",
 )
 SYNCHRONOUS = ("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
-
-
-def with_the_demo_world(url: str, policies: Path) -> None:
-    compiled = compiled_at(shipped("plans.yaml"), policies)
-    migrate(url, catalog=compiled.catalog, revision=compiled.revision)
-    load(url, DEMO_WORLD)
-
-
-def a_sidecar(folder: Path, **settings: Any) -> Again[Sidecar]:
-    pytest.importorskip("regopy", reason="needs the extra `embedded`")
-    return Again(
-        lambda: serving(folder, workers=2, engine="embedded", policies=folder / "policies", **settings)
-    )
 
 
 @pytest.mark.parametrize("name", OF_A_PAIR)
