@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import sys
+import time
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
 from tests.gateways.processes import KINDS, files_of
 from tests.servers import free_port, opa_process
+from tests.store.standby import a_standby_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -38,6 +40,7 @@ HERE = Path(__file__).parent
 PROCESSES = os.cpu_count() or 1  # of the servers that can be told
 SERVE = [sys.executable, "-m", "sidecar", "serve"]
 WITHOUT = [sys.executable, "-m", "benchmarks.without"]
+_READ_WITHIN_S = 20.0
 _WIDE = """
     INSERT INTO authz.workspace_features (workspace_id, kind, name, at_most)
     SELECT id, 'limit', 'minutes', %(limit)s FROM authz.workspaces WHERE slug = ANY(%(slugs)s)
@@ -135,6 +138,19 @@ class Arena:
     @cached_property
     def on_disk(self) -> Running:
         return self._sidecar("on_disk", engine="embedded", log_dir=self.folder / "on_disk", log_sync="wait")
+
+    @cached_property
+    def replicated(self) -> Running:
+        """It reads a streaming replica on this machine. Asked once it does: the first looks take a moment."""
+        replica = self._stack.enter_context(a_standby_of(self.postgres))
+        running = self._sidecar("replicated", engine="embedded", facts_urls=replica.url)
+        asked = next(iter(self._kinds["authorize"]()))
+        until = time.monotonic() + _READ_WITHIN_S
+        while b'"lag_ms"' not in _answer(running.port, asked):
+            if time.monotonic() > until:
+                sys.exit("the replica is not read")
+            time.sleep(0.1)
+        return running
 
     @cached_property
     def before(self) -> Running:

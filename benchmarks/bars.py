@@ -11,6 +11,7 @@ FIGURES = {
     "p99_ms": ("p99 ", " ms"),
     "p95_ms": ("p95 ", " ms"),
     "cpu_us": ("CPU ", " µs"),
+    "database_cpu_us": ("CPU of PostgreSQL ", " µs"),
     "decisions": ("", " decisions/s"),
     "mib": ("", " MiB"),
     "ready_s": ("", " s"),

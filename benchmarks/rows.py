@@ -120,6 +120,21 @@ _LOG = (
         compared=OURS,
     ),
 )
+# What the replica does takes from both here, on one machine: it is the primary that has to do less.
+_RELIEF = (Bar(of=OURS, at_least=0.5), Bar(figure="database_cpu_us", of=OURS, at_most=0.5))
+_REPLICAS = tuple(
+    Row(
+        key="replicas",
+        what="`/v1/authorize`, facts from a replica",
+        connections=connections,
+        contenders=(
+            _ours("authorize"),
+            _ours("authorize", *_RELIEF, server="replicated", name="replica"),
+        ),
+        compared=OURS,
+    )
+    for connections in (16, 64)
+)
 ROWS = (
     *(_authorize(connections) for connections in (1, 16, 64, 256)),
     _endpoint("`/access/v1/evaluation`", "evaluation", "opa", _AS_FAST, key="evaluation"),
@@ -172,4 +187,5 @@ ROWS = (
     _consume("one hot counter", "consume one", 1.3),
     _consume("1,000 counters", "consume many", 1.0),
     *_LOG,
+    *_REPLICAS,
 )

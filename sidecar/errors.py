@@ -42,6 +42,7 @@ SidecarError
     ├── FactsMisread            PostgreSQL answered outside its contract
     ├── DatabaseNotMigrated     PostgreSQL lacks what this version or its catalog needs
     ├── WorkspaceContended      the workspace is being changed by too many at once
+    ├── OutcomeUnknown          a change was sent, and nobody said whether it is made
     ├── IdentityUnavailable     the identity provider's keys cannot be had
     └── LogUnavailable          the line of a decision could not be written in time
 """
@@ -308,6 +309,12 @@ class WorkspaceContended(DependencyError):
     """Nothing was done."""
 
     code = "workspace_contended"
+
+
+class OutcomeUnknown(DependencyError):
+    """Mostly it is made, and PostgreSQL waits for a replica."""
+
+    code = "outcome_unknown"
 
 
 class IdentityUnavailable(DependencyError):

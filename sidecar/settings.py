@@ -71,6 +71,15 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _facts_urls(text: str) -> tuple[str, ...]:
+    """A comma stands also between the hosts of one URL, so it parts two only where the next one begins."""
+    urls = tuple(re.split(r"[\s,]+(?=postgres(?:ql)?://)", text))
+    for url in urls:
+        if not url.startswith(("postgresql://", "postgres://")) or re.search(r"\s", url):
+            raise _Refused("must be URLs that start with postgresql://, with spaces between")
+    return urls
+
+
 def _engine(text: str) -> str:
     if text not in {"opa", "embedded"}:
         raise _Refused("must be opa or embedded")
@@ -260,6 +269,17 @@ class Settings:
         _pooler,
         "how a pooler between here and PostgreSQL gives out sessions; off: there is none",
         default="off",
+    )
+    facts_urls: tuple[str, ...] = _setting(
+        _facts_urls,
+        "PostgreSQL connection strings of streaming replicas that checks may read, with spaces between",
+        default=(),
+        secret=True,
+    )
+    facts_max_lag_ms: int = _setting(
+        _number(20, 60_000, "milliseconds"),
+        "how old the facts of a check may be at most that come from a replica",
+        default=100,
     )
     bind: tuple[str, ...] = _setting(
         _bind,

@@ -50,6 +50,26 @@ def test_what_is_no_age_or_too_long_is_refused(text):
     assert "30min" in problems(database_connection_max_age=text)["SIDECAR_DATABASE_CONNECTION_MAX_AGE"]
 
 
+@pytest.mark.parametrize("between", [" ", "\n", ",", ", ", "  \t"])
+def test_urls_of_replicas_are_apart_where_the_next_begins(between):
+    urls = (f"{URL}?passfile=/run/pass", "postgresql://u:p@one,two:5433/app", "postgres://three/app")
+    settings = Settings.from_environ(NEEDED | {"SIDECAR_FACTS_URLS": between.join(urls)})
+
+    assert settings.facts_urls == urls
+    assert "secret-word" not in repr(settings)
+    assert settings.facts_max_lag_ms == 100
+
+
+@pytest.mark.parametrize("wrong", ["replica:5432", f"{URL} replica2", f"{URL} mysql://secret-word"])
+def test_what_is_no_url_of_a_replica_is_refused_and_not_shown(wrong):
+    found = problems(facts_urls=wrong, facts_max_lag_ms="5")
+
+    assert found["SIDECAR_FACTS_URLS"] == ("must be URLs that start with postgresql://, with spaces between")
+    assert found["SIDECAR_FACTS_MAX_LAG_MS"] == (
+        "must be a whole number of milliseconds from 20 to 60000, got '5'"
+    )
+
+
 def test_an_empty_value_is_no_value():
     assert Settings.from_environ(NEEDED | {"SIDECAR_WORKERS": " "}).workers >= 1
 

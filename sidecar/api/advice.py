@@ -107,6 +107,7 @@ ADVICE: Mapping[str, str] = {
         " room for the decision log"
     ),
     "workspace_contended": "nothing was done: retry after a second",
+    "outcome_unknown": "look whether the change is made, and make it again if it is not",
     "identity_unavailable": _LATER,
 }
 

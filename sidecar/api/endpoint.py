@@ -26,6 +26,7 @@ _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 ABOUT_WHO_ASKS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 BODY_CODES = ("malformed_json", "invalid_request", "body_too_large", "unsupported_media_type")
 FACTS_OUTAGES = ("facts_unavailable", "facts_misread", "database_not_migrated")
+CHANGE_OUTAGES = ("outcome_unknown", *FACTS_OUTAGES)
 OUTAGES = (
     "policy_engine_unavailable",
     "policy_engine_misbehaved",

@@ -212,7 +212,7 @@ class PlainLines(NamedTuple):
         said = _ASKED % (b"%b", b"%b", b"%b", b"check", b"null", b"null")
         said += b"%b" + also.replace(b"%", b"%%")
         form = _LINE % (head, said, b"%b", service.catalog, _TOOK_FACTS)
-        return cls(form, caller and caller.name, service.masks)
+        return cls(form, None if caller is None else caller.name, service.masks)
 
     def line(
         self,
@@ -281,7 +281,8 @@ def plain_facts_of(facts: PlainFacts | None) -> bytes:
     """As `facts_of`, where nothing is taken."""
     if facts is None:
         return _NO_FACTS
-    return _FACTS % (encoded(facts.workspace_id), b"%d" % facts.version, b"{}")
+    version = b"null" if facts.version is None else b"%d" % facts.version
+    return _FACTS % (encoded(facts.workspace_id), version, b"{}")
 
 
 def facts_of(service: Service, facts: Facts | None, amounts: Mapping[str, int]) -> bytes:

@@ -136,13 +136,18 @@ class PlainChecks:
         for question, row in zip(questions, rows, strict=True):
             asked = question.asked
             cell = kept_cell(asked.action, row)
-            outcome = None if cell is None else cell.texts.get("outcome")
+            outcome = None if cell is None else cell.texts.get(rendered.name_of("outcome", row))
             if cell is None or outcome is None:
                 replies.append(None)
                 continue
             verdict = cell.verdict
             member = None if verdict.reason == NO_MEMBER else row
-            fills = rendered.fills_in(at) if member is None else rendered.fills_in(facts_at, member)
+            if member is None:
+                fills = rendered.fills_in(at)
+            elif member.at is None:
+                fills = rendered.fills_in(facts_at, member)
+            else:
+                fills = rendered.fills_in(encoded(member.at), member)
             reply = question.alike.reply(asked, cell, row, fills)
             replies.append(reply)
             if reply is None:
@@ -193,7 +198,7 @@ class _AlikeInBodies:
         return Asked(*found, self._lines)
 
     def reply(self, asked: Asked, cell: Cell, facts: PlainFacts | None, fills: Fills) -> Plainly | None:  # noqa: ARG002 - as Alike
-        template = cell.texts.get(self._form)
+        template = cell.texts.get(rendered.name_of(self._form, facts))
         return None if template is None else (_JSON, template % fills)
 
 

@@ -108,6 +108,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = {
     "facts_misread": (HTTPStatus.SERVICE_UNAVAILABLE, "The database answered outside its contract"),
     "database_not_migrated": (HTTPStatus.SERVICE_UNAVAILABLE, "The database lacks what this sidecar needs"),
     "workspace_contended": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many are changing the workspace at once"),
+    "outcome_unknown": (HTTPStatus.SERVICE_UNAVAILABLE, "Nobody said whether the change is made"),
     "log_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The decision log cannot be written"),
     "identity_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The identity provider's keys cannot be had"),
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID  # noqa: TC003 - msgspec reads the annotation
 
 from sidecar.api import problems, wire
+from sidecar.api.wire import lag_of
 from sidecar.decisions.model import Quota
 from sidecar.decisions.room import quotas_of
 from sidecar.engines.verdict import document_of
@@ -32,6 +33,7 @@ _MARK_OF_ID, _MARK_OF_MESSAGE, _MARK_OF_SLUG = "\0id\0", "\0message\0", "\0slug\
 _MARK_OF_TIME = datetime.fromisoformat("0001-02-03T04:05:06.700001+00:00")
 _MARK_OF_QUOTA = {"\0": Quota(limit=1, used=2, reserved=3, resets_at=_MARK_OF_TIME)}
 _MARK_OF_WAIT = 7 * 10**14 + 1
+_MARK_OF_LAG = 3 * 10**14 + 7
 _WITH_FIGURES = "quota_exceeded"  # the reason whose message and whose wait are another each time
 
 
@@ -79,6 +81,8 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
         "facts_at": decision.at.astimezone(UTC),
         "facts_cached": decision.cached,
     }
+    if (lag_ms := lag_of(decision.facts)) is not None:
+        document["facts_lag_ms"] = lag_ms
     if decision.reservation:
         document["reservation"] = decision.reservation.id
     if decision.replayed:
@@ -91,12 +95,17 @@ def filled(known: Known, form: str) -> tuple[bytes, bytes] | None:
 
     None as long as no decision of the cell has been rendered so.
     """
-    texts = known.cell.texts
-    text, outcome_text = texts.get(form), texts.get("outcome")
+    texts, facts = known.cell.texts, known.facts
+    text, outcome_text = texts.get(name_of(form, facts)), texts.get(name_of("outcome", facts))
     if text is None or outcome_text is None:
         return None
     fills = fills_of(known)
     return text % fills, outcome_text % fills
+
+
+def name_of(form: str, facts: Facts | PlainFacts | None) -> str:
+    """Under which name a text of this *form* is kept: one that says how old *facts* are has a place more."""
+    return form if facts is None or facts.lag_ms is None else f"{form} of a replica"
 
 
 def fills_of(known: Known) -> Fills:
@@ -112,6 +121,8 @@ def fills_in(at: bytes, member: Facts | PlainFacts | None = None) -> Fills:
     fills = {b"id": fresh_id().encode(), b"at": at}
     if member is not None:
         fills[b"workspace"] = encoded(_Workspace(member.workspace_id, member.slug))
+        if member.lag_ms is not None:
+            fills[b"lag"] = b"%d" % member.lag_ms
     return fills
 
 
@@ -143,9 +154,10 @@ def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], M
     texts = decision.texts
     if texts is None or decision.replayed or decision.reservation is not None:
         return encoded(document_of(decision))
-    template = texts.get(form)
+    name = name_of(form, decision.facts)
+    template = texts.get(name)
     if template is None:
-        template = texts[form] = _template(decision, document_of)
+        template = texts[name] = _template(decision, document_of)
     at = decision.at if decision.at.tzinfo is UTC else decision.at.astimezone(UTC)
     fills = {b"id": decision.decision_id.encode(), b"at": encoded(at)}
     if decision.slug is not None:
@@ -155,6 +167,8 @@ def _rendered(decision: Decision, form: str, document_of: Callable[[Decision], M
     if decision.verdict.reason == _WITH_FIGURES:
         fills[b"message"] = encoded(decision.message)
         fills[b"wait"] = b"%d" % (decision.retry_after_s or 0)
+    if (lag_ms := lag_of(decision.facts)) is not None:
+        fills[b"lag"] = b"%d" % lag_ms
     return template % fills
 
 
@@ -167,6 +181,9 @@ def _template(decision: Decision, document_of: Callable[[Decision], Mapping[str,
         slug=None if decision.slug is None else _MARK_OF_SLUG,
         quota=None if decision.quota is None else _MARK_OF_QUOTA,
         retry_after_s=None if decision.retry_after_s is None else _MARK_OF_WAIT,
+        facts=decision.facts
+        if decision.facts is None or decision.facts.lag_ms is None
+        else replace(decision.facts, lag_ms=_MARK_OF_LAG),
     )
     workspace = wire.workspace_document(marked.workspace_id, _MARK_OF_SLUG)
     text = encoded(document_of(marked)).replace(b"%", b"%%")
@@ -177,6 +194,7 @@ def _template(decision: Decision, document_of: Callable[[Decision], Mapping[str,
         (encoded(_MARK_OF_TIME), b"%(at)b"),
         (encoded(_MARK_OF_MESSAGE), b"%(message)b"),
         (b"%d" % _MARK_OF_WAIT, b"%(wait)b"),
+        (b"%d" % _MARK_OF_LAG, b"%(lag)b"),
     ):
         text = text.replace(mark, place)
     return text

@@ -178,7 +178,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "reservation": _or_null(ref("Reservation")),
             "decision_id": _TEXT,
             "policy_revision": _TEXT,
-            "facts": _object({"at": _MOMENT, "cached": {"type": "boolean"}}),
+            "facts": _object(
+                {"at": _MOMENT, "cached": {"type": "boolean"}, "lag_ms": _COUNT}, optional=("lag_ms",)
+            ),
             "replayed": {"const": True},
         },
         optional=("role", "plan", "workspace", *_HELP, "replayed"),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sidecar.catalog.catalog import Price
-    from sidecar.decisions.model import Decision, Quota, Reservation
+    from sidecar.decisions.model import Decision, Facts, Quota, Reservation
 
 MOST_AMOUNT = 10**12
 LONGEST_TTL_S = 3_600
@@ -378,10 +378,17 @@ def document_about(decision: Decision) -> dict[str, Any]:
     document["reservation"] = reservation_document(decision.reservation) if decision.reservation else None
     document["decision_id"] = decision.decision_id
     document["policy_revision"] = verdict.revision
-    document["facts"] = {"at": decision.at.astimezone(UTC), "cached": decision.cached}
+    document["facts"] = facts = {"at": decision.at.astimezone(UTC), "cached": decision.cached}
+    if (lag_ms := lag_of(decision.facts)) is not None:
+        facts["lag_ms"] = lag_ms
     if decision.replayed:
         document["replayed"] = True
     return document
+
+
+def lag_of(facts: Facts | None) -> int | None:
+    """How old *facts* of a replica are at most; None where the primary has told them."""
+    return None if facts is None else facts.lag_ms
 
 
 def workspace_document(workspace_id: UUID | None, slug: str | None) -> dict[str, Any]:

@@ -107,6 +107,7 @@ class Known(NamedTuple):
 class Authorizer:
     """*recall* gives a verdict that is known for good, None for any other.
 
+    *checked_by* is where the facts of a check are read, which may be a little older than *facts*.
     What `decide_at_once` keeps is bounded by the verdicts that *recall* knows.
     """
 
@@ -118,6 +119,7 @@ class Authorizer:
         policy: PolicyEngine,
         facts: FactStore,
         recall: Callable[[bytes], Verdict | None] = lambda _: None,
+        checked_by: Callable[..., list[Facts | None]] | None = None,
     ) -> None:
         self.catalog = catalog
         self.policy = policy
@@ -126,6 +128,8 @@ class Authorizer:
         self._features = {name: action.feature or "" for name, action in catalog.actions.items()}
         self._context_fields = context_fields
         self._facts = facts
+        self._read = facts.facts
+        self._read_for_check = checked_by or facts.facts
         self._foresight = Foresight(catalog, facts)
         self._upgrades = {
             plan.name: Upgrade(plan=plan.name, title=plan.title, price=plan.price)
@@ -149,7 +153,10 @@ class Authorizer:
             raise ValueError(f"a question in mode {question.mode} is for Spending to decide")
         timings = timings or Timings()
         amounts = amounts_of(question, catalog=self.catalog)
-        facts = yield from self.reading(question, amounts, deadline=deadline, timings=timings)
+        member = question.user, question.workspace
+        [facts] = yield from self._facts_of(
+            self._read_for_check, [member], [tuple(amounts)], deadline=deadline, timings=timings
+        )
         decision = yield from self.deciding_from(question, amounts, facts, deadline=deadline, timings=timings)
         if not decision.allowed:
             decision = yield from self.completing(question, decision, amounts, deadline=deadline)
@@ -185,18 +192,20 @@ class Authorizer:
     def facts_about(self, question: Question, *, deadline: float, timings: Timings) -> Facts | None:
         """All facts of the user of *question* in its workspace, waited for on this thread."""
         member = question.user, question.workspace
-        [facts] = run(self._facts_of([member], None, deadline=deadline, timings=timings))
+        [facts] = run(self._facts_of(self._read, [member], None, deadline=deadline, timings=timings))
         return facts
 
     def reading(
         self, question: Question, amounts: Mapping[str, int], *, deadline: float, timings: Timings
     ) -> Steps[Facts | None]:
-        """The facts that *question* is decided by, with the usage of the meters alone that it takes.
+        """The facts that *question* is charged by, with the usage of the meters alone that it takes.
 
         *amounts* are what it takes of each.
         """
         member = question.user, question.workspace
-        [facts] = yield from self._facts_of([member], [tuple(amounts)], deadline=deadline, timings=timings)
+        [facts] = yield from self._facts_of(
+            self._read, [member], [tuple(amounts)], deadline=deadline, timings=timings
+        )
         return facts
 
     def deciding_many(
@@ -223,7 +232,7 @@ class Authorizer:
                 if amounts:
                     meters[member] = tuple(dict.fromkeys((*meters[member], *amounts)))
         found = yield from self._facts_of(
-            list(meters), list(meters.values()), deadline=deadline, timings=timings
+            self._read_for_check, list(meters), list(meters.values()), deadline=deadline, timings=timings
         )
         facts_of = dict(zip(meters, found, strict=True))
         answers: list[Decision | Known | BadQuestion] = []
@@ -419,6 +428,7 @@ class Authorizer:
 
     def _facts_of(
         self,
+        read: Callable[..., list[Facts | None]],
         members: Sequence[tuple[str, str]],
         meters: Sequence[tuple[str, ...]] | None,
         *,
@@ -427,7 +437,7 @@ class Authorizer:
     ) -> Steps[list[Facts | None]]:
         began = monotonic()
         try:
-            found: list[Facts | None] = yield Wait(self._facts.facts, members, meters, deadline=deadline)
+            found: list[Facts | None] = yield Wait(read, members, meters, deadline=deadline)
         finally:
             timings.facts_s += monotonic() - began
         return found

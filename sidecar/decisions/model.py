@@ -57,7 +57,7 @@ class Facts:
     the workspace's subscription: they hold in the present plan, in place of its own. *token* is made by the
     store of facts. The ledger and the store of people get it back, to see whether anything has changed
     since; it means nothing to anybody else. *version* is the workspace's, for the log; None where the store
-    counts none.
+    counts none. *lag_ms* is there where a replica answered: they lack nothing that is older than that.
     """
 
     workspace_id: UUID
@@ -73,6 +73,7 @@ class Facts:
     token: object
     version: int | None = None
     seats: Mapping[str, int] = field(default_factory=dict)
+    lag_ms: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

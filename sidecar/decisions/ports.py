@@ -47,7 +47,10 @@ class RuleEngine(Protocol):
 
 
 class PlainFacts(Protocol):
-    """As Facts, what a question needs that takes nothing. *overrides* are of features."""
+    """As Facts, what a question needs that takes nothing. *overrides* are of features.
+
+    *at* is None where whoever has read them says it of all of them together.
+    """
 
     @property
     def workspace_id(self) -> str: ...
@@ -62,7 +65,11 @@ class PlainFacts(Protocol):
     @property
     def overrides(self) -> Mapping[str, bool] | None: ...
     @property
-    def version(self) -> int: ...
+    def version(self) -> int | None: ...
+    @property
+    def at(self) -> datetime | None: ...
+    @property
+    def lag_ms(self) -> int | None: ...
 
     def facts(self, at: datetime) -> Facts:
         """All of it, true *at* that time, and no usage. ValueError if *workspace_id* is no id."""

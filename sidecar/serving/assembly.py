@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -53,11 +54,12 @@ from sidecar.store.ledger import PostgresLedger
 from sidecar.store.names import Names
 from sidecar.store.people import PostgresPeople
 from sidecar.store.postgres import PostgresFacts
+from sidecar.store.replicated import ReplicatedFacts
 from sidecar.store.workspaces import WorkspaceStore
 from sidecar.telemetry.decision_log import DecisionLog
 from sidecar.telemetry.figures import Moment
 from sidecar.telemetry.log_folder import LogFolder
-from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredRules, timed
+from sidecar.telemetry.measured import MeasuredEngine, MeasuredFacts, MeasuredRules, timed, timing
 from sidecar.telemetry.measured_ledger import MeasuredLedger
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.output import STDOUT, Output
@@ -87,6 +89,7 @@ _LEARNT_WITHIN_S = 30.0
 _ANSWERED_WITHIN_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _FIT_WITHIN_S = 5.0  # a reload is in no hurry: the generation before serves meanwhile
+_OUTCOME_WITHIN_S = 5.0  # of a change whose commit waits for replicas
 _LEDGER_CONNECTIONS = 4  # one for groups of consumes, the others may wait for a lock
 _DRAINING = {
     "ready": False,
@@ -152,11 +155,19 @@ class Parts:
             size=_LEDGER_CONNECTIONS,
             statement_timeout_s=1.0,
             lock_timeout_s=settings.deadline_s / 2,
+            cancels=bool(settings.facts_urls),
             options=options,
             observe=self._metrics.observe_pool,
         )
+        said = Said(folder)
+        self._replicated = self._replicated_facts(settings, options, said) if settings.facts_urls else None
         self._fit = CatalogFit(self._store, compiled.catalog)
-        self._workspaces = WorkspaceStore(settings.database_url, options=options, names=names)
+        self._workspaces = WorkspaceStore(
+            settings.database_url,
+            options=options,
+            names=names,
+            patience_s=_OUTCOME_WITHIN_S if settings.facts_urls else 0.0,
+        )
         self._log = DecisionLog(
             partial(_sink, settings.log_dir, printed=once is not None),
             begins_with={
@@ -183,20 +194,26 @@ class Parts:
         self._grpc: EnvoyServer | None = None
         self._grpc_ended: Task[None] | None = None
         facts = MeasuredFacts(self._store, metrics=self._metrics)
+        # What the loop reads for a check: of a replica, where there are any.
+        self.read_facts, start_read = facts.facts, self._store.ask
+        if self._replicated is not None:
+            self.read_facts = timing(self._replicated.facts, self._metrics.observe_facts)
+            start_read = self._replicated.ask
         authorizer = Authorizer(
             catalog=compiled.catalog,
             context_fields=compiled.context_fields,
             policy=self._memo,
             facts=facts,
             recall=self._memo.recall,
+            checked_by=self.read_facts,
         )
         self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names, clock=clock)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
         spending = Spending(authorizer, ledger=ledger)
         # What the loop can call without a thread, each with how.
-        self.read_facts = facts.facts
         self._starts: dict[Callable[..., object], Callable[..., None]] = {
-            self.read_facts: timed(self._store.ask, self._metrics.observe_facts),
+            facts.facts: timed(self._store.ask, self._metrics.observe_facts),
+            self.read_facts: timed(start_read, self._metrics.observe_facts),
             facts.to_come: timed(self._store.ask_to_come, self._metrics.observe_facts),
             ledger.charge: ledger.timed(self._ledger.ask),
             ledger.find_replay: ledger.timed(self._ledger.ask_replay),
@@ -214,7 +231,7 @@ class Parts:
             measured = MeasuredRules(_with_deadlines(rule_engine), metrics=self._metrics)
             self._rules = Rules(loaded.authzen, measured)
             domain = PolicyDomain(self._rules, metrics=self._metrics)
-        self._probe = self._probe_of(asked, folder=folder)
+        self._probe = self._probe_of(asked, said=said)
         people = PostgresPeople(
             reads=self._store.connections, changes=self._workspaces.connections, names=names
         )
@@ -287,10 +304,15 @@ class Parts:
         self.threads = Threads(self._settings.threads, loop=loop)
         self.driver = Driver(loop=loop, threads=self.threads, starts=self._starts)
         self.plain_questions = PlainQuestions(
-            self.application.plain, store=self._store, service=self.application.service, loop=loop
+            self.application.plain,
+            store=self._replicated or self._store,
+            service=self.application.service,
+            loop=loop,
         )
         self._log.start(loop)
         self._store.open(loop)
+        if self._replicated is not None:
+            self._replicated.open(loop)
         self._for_ledger.open(loop)
         self._workspaces.open(loop)
 
@@ -335,6 +357,8 @@ class Parts:
         self._stopping.set()
         self._credentials.stop()
         self._probe.stop()
+        if self._replicated is not None:
+            self._replicated.close()
         self._store.close()
         self._ledger.close()
         self._for_ledger.close()
@@ -353,6 +377,8 @@ class Parts:
             "ledger": self._for_ledger,
             "workspaces": self._workspaces.connections,
         }
+        replicas = self._replicated.replicas if self._replicated is not None else ()
+        pools |= {f"replica {replica.number}": replica.connections for replica in replicas}
         self._metrics.figures.show(
             Moment(
                 in_flight=in_flight + (self._grpc.in_progress if self._grpc is not None else 0),
@@ -361,6 +387,7 @@ class Parts:
                 log_bytes=self._log.waiting_bytes,
                 log_age_s=self._log.waiting_s,
                 clock_skew_s=self._clock.skew_s,
+                replicas={str(replica.number): (replica.is_used, replica.lag_s) for replica in replicas},
                 verdicts=len(self._memo),
             )
         )
@@ -419,8 +446,24 @@ class Parts:
             return found
         return Readiness(ready=False, without_database=False, parts={**found.parts, "worker": _DRAINING})
 
-    def _probe_of(self, asked: Breaker | OnThreads, *, folder: Path | None) -> Probe:
-        said, rules = Said(folder), self._rules
+    def _replicated_facts(
+        self, settings: Settings, options: ConnectionOptions, said: Said
+    ) -> ReplicatedFacts:
+        return ReplicatedFacts(
+            self._store,
+            settings.database_url,
+            settings.facts_urls,
+            most_lag_s=settings.facts_max_lag_ms / 1000,
+            clock=self._clock,
+            revision=self._revision,
+            options=options,
+            replica_options=replace(options, target_session_attrs="any"),
+            observe=self._metrics.count_facts_read,
+            is_new=said.is_new,
+        )
+
+    def _probe_of(self, asked: Breaker | OnThreads, *, said: Said) -> Probe:
+        rules = self._rules
         return Probe(
             lambda: self._itself,
             database=Watch(
@@ -448,7 +491,7 @@ class Parts:
             ),
             kind=self._settings.engine,
             fitted=lambda: self._fit.fits,
-            wanted=lambda: None if folder is None else wanted_in(folder),
+            wanted=lambda: None if self._folder is None else wanted_in(self._folder),
             observe=self._metrics.observe_converged,
         )
 

@@ -27,7 +27,7 @@ from sidecar.rego.beside import beside
 from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import catalog_digest
 from sidecar.rego.load import compiled_at
-from sidecar.store.workspaces import WorkspaceStore
+from sidecar.store.connections import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,12 +91,7 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
         authzen = _authzen_policy(settings)
     except ConfigError as error:
         problems += _problems_of(error, at=str(settings.authzen_policy))
-    try:
-        WorkspaceStore(settings.database_url)  # is the URL one?
-    except ConfigError:  # in its own words it would show the password
-        problems.append(
-            Problem(pointer="SIDECAR_DATABASE_URL", detail="is not a connection string that libpq can read")
-        )
+    problems += _unreadable_urls(settings)
     if settings.grpc_bind:
         try:
             import_module(GRPC)
@@ -146,6 +141,21 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
         cells=situations,
         known=known,
     )
+
+
+def _unreadable_urls(settings: Settings) -> list[Problem]:
+    """In our words: libpq's own would show a password."""
+    urls = {"SIDECAR_DATABASE_URL": (settings.database_url,), "SIDECAR_FACTS_URLS": settings.facts_urls}
+    problems = []
+    for pointer, of in urls.items():
+        for number, url in enumerate(of, start=1):
+            try:
+                parameters_of(url)
+            except ConfigError:
+                which = f"URL {number} " if len(of) > 1 else ""
+                detail = f"{which}is not a connection string that libpq can read"
+                problems.append(Problem(pointer=pointer, detail=detail))
+    return problems
 
 
 def _stripe_of(settings: Settings) -> tuple[Callable[[bytes, str | None], None] | None, list[Problem]]:

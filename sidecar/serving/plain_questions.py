@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.errors import FactsUnavailable
+from sidecar.errors import DatabaseNotMigrated, FactsUnavailable
 from sidecar.text.encoding import Record
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Question(Record):
 class PlainStore(Protocol):
     @property
     def silent(self) -> bool: ...
+    def meaning(self, error: Exception) -> Exception: ...
 
     def ask_plainly(
         self,
@@ -136,11 +137,12 @@ class PlainQuestions:
         if found is None:
             # A text that PostgreSQL refuses, or a row that cannot be read, is that of one question alone. The
             # usual way finds out which; until it is over, nobody should ask twice because of it.
-            for_all = error if isinstance(error, FactsUnavailable) else None
-            if for_all is None:
+            is_of_all = isinstance(error, (FactsUnavailable, DatabaseNotMigrated))
+            if not is_of_all:
                 self._shut_until = now + SHUT_S
             for question in group:
-                self._tell(question.asker.take_failure, question, for_all)
+                why = self._store.meaning(error) if is_of_all and error is not None else None
+                self._tell(question.asker.take_failure, question, why)
             return
         rows, at = found
         replies: Sequence[Plainly | None]

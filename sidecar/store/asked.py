@@ -16,12 +16,14 @@ class Query:
     """One statement that answers one value; prepared under its *name*.
 
     One that is not *repeatable* is never sent twice: it may have taken effect although its answer got lost.
+    Of one that *changes* something it matters whether it was made when nobody answers.
     *asking* is the same with a column before it: whether the server takes no writes.
     """
 
     name: bytes
     sql: bytes
     repeatable: bool = True
+    changes: bool = False
     asking: bytes = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -12,10 +12,11 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.errors import FactsUnavailable
+from sidecar.errors import FactsUnavailable, OutcomeUnknown
 from sidecar.store.addresses import conninfo_of, parameters_of
 from sidecar.store.asked import Asked, Query
 from sidecar.store.breaker import SHORTEST_SILENCE_S, Breaker
+from sidecar.store.cancelling import Canceller
 from sidecar.store.connecting import Dialer
 from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connector import Connector
@@ -40,8 +41,11 @@ __all__ = ["Connections", "Query", "Refused", "array", "parameters_of"]  # all t
 class Connections:
     """Up to *size* connections, each made when it is first needed and again when it is lost.
 
-    A *lock_timeout_s* of 0 is none. *observe* gets, for each question, failed ones too, the seconds it waited
-    for a connection and for the server; it is called on the loop.
+    A *lock_timeout_s* of 0 is none. Whoever has sent a change waits for *patience_s* at least, and hears
+    OutcomeUnknown then; 0: a change has a deadline as all else. *cancels*: what is late is ended in
+    PostgreSQL too. A commit that waits for a standby would stay for ever: no statement_timeout holds for it.
+    *observe* gets, for each question, failed ones too, the seconds it waited for a connection and for the
+    server; it is called on the loop.
     """
 
     def __init__(
@@ -52,6 +56,8 @@ class Connections:
         size: int,
         statement_timeout_s: float,
         lock_timeout_s: float = 0.0,
+        patience_s: float = 0.0,
+        cancels: bool = False,
         options: ConnectionOptions = DEFAULT_OPTIONS,
         observe: Callable[[float, float], None] | None = None,
     ) -> None:
@@ -64,6 +70,8 @@ class Connections:
         self._dialer = Dialer(conninfo_of(url, setup), setup=setup, options=options, resolver=RESOLVER)
         self._options = options
         self._observe = observe
+        self._patience_s = patience_s
+        self._canceller = Canceller() if cancels else None
         self._breaker = Breaker()
         self._stack = Stack(size)
         self._line = Line()
@@ -117,7 +125,8 @@ class Connections:
         def ask(done: Done) -> None:
             self.ask(query, params, deadline=deadline, done=done, since=since)
 
-        return self.loop.answer(ask, deadline=deadline)
+        longest = deadline + self._patience_s if query.changes else deadline
+        return self.loop.answer(ask, deadline=longest)
 
     def ask(
         self,
@@ -164,6 +173,8 @@ class Connections:
 
     def _send(self, session: Session, asked: Asked) -> None:
         asked.is_sent()
+        if asked.query.changes:
+            asked.deadline = max(asked.deadline, asked.since + self._patience_s)
         self._stack.busy.add(session)
         try:
             session.ask(asked)
@@ -266,15 +277,20 @@ class Connections:
         session.look()
         if session.asked is not asked:
             return
-        failure = Late("still sending" if session.sending else "still waiting")
+        if self._canceller is not None and (request := session.cancel_request()) is not None:
+            self._canceller.cancel(request)
         self._stack.drop(session)
-        self._fail(asked, failure)
+        if asked.query.changes and self._patience_s > 0:
+            self._went_late(asked)
+            self._fail(asked, OutcomeUnknown("a change was sent, and PostgreSQL did not answer"))
+        else:
+            self._fail(asked, Late("still sending" if session.sending else "still waiting"))
 
     def _why_late(self) -> Late:
         busy = len(self._stack.busy) >= self.size
         return Late(f"all {self.size} connections were busy" if busy else "still connecting")
 
-    def _fail(self, asked: Asked, failure: Lost | Late | FactsUnavailable) -> None:
+    def _fail(self, asked: Asked, failure: Lost | Late | FactsUnavailable | OutcomeUnknown) -> None:
         """Later, so that who asks is not told before it has asked."""
         if isinstance(failure, Late):
             self._went_late(asked)

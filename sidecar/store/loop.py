@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+LATE = "PostgreSQL did not answer in time"
 _GRACE_S = 0.5  # beyond a deadline, which the loop itself keeps: only for a loop that is dead
 _END_WITHIN_S = 2.0
 
@@ -135,4 +136,4 @@ def closed() -> FactsUnavailable:
 
 
 def late(why: str) -> FactsUnavailable:
-    return FactsUnavailable(f"PostgreSQL did not answer in time: {why}")
+    return FactsUnavailable(f"{LATE}: {why}")

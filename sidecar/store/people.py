@@ -27,15 +27,18 @@ Meaning = TypeVar("Meaning")
 
 PROVISION = Query(
     name=b"see_user",
+    changes=True,
     sql=b"SELECT authz.see_user($1, $2, $3) FROM authz.acting_as($1, 'user', $4, $5), authz.change_as($6)",
 )
 CREATE = Query(
     name=b"create_workspace",
+    changes=True,
     sql=b"SELECT authz.create_workspace($1, $2, $3)"
     b" FROM authz.acting_as($2, 'user', $4, $5), authz.change_as($6)",
 )
 CREATE_DECIDED = Query(
     name=b"found_workspace",
+    changes=True,
     sql=b"SELECT authz.found_workspace($1, $2, $3, $4, $5, $6)"
     b" FROM authz.acting_as($2, 'user', $7, $8), authz.change_as($9)",
 )
@@ -43,11 +46,13 @@ STANDING_OF = Query(name=b"standing_of", sql=b"SELECT authz.standing_of($1) WHER
 OLDEST_OWNED = Query(name=b"oldest_owned", sql=b"SELECT authz.oldest_owned($1) WHERE authz.read_as($2)")
 RENAME = Query(
     name=b"rename_workspace",
+    changes=True,
     sql=b"SELECT authz.rename_workspace($1, $2, $3)"
     b" FROM authz.acting_as($4, 'user', $5, $6), authz.change_as($7)",
 )
 DELETE = Query(
     name=b"delete_workspace",
+    changes=True,
     sql=b"SELECT authz.delete_workspace($1, $2)"
     b" FROM authz.acting_as($3, 'user', $4, $5), authz.change_as($6)",
     repeatable=False,
@@ -56,23 +61,27 @@ PEOPLE_OF = Query(name=b"people_of", sql=b"SELECT authz.people_of($1, $2, $3) WH
 MEMBER_OF = Query(name=b"member_of", sql=b"SELECT authz.member_of($1, $2) WHERE authz.read_as($3)")
 CHANGE_ROLE = Query(
     name=b"change_role",
+    changes=True,
     sql=b"SELECT authz.change_role($1, $2, $3, $4)"
     b" FROM authz.acting_as($5, 'user', $6, $7), authz.change_as($8)",
 )
 REMOVE = Query(
     name=b"remove_member",
+    changes=True,
     sql=b"SELECT authz.remove_member($1, $2, $3)"
     b" FROM authz.acting_as($4, 'user', $5, $6), authz.change_as($7)",
     repeatable=False,
 )
 TRANSFER = Query(
     name=b"transfer_ownership",
+    changes=True,
     sql=b"SELECT authz.transfer_ownership($1, $2, $3, $4)"
     b" FROM authz.acting_as($5, 'user', $6, $7), authz.change_as($8)",
     repeatable=False,
 )
 INVITE = Query(
     name=b"invite",
+    changes=True,
     sql=b"SELECT authz.invite($1, $2, $3, $4, $5, $6, $7, $8, $9)"
     b" FROM authz.acting_as($4, 'user', $10, $11), authz.change_as($12)",
 )
@@ -83,6 +92,7 @@ INVITATIONS_OF = Query(
 HAS_MEMBER = Query(name=b"has_member", sql=b"SELECT authz.has_member($1, $2) WHERE authz.read_as($3)")
 REVOKE = Query(
     name=b"revoke_invitation",
+    changes=True,
     sql=b"SELECT authz.revoke_invitation($1, $2, $3)"
     b" FROM authz.acting_as($4, 'user', $5, $6), authz.change_as($7)",
     repeatable=False,
@@ -93,6 +103,7 @@ OFFER = Query(
 )
 ACCEPT = Query(
     name=b"accept_invitation",
+    changes=True,
     sql=b"SELECT authz.accept_invitation($1, $2, $3, $4, $5, $6, $7)"
     b" FROM authz.acting_as($4, 'user', $8, $9), authz.change_as($10)",
     repeatable=False,

@@ -84,11 +84,13 @@ class PostgresFacts:
             options=options,
             observe=observe,
         )
-        self._reads = Reads(self.connections, _FactsReading(self._clock), names=self._names)
+        self._reads = Reads(self.connections, FactsReading(self._clock), names=self._names)
 
-    def open(self, loop: AbstractEventLoop | None = None) -> None:
-        """*loop* does all the work; without one there is one on a thread of its own."""
-        self._reads.open(self.connections.open(loop))
+    def open(self, loop: AbstractEventLoop | None = None) -> AbstractEventLoop:
+        """*loop* does all the work; without one there is one on a thread of its own. It is returned."""
+        opened = self.connections.open(loop)
+        self._reads.open(opened)
+        return opened
 
     def close(self) -> None:
         """From any thread; whoever waits is told."""
@@ -100,8 +102,11 @@ class PostgresFacts:
 
         UsageContended for a period that has begun by a clock that is not trusted.
         """
-        needed = [self._meters] * len(members) if meters is None else meters
-        self._reads.ask(members, needed, deadline=deadline, done=done)
+        self._reads.ask(members, self.meters_of(members, meters), deadline=deadline, done=done)
+
+    def meters_of(self, members: Members, meters: Meters | None) -> Meters:
+        """*meters*, or all of the catalog for each of *members*."""
+        return [self._meters] * len(members) if meters is None else meters
 
     def facts(
         self, members: Members, meters: Meters | None = None, /, *, deadline: float
@@ -154,6 +159,10 @@ class PostgresFacts:
         """While True, one question at a time tries the server, and the others fail at once."""
         return self.connections.silent
 
+    def meaning(self, error: Exception) -> Exception:
+        """What to tell one of those who have asked so. A new one each time, for it is raised for each."""
+        return meaning_of(error)
+
     def ask_to_come(
         self,
         meters: Mapping[UUID, Sequence[str]],
@@ -172,7 +181,7 @@ class PostgresFacts:
                     found = {id_: spoken.keys_to_ours("meter", of) for id_, of in stored.items()}
                 except FactsMisread as misread:
                     error = misread
-            done(found, None if error is None else _meaning(error))
+            done(found, None if error is None else meaning_of(error))
 
         def params(spoken: Spoken) -> list[bytes | None]:
             wanted = [[spoken.to_stored("meter", meter) for meter in each] for each in meters.values()]
@@ -243,16 +252,16 @@ class PostgresFacts:
         try:
             return self._names.answer(query, lambda _: params, self.connections, deadline=deadline)
         except (FactsUnavailable, Refused) as error:
-            raise _meaning(error) from error
+            raise meaning_of(error) from error
 
     def _answer(self, query: Query, params: Sequence[bytes], deadline: float) -> bytes | None:
         try:
             return self.connections.answer(query, params, deadline=deadline)
         except (FactsUnavailable, Refused) as error:
-            raise _meaning(error) from error
+            raise meaning_of(error) from error
 
 
-class _FactsReading:
+class FactsReading:
     """What authz.facts_for is asked and answers."""
 
     query = FACTS
@@ -273,10 +282,17 @@ class _FactsReading:
         return self._clock.guard(rows_in(answer or b"", meters=meters, spoken=spoken))
 
     def meaning(self, error: Exception) -> Exception:
-        return _meaning(error)
+        return meaning_of(error)
 
 
-def _meaning(error: Exception) -> Exception:
+def answered(answer: bytes | None, error: Exception | None) -> bytes | None:
+    """*answer*; of what the connections have told instead, what it means is raised."""
+    if error is not None:
+        raise meaning_of(error)
+    return answer
+
+
+def meaning_of(error: Exception) -> Exception:
     """Of what the connections say. A new one each time, since it is raised on the thread of whoever asked."""
     if isinstance(error, Refused):
         if error.sqlstate in _UNDEFINED:

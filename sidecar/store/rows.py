@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
@@ -61,6 +61,8 @@ class PlainRow(Struct, array_like=True, gc=False):
     status: Literal["active", "suspended"]
     overrides: dict[str, bool] | None
     version: int
+    at: ClassVar[None] = None
+    lag_ms: ClassVar[None] = None
 
     def facts(self, at: datetime) -> Facts:
         return Facts(

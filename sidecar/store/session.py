@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable, Sequence
 
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.pq.abc import PGcancel, PGconn, PGresult
 
     from sidecar.store.asked import Asked
 
@@ -121,13 +121,23 @@ class Session:
         loop.add_reader(self._socket, self.look)
 
     def close(self) -> None:
-        # Never PQcancel: it connects anew, and blocks. statement_timeout ends abandoned queries.
+        # Never PQcancel here: it connects anew, and blocks. statement_timeout ends abandoned queries.
         if self._retires is not None:
             self._retires.cancel()
         self._loop.remove_reader(self._socket)
         self._send_no_more()
         os.close(self._socket)
         self._pg.finish()
+
+    def cancel_request(self) -> PGcancel | None:
+        """For whoever may block: it ends what the server does for the question, also after `close`.
+
+        None: the connection is broken.
+        """
+        try:
+            return self._pg.get_cancel()
+        except Error:
+            return None
 
     def retire_in(self, seconds: float, retire: Callable[[Session], None]) -> None:
         """Be *retired* then; *retire* is told."""

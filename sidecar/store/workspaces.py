@@ -44,20 +44,24 @@ Answer = TypeVar("Answer")
 
 SET_PLAN = Query(
     name=b"set_plan",
+    changes=True,
     sql=b"SELECT authz.set_plan($1, $2, $3, $4) FROM authz.acting_as($5, 'caller', $6), authz.change_as($7)",
 )
 SET_OVERRIDES = Query(
     name=b"set_overrides",
+    changes=True,
     sql=b"SELECT authz.set_overrides($1, $2, $3, $4, $5, $6) FROM authz.acting_as($7, 'caller', $8),"
     b" authz.change_as($9)",
 )
 SET_STATUS = Query(
     name=b"set_status",
+    changes=True,
     sql=b"SELECT authz.set_status($1, $2, $3, $4, $5) FROM authz.acting_as($6, 'caller', $7),"
     b" authz.change_as($8)",
 )
 PUT_SUBSCRIPTION = Query(
     name=b"put_subscription",
+    changes=True,
     sql=b"SELECT authz.put_subscription($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
     b" FROM authz.acting_as($12, 'caller', $13), authz.change_as($14)",
 )
@@ -66,6 +70,7 @@ KNOWN = Query(
 )
 PATCH = Query(
     name=b"patch_workspace",
+    changes=True,
     sql=b"SELECT authz.patch_workspace($1, $2) FROM authz.acting_as($3, 'caller', $4), authz.change_as($5)",
 )
 FIND = Query(
@@ -77,7 +82,10 @@ SLUGS_LIKE = Query(name=b"slugs_like", sql=b"SELECT authz.slugs_like($1, $2)")
 
 
 class WorkspaceStore:
-    """An AdministrationStore. Open it after the fork. The outbox names the *actor* of each change."""
+    """An AdministrationStore. Open it after the fork. The outbox names the *actor* of each change.
+
+    *patience_s* is as of Connections.
+    """
 
     def __init__(
         self,
@@ -87,6 +95,7 @@ class WorkspaceStore:
         pool_size: int = 2,
         lock_timeout_s: float = 1.0,
         options: ConnectionOptions = DEFAULT_OPTIONS,
+        patience_s: float = 0.0,
         names: Names | None = None,
     ) -> None:
         self._names = names or Names()
@@ -95,6 +104,8 @@ class WorkspaceStore:
             size=pool_size,
             statement_timeout_s=5.0,
             lock_timeout_s=lock_timeout_s,
+            patience_s=patience_s,
+            cancels=patience_s > 0,
             options=options,
         )
 

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,7 +27,9 @@ _STATM, _FDS = Path("/proc/self/statm"), Path("/proc/self/fd")
 class Moment:
     """*pools* has for each pool its open connections, those in use, and how many it may open.
 
-    *clock_skew_s* is the database's clock less ours; None while nobody has compared them.
+    *clock_skew_s* is the database's clock less ours; None while nobody has compared them. *replicas* has for
+    each whether it is used, and the seconds by which it is behind at most; None, or more than a minute: not
+    known.
     """
 
     in_flight: int
@@ -36,6 +39,7 @@ class Moment:
     log_age_s: float
     clock_skew_s: float | None
     verdicts: int
+    replicas: Mapping[str, tuple[bool, float | None]]
 
 
 class Figures:
@@ -70,6 +74,15 @@ class Figures:
             "How far the database's clock is from the worker's, ahead or behind.",
             mode="livemax",
         )
+        self._replica_used = gauge(
+            "replica_used", "1 where facts are read from the replica.", ("replica",), mode="livemin"
+        )
+        self._replica_lag = gauge(
+            "replica_lag_seconds",
+            "By how much the replica is behind the primary, at most; +Inf where nobody knows.",
+            ("replica",),
+            mode="livemax",
+        )
         self._cpu = Counter(
             "sidecar_process_cpu_seconds_total", "CPU time of all workers.", registry=registry
         )
@@ -93,6 +106,9 @@ class Figures:
         self._verdicts.set(moment.verdicts)
         self._log_bytes.set(moment.log_bytes)
         self._log_age.set(moment.log_age_s)
+        for replica, (is_used, lag_s) in moment.replicas.items():
+            self._replica_used.labels(replica).set(is_used)
+            self._replica_lag.labels(replica).set(inf if lag_s is None else lag_s)
         if moment.clock_skew_s is not None:
             self._skew.set(abs(moment.clock_skew_s))
         self._show_process()

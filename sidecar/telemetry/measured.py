@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sidecar.decisions.model import Facts, Roster, ToCome, Verdict
     from sidecar.decisions.ports import FactStore, PolicyEngine, RuleEngine
     from sidecar.telemetry.metrics import Metrics
+
+
+T = TypeVar("T")
 
 
 def timed(start: Callable[..., None], observe: Callable[[float], None]) -> Callable[..., None]:
@@ -27,6 +30,19 @@ def timed(start: Callable[..., None], observe: Callable[[float], None]) -> Calla
         start(*args, deadline=deadline, done=told)
 
     return started
+
+
+def timing(call: Callable[..., T], observe: Callable[[float], None]) -> Callable[..., T]:
+    """*call*, which waits for its result, and how many seconds that takes."""
+
+    def called(*args: object, **more: object) -> T:
+        began = monotonic()
+        try:
+            return call(*args, **more)
+        finally:
+            observe(monotonic() - began)
+
+    return called
 
 
 class MeasuredFacts:

@@ -92,6 +92,13 @@ class Metrics:
             registry=registry,
         )
         self._requests = {"lane": requests.labels("lane"), "gunicorn": requests.labels("gunicorn")}
+        facts_reads = Counter(
+            "sidecar_facts_reads_total",
+            "Reads of facts for checks, by who answered; nothing without SIDECAR_FACTS_URLS.",
+            ("answered_by",),
+            registry=registry,
+        )
+        self._facts_reads = _Counters(facts_reads.labels)
         self._undeclared = Counter(
             "sidecar_undeclared_plan_total",
             "Decisions about a workspace whose plan the catalog does not declare.",
@@ -199,6 +206,9 @@ class Metrics:
 
     def count_requests_of_lane(self, requests: int) -> None:
         self._counted += [self._requests["lane"]] * requests
+
+    def count_facts_read(self, answered_by: Literal["replica", "primary"]) -> None:
+        self._count(self._facts_reads[answered_by])
 
     def observe_request(self, endpoint: str, status: int, seconds: float) -> None:
         """On the loop. *endpoint* is the name of one of ours, or NO_ENDPOINT."""

@@ -18,6 +18,7 @@ BEGIN
         'authz.accept_invitation(uuid,bigint,text,text,text,text[],bigint[])',
         'authz.acting_as(text,text,text,text)',
         'authz.anchor_log(text,bigint,bytea,boolean)',
+        'authz.announce_replica_reads()',
         'authz.catalog_in_use()',
         'authz.catalog_revision()',
         'authz.change_as(bigint)',
@@ -58,6 +59,7 @@ BEGIN
         'authz.remove_member(uuid,bigint,text)',
         'authz.rename_workspace(uuid,bigint,text)',
         'authz.repeated(uuid,text[],text,text,text)',
+        'authz.replayed_facts(text[],text[],text[],bigint)',
         'authz.revoke_invitation(uuid,bigint,uuid)',
         'authz.seal_history(text)',
         'authz.see_user(text,text,boolean)',
@@ -71,7 +73,8 @@ BEGIN
         'authz.transfer_ownership(uuid,bigint,text,text)',
         'authz.was_purged(text)',
         'authz.workspace_known(text,text,integer)',
-        'authz.workspaces_of(text,text,integer)'
+        'authz.workspaces_of(text,text,integer)',
+        'authz.written_now()'
     ], format('authz_sidecar may execute %s', found);
     found := pg_temp.executable('authz_audit');
     ASSERT found = ARRAY[

@@ -76,4 +76,5 @@ def facts_of(chance, role, plan, status, action):
         limit_overrides=chance.choice(({}, {meter: chance.choice((0, 5, None)) for meter in CATALOG.meters})),
         usage=some_usage(chance),
         at=datetime(2026, 11, 28, 7, tzinfo=UTC) + timedelta(microseconds=chance.randrange(10**6)),
+        lag_ms=chance.choice((None, None, 0, 42)),
     )

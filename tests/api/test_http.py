@@ -24,6 +24,7 @@ from sidecar.errors import (
     FactsUnavailable,
     IdentityUnavailable,
     LogUnavailable,
+    OutcomeUnknown,
     RevisionMismatch,
     SidecarError,
     UsageContended,
@@ -576,8 +577,9 @@ def test_an_outage_is_a_503_and_never_an_answer(outage, endpoint):
 
 def test_the_outages_tested_are_all_there_are():
     of_users = {IdentityUnavailable, WorkspaceContended}  # tests/identity/test_jwks.py, tests/people
+    of_changes = {OutcomeUnknown}  # tests/serving/test_replicas.py
     of_the_log = {LogUnavailable}  # tests/serving/test_log.py
-    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users | of_the_log
+    assert set(DependencyError.__subclasses__()) == set(OUTAGES) | of_users | of_changes | of_the_log
 
 
 def test_a_defect_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(caplog):
@@ -988,7 +990,8 @@ def test_every_error_that_can_reach_a_caller_has_a_status():
     codes = {leaf.code for leaf in leaves() if leaf.__module__ == "sidecar.errors"} - never_over_http
 
     assert codes - set(PROBLEMS) == set()
-    outages = {each.code for each in (*OUTAGES, IdentityUnavailable, WorkspaceContended, LogUnavailable)}
+    others = (IdentityUnavailable, WorkspaceContended, OutcomeUnknown, LogUnavailable)
+    outages = {each.code for each in (*OUTAGES, *others)}
     assert {code for code in codes if PROBLEMS[code][0] == 503} == outages
 
 

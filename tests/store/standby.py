@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,19 +54,36 @@ class Pair:
 
 @contextmanager
 def a_pair() -> Iterator[Pair]:
-    with ExitStack() as stack:
-        primary_folder = stack.enter_context(a_server_folder())
-        standby_folder = stack.enter_context(a_server_folder())
-        primary = stack.enter_context(EmbeddedPostgres(primary_folder))
-        _copy(primary, standby_folder)
-        standby = stack.enter_context(EmbeddedPostgres(standby_folder))
-        pair = Pair(primary_server=primary, standby_server=standby)
+    with a_server_folder() as folder, EmbeddedPostgres(folder) as primary:
         try:
-            yield pair
+            with a_standby_of(primary) as standby:
+                yield Pair(primary_server=primary, standby_server=standby)
         finally:
-            for server in (standby, primary):  # nobody needs the data: a shutdown checkpoint takes a second
-                with suppress(ProcessLookupError):  # a test has killed it
-                    os.kill(server.process_id, signal.SIGQUIT)
+            _end_at_once(primary)
+
+
+@contextmanager
+def another_standby(pair: Pair) -> Iterator[str]:
+    """The URL of one more standby of the primary."""
+    with a_standby_of(pair.primary_server) as server:
+        yield url_of(server.url, pair.database)
+
+
+@contextmanager
+def a_standby_of(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    with a_server_folder() as folder:
+        _copy(primary, folder)
+        with EmbeddedPostgres(folder) as standby:
+            try:
+                yield standby
+            finally:
+                _end_at_once(standby)
+
+
+def _end_at_once(server: EmbeddedPostgres) -> None:
+    """Nobody needs the data: a shutdown checkpoint takes a second."""
+    with suppress(ProcessLookupError):  # a test has killed it
+        os.kill(server.process_id, signal.SIGQUIT)
 
 
 def _copy(primary: EmbeddedPostgres, folder: Path) -> None:

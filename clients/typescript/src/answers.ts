@@ -82,6 +82,7 @@ export function answerFrom(document: unknown): Answer {
     const facts = fields(answer["facts"], "facts");
     moment(facts, "at");
     need(facts, "cached", "boolean");
+    if ("lag_ms" in facts) whole(facts, "lag_ms");
     const needs = fields(answer["needs"] ?? {}, "needs");
     may(needs, "feature", "string");
     for (const role of array(needs["roles"] ?? [], "needs.roles")) {

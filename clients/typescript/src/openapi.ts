@@ -1014,7 +1014,7 @@ export interface components {
             title: string;
             status: number;
             /** @enum {string} */
-            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "another_user" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "clock_skew" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
+            code: "malformed_request" | "malformed_json" | "invalid_request" | "meter_not_taken" | "meter_not_consumable" | "mode_not_batched" | "unknown_plan" | "signature_invalid" | "as_of_in_the_future" | "unauthenticated" | "user_unauthenticated" | "scope_missing" | "another_user" | "not_a_member" | "unknown_member" | "unknown_invitation" | "invitation_invalid" | "unknown_route" | "unsafe_path" | "workspace_missing" | "gateway_unreadable" | "gateway_untrusted" | "not_found" | "unknown_workspace" | "unknown_reservation" | "unknown_idempotency_key" | "external_id_taken" | "event_reused" | "idempotency_key_reused" | "reservation_settled" | "reservation_expired" | "commit_exceeds_reservation" | "refund_exceeds_use" | "method_not_allowed" | "request_timeout" | "already_a_member" | "owner_must_transfer" | "use_transfer" | "body_too_large" | "billing_mode_differs" | "billing_workspace_missing" | "billing_workspace_unknown" | "billing_plan_unknown" | "unsupported_media_type" | "head_too_large" | "transfer_coding_unknown" | "internal_error" | "overloaded" | "starting" | "policy_engine_unavailable" | "policy_engine_misbehaved" | "policy_revision_mismatch" | "usage_contended" | "clock_skew" | "facts_unavailable" | "facts_misread" | "database_not_migrated" | "workspace_contended" | "outcome_unknown" | "log_unavailable" | "identity_unavailable" | "unknown_action" | "workspace_suspended" | "role_insufficient" | "feature_not_in_plan" | "quota_exceeded" | "denied_by_policy";
             detail?: string;
             errors?: {
                 pointer: string;
@@ -1089,6 +1089,7 @@ export interface components {
                 /** Format: date-time */
                 at: string;
                 cached: boolean;
+                lag_ms?: number;
             };
             /** @constant */
             replayed?: true;
@@ -3055,7 +3056,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · outcome_unknown */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3153,7 +3154,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · outcome_unknown */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3251,7 +3252,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · outcome_unknown */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3358,7 +3359,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · outcome_unknown */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3615,7 +3616,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable */
+            /** @description database_not_migrated · facts_misread · facts_unavailable · log_unavailable · outcome_unknown */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3702,7 +3703,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description database_not_migrated · facts_misread · facts_unavailable */
+            /** @description database_not_migrated · facts_misread · facts_unavailable · outcome_unknown */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3921,7 +3922,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4117,7 +4118,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4238,7 +4239,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4447,7 +4448,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4578,7 +4579,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4699,7 +4700,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4805,7 +4806,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4935,7 +4936,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5135,7 +5136,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5263,7 +5264,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
+            /** @description clock_skew · database_not_migrated · facts_misread · facts_unavailable · identity_unavailable · log_unavailable · outcome_unknown · policy_engine_misbehaved · policy_engine_unavailable · policy_revision_mismatch · starting · usage_contended · workspace_contended */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sidecar.api import wire
 from sidecar.api.audience import Audience
 from sidecar.api.billing.event import EVENT, TYPES, event_in, news_in, status_of
-from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint
+from sidecar.api.endpoint import CHANGE_OUTAGES, Endpoint
 from sidecar.api.log_lines import note
 from sidecar.api.reply import json_reply
 from sidecar.api.service import deadline_of
@@ -153,7 +153,7 @@ STRIPE_EVENTS = Endpoint(
         "billing_workspace_missing",
         "billing_workspace_unknown",
         "billing_plan_unknown",
-        *FACTS_OUTAGES,
+        *CHANGE_OUTAGES,
     ),
     audience=Audience.ANYBODY,
     body=EVENT,

@@ -35,7 +35,7 @@ NOTHING: Reply = (HTTPStatus.NO_CONTENT, [], b"")
 UsersEndpoint = partial(
     Endpoint, audience=Audience.END_USERS, for_browsers=True
 )  # its name is that of its function
-CHANGES = ("workspace_contended", *OUTAGES)
+CHANGES = ("workspace_contended", "outcome_unknown", *OUTAGES)
 # A person waits longer than a gateway: one route is several questions, and a commit that reaches the disk.
 STEPS = 500
 

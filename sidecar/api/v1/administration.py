@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.api import wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint
+from sidecar.api.endpoint import CHANGE_OUTAGES, Endpoint
 from sidecar.api.log_lines import note
 from sidecar.api.problems import problems_in
 from sidecar.api.reply import json_reply
@@ -161,7 +161,7 @@ ADMINISTRATION = (
         reply=put_plan,
         says="Put a workspace on a plan.",
         answers="Changed",
-        codes=("unknown_workspace", "unknown_plan", "as_of_in_the_future", *FACTS_OUTAGES),
+        codes=("unknown_workspace", "unknown_plan", "as_of_in_the_future", *CHANGE_OUTAGES),
         audience=Audience.ADMIN,
         body=wire.PLAN,
         while_starting=True,
@@ -173,7 +173,7 @@ ADMINISTRATION = (
         reply=put_overrides,
         says="Change what a workspace has beyond its plan; absent names stay, null removes.",
         answers="Changed",
-        codes=("unknown_workspace", *FACTS_OUTAGES),
+        codes=("unknown_workspace", *CHANGE_OUTAGES),
         audience=Audience.ADMIN,
         body=wire.OVERRIDES,
         while_starting=True,
@@ -185,7 +185,7 @@ ADMINISTRATION = (
         reply=put_status,
         says="Suspend a workspace, or take that back; its subscription may suspend it too.",
         answers="Changed",
-        codes=("unknown_workspace", "as_of_in_the_future", *FACTS_OUTAGES),
+        codes=("unknown_workspace", "as_of_in_the_future", *CHANGE_OUTAGES),
         audience=Audience.ADMIN,
         body=wire.STATUS,
         while_starting=True,
@@ -202,7 +202,7 @@ ADMINISTRATION = (
             "unknown_plan",
             "as_of_in_the_future",
             "event_reused",
-            *FACTS_OUTAGES,
+            *CHANGE_OUTAGES,
         ),
         audience=Audience.ADMIN,
         body=wire.SUBSCRIPTION,

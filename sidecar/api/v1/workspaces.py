@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.api import wire
 from sidecar.api.audience import Audience
-from sidecar.api.endpoint import FACTS_OUTAGES, Endpoint, parameters_of
+from sidecar.api.endpoint import CHANGE_OUTAGES, FACTS_OUTAGES, Endpoint, parameters_of
 from sidecar.api.log_lines import note, note_listing
 from sidecar.api.problems import problems_in
 from sidecar.api.reply import json_reply
@@ -135,7 +135,7 @@ WORKSPACES = (
         reply=patch_workspace,
         says="Set the id that the application has for a workspace; null removes it.",
         answers="KnownWorkspace",
-        codes=("unknown_workspace", "external_id_taken", *FACTS_OUTAGES),
+        codes=("unknown_workspace", "external_id_taken", *CHANGE_OUTAGES),
         audience=Audience.ADMIN,
         body=wire.PATCH,
         while_starting=True,

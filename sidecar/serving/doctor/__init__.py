@@ -20,6 +20,7 @@ from sidecar.serving.doctor.around import (
 )
 from sidecar.serving.doctor.check import finding, ok, skipped
 from sidecar.serving.doctor.database import database_checks
+from sidecar.serving.doctor.replicas import replica_checks
 from sidecar.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def examine(environ: Mapping[str, str], *, within_s: float = WITHIN_S) -> list[C
     checks += found
     parts: dict[str, Callable[[], Iterator[Check]]] = {
         "database": lambda: database_checks(settings, compiled),
+        "replicas": lambda: replica_checks(settings),
         "engine": lambda: engine_checks(settings, compiled),
         "tokens": lambda: tokens_checks(settings),
         "jwks": lambda: users_checks(settings),
