@@ -1,4 +1,4 @@
-"""What a consume leaves in the database: bytes of its key and of its line in the ledger, indexes included."""
+"""What a consume leaves in the database: bytes of its key and of its line; what the index of lines costs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import LiteralString
 
 import psycopg
 
+from benchmarks import ledger_index
 from benchmarks.world import fill
 from sidecar.local.postgres import EmbeddedPostgres
 from sidecar.rego.load import compiled_at
@@ -64,7 +65,7 @@ def measured(url: str, *, consumes: int) -> dict[str, float]:
     return {name: size / taken for name, (size,) in sizes.items()}
 
 
-def page(found: dict[str, float], *, consumes: int, seconds: float) -> str:
+def page(found: dict[str, float], index: ledger_index.Measured, *, consumes: int, seconds: float) -> str:
     says = (
         f"Written by `python -m benchmarks.sizes`: {consumes:,} consumes with a key"
         f" in {WORKSPACES:,} workspaces, which took {seconds:.0f} s. Indexes are included."
@@ -78,6 +79,8 @@ def page(found: dict[str, float], *, consumes: int, seconds: float) -> str:
             "| table | bytes a consume |",
             "|---|---:|",
             *(f"| `{name}` | {size:.0f} |" for name, size in found.items()),
+            "",
+            *ledger_index.section(index),
             "",
         ]
     )
@@ -95,7 +98,9 @@ def main() -> None:
         fill(database.url, workspaces=WORKSPACES)
         began = time.monotonic()
         found = measured(database.url, consumes=consumes)
-        text = page(found, consumes=consumes, seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        index = ledger_index.measured(database.url)
+        text = page(found, index, consumes=consumes, seconds=seconds)
     if consumes == CONSUMES:
         RESULTS.write_text(text)
     print(text)

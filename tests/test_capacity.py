@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from benchmarks import capacity
+from benchmarks import capacity, ledger_index
 from benchmarks.sizes import measured
 from benchmarks.world import fill
 from tests.pages import blocks, run_block
@@ -62,6 +62,27 @@ def test_what_a_consume_leaves_is_measured_by_real_consumes(fresh_database_url):
             count = connection.execute(f"SELECT count(*) FROM authz.{table}".encode()).fetchone()
             assert count is not None
             assert count[0] >= 1_000
+
+
+@pytest.mark.postgres
+def test_the_ledgers_index_is_compared_with_a_ledger_that_lacks_it(fresh_database_url):
+    found = ledger_index.measured(fresh_database_url, rows=20_000)
+
+    assert 0 < found.index_bytes < found.table_bytes / 20
+    with psycopg.connect(fresh_database_url) as connection:
+        defined = {
+            table: {
+                str(row[0]).partition(" USING ")[2].replace(table, "")
+                for row in connection.execute(
+                    "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass", (table,)
+                )
+            }
+            for table in ("authz.usage_ledger", ledger_index.WITH, ledger_index.WITHOUT)
+        }
+    real, having, lacking = defined.values()
+    assert having == real
+    assert real - lacking == {"brin (at) WITH (autosummarize='on')"}
+    assert lacking < real
 
 
 @pytest.mark.postgres

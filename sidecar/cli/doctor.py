@@ -23,7 +23,8 @@ def command(plans: Path | None, policies: Path | None, *, as_json: bool) -> int:
     """Look at all that `sidecar serve` would need, with the same settings, and say what to do.
 
     Settings, files, database, OPA or the embedded engine, the identity provider's keys, tokens, addresses and
-    the disk: a line each, within 5 seconds. Nothing is changed. Exit code 1 if there is a finding.
+    the disk: a line each, within 5 seconds. Nothing is changed. Exit code 1 if there is a finding; a warning
+    is none.
     """
     from sidecar.serving.doctor import examine  # noqa: PLC0415 - a second's worth of imports
 

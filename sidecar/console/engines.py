@@ -1,12 +1,15 @@
-"""What explains by a revision: its files and its engine, embedded for any, OPA for the one that it serves."""
+"""What explains by a revision: its files and its engine, embedded for any, OPA for those that it has."""
 
 from __future__ import annotations
 
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.console.reading import CannotRead
 from sidecar.engines.installed import engine_of
+from sidecar.errors import EngineMisbehaved
+from sidecar.rego.beside import own_name
 from sidecar.reports.explanation import RULES
 from sidecar.reports.ruling import by_database
 from sidecar.store.published import published
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sidecar.decisions.model import Verdict
+    from sidecar.engines.embedded import EmbeddedEngine
+    from sidecar.engines.opa import OpaEngine
     from sidecar.rego.compile import Compiled
     from sidecar.reports.explanation import Engine
     from sidecar.reports.ruling import Ruling
@@ -23,16 +28,25 @@ if TYPE_CHECKING:
 
 _MOST_KEPT = 4
 _MOST_VERDICTS = 20_000
+_ASKED_WITHIN_S = 1.0
 
 
 class _Remembering:
-    """*engine*, whose verdicts are kept: situations are few, and a page asks some dozens."""
+    """*engine*, whose verdicts are kept: situations are few, and a page asks some dozens.
 
-    def __init__(self, engine: Engine) -> None:
+    *by_name*: an OPA, asked by the names of its revision where it has them: the plain ones are of its newest.
+    """
+
+    def __init__(self, engine: OpaEngine | EmbeddedEngine, *, by_name: bool) -> None:
         self._engine = engine
+        self._by_name = by_name
         self._known: dict[bytes, Verdict] = {}
         self.name = engine.name
         self.revision = engine.revision
+
+    def is_served(self) -> bool:
+        """EngineUnavailable where it cannot be asked."""
+        return self._engine.served_revision(deadline=monotonic() + _ASKED_WITHIN_S) == self.revision
 
     def verdicts(self, situations: Iterable[bytes], /, *, deadline: float) -> Iterator[tuple[bytes, Verdict]]:
         asked = list(situations)
@@ -49,6 +63,11 @@ class _Remembering:
                 yield each, known[each]
 
     def document(self, rule: str, given: bytes, /, *, deadline: float) -> object:
+        if self._by_name:
+            try:
+                return self._engine.document(own_name(rule, self.revision), given, deadline=deadline)
+            except EngineMisbehaved:
+                """An OPA without names of revisions: verdicts say whether it is of ours."""
         return self._engine.document(rule, given, deadline=deadline)
 
 
@@ -60,7 +79,7 @@ class Engines:
         self._opa_url = opa_url
         self._revision = revision
         self._lock = Lock()
-        self._kept: dict[str, Engine] = {}
+        self._kept: dict[str, _Remembering] = {}
         self._rulings: dict[int, Ruling] = {}
 
     def ruling(self, looked: Looked, *, at: datetime | None) -> Ruling:
@@ -78,15 +97,18 @@ class Engines:
         return made
 
     def of(self, compiled: Compiled) -> Engine:
-        """CannotRead where OPA serves another revision."""
-        if self._name == "opa" and compiled.revision != self._revision:
-            raise CannotRead(
-                f"OPA does not serve revision {compiled.revision[:12]}: ask sidecar audit instead."
-            )
+        """CannotRead where OPA does not have this revision: it has ours, and mostly the one before."""
         with self._lock:
-            if compiled.revision not in self._kept:
+            kept = self._kept.get(compiled.revision)
+            if kept is None:
                 while len(self._kept) >= _MOST_KEPT:
                     del self._kept[next(iter(self._kept))]
                 made = engine_of(self._name, compiled, opa_url=self._opa_url, rules=RULES)
-                self._kept[compiled.revision] = _Remembering(made)
-            return self._kept[compiled.revision]
+                kept = _Remembering(made, by_name=self._name == "opa")
+                self._kept[compiled.revision] = kept
+        if self._name == "opa" and compiled.revision != self._revision and not kept.is_served():
+            raise CannotRead(
+                f"OPA does not have revision {compiled.revision[:12]} any more: ask sidecar audit explain or"
+                " sidecar audit diff instead."
+            )
+        return kept

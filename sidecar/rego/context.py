@@ -11,15 +11,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sidecar.catalog.finding import Finding
-from sidecar.catalog.read import Fields, Items, Text, Truth, document_in
+from sidecar.catalog.read import Fields, Items, Text, Truth
+from sidecar.rego.metadata import blocks_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from sidecar.catalog.read import Node
     from sidecar.rego.syntax.tree import Module, Rule
 
-_BLOCK = re.compile(r"^# METADATA[ \t]*\r?\n((?:#.*\n)*)", flags=re.MULTILINE)
 _PACKAGE = re.compile(r"(?:\s|#[^\n]*\n)*package\s+custom\s*(?:[#;]|$)", flags=re.MULTILINE)
 WAITS = "off_until_declared"
 
@@ -37,9 +37,9 @@ def waiting_in(modules: Mapping[str, Module], texts: Mapping[str, str]) -> dict[
     """The fields that a rule waits for: `custom: {off_until_declared: […]}` in its metadata."""
     found: dict[Rule, Collection[str]] = {}
     for path, module in modules.items():
-        for end, root, _ in _blocks_in(texts[path], source=path):
-            rule = next((each for each in module.rules if each.at >= end), None)
-            match root:
+        for block in blocks_in(texts[path], source=path):
+            rule = next((each for each in module.rules if each.at >= block.end), None)
+            match block.root:
                 case Fields(values={"custom": Fields(values={"off_until_declared": Items(items=items)})}) if (
                     rule
                 ):
@@ -53,7 +53,7 @@ def annotated_packages(modules: Mapping[str, Module], texts: Mapping[str, str]) 
     """Of each package the files whose metadata are its own: OPA takes one."""
     found: dict[str, list[str]] = {}
     for path, module in modules.items():
-        if any(block.end() <= module.at for block in _BLOCK.finditer(texts[path])):
+        if any(block.end <= module.at for block in blocks_in(texts[path], source=path)):
             found.setdefault(".".join(module.package), []).append(path)
     return found
 
@@ -64,11 +64,11 @@ def _declared_in(path: str, text: str, *, source: str) -> tuple[frozenset[str], 
     folders = PurePosixPath(path).parent.parts
     if not folders:
         return frozenset(), []
-    for end, root, faults in _blocks_in(text, source=source):
-        of_package = folders == ("custom",) and _PACKAGE.match(text, end)
+    for block in blocks_in(text, source=source):
+        of_package = folders == ("custom",) and _PACKAGE.match(text, block.end)
         if folders[0] == "authz" or of_package:
-            found += faults
-        match root:
+            found += block.findings
+        match block.root:
             case Fields(values={"custom": Fields(values={"context": node})} as values):
                 entrypoint = values.get("entrypoint")
                 is_entrypoint = isinstance(entrypoint, Truth) and entrypoint.value
@@ -79,16 +79,6 @@ def _declared_in(path: str, text: str, *, source: str) -> tuple[frozenset[str], 
             case _:
                 pass
     return frozenset(fields), found
-
-
-def _blocks_in(text: str, *, source: str) -> Iterator[tuple[int, Node | None, list[Finding]]]:
-    """Each block of metadata: where it ends, what it says, and what is wrong with it."""
-    for block in _BLOCK.finditer(text):
-        above = "\n" * text.count("\n", 0, block.start(1))  # so that positions are the policy's
-        document = document_in(
-            (above + re.sub(r"^#", " ", block[1], flags=re.MULTILINE)).encode(), source=source
-        )
-        yield block.end(), document.root, list(document.findings)
 
 
 def _names_in(node: Node, found: list[Finding], *, source: str) -> set[str]:

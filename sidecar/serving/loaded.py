@@ -92,12 +92,7 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
     except ConfigError as error:
         problems += _problems_of(error, at=str(settings.authzen_policy))
     problems += _unreadable_urls(settings)
-    if settings.grpc_bind:
-        try:
-            import_module(GRPC)
-        except ModuleNotFoundError as error:
-            detail = f"a grpc:// address needs the extra `grpc`: {error.name} is not installed"
-            problems.append(Problem(pointer="SIDECAR_BIND", detail=detail))
+    problems += _grpc_of(settings)
     require_signed, of_stripe = _stripe_of(settings)
     problems += of_stripe
     try:
@@ -108,8 +103,9 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
         identities = identities_of(settings)
     except ConfigError as error:
         problems += error.problems
-    mask_key, of_log = _log_of(settings)
-    problems += of_log
+    problems += _log_folder_of(settings)
+    mask_key, of_masks = _mask_key_of(settings)
+    problems += of_masks
     console_secret, of_console = _console_secret_of(settings)
     problems += of_console
     if compiled is None or callers is None or problems:
@@ -158,6 +154,27 @@ def _unreadable_urls(settings: Settings) -> list[Problem]:
     return problems
 
 
+def wanting(settings: Settings) -> list[Problem]:
+    """Extras and files of secrets that *settings* need, and are not there or not right."""
+    return [
+        *_grpc_of(settings),
+        *_stripe_of(settings)[1],
+        *_mask_key_of(settings)[1],
+        *_console_secret_of(settings)[1],
+    ]
+
+
+def _grpc_of(settings: Settings) -> list[Problem]:
+    if not settings.grpc_bind:
+        return []
+    try:
+        import_module(GRPC)
+    except ModuleNotFoundError as error:
+        detail = f"a grpc:// address needs the extra `grpc`: {error.name} is not installed"
+        return [Problem(pointer="SIDECAR_BIND", detail=detail)]
+    return []
+
+
 def _stripe_of(settings: Settings) -> tuple[Callable[[bytes, str | None], None] | None, list[Problem]]:
     """What refuses the bodies that Stripe has not signed, and why there is none."""
     if not settings.stripe_secrets:
@@ -170,24 +187,28 @@ def _stripe_of(settings: Settings) -> tuple[Callable[[bytes, str | None], None] 
     return signatures.require, []
 
 
-def _log_of(settings: Settings) -> tuple[bytes, list[Problem]]:
-    """The key of the log's masks, and why the log cannot be written or masked."""
-    key, problems = b"", []
-    if (folder := settings.log_dir) is not None:
-        try:
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        except OSError as error:
-            problems.append(Problem(pointer="SIDECAR_LOG_DIR", detail=f"{folder}: {error.strerror}"))
-        else:
-            if not os.access(folder, os.W_OK | os.X_OK):
-                detail = f"{folder}: this process may not write there"
-                problems.append(Problem(pointer="SIDECAR_LOG_DIR", detail=detail))
-    if settings.log_mask and (file := settings.log_mask_key) is not None:
-        try:
-            key = mask_key_at(file)
-        except ConfigError as error:
-            problems += error.problems
-    return key, problems
+def _log_folder_of(settings: Settings) -> list[Problem]:
+    """Why the log cannot be written. The folder is made."""
+    folder, pointer = settings.log_dir, "SIDECAR_LOG_DIR"
+    if folder is None:
+        return []
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        return [Problem(pointer=pointer, detail=f"{folder}: {error.strerror}")]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [Problem(pointer=pointer, detail=f"{folder}: this process may not write there")]
+    return []
+
+
+def _mask_key_of(settings: Settings) -> tuple[bytes, list[Problem]]:
+    """The key of the log's masks, and why there is none."""
+    if not settings.log_mask or (file := settings.log_mask_key) is None:
+        return b"", []
+    try:
+        return mask_key_at(file), []
+    except ConfigError as error:
+        return b"", list(error.problems)
 
 
 def mask_key_at(file: Path) -> bytes:

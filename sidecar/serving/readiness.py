@@ -77,7 +77,8 @@ class Watch:
             self._look()
             self.looked.set()
             changed()
-            stopping.wait(_EVERY_S if self.state.cause is None else _AGAIN_S)
+            is_well = self.state.cause is None and not self._failures
+            stopping.wait(_EVERY_S if is_well else _AGAIN_S)
 
     def _look(self) -> None:
         revision, cause = self.state.revision, None

@@ -167,7 +167,7 @@ def session_faults(
     try:
         dialer.connect().pg.finish()
     except WrongSession as wrong:
-        return wrong.faults
+        return [str(fault) for fault in wrong.faults]
     return []
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from math import inf
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from sidecar.errors import DatabaseNotMigrated, NotAsked
 from sidecar.store.addresses import conninfo_of
@@ -33,8 +34,8 @@ def lag_of(primary: str, replica: str, *, options: ConnectionOptions) -> float:
     """
     positions = Positions(most_lag_s=inf)
     with (
-        closing(_connection(primary, options, "the primary")) as written,
-        closing(_connection(replica, options, "it")) as replayed,
+        closing(_connection(primary, options, "the primary", session="read-write")) as written,
+        closing(_connection(replica, options, "it", session="any")) as replayed,
     ):
         asked_at = monotonic()
         try:
@@ -53,11 +54,15 @@ def lag_of(primary: str, replica: str, *, options: ConnectionOptions) -> float:
             sleep(_PAUSE_S)
 
 
-def _connection(url: str, options: ConnectionOptions, who: str) -> psycopg.Connection:
+def _connection(
+    url: str, options: ConnectionOptions, who: str, *, session: Literal["read-write", "any"]
+) -> psycopg.Connection:
     setup = SessionSetup.of(options, statement_timeout_s=_WITHIN_S, lock_timeout_s=_WITHIN_S)
     try:
         connection = psycopg.connect(
-            conninfo_of(url, setup),
+            make_conninfo(
+                conninfo_of(url, setup), target_session_attrs=session if options.pooler == "off" else "any"
+            ),
             autocommit=True,
             connect_timeout=int(CONNECT_TIMEOUT_S),
             prepare_threshold=None,

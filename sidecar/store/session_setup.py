@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROLE = "authz_sidecar"
 MOST_STATEMENT_TIMEOUT_MS = 5_000  # of a login that all pools share
 _ISOLATION = "read committed"
-_READ = b"""
+READ = b"""
 SELECT json_build_object(
     'login', session_user,
     'role', current_user,
@@ -32,9 +32,21 @@ SELECT json_build_object(
 class WrongSession(Lost):
     """Whoever is connected to let us in, and the session is not as it has to be."""
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("the session is not as it has to be: " + "; ".join(faults))
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("the session is not as it has to be: " + "; ".join(map(str, faults)))
         self.faults = faults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Of one *setting* of a session: how it is, and the statement or setting that helps."""
+
+    setting: str
+    says: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.says}: {self.do}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +79,10 @@ class SessionSetup:
     def first_statements(self) -> bytes:
         """What is sent on each new connection. The last result has one value, for `verify`."""
         if self.pooler != "session":
-            return _READ
+            return READ
         # DEALLOCATE: who had the server's session before may have left statements of the same names.
         sets = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in self._settings())
-        return b"DEALLOCATE ALL; SELECT " + sets.encode() + b";" + _READ
+        return b"DEALLOCATE ALL; SELECT " + sets.encode() + b";" + READ
 
     def verify(self, answer: bytes | None, *, takes_writes: bool) -> None:
         """Lost, with every fault in words, if *answer* to `first_statements` is not what has to be."""
@@ -80,28 +92,33 @@ class SessionSetup:
         if faults := self.faults(found):
             raise WrongSession(faults)
 
-    def faults(self, found: dict[str, Any]) -> list[str]:
-        """Each in one line, with what to do."""
+    def faults(self, found: dict[str, Any]) -> list[Fault]:
+        """Of what `first_statements` found: a fault for each setting that is wrong."""
         faults = []
         if found["role"] != ROLE:
-            faults.append(f"its role is {found['role']}, not {ROLE}: {self._advice(found, 'role', ROLE)}")
+            faults.append(self._fault(found, "role", f"its role is {found['role']}, not {ROLE}", ROLE))
         if found["isolation"] != _ISOLATION:
-            advice = self._advice(found, "default_transaction_isolation", _ISOLATION)
-            faults.append(f"default_transaction_isolation is {found['isolation']}: {advice}")
-        for name, wanted_ms, most_ms in (
-            ("statement_timeout", self.statement_timeout_ms, MOST_STATEMENT_TIMEOUT_MS),
-            ("lock_timeout", self.lock_timeout_ms, found["statement_timeout"]),
+            name = "default_transaction_isolation"
+            faults.append(self._fault(found, name, f"{name} is {found['isolation']}", _ISOLATION))
+        for name, wanted_ms, most_ms, advised in (
+            ("statement_timeout", self.statement_timeout_ms, MOST_STATEMENT_TIMEOUT_MS, "5s"),
+            (
+                "lock_timeout",
+                self.lock_timeout_ms,
+                found["statement_timeout"] or MOST_STATEMENT_TIMEOUT_MS,
+                "1s",
+            ),
         ):
             is_right = (
                 0 < found[name] <= most_ms if self.pooler == "transaction" else found[name] == wanted_ms
             )
             if not is_right:
-                advice = self._advice(found, name, "5s" if name == "statement_timeout" else "1s")
-                faults.append(f"{name} is {found[name]:g} ms: {advice}")
+                faults.append(self._fault(found, name, f"{name} is {found[name]:g} ms", advised))
         first = next((each for each in found["schemas"] if not each.startswith("pg_temp")), "")
         if first != "pg_catalog":
-            advice = f"ALTER ROLE {found['login']} RESET search_path"
-            faults.append(f'its search_path has "{first}" before pg_catalog: {advice}')
+            says = f'its search_path has "{first}" before pg_catalog'
+            do = f"ALTER ROLE {found['login']} RESET search_path"
+            faults.append(Fault(setting="search_path", says=says, do=do))
         return faults
 
     def _settings(self) -> tuple[tuple[str, str], ...]:
@@ -112,10 +129,11 @@ class SessionSetup:
             ("default_transaction_isolation", _ISOLATION),
         )
 
-    def _advice(self, found: dict[str, Any], name: str, value: str) -> str:
+    def _fault(self, found: dict[str, Any], setting: str, says: str, advised: str) -> Fault:
+        do = "if a pooler stands between, set SIDECAR_DATABASE_POOLER"
         if self.pooler == "transaction":
-            return f"ALTER ROLE {found['login']} SET {name} = '{value}'"
-        return "if a pooler stands between, set SIDECAR_DATABASE_POOLER"
+            do = f"ALTER ROLE {found['login']} SET {setting} = '{advised}'"
+        return Fault(setting=setting, says=says, do=do)
 
 
 def _why_read_only(found: dict[str, Any]) -> str:

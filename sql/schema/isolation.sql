@@ -652,6 +652,32 @@ Returns: a row for each.
 Called by: authz.isolate, and the owner of the schema, by hand.';
 REVOKE ALL ON FUNCTION authz.open_to_others FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION authz.isolation_gaps()
+ RETURNS TABLE(says text, fix text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT o.says, o.fix
+    FROM pg_policy AS p
+    JOIN pg_class AS c ON c.oid = p.polrelid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL authz.open_to_others(p.polrelid) WITH ORDINALITY AS o (says, fix, place)
+    WHERE p.polname = 'authz_workspace'
+    ORDER BY n.nspname, c.relname, o.place;
+END;
+$function$;
+COMMENT ON FUNCTION authz.isolation_gaps IS
+    'authz.open_to_others of all isolated tables: it reads the catalogs alone, and no row of a table.
+- says: what it is, and what it gives away.
+- fix: the statement to run.
+Returns: a row for each, by table.
+Called by: authz_sidecar, for sidecar doctor.';
+REVOKE ALL ON FUNCTION authz.isolation_gaps FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION authz.isolation_gaps TO authz_sidecar;
+
 CREATE OR REPLACE FUNCTION authz.isolate(isolated regclass)
  RETURNS void
  LANGUAGE plpgsql

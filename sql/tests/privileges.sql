@@ -43,6 +43,7 @@ BEGIN
         'authz.invite(uuid,bigint,uuid,text,text,text,text,text[],bigint[])',
         'authz.is_invited(uuid,text)',
         'authz.is_workspace_member(text,uuid)',
+        'authz.isolation_gaps()',
         'authz.member_of(uuid,text)',
         'authz.members_of(text,text,integer)',
         'authz.names_for(text)',

@@ -13,7 +13,8 @@ import pytest
 
 from sidecar.cli import main
 from sidecar.identity.callers import append_line, new_token, token_line
-from sidecar.rego.bundle import bundle
+from sidecar.rego.authzen import authzen_policy_at
+from sidecar.rego.bundle import bundle, served_bundle
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.condition import called_functions
@@ -205,6 +206,58 @@ def test_what_is_wrong_in_the_database_is_told(doctor, database_url, change, bac
     assert says in found[name]
 
 
+@pytest.mark.parametrize(
+    ("change", "back", "state", "says"),
+    [
+        (
+            "CREATE PUBLICATION realtime FOR TABLE public.notes",
+            "DROP PUBLICATION realtime",
+            "finding",
+            "public.notes is in the publication realtime",
+        ),
+        (
+            "CREATE UNIQUE INDEX apart ON public.notes (a)",
+            "DROP INDEX public.apart",
+            "warning",
+            "public.apart is unique across workspaces",
+        ),
+    ],
+    ids=["publication", "key"],
+)
+def test_what_opens_an_isolated_table_since_is_told_with_the_statement(
+    doctor, database_url, change, back, state, says
+):
+    run(database_url, "CREATE TABLE public.notes (a integer)", "SELECT authz.isolate('public.notes')")
+    try:
+        assert doctor()[1]["database isolation"][0] == "ok"
+        run(database_url, change)
+        code, found = doctor()
+    finally:
+        run(database_url, "DROP TABLE public.notes", *([back] if "PUBLICATION" in back else []))
+
+    assert found["database isolation"][0] == state
+    assert says in found["database isolation"][1]
+    assert code == (1 if state == "finding" else 0)
+
+
+def test_each_difference_of_the_schema_is_told_with_what_to_do(examined, database_url):
+    run(database_url, "DROP INDEX authz.usage_ledger_at_idx", "GRANT SELECT ON authz.users TO PUBLIC")
+    try:
+        lines = [line for line in examined()[1].splitlines() if "database drift" in line]
+    finally:
+        run(
+            database_url,
+            "REVOKE SELECT ON authz.users FROM PUBLIC",
+            "CREATE INDEX usage_ledger_at_idx ON authz.usage_ledger USING brin (at)"
+            " WITH (autosummarize = on)",
+        )
+
+    assert lines[0].startswith(
+        "finding  database drift: index authz.usage_ledger_at_idx is missing; see sql/"
+    )
+    assert "PUBLIC has SELECT on TABLE authz.users; sidecar migrate revokes it" in lines[1]
+
+
 def test_a_superuser_is_a_warning(doctor, monkeypatch, database_url):
     monkeypatch.setenv("SIDECAR_DATABASE_URL", database_url)
 
@@ -235,6 +288,60 @@ def test_an_opa_without_a_bundle_is_told(doctor, monkeypatch):
         _, found = doctor()
 
     assert set(findings(found)) == {"opa bundle"}
+
+
+def test_the_embedded_engine_is_told_with_its_version_or_how_to_install_it(doctor, monkeypatch):
+    monkeypatch.setenv("SIDECAR_ENGINE", "embedded")
+    state, says = doctor()[1]["engine"]
+    assert (state, says.split()[0]) == ("ok", "embedded")
+    assert says.count("embedded") == 1
+
+    monkeypatch.delitem(sys.modules, "sidecar.engines.embedded")
+    monkeypatch.setitem(sys.modules, "regopy", None)
+    assert "pip install 'policy-sidecar[embedded]'" in findings(doctor()[1])["engine"]
+
+
+def test_an_opa_that_lacks_the_policy_of_another_domain_is_told_and_one_that_has_it_is_fine(
+    doctor, monkeypatch, tmp_path
+):
+    folder = tmp_path / "domain"
+    folder.mkdir()
+    (folder / "own.rego").write_text("package authzen\n\ndefault decision := false\n")
+    monkeypatch.setenv("SIDECAR_AUTHZEN_POLICY", str(folder))
+    policy = authzen_policy_at(folder)
+
+    assert set(findings(doctor()[1])) == {"opa authzen revision"}
+    with opa_server(served_bundle(COMPILED, policy)) as url:
+        monkeypatch.setenv("SIDECAR_OPA_URL", url)
+        assert findings(doctor()[1]) == {}
+        (folder / "own.rego").write_text("package authzen\n\ndefault decision := true\n")
+        assert "is answered by, and the files are" in findings(doctor()[1])["opa authzen revision"]
+        (folder / "own.rego").write_text("package other\n")
+        assert set(findings(doctor()[1])) == {"authzen policy"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"CONSOLE": "on", "CONSOLE_SECRET": "short"}, "SIDECAR_CONSOLE_SECRET: {file}: must have 32 bytes"),
+        ({"LOG_MASK": "user", "LOG_MASK_KEY": "absent"}, "SIDECAR_LOG_MASK_KEY: {file}: No such file"),
+    ],
+)
+def test_a_file_of_a_secret_that_serve_would_refuse_is_told(doctor, monkeypatch, tmp_path, settings, says):
+    *_, (setting, name) = settings.items()
+    (tmp_path / "short").write_text("too short")
+    for key, value in (settings | {setting: tmp_path / name}).items():
+        monkeypatch.setenv(f"SIDECAR_{key}", str(value))
+
+    assert findings(doctor()[1])["settings"].startswith(says.format(file=tmp_path / name))
+
+
+def test_the_login_that_reads_histories_is_looked_at(doctor, monkeypatch, login_url, database_url):
+    monkeypatch.setenv("SIDECAR_AUDIT_URL", login_url)
+    assert "authz_audit" in findings(doctor()[1])["auditor"]
+
+    monkeypatch.setenv("SIDECAR_AUDIT_URL", database_url)
+    assert doctor()[1]["auditor"][0] == "ok"
 
 
 def test_a_tokens_file_and_keys_that_are_wrong_are_told(doctor, monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from typing import Any
 
@@ -13,10 +14,13 @@ import pytest
 from sidecar.audit.selection import Wanted
 from sidecar.cli.migrate import files_of
 from sidecar.console.log_tail import newest
+from sidecar.identity.callers import token_line
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
-from tests.console.people import ask, cookie
+from tests.console.people import AUDITOR, SECRET, ask, cookie
+from tests.servers import free_port
+from tests.serving.serving import serving
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -80,8 +84,40 @@ def test_policies_show_their_files_and_what_changed_and_for_whom(auditor, axe, d
     assert auditor.opens("/console/policies?file=authz/denials.rego#L14") == 200
     assert "not_a_member" in auditor.page.locator(".line:target").inner_text()
     assert auditor.page.title() == "Policies: authz/denials.rego · Sidecar console"
+    rule = auditor.page.get_by_role("row").filter(has_text="No recordings from where we may not keep them")
+    assert 'denials contains "recording_embargo"' in rule.inner_text()
+    assert "off_until_declared: [country]" in rule.inner_text()
+    rule.get_by_role("link", name="policies/custom/embargo.rego:10").click()
+    assert "recording_embargo" in auditor.page.locator(".line:target").inner_text()
     assert auditor.opens("/console/policies?file=../../etc/passwd") == 404
     assert "There is no file ../../etc/passwd" in auditor.text
+
+
+def test_without_the_policy_engine_the_files_and_what_was_published_are_shown(database, tmp_path):
+    (tmp_path / "tokens").write_text(f"{token_line('auditor', ['audit'], AUDITOR)}\n")
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "secret").chmod(0o600)
+    settings = {
+        "database_url": database,
+        "audit_url": database,
+        "opa_url": f"http://127.0.0.1:{free_port()}",
+        "tokens": tmp_path / "tokens",
+        "console": "on",
+        "console_secret": tmp_path / "secret",
+        "workers": 1,
+    }
+    with serving(tmp_path, **settings) as sidecar:
+        status, _, text = ask(sidecar.port, "GET", "/console/policies", Cookie=cookie())
+        revision = re.findall(r'<code title="([0-9a-f]+)">', text)[0]
+        _, _, compared = ask(
+            sidecar.port, "GET", f"/console/policies?old={revision}&new={revision}", Cookie=cookie()
+        )
+
+    assert status == 200
+    assert "The policy engine does not answer" in text
+    assert "No recordings from where we may not keep them" in text
+    assert "The policy engine does not answer" in compared
+    assert revision in compared
 
 
 def test_newer_decisions_come_by_themselves_and_each_opens_as_why(auditor, axe, sidecar, tmp_path):

@@ -214,6 +214,7 @@ FILES: dict[str, tuple[str, tuple[str, ...]]] = {
             "refer_within",
             "views_past",
             "open_to_others",
+            "isolation_gaps",
             "isolate",
         ),
     ),

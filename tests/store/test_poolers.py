@@ -10,6 +10,7 @@ from time import monotonic
 import pytest
 
 from sidecar.errors import FactsUnavailable
+from sidecar.store.condition import condition_of
 from sidecar.store.connecting import session_faults
 from sidecar.store.connection_options import ConnectionOptions
 from sidecar.store.connections import Query
@@ -98,7 +99,7 @@ def test_a_login_without_defaults_is_refused_and_each_default_is_named(url):
     with a_pgbouncer(url, mode="transaction") as through:
         login = f"postgresql://bare{through}"
         said = refusal(login, pooler="transaction")
-        faults = session_faults(login, options=options_for("transaction"))
+        faults = [str(each) for each in faults_of(login)]
 
         assert faults == [
             "its role is bare, not authz_sidecar: ALTER ROLE bare SET role = 'authz_sidecar'",
@@ -106,7 +107,12 @@ def test_a_login_without_defaults_is_refused_and_each_default_is_named(url):
             "lock_timeout is 0 ms: ALTER ROLE bare SET lock_timeout = '1s'",
         ]
         assert "; ".join(faults) in said
-        assert session_faults(f"postgresql://pooled{through}", options=options_for("transaction")) == []
+        assert session_faults(login, options=options_for("transaction")) == faults
+        assert faults_of(f"postgresql://pooled{through}") == ()
+
+
+def faults_of(url):
+    return condition_of(url, lock_timeout_s=0.1, options=options_for("transaction")).faults
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 import { useWorkspace } from "policy-sidecar/react";
 import { useEffect } from "react";
 
-import type { Session } from "./sign-in.js";
-import type { Call } from "./trainer.js";
+import { answerOf } from "./asking.js";
+import type { Session } from "./main.js";
+import type { Speaks } from "./trainer.js";
 
 addEventListener("hashchange", () => location.reload()); // a link that is opened in an open page
 
 /** Follows a link that somebody was sent: #join=inv_… is an invitation, #workspace=… the id of a workspace. */
-export function useLinks({ sidecar, token }: Session, call: Call, say: (text: string) => void) {
+export function useLinks({ sidecar, token }: Session, { call, say }: Speaks) {
   const { currentWorkspace, workspaces, setWorkspace } = useWorkspace();
   const isKnown = currentWorkspace !== undefined;
 
@@ -24,8 +25,7 @@ export function useLinks({ sidecar, token }: Session, call: Call, say: (text: st
     }
     // Not by the provider's fetch, which names the current workspace.
     const headers = { Authorization: `Bearer ${token}`, "X-Workspace-Id": workspace };
-    const response = await fetch("/api/scenarios", { headers }).catch(() => undefined);
-    say((await response?.json())?.detail ?? "The trainer does not answer: try again.");
+    say((await answerOf(fetch("/api/scenarios", { headers }))).says);
   }
 
   useEffect(() => {

@@ -1,12 +1,12 @@
 import { Feature } from "policy-sidecar/react";
-import { type FormEvent, useEffect, useState } from "react";
+import { useEffect, useState } from "react";
 
 import type { Scenario } from "../server/scenarios.js";
+import { Ask } from "./asking.js";
 import type { Speaks } from "./trainer.js";
 
 export function Scenarios({ call, say }: Speaks) {
   const [scenarios, setScenarios] = useState<Scenario[]>([]);
-  const [title, setTitle] = useState("");
 
   async function load() {
     const found = await call<{ scenarios: Scenario[] }>("GET", "/api/scenarios");
@@ -14,43 +14,41 @@ export function Scenarios({ call, say }: Speaks) {
   }
   useEffect(() => void load(), []);
 
-  async function add(event: FormEvent) {
-    event.preventDefault();
-    if (!(await call("POST", "/api/scenarios", { title }))) return;
-    say(`“${title}” was added.`);
-    setTitle("");
+  /** Whether it was not denied. */
+  async function change(target: string, done: string, sent?: object) {
+    if (!(await call("POST", `/api/scenarios${target}`, sent))) return false;
+    say(done);
     await load();
-  }
-
-  async function start({ id, title }: Scenario, kind: "roleplays" | "avatar-roleplays") {
-    if (!(await call("POST", `/api/scenarios/${id}/${kind}`))) return;
-    say(`“${title}” has started${kind === "roleplays" ? "" : " with an avatar"}.`);
-    await load();
+    return true;
   }
 
   return (
     <>
       <h2>Scenarios</h2>
       <ul>
-        {scenarios.map((each) => (
-          <li key={each.id}>
-            <strong id={each.id}>{each.title}</strong>
-            <small>{each.plays > 0 && `plays: ${each.plays}, last by ${each.played_by}`}</small>
-            <button aria-describedby={each.id} onClick={() => start(each, "roleplays")}>
+        {scenarios.map(({ id, title, plays, played_by }) => (
+          <li key={id}>
+            <strong id={id}>{title}</strong>
+            <small>{plays > 0 && `plays: ${plays}, last by ${played_by}`}</small>
+            <button aria-describedby={id} onClick={() => change(`/${id}/roleplays`, `“${title}” has started.`)}>
               Start
             </button>
-            <button aria-describedby={each.id} onClick={() => start(each, "avatar-roleplays")}>
+            <button
+              aria-describedby={id}
+              onClick={() => change(`/${id}/avatar-roleplays`, `“${title}” has started with an avatar.`)}
+            >
               Start with an avatar
             </button>
             <Feature name="video_avatar" fallback={<small>not in this plan</small>} />
           </li>
         ))}
       </ul>
-      <form onSubmit={add}>
-        <label htmlFor="title">New scenario</label>
-        <input id="title" required maxLength={200} value={title} onChange={(event) => setTitle(event.target.value)} />
-        <button>Add</button>
-      </form>
+      <Ask
+        label="New scenario"
+        button="Add"
+        send={(title) => change("", `“${title}” was added.`, { title })}
+        maxLength={200}
+      />
     </>
   );
 }

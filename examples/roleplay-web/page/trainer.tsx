@@ -2,14 +2,16 @@ import { Feature, UpgradeDialog, type UpgradeProblem, WorkspaceSwitcher } from "
 import { useEntitlements, useWorkspace } from "policy-sidecar/react";
 import { useState } from "react";
 
-import { Invite } from "./invite.js";
+import { Ask, answerOf } from "./asking.js";
 import { useLinks } from "./links.js";
+import type { Session } from "./main.js";
 import { Scenarios } from "./scenarios.js";
-import type { Session } from "./sign-in.js";
 
-/** The answer of a route; undefined if it was denied, and then a 402 has opened the dialog, or the page says why. */
-export type Call = <T>(method: string, target: string, body?: object) => Promise<T | undefined>;
-export type Speaks = { call: Call; say: (text: string) => void };
+/** *call* gives the answer of a route; undefined if it was denied: then a 402 opens the dialog, or the page says why. */
+export type Speaks = {
+  call: <T>(method: string, target: string, sent?: object) => Promise<T | undefined>;
+  say: (text: string) => void;
+};
 
 export function Trainer({ session, onSignOut }: { session: Session; onSignOut: () => void }) {
   const { currentWorkspace, fetch, reload, error } = useWorkspace();
@@ -17,27 +19,29 @@ export function Trainer({ session, onSignOut }: { session: Session; onSignOut: (
   const [problem, setProblem] = useState<UpgradeProblem>();
   const [said, say] = useState("");
 
-  const call: Call = async (method, target, body) => {
+  const call: Speaks["call"] = async (method, target, sent) => {
     if (method !== "GET") say("");
-    const sent = { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-    try {
-      const response = await fetch(target, body === undefined ? { method } : { method, ...sent });
-      const answer = await response.json();
-      if (response.ok) return answer;
-      if (response.status === 401) onSignOut();
-      else if (response.status === 402) setProblem(answer);
-      else say(answer.detail ?? answer.title);
-    } catch {
-      say("The trainer does not answer: try again.");
-    }
+    const document = sent && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent) };
+    const { ok, status, body, says } = await answerOf(fetch(target, { method, ...document }));
+    if (ok) return body;
+    if (status === 401) onSignOut();
+    else if (status === 402) setProblem(body);
+    else say(says);
     return undefined;
   };
-  useLinks(session, call, say);
+  useLinks(session, { call, say });
 
   async function choose(plan: string) {
     if (!(await call("POST", "/api/checkout", { plan }))) return;
     say(`The plan is ${plan} now.`);
     reload();
+  }
+
+  async function invite(email: string) {
+    const url = `${session.sidecar}/workspaces/${currentWorkspace?.id}/invite`; // the sidecar's own route
+    const invitation = await call<{ token: string }>("POST", url, { email, role: "member" });
+    if (invitation) say(`Send ${email} this link: ${location.origin}/#join=${invitation.token}`); // it sends no mail
+    return invitation;
   }
 
   async function startTeamSession() {
@@ -73,9 +77,7 @@ export function Trainer({ session, onSignOut }: { session: Session; onSignOut: (
           <button onClick={startTeamSession}>Start a team session</button>
           <Feature name="team_sessions" fallback={<small> not in this plan</small>} />
         </p>
-        {role !== "member" && (
-          <Invite url={`${session.sidecar}/workspaces/${id}/invite`} call={call} say={say} />
-        )}
+        {role !== "member" && <Ask label="Invite by e-mail" button="Invite" type="email" send={invite} />}
       </main>
       <UpgradeDialog
         problem={problem}

@@ -11,7 +11,6 @@ import { createApp } from "./app.js";
 import { prepared } from "./scenarios.js";
 
 const HOST = "127.0.0.1";
-const USUAL_PORT = 5173;
 const TOKEN = "dev-token"; // of `make run`: your own comes from `sidecar token`
 const { sidecar, data } = parseArgs({
   options: {
@@ -22,21 +21,18 @@ const { sidecar, data } = parseArgs({
 const written = (name: string) => readFileSync(join(data, name), "utf8").trim();
 
 async function parts() {
-  try {
-    const ready = await fetch(`${sidecar}/readyz`, { signal: AbortSignal.timeout(5_000) });
-    if (!ready.ok) throw new Error(`${sidecar}/readyz answers ${ready.status}`);
-    return { secret: written("jwt-secret"), scenarios: await prepared(written("database.url")) };
-  } catch (error) {
-    const { message, cause } = error as Error;
-    console.error(
-      `no sidecar on ${sidecar} with its data in ${data}: start \`make run\` first, with the same PORT and DATA` +
-        ` (${cause instanceof Error ? cause.message : message})`,
-    );
-    process.exit(1);
-  }
+  const ready = await fetch(`${sidecar}/readyz`, { signal: AbortSignal.timeout(5_000) });
+  if (!ready.ok) throw new Error(`${sidecar}/readyz answers ${ready.status}`);
+  return { secret: written("jwt-secret"), scenarios: await prepared(written("database.url")) };
 }
 
-const app = createApp({ url: sidecar, token: TOKEN, ...(await parts()) });
+const found = await parts().catch(({ message, cause }: Error) => {
+  const why = cause instanceof Error ? cause.message : message;
+  console.error(`no sidecar on ${sidecar} with its data in ${data} (${why})`);
+  console.error("start `make run` first, with the same PORT and DATA");
+  process.exit(1);
+});
+const app = createApp({ url: sidecar, token: TOKEN, ...found });
 app.get("*", serveStatic({ root: join(import.meta.dirname, "../page") }));
 
 const server = createAdaptorServer({ fetch: app.fetch });
@@ -48,4 +44,4 @@ server.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EADDRINUSE") throw error;
   server.listen(0, HOST); // any other port
 });
-server.listen(USUAL_PORT, HOST);
+server.listen(5173, HOST);

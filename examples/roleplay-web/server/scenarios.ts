@@ -5,10 +5,10 @@ import prepare from "../prepare.sql?raw";
 
 const LOGIN = "roleplay_web:roleplay_web"; // of a database that only this machine reaches
 const PATIENCE = { connectionTimeoutMillis: 5_000, query_timeout: 5_000 };
-const READ = "SELECT id, title, plays, played_by FROM roleplay_scenarios ORDER BY added_at, id";
-const ADD = "INSERT INTO roleplay_scenarios (title) VALUES ($1) RETURNING id, title, plays, played_by";
-const PLAY = `UPDATE roleplay_scenarios SET plays = plays + 1, played_by = $2 WHERE id = $1
-  RETURNING id, title, plays, played_by`;
+const COLUMNS = "id, title, plays, played_by";
+const READ = `SELECT ${COLUMNS} FROM roleplay_scenarios ORDER BY added_at, id`;
+const ADD = `INSERT INTO roleplay_scenarios (title) VALUES ($1) RETURNING ${COLUMNS}`;
+const PLAY = `UPDATE roleplay_scenarios SET plays = plays + 1, played_by = $2 WHERE id = $1 RETURNING ${COLUMNS}`;
 
 type Entry = { user: string; id: string }; // who asks, and the workspace
 export type Scenario = { id: string; title: string; plays: number; played_by: string | null };

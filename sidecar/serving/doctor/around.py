@@ -1,4 +1,4 @@
-"""What is around a server: OPA, the identity provider's keys, tokens, addresses, the disk."""
+"""What is around a server: the identity provider's keys, tokens, addresses, the disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import socket
 import tempfile
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 
-from sidecar.engines.installed import engine_of, engine_version
-from sidecar.errors import ConfigError, EngineMisbehaved, EngineUnavailable
+from sidecar.errors import ConfigError
 from sidecar.identity.callers import callers_in
 from sidecar.identity.jwks import NotKeys, answer_at
 from sidecar.identity.users import identities_of, key_set_in
@@ -23,7 +21,6 @@ from sidecar.serving.doctor.check import finding, ok, skipped, warning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.rego.compile import Compiled
     from sidecar.serving.doctor.check import Check
     from sidecar.settings import Settings
 
@@ -32,38 +29,6 @@ _ALIVE_WITHIN_S = 1.0
 _MEBIBYTE = 1024 * 1024
 _FULL, _NEARLY_FULL = 100 * _MEBIBYTE, 1024 * _MEBIBYTE
 _UNIX = "unix:"
-
-
-def engine_checks(settings: Settings, compiled: Compiled | None) -> Iterator[Check]:
-    if compiled is None:
-        yield skipped("engine", "not asked, since the files are not right")
-        return
-    if settings.engine == "embedded":
-        version = engine_version("embedded")
-        if version is None:
-            yield finding("engine", "embedded, and not installed", "pip install 'policy-sidecar[embedded]'")
-        else:
-            yield ok("engine", f"embedded {version}")
-        return
-    try:
-        engine = engine_of(settings.engine, compiled, opa_url=settings.opa_url)
-        served = engine.served_revision(deadline=monotonic() + _ASKED_WITHIN_S)
-    except (EngineUnavailable, ConfigError) as error:
-        yield finding("opa", error.detail, "start it, or correct SIDECAR_OPA_URL")
-        return
-    except EngineMisbehaved as error:
-        yield ok("opa", f"reachable at {settings.opa_url}")
-        do = "let it poll a sidecar's /bundles/authz.tar.gz, or give it what `sidecar compile -o` writes"
-        yield finding("opa bundle", error.detail, do)
-        return
-    yield ok("opa", f"reachable at {settings.opa_url}")
-    yield ok("opa bundle", "loaded")
-    if served == compiled.revision:
-        yield ok("opa revision", f"{served[:8]}…, as the files say")
-    else:
-        says = f"{served[:8]}… is answered by, and the files are {compiled.revision[:8]}…"
-        do = "reload the sidecar whose bundle it polls, or give it a new one by `sidecar compile -o`"
-        yield finding("opa revision", says, do)
 
 
 def tokens_checks(settings: Settings) -> Iterator[Check]:
@@ -141,14 +106,15 @@ def disk_checks(settings: Settings) -> Iterator[Check]:
             yield finding("disk", f"{what}, {folder}: {error.strerror}", "make the folder, or name another")
             continue
         says = f"{what}, {folder}: {free // _MEBIBYTE:,} MiB free"
+        room = "`sidecar tidy` deletes old logs" if folder == settings.log_dir else "delete what nobody needs"
         if not os.access(there, os.W_OK | os.X_OK):
             yield finding(
                 "disk", f"{what}, {there}: this login may not write there", f"chown or chmod {there}"
             )
         elif free < _FULL or (has_names.f_files and not has_names.f_favail):
-            yield finding("disk", says, "make room: `sidecar tidy` deletes old logs")
+            yield finding("disk", says, f"make room: {room}")
         elif free < _NEARLY_FULL:
-            yield warning("disk", says, "make room soon: `sidecar tidy` deletes old logs")
+            yield warning("disk", says, f"make room soon: {room}")
         else:
             yield ok("disk", says)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from sidecar.errors import ConfigError, NotAsked, SidecarError
 from sidecar.serving.doctor.check import finding, ok, skipped, warning
-from sidecar.store.condition import STATEMENT_TIMEOUT_S, condition_of
+from sidecar.store.auditing import looking
+from sidecar.store.condition import condition_of
 from sidecar.store.connection_options import ConnectionOptions
+from sidecar.store.isolated import is_of_publication
 from sidecar.store.postgres import PostgresFacts
+from sidecar.store.session_setup import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,10 @@ _MOST_SHOWN = 5
 _NOTED_S, _TOO_FAR_S = 10.0, 300.0  # of clocks: tokens allow the first; beyond the other no period begins
 _ASKED_WITHIN_S = 1.5
 _MIGRATE = "run `sidecar migrate` with this server's files"
+_RECONNECT = (
+    "the login's defaults are right: let the pooler connect anew (RECONNECT in PgBouncer's console), and let"
+    " no other application use this login"
+)
 
 
 def database_checks(settings: Settings, compiled: Compiled | None) -> Iterator[Check]:
@@ -34,19 +40,39 @@ def database_checks(settings: Settings, compiled: Compiled | None) -> Iterator[C
         found = condition_of(settings.database_url, lock_timeout_s=lock_timeout_s, options=_options(settings))
     except (ConfigError, NotAsked) as error:
         do = "is the server up, SIDECAR_DATABASE_URL right, and its login and password those of the server?"
+        if "startup parameter" in str(error):
+            do = "a pooler stands between: set SIDECAR_DATABASE_POOLER (docs/operations/poolers.md)"
         yield finding("database", str(error), do)
         return
     yield ok("database", f"reachable, as {found.login}")
     yield _version(found)
     yield _primary(found)
     yield from _role(found)
-    yield _timeouts(found, lock_timeout_s=lock_timeout_s)
+    yield from _session(found)
+    yield from _login_defaults(found)
     yield _clock(found)
     yield _schema(found)
     if found.has_schema and not found.absent:
         yield _grants(found)
-        yield _drift(found)
-        yield _catalog(settings, compiled)
+        yield from _drift(found)
+        yield from _isolation(found)
+        if found.faults or found.in_recovery or found.read_only:
+            yield skipped("database catalog", "not compared: correct the session first")
+        else:
+            yield _catalog(settings, compiled)
+
+
+def auditor_checks(settings: Settings) -> Iterator[Check]:
+    """The login by which the console reads histories, where there is one."""
+    name = "auditor"
+    if settings.audit_url is None:
+        return
+    try:
+        with looking(settings.audit_url) as looked:
+            yield ok(name, f"{looked.login} may read histories")
+    except (ConfigError, NotAsked) as error:
+        do = "correct SIDECAR_AUDIT_URL: it needs a login with the role authz_audit (docs/console.md)"
+        yield finding(name, str(error), do)
 
 
 def _version(found: Condition) -> Check:
@@ -79,9 +105,8 @@ def _role(found: Condition) -> Iterator[Check]:
         yield finding(name, "there is no role authz_sidecar", _MIGRATE)
     elif not found.is_member:
         yield finding(name, f"{found.login} lacks the role", f"GRANT authz_sidecar TO {found.login}")
-    elif found.role != "authz_sidecar":
-        says = f"the session is {found.role}, not authz_sidecar: a pooler between drops what it begins with"
-        yield finding(name, says, f"ALTER ROLE {found.login} SET role = 'authz_sidecar'")
+    elif found.role != ROLE:
+        yield from _faults(found, name, "role")
     elif found.is_superuser:
         says = f"authz_sidecar, but {found.login} is a superuser: whoever has its password has everything"
         yield warning(name, says, "use a login that has the role authz_sidecar and nothing else")
@@ -89,17 +114,42 @@ def _role(found: Condition) -> Iterator[Check]:
         yield ok(name, "authz_sidecar")
 
 
-def _timeouts(found: Condition, *, lock_timeout_s: float) -> Check:
-    wanted = STATEMENT_TIMEOUT_S * 1000.0, float(ceil(lock_timeout_s * 1000))
-    in_force = found.statement_timeout_ms, found.lock_timeout_ms
-    says = f"statement_timeout {in_force[0]:g} ms, lock_timeout {in_force[1]:g} ms, {found.isolation}"
-    if in_force == wanted and found.isolation == "read committed":
-        return ok("database timeouts", says)
-    do = (
-        f"expected {wanted[0]:g} ms, {wanted[1]:g} ms, read committed: connect without the pooler that"
-        f" drops them, or ALTER ROLE {found.login} SET them"
+def _session(found: Condition) -> Iterator[Check]:
+    """What a worker refuses a session for, its role apart."""
+    says = (
+        f"statement_timeout {found.statement_timeout_ms:g} ms, lock_timeout {found.lock_timeout_ms:g} ms,"
+        f" {found.isolation}"
     )
-    return finding("database timeouts", says, do)
+    timeouts = ("statement_timeout", "lock_timeout", "default_transaction_isolation")
+    yield from _faults(found, "database timeouts", *timeouts) or [ok("database timeouts", says)]
+    yield from _faults(found, "database search path", "search_path")
+
+
+def _faults(found: Condition, name: str, *settings: str) -> list[Check]:
+    """Of these settings of the session; behind a pooler it may be older than what the login has by now."""
+    still_wrong = {each.setting for each in found.login_faults or ()}
+    return [
+        finding(
+            name,
+            each.says,
+            each.do if found.login_faults is None or each.setting in still_wrong else _RECONNECT,
+        )
+        for each in found.faults
+        if each.setting in settings
+    ]
+
+
+def _login_defaults(found: Condition) -> Iterator[Check]:
+    """What the session has by chance: another one of the same pooler will not."""
+    if found.login_faults is None:
+        return
+    name = "database login defaults"
+    said = {each.setting for each in found.faults}
+    hidden = [each for each in found.login_faults if each.setting not in said]
+    for each in hidden:
+        yield finding(name, f"this session differs, but of a new one {each.says}", each.do)
+    if not found.login_faults:
+        yield ok(name, f"a new session of {found.login} begins as it has to")
 
 
 def _clock(found: Condition) -> Check:
@@ -133,11 +183,29 @@ def _grants(found: Condition) -> Check:
     return ok("database grants", "authz_sidecar may execute all that it calls")
 
 
-def _drift(found: Condition) -> Check:
-    if found.differences:
-        says = _some(found.differences, between="; ")
-        return finding("database drift", says, "somebody changed the schema: put that back")
-    return ok("database drift", "none found")
+def _drift(found: Condition) -> Iterator[Check]:
+    name = "database drift"
+    if not found.differences:
+        yield ok(name, "none found")
+    for each in found.differences[:_MOST_SHOWN]:
+        yield finding(name, each.says, each.do)
+    if (more := len(found.differences) - _MOST_SHOWN) > 0:
+        yield finding(name, f"{more} more differences", "`sidecar migrate --check` lists them all")
+
+
+def _isolation(found: Condition) -> Iterator[Check]:
+    """Isolate warned of most when it was called: a warning, but for what also ends Supabase's Realtime."""
+    name, gaps = "database isolation", found.isolation_gaps
+    if gaps is None:
+        yield skipped(name, "not looked at: the role may not ask, or it took more than 3 seconds")
+        return
+    if not gaps:
+        yield ok(name, "nothing found that shows rows of isolated tables to other workspaces")
+    for each in sorted(gaps, key=is_of_publication, reverse=True)[:_MOST_SHOWN]:
+        yield (finding if is_of_publication(each) else warning)(name, each.says, each.do)
+    if len(gaps) > _MOST_SHOWN:
+        do = "as the owner: SELECT * FROM authz.isolation_gaps()"
+        yield warning(name, f"{len(gaps) - _MOST_SHOWN} more of the same kind", do)
 
 
 def _catalog(settings: Settings, compiled: Compiled | None) -> Check:
