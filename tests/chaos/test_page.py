@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.chaos import around, faults, test_patroni, test_soak, ways
+from tests.chaos import around, faults, replicas, test_patroni, test_soak, ways
 from tests.chaos.table import HEAD, rows_in
 
 PAGE = Path(__file__).parents[2] / "docs/operations/faults.md"
@@ -19,6 +19,7 @@ def test_the_page_has_each_fault():
         *around.FAULTS,
         *ways.OF_A_PAIR,
         *ways.OF_A_POOLER,
+        *replicas.FAULTS,
         test_patroni.NAME,
         test_soak.NAME,
     }
