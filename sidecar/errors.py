@@ -50,10 +50,19 @@ SidecarError
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# The codes of docs/operations/runbook.md, and one that is told as database_refused.
+DatabaseCause = Literal[
+    "database_unreachable",
+    "database_refused",
+    "database_read_only",
+    "database_not_migrated",
+    "wrong_session",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +289,13 @@ class RevisionMismatch(DependencyError):
 
 
 class FactsUnavailable(DependencyError):
+    """*cause* is what keeps PostgreSQL from answering: an operator is told it, and who asked is not."""
+
     code = "facts_unavailable"
+
+    def __init__(self, detail: str = "", *, cause: DatabaseCause = "database_unreachable") -> None:
+        super().__init__(detail)
+        self.cause = cause
 
 
 class UsageContended(DependencyError):

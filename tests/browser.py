@@ -42,14 +42,15 @@ class Page:
 
 
 @contextmanager
-def a_chromium() -> Iterator[Callable[[str], Page]]:
+def a_chromium(*options: str) -> Iterator[Callable[[str], Page]]:
     """What opens a page of an origin. Skips the test where there is no browser."""
     binary = shutil.which("chromium")
     if binary is None:
         pytest.skip("needs chromium: apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])  # as root, in CI
+        arguments = ["--no-sandbox", *options]  # as root, in CI
+        browser = playwright.chromium.launch(executable_path=binary, args=arguments)
 
         def opened(origin: str) -> Page:
             page = browser.new_page()

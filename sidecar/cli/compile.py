@@ -11,7 +11,7 @@ from sidecar.cli.sources import own_policies, plans_or_shipped
 from sidecar.engines.building import refuse_unbuilt
 from sidecar.errors import ConfigError, Problem
 from sidecar.rego.authzen import authzen_policy_at
-from sidecar.rego.beside import Beside, beside_in
+from sidecar.rego.beside import Beside, besides_in
 from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import data_file
 from sidecar.rego.load import compiled_at
@@ -44,16 +44,17 @@ def command(
     if of_ones_own:
         _write(of_ones_own / "authz" / "plans" / "data.json", data_file(result.catalog))
     if output:
-        _write(output, served_bundle(result, authzen, before=_before(output, new=result.revision)))
+        new = {result.revision, *([authzen.revision] if authzen else [])}
+        _write(output, served_bundle(result, authzen, before=_before(output, new=new)))
     print(result.revision)
 
 
-def _before(path: Path, *, new: str) -> Beside | None:
+def _before(path: Path, *, new: set[str]) -> list[Beside]:
     """What servers that are not reloaded yet are answered by, from the bundle that is there now."""
     try:
-        return beside_in(path.read_bytes(), new=new, source=str(path))
+        return besides_in(path.read_bytes(), new=new, source=str(path))
     except (OSError, ConfigError):  # none is there, or something else: it is replaced
-        return None
+        return []
 
 
 def _write(path: Path, content: bytes) -> None:

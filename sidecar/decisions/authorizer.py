@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.decisions.foresight import Foresight
 from sidecar.decisions.messages import message_about
+from sidecar.decisions.misfits import misfit
 from sidecar.decisions.model import Decision, Question, Upgrade
 from sidecar.decisions.room import Rooms, amounts_of, meters_without_room, quotas_of
 from sidecar.decisions.situation import situation_bytes, situation_of
@@ -424,7 +425,15 @@ class Authorizer:
     def _verdict(self, question: Question, facts: Facts | None, *, deadline: float) -> Verdict:
         room = self._room(question, amounts_of(question, catalog=self.catalog), facts)
         situation = self._situation(question, facts, room)
-        return self.policy.verdict(situation, deadline=deadline)
+        verdict = self.policy.verdict(situation, deadline=deadline)
+        self._require_fit(verdict, question, facts)
+        return verdict
+
+    def _require_fit(self, verdict: Verdict, question: Question, facts: Facts | None) -> None:
+        """EngineMisbehaved: before anything is made of a verdict, and before it is kept."""
+        action = self.catalog.actions.get(question.action)
+        if why := misfit(verdict, action=action, facts=facts, catalog=self.catalog):
+            raise EngineMisbehaved(f"{question.action}: {why}")
 
     def _facts_of(
         self,
@@ -469,9 +478,6 @@ class Authorizer:
         return declared is not None and bool(declared.takes)
 
     def _upgrade(self, verdict: Verdict) -> tuple[Upgrade, ...]:
-        unsold = [plan for plan in verdict.upgrade if plan not in self._upgrades]
-        if unsold:
-            raise EngineMisbehaved(f"the verdict offers {', '.join(unsold)}, which the catalog does not sell")
         return tuple(self._upgrades[plan] for plan in verdict.upgrade)
 
     def deciding_from(
@@ -554,8 +560,8 @@ class Authorizer:
                 verdict = self.policy.verdict(situation, deadline=deadline)
         finally:
             timings.policy_s += monotonic() - began
-        upgrade = self._upgrade(verdict)  # before it is put in words: it may be no verdict of this catalog
-        cell = Cell(situation=situation, verdict=verdict, upgrade=upgrade, message=None)
+        self._require_fit(verdict, question, facts)
+        cell = Cell(situation=situation, verdict=verdict, upgrade=self._upgrade(verdict), message=None)
         decision = self._decision(cell, question, amounts, facts, timings)
         key = self._key(question, amounts, facts, room)
         if recalled is None or key is None:

@@ -7,7 +7,9 @@ import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 _TOKEN = re.compile(r"([A-Za-z0-9._~+/-]{1,4096}=*)", re.ASCII)
 _MADE = re.compile(r"made (\S+) by (\S+)")  # behind the # of a line
+_PORT = re.compile(r":[0-9]*\Z", re.ASCII)
 _BEARER = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +{_TOKEN.pattern}", re.ASCII)
 
 
@@ -71,18 +74,22 @@ class Callers:
         """Whose token each digest is of, for who makes a session of one."""
         return self._known
 
-    def caller(self, authorization: str | None, *, by_socket: bool, bare: bool = False) -> Caller:
+    def caller(
+        self, authorization: str | None, *, by_socket: bool, bare: bool = False, host: str | None = None
+    ) -> Caller:
         """Who presents a token is who the token says; UnknownCaller if it says nobody.
 
-        *bare*: the token may also stand alone, as AuthZEN's public runners send it.
+        *bare*: the token may also stand alone, as AuthZEN's public runners send it. *host* is the request's
+        header `Host`.
 
         Without a token a Unix socket may do everything: its file's mode is its guard. On loopback without a
-        tokens file anybody may ask; Settings refuses to start so on any other address.
+        tokens file any program of this machine may ask, but no web page; Settings refuses to start so on any
+        other address.
         """
         if authorization is None:
             if by_socket:
                 return BY_SOCKET
-            if self._without_token is None:
+            if self._without_token is None or is_of_elsewhere(host or ""):
                 raise UnknownCaller
             return self._without_token
 
@@ -112,6 +119,20 @@ class Callers:
         if not nearby:
             raise Unroutable("from another machine a gateway has to show a token", code="gateway_untrusted")
         return NEARBY_GATEWAY
+
+
+@lru_cache(maxsize=256)
+def is_of_elsewhere(host: str) -> bool:
+    """Whether *host*, a header, is not this machine's: an address of another, or a name of the public DNS.
+
+    Whoever wrote a web page may let such a name mean 127.0.0.1 (DNS rebinding): then browsers take the
+    sidecar for the page's own server. A name without a dot is not in the public DNS.
+    """
+    name = _PORT.sub("", host.lower()).rstrip(".")
+    try:
+        return not ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return "." in name and not name.endswith(".localhost")
 
 
 def callers_in(path: Path | None) -> Callers:

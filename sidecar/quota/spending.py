@@ -197,7 +197,11 @@ class Spending:
         decision = yield from self._authorizer.deciding_from(
             question, needs, facts, deadline=deadline, timings=timings
         )
-        if facts is None or decision.verdict.reason == "not_a_member":
+        if (
+            facts is None
+            or facts.role not in self._catalog.roles
+            or decision.verdict.reason == "not_a_member"
+        ):
             return decision
         charge = self._charge_for(question, amounts, facts, decision, late=late)
         if not decision.allowed:

@@ -50,6 +50,11 @@ def authzen_policy_at(folder: Path) -> AuthzenPolicy:
     data, problems = _data_at(folder)
     if problems := [*_problems_with(folder, modules, data), *problems]:
         raise refused(f"{folder} holds no policy for AuthZEN", problems)
+    return authzen_policy(modules, data)
+
+
+def authzen_policy(modules: Mapping[str, str], data: Mapping[str, Any]) -> AuthzenPolicy:
+    """Of *modules* by their path in the package, and the *data* of ``data.authzen``."""
     revision = sha256(canonical({"modules": modules, "data": data})).hexdigest()[:REVISION_DIGITS]
     asked = sorted(rules_in(modules) & {DECISION, *CANDIDATES.values()})
     answers = [f"package {_ANSWERS}"]

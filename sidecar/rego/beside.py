@@ -1,7 +1,8 @@
 """Policies under the name of their revision, so that OPA answers by two at once while a release is under way.
 
 They are the same rules and data, moved from `data.authz` and `data.custom` to
-``data.authz.revisions["<revision>"].authz`` and ``.custom``.
+``data.authz.revisions["<revision>"].authz`` and ``.custom``. Those of another domain, for AuthZEN, are moved
+from `data.authzen` to the name of their own revision alike.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import ConfigError, Problem
+from sidecar.rego.authzen import PACKAGE, authzen_policy
 from sidecar.rego.kept import content_of
 from sidecar.rego.lint import RESERVED, ROOTS
 from sidecar.rego.syntax.tokens import NotRego, tokens_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
+    from sidecar.rego.authzen import AuthzenPolicy
     from sidecar.rego.compile import Compiled
     from sidecar.rego.syntax.tokens import Token
+
+_MOVED = (*ROOTS, PACKAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,27 +51,37 @@ def beside(compiled: Compiled) -> Beside:
     return _moved(compiled.revision, compiled.modules, json.loads(compiled.data))
 
 
-def beside_in(bundle: bytes, *, new: str, source: str) -> Beside | None:
-    """What *bundle* answers by besides *new*: its own revision, else the one beside that; None where none.
+def authzen_beside(policy: AuthzenPolicy) -> Beside:
+    """As `beside`; a bundle in which it is the newest needs it under the plain name alone."""
+    return _moved(policy.revision, policy.modules, json.loads(policy.data))
 
-    ConfigError if it is no bundle of ours.
+
+def besides_in(bundle: bytes, *, new: Collection[str], source: str) -> list[Beside]:
+    """What *bundle* answers by besides the revisions *new*, for us and for another domain, if it has one.
+
+    Of each its newest revision, else the one beside that. ConfigError if it is no bundle of ours.
     """
-    modules, data = content_of(bundle, source=source)
+    modules, data = content_of(bundle, source=source, roots=(*ROOTS, PACKAGE))
     of_authz = data.get("authz", {})
     newest = of_authz.get("plans", {}).get("revision")
     if not isinstance(newest, str):
         raise ConfigError(f"{source} is no bundle of ours")
-    if newest != new:
-        return _moved(newest, modules, {"authz": {"plans": of_authz["plans"]}})
+    theirs = {path: text for path, text in modules.items() if path.startswith(f"{PACKAGE}/")}
+    ours = {
+        path: text
+        for path, text in modules.items()
+        if path not in theirs and not path.startswith(f"authz/{PACKAGE}/")
+    }
+    found = [_moved(newest, ours, {"authz": {"plans": of_authz["plans"]}})]
+    if theirs:
+        inside = {path.removeprefix(f"{PACKAGE}/"): text for path, text in theirs.items()}
+        found.append(authzen_beside(authzen_policy(inside, data.get(PACKAGE, {}))))
     for revision, held in of_authz.get(RESERVED, {}).items():
-        if revision != new:
-            folder = _folder(revision)
-            return Beside(
-                revision=revision,
-                modules={path: text for path, text in modules.items() if path.startswith(folder)},
-                data=held,
-            )
-    return None
+        folder = _folder(revision)
+        named = {path: text for path, text in modules.items() if path.startswith(folder)}
+        found.append(Beside(revision=revision, modules=named, data=held))
+    of_domain = {PACKAGE in each.data: each for each in reversed(found) if each.revision not in new}
+    return [*of_domain.values()]
 
 
 def _folder(revision: str) -> str:
@@ -106,9 +121,9 @@ def _places_in(tokens: list[Token]) -> Iterator[tuple[int, str]]:
             yield after[0].at, "{}."
         elif token.kind == "name" and token.text == "data" and before != ".":
             match [(each.kind, each) for each in after]:
-                case [(".", _), ("name", root), *_] if root.text in ROOTS:
+                case [(".", _), ("name", root), *_] if root.text in _MOVED:
                     yield root.at, "{}."
-                case [("[", bracket), ("text", root), ("]", _)] if root.value in ROOTS:
+                case [("[", bracket), ("text", root), ("]", _)] if root.value in _MOVED:
                     yield bracket.at, ".{}"
                 case _:
                     pass

@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 
 
 def served_bundle(
-    compiled: Compiled, authzen: AuthzenPolicy | None = None, *, before: Beside | None = None
+    compiled: Compiled, authzen: AuthzenPolicy | None = None, *, before: Iterable[Beside] = ()
 ) -> bytes:
-    """As bundle, for an OPA that servers ask: also by name of revision, *before* too if that is another.
+    """As bundle, for an OPA that servers ask: also by name of revision, those *before* too that are others.
 
     ConfigError where a module is not Rego.
     """
-    own = beside(compiled)
-    return bundle(
-        compiled, authzen, revisions=(own, before) if before and before.revision != own.revision else (own,)
-    )
+    plain = compiled.revision, authzen.revision if authzen else None
+    others = [each for each in before if each.revision not in plain]
+    return bundle(compiled, authzen, revisions=[beside(compiled), *others])
 
 
 def bundle(

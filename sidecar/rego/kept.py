@@ -15,6 +15,7 @@ from sidecar.rego.context import context_fields_in
 from sidecar.rego.lint import RESERVED, ROOTS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 _LARGEST_BUNDLE = 64 * 1024 * 1024
@@ -56,8 +57,10 @@ def archived(folder: Path, revision: str) -> bytes:
         raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
-def content_of(bundle: bytes, *, source: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """The modules of our own roots by their path, and the data. ConfigError if it is no bundle."""
+def content_of(
+    bundle: bytes, *, source: str, roots: Collection[str] = ROOTS
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The modules of *roots*, our own, by their path, and the data. ConfigError if it is no bundle."""
     modules: dict[str, str] = {}
     data: dict[str, Any] = {}
     try:
@@ -75,7 +78,7 @@ def content_of(bundle: bytes, *, source: str) -> tuple[dict[str, str], dict[str,
         raise ConfigError(f"{source} is no bundle: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{source} is no bundle: its data is no object")
-    return {name: text for name, text in modules.items() if name.split("/")[0] in ROOTS}, data
+    return {name: text for name, text in modules.items() if name.split("/")[0] in roots}, data
 
 
 def _catalog_of(plans: dict[str, Any]) -> Catalog:

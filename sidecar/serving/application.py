@@ -181,7 +181,9 @@ class Application:
         elif not path.startswith(_GATEWAYS):  # there it is the end user's own
             shown = header("Authorization")
             try:
-                caller = self.service.callers.caller(shown, by_socket=by_socket, bare=of_authzen)
+                caller = self.service.callers.caller(
+                    shown, by_socket=by_socket, bare=of_authzen, host=header("Host")
+                )
             except UnknownCaller as error:
                 if shown is None and of_authzen and self.service.authzen.anybody:
                     caller = self.service.authzen.anybody

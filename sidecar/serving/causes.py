@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,16 +41,10 @@ _DO = {
     ),
 }
 _SEE_THE_LOG = "standard error says more"
-_SQLSTATE = re.compile(r"refused \(([0-9A-Z]{5})\)")
-_NO_WRITES = re.compile(
-    r"takes no writes|session is (?:not )?read-(?:only|write)|server is in hot standby|\b25006\b"
-)
-_OTHER_SESSION = "the session is not as it has to be"
 _SET_THE_SESSION = (
     "give the login the defaults that standard error names, or set SIDECAR_DATABASE_POOLER where a pooler"
     " stands between; see sidecar doctor"
 )
-_NOT_YET = re.compile(r"the database system is |57P0[123]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +61,10 @@ def cause_of(error: DependencyError) -> Cause:
     match error:
         case DatabaseNotMigrated():
             return Cause(code=NOT_MIGRATED, do=error.detail, detail="it lacks what is needed")
+        case FactsUnavailable() if error.cause == "wrong_session":
+            return Cause(code=REFUSED, do=_SET_THE_SESSION, detail=error.detail)
         case FactsUnavailable():
-            if _OTHER_SESSION in error.detail:
-                return Cause(code=REFUSED, do=_SET_THE_SESSION, detail=error.detail)
-            code = _of_the_database(error.detail)
+            code = str(error.cause)
         case _:
             code = error.code
     return Cause(code=code, do=_DO.get(code, _SEE_THE_LOG), detail=error.detail)
-
-
-def _of_the_database(said: str) -> str:
-    """Of a login that fails, libpq gives no SQLSTATE: only the server's text, which begins with FATAL."""
-    if _NO_WRITES.search(said):
-        return READ_ONLY
-    if _NOT_YET.search(said):
-        return UNREACHABLE
-    return REFUSED if _SQLSTATE.search(said) or "FATAL" in said else UNREACHABLE

@@ -6,15 +6,15 @@ docs/decisions/0061 says why each worker looks by itself.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from sidecar.errors import ConfigError
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import key_file_of, key_set_at
-from sidecar.serving.loaded import mask_key_at
 from sidecar.serving.said import Said
+from sidecar.serving.secret_files import mask_key_at
+from sidecar.serving.watched_files import WatchedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,39 +25,31 @@ if TYPE_CHECKING:
 
 _EVERY_S = 1.0
 _log = logging.getLogger("sidecar")
-_Signature = tuple[int, ...] | None
 
 
-@dataclass(slots=True)
 class _Followed:
-    """*take* reads *path* and puts what it says in force, whole; ConfigError, and nothing is changed.
+    """*read* reads *path* and puts what it says in force, whole; ConfigError, and nothing is changed."""
 
-    *seen* is what the file was when it was read last; *changed* what it was at the last look since.
-    """
-
-    name: str
-    path: Path
-    take: Callable[[], None]
-    seen: _Signature = None
-    changed: _Signature = None
+    def __init__(self, name: str, path: Path, read: Callable[[], None]) -> None:
+        self._name = name
+        self._path = path
+        self._read = read
+        self._file = WatchedFiles([path])
 
     def look(self, said: Said, *, at_start: bool = False) -> None:
-        signature = signature_of(self.path)
-        if not at_start:
-            before, self.changed = self.changed, signature
-            # Somebody may be writing it: it is read as soon as it has been the same at two looks.
-            if signature == self.seen or signature != before:
-                return
-        self.seen = self.changed = signature
+        if at_start:
+            self._file.take()
+        elif not self._file.have_changed():
+            return
         try:
-            self.take()
+            self._read()
         except ConfigError as error:
             why = "; ".join(f"{each.pointer}: {each.detail}" for each in error.problems) or error.detail
-            if said.is_new(self.name, f"{signature} {why}"):
-                _log.error("%s: what was read before stays in force: %s", self.name, why)
+            if said.is_new(self._name, f"{self._file.taken} {why}"):
+                _log.error("%s: what was read before stays in force: %s", self._name, why)
         else:
-            if not at_start and said.is_new(self.name, f"{signature}"):
-                _log.info("%s was read anew: %s", self.name, self.path)
+            if not at_start and said.is_new(self._name, f"{self._file.taken}"):
+                _log.info("%s was read anew: %s", self._name, self._path)
 
 
 class Credentials:
@@ -91,18 +83,9 @@ class Credentials:
         for each in self._followed:
             each.look(self._said)
 
-    def _follow(self, name: str, path: Path, take: Callable[[], None]) -> None:
-        self._followed.append(_Followed(name, path, take))
+    def _follow(self, name: str, path: Path, read: Callable[[], None]) -> None:
+        self._followed.append(_Followed(name, path, read))
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):
             self.look()
-
-
-def signature_of(path: Path) -> _Signature:
-    """Another one whenever the file was written or replaced. Links are followed: Kubernetes swaps them."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sidecar.api.authzen.policy import Rules
-from sidecar.audit.masks import key_in
 from sidecar.decisions.cells import MOST_REMEMBERED, cells
 from sidecar.decisions.situation import situation_bytes
 from sidecar.engines.apart import refuse_if_dangerous
@@ -23,25 +23,26 @@ from sidecar.errors import ConfigError, EngineMisbehaved, NotAsked, Problem
 from sidecar.identity.callers import callers_in
 from sidecar.identity.users import identities_of
 from sidecar.rego.authzen import authzen_policy_at
-from sidecar.rego.beside import beside
+from sidecar.rego.beside import authzen_beside, beside
 from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import catalog_digest
 from sidecar.rego.load import compiled_at
+from sidecar.serving.secret_files import console_secret_at, mask_key_at
 from sidecar.store.connections import parameters_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sidecar.decisions.model import Verdict
     from sidecar.identity.callers import Callers
     from sidecar.identity.users import Identities
     from sidecar.rego.authzen import AuthzenPolicy
+    from sidecar.rego.beside import Beside
     from sidecar.rego.compile import Compiled
     from sidecar.settings import Settings
 
-_SHORTEST_KEY = 16
-_SHORTEST_SECRET = 32
+T = TypeVar("T")
 _log = logging.getLogger("sidecar")
 
 GRPC = "sidecar.serving.grpc"  # imported where it is wanted: it needs an extra
@@ -73,41 +74,39 @@ class Loaded:
     console_secret: bytes | None = None
     require_signed: Callable[[bytes, str | None], None] | None = None
 
+    def beside(self) -> Iterator[Beside]:
+        """What this generation is answered by while another's bundle is the newest."""
+        yield beside(self.compiled)
+        if self.authzen is not None:
+            yield authzen_beside(self.authzen)
 
-def load(settings: Settings, *, kept: Path | None = None, before: Compiled | None = None) -> Loaded:
+
+def load(settings: Settings, *, kept: Path | None = None, before: Loaded | None = None) -> Loaded:
     """ConfigError with every problem of plans, policies, tokens and keys.
 
     *before* is what serves until this takes over: the bundle has it too.
     *kept* is a file that keeps the embedded engine's verdicts from one start to the next.
     """
     problems: list[Problem] = []
-    compiled, callers, identities, authzen = None, None, None, None
-    try:
-        compiled = compiled_at(settings.plans, settings.policies)
-        _refuse_unbuilt(compiled, settings)
-    except ConfigError as error:
-        problems += _problems_of(error)
-    try:
-        authzen = _authzen_policy(settings)
-    except ConfigError as error:
-        problems += _problems_of(error, at=str(settings.authzen_policy))
+
+    def read(what: Callable[[], T], *, at: str = "") -> T | None:
+        try:
+            return what()
+        except ConfigError as error:
+            problems.extend(error.problems or (Problem(pointer=at, detail=error.detail),))
+            return None
+
+    compiled = read(partial(_compiled, settings))
+    authzen = read(partial(_authzen_policy, settings), at=str(settings.authzen_policy))
     problems += _unreadable_urls(settings)
     problems += _grpc_of(settings)
     require_signed, of_stripe = _stripe_of(settings)
     problems += of_stripe
-    try:
-        callers = callers_in(settings.tokens)
-    except ConfigError as error:
-        problems += error.problems
-    try:
-        identities = identities_of(settings)
-    except ConfigError as error:
-        problems += error.problems
-    problems += _log_folder_of(settings)
-    mask_key, of_masks = _mask_key_of(settings)
-    problems += of_masks
-    console_secret, of_console = _console_secret_of(settings)
-    problems += of_console
+    callers = read(partial(callers_in, settings.tokens))
+    identities = read(partial(identities_of, settings))
+    problems += _problems_of_log(settings.log_dir)
+    mask_key, console_secret, of_secrets = _secrets_of(settings)
+    problems += of_secrets
     if compiled is None or callers is None or problems:
         raise ConfigError("the files are not right", problems=tuple(problems))
     situations = [situation_bytes(cell) for cell in islice(cells(compiled.catalog), MOST_REMEMBERED)]
@@ -125,12 +124,12 @@ def load(settings: Settings, *, kept: Path | None = None, before: Compiled | Non
     text = settings.plans.read_bytes()
     return Loaded(
         compiled=compiled,
-        bundle=served_bundle(compiled, authzen, before=None if before is None else beside(before)),
+        bundle=served_bundle(compiled, authzen, before=() if before is None else before.beside()),
         callers=callers,
         identities=identities,
         authzen=authzen,
         catalog=catalog_digest(text),
-        mask_key=mask_key,
+        mask_key=mask_key or b"",
         plans_text=text,
         console_secret=console_secret,
         require_signed=require_signed,
@@ -159,8 +158,7 @@ def wanting(settings: Settings) -> list[Problem]:
     return [
         *_grpc_of(settings),
         *_stripe_of(settings)[1],
-        *_mask_key_of(settings)[1],
-        *_console_secret_of(settings)[1],
+        *_secrets_of(settings)[2],
     ]
 
 
@@ -187,75 +185,46 @@ def _stripe_of(settings: Settings) -> tuple[Callable[[bytes, str | None], None] 
     return signatures.require, []
 
 
-def _log_folder_of(settings: Settings) -> list[Problem]:
-    """Why the log cannot be written. The folder is made."""
-    folder, pointer = settings.log_dir, "SIDECAR_LOG_DIR"
+def _secrets_of(settings: Settings) -> tuple[bytes | None, bytes | None, list[Problem]]:
+    """The key of the log's masks, what signs the console's cookies, and why one cannot be read."""
+    found: list[bytes | None] = []
+    problems: list[Problem] = []
+    for is_wanted, file, secret_at in (
+        (settings.log_mask, settings.log_mask_key, mask_key_at),
+        (settings.console, settings.console_secret, console_secret_at),
+    ):
+        try:
+            found.append(secret_at(file) if is_wanted and file is not None else None)
+        except ConfigError as error:
+            found.append(None)
+            problems += error.problems
+    mask_key, console_secret = found
+    return mask_key, console_secret, problems
+
+
+def _problems_of_log(folder: Path | None) -> Iterator[Problem]:
+    """Why no log can be written there."""
     if folder is None:
-        return []
+        return
+    detail = None
     try:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as error:
-        return [Problem(pointer=pointer, detail=f"{folder}: {error.strerror}")]
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return [Problem(pointer=pointer, detail=f"{folder}: this process may not write there")]
-    return []
+        detail = error.strerror
+    else:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            detail = "this process may not write there"
+    if detail:
+        yield Problem(pointer="SIDECAR_LOG_DIR", detail=f"{folder}: {detail}")
 
 
-def _mask_key_of(settings: Settings) -> tuple[bytes, list[Problem]]:
-    """The key of the log's masks, and why there is none."""
-    if not settings.log_mask or (file := settings.log_mask_key) is None:
-        return b"", []
-    try:
-        return mask_key_at(file), []
-    except ConfigError as error:
-        return b"", list(error.problems)
-
-
-def mask_key_at(file: Path) -> bytes:
-    """ConfigError with every problem of the file."""
-    name = "SIDECAR_LOG_MASK_KEY"
-    problems = []
-    try:
-        key, mode = key_in(file.read_bytes()), file.stat().st_mode
-    except OSError as error:
-        problem = Problem(pointer=name, detail=f"{file}: {error.strerror}")
-        raise ConfigError("the key of the log's masks cannot be read", problems=(problem,)) from error
-    if len(key) < _SHORTEST_KEY:
-        problems.append(Problem(pointer=name, detail=f"{file}: must have {_SHORTEST_KEY} bytes or more"))
-    if mode & 0o077:
-        problems.append(Problem(pointer=name, detail=f"{file}: others may read it; chmod 600"))
-    if problems:
-        raise ConfigError("the key of the log's masks is not right", problems=tuple(problems))
-    return key
-
-
-def _console_secret_of(settings: Settings) -> tuple[bytes | None, list[Problem]]:
-    """What the file holds, and why it cannot sign."""
-    file, pointer = settings.console_secret, "SIDECAR_CONSOLE_SECRET"
-    if file is None or not settings.console:
-        return None, []
-    try:
-        secret, mode = file.read_bytes().strip(), file.stat().st_mode
-    except OSError as error:
-        return None, [Problem(pointer=pointer, detail=f"{file}: {error.strerror}")]
-    if len(secret) < _SHORTEST_SECRET:
-        detail = f"{file}: must have {_SHORTEST_SECRET} bytes or more; openssl rand -hex 32 writes them"
-        return None, [Problem(pointer=pointer, detail=detail)]
-    if mode & 0o007:  # a group may share it: Kubernetes mounts secrets so
-        return None, [Problem(pointer=pointer, detail=f"{file}: everybody may read it; chmod 640")]
-    return secret, []
-
-
-def _refuse_unbuilt(compiled: Compiled, settings: Settings) -> None:
-    """ConfigError as refuse_unbuilt. An OPA beside us that does not run is no reason not to serve."""
+def _compiled(settings: Settings) -> Compiled:
+    compiled = compiled_at(settings.plans, settings.policies)
     try:
         refuse_unbuilt(compiled, settings.policies, by_embedded=settings.engine == "embedded")
-    except NotAsked as error:
+    except NotAsked as error:  # an OPA beside us that does not run is no reason not to serve
         _log.warning("the policies were not built before they are served: %s", error)
-
-
-def _problems_of(error: ConfigError, *, at: str = "") -> tuple[Problem, ...]:
-    return error.problems or (Problem(pointer=at, detail=error.detail),)
+    return compiled
 
 
 def _authzen_policy(settings: Settings) -> AuthzenPolicy | None:

@@ -109,7 +109,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         """As they are now, with a bundle by which *before* is answered too."""
         from sidecar.serving.loaded import load  # noqa: PLC0415 - counts: after the environment is set
 
-        return load(self.settings, kept=self._kept, before=before.compiled if before else None)
+        return load(self.settings, kept=self._kept, before=before)
 
     def want(self, loaded: Loaded, *, cause: str | None = None, do: str | None = None) -> None:
         """Tell the workers which revision the files have, and why it did not take over."""

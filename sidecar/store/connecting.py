@@ -10,9 +10,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from psycopg import Error
-from psycopg.pq import ConnStatus, ExecStatus, PGconn, PollingStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PGconn, PollingStatus
 
 from sidecar.store.addresses import conninfo_of, conninfo_to, destination_of
+from sidecar.store.outage import cause_by_state, cause_by_text, foremost
 from sidecar.store.resolver import RESOLVER
 from sidecar.store.session import Connected, Late, Lost, one_line, wait
 from sidecar.store.session_setup import SessionSetup, WrongSession
@@ -91,7 +92,8 @@ class Dialer:
         if len(wrong) == len(failures):
             raise wrong[0]
         said = "; ".join(dict.fromkeys(str(each) for each in failures))
-        raise (Late if any(isinstance(each, Late) for each in failures) else Lost)(said)
+        cause = foremost(each.cause for each in failures)
+        raise (Late if any(isinstance(each, Late) for each in failures) else Lost)(said, cause=cause)
 
     def _connect_by(self, route: _Route, within_s: float, *, takes_writes: bool) -> abc.PGconn:
         try:
@@ -185,7 +187,8 @@ def _log_in(connection: abc.PGconn, deadline: float) -> None:
             polling = PollingStatus(connection.connect_poll())
     except Error as error:
         raise Lost(one_line(str(error))) from error
-    raise Lost(one_line(connection.get_error_message()))
+    said = one_line(connection.get_error_message())
+    raise Lost(said, cause=cause_by_text(said))
 
 
 def _last_value(connection: abc.PGconn, statements: bytes, deadline: float) -> bytes | None:
@@ -203,7 +206,9 @@ def _last_value(connection: abc.PGconn, statements: bytes, deadline: float) -> b
             if result is None:
                 return value
             if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
-                raise Lost(one_line(result.error_message.decode(errors="replace")))
+                said = one_line(result.error_message.decode(errors="replace"))
+                sqlstate = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+                raise Lost(said, cause=cause_by_state(sqlstate, said))
             value = result.get_value(0, 0) if result.status == ExecStatus.TUPLES_OK else None
     except Error as error:
         raise Lost(one_line(str(error))) from error

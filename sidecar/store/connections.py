@@ -249,7 +249,8 @@ class Connections:
         for asked in self._line.for_new_sessions(self._stack):
             if asked.since <= began:
                 self._line.remove(asked)
-                self._fail(asked, (Late if isinstance(failure, Late) else Lost)(str(failure)))
+                kind = Late if isinstance(failure, Late) else Lost
+                self._fail(asked, kind(str(failure), cause=failure.cause))
 
     def _look(self) -> bool:
         """At each tick: who is late, and whether the server is found to be silent."""
@@ -294,9 +295,9 @@ class Connections:
         """Later, so that who asks is not told before it has asked."""
         if isinstance(failure, Late):
             self._went_late(asked)
-            failure = late(str(failure))
+            failure = late(str(failure), cause=failure.cause)
         elif isinstance(failure, Lost):
-            failure = FactsUnavailable(f"PostgreSQL cannot be reached: {failure}")
+            failure = FactsUnavailable(f"PostgreSQL cannot be reached: {failure}", cause=failure.cause)
         self._line.end_trial(asked)
         self._schedule(self._tell, asked, None, failure)
 

@@ -13,6 +13,8 @@ from sidecar.store.session import LONGEST_WAIT_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sidecar.errors import DatabaseCause
+
 Value = TypeVar("Value")
 
 LATE = "PostgreSQL did not answer in time"
@@ -135,5 +137,5 @@ def closed() -> FactsUnavailable:
     return FactsUnavailable("PostgreSQL cannot be reached: the connections are closed")
 
 
-def late(why: str) -> FactsUnavailable:
-    return FactsUnavailable(f"{LATE}: {why}")
+def late(why: str, *, cause: DatabaseCause = "database_unreachable") -> FactsUnavailable:
+    return FactsUnavailable(f"{LATE}: {why}", cause=cause)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
-from sidecar.errors import FactsMisread, FactsUnavailable, UnknownUser, WorkspaceContended
+from sidecar.errors import FactsMisread, UnknownUser, WorkspaceContended
 from sidecar.store.connections import Query, Refused, array
 from sidecar.store.facts_token import token_in
 from sidecar.store.names import ManyNames, Name, Names, params_in
@@ -313,7 +313,7 @@ class PostgresPeople:
                 raise WorkspaceContended(f"{refused} ({refused.sqlstate})") from refused
             if refused.is_of_a_value:
                 raise not_storable() from refused
-            raise FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}") from refused
+            raise refused.outage() from refused
 
 
 def _of(by: Provenance) -> tuple[str | None, str | None]:

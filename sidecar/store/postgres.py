@@ -13,10 +13,10 @@ from sidecar.store.connection_options import DEFAULT_OPTIONS
 from sidecar.store.connections import Connections, Query, Refused, array
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
+from sidecar.store.outage import READ_ONLY
 from sidecar.store.reads import Reads
 from sidecar.store.rows import plain_rows_in, rows_in, to_come_in
 from sidecar.store.session import not_storable
-from sidecar.store.session_setup import ROLE
 from sidecar.text.encoding import decoded
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ CATALOG_IN_USE = Query(name=b"catalog_in_use", sql=b"SELECT authz.catalog_in_use
 
 _STATUSES = frozenset({"active", "suspended"})
 _UNDEFINED = frozenset({"3F000", "42883"})  # the schema, a function
-_NO_ROLE = f'role "{ROLE}" does not exist'  # before a session there is no SQLSTATE, only text
 _MIGRATE = "run sidecar migrate"
 
 
@@ -225,7 +224,7 @@ class PostgresFacts:
     def require_writable(self, *, deadline: float) -> None:
         """FactsUnavailable where the server takes no writes, as PostgreSQL itself would refuse one."""
         if self._answer(TAKES_WRITES, (), deadline) != b"off":
-            raise FactsUnavailable("PostgreSQL refused (25006): it is read-only, a standby or set so")
+            raise Refused(READ_ONLY, "it is read-only, a standby or set so").outage()
 
     def compare_clocks(self, *, deadline: float) -> None:
         """Let our clock know what the database's says."""
@@ -299,12 +298,12 @@ def meaning_of(error: Exception) -> Exception:
             return DatabaseNotMigrated(f"the database is of a version before: {_MIGRATE}")
         if error.is_of_a_value:
             return not_storable()
-        return FactsUnavailable(f"PostgreSQL refused ({error.sqlstate}): {error}")
+        return error.outage()
     if not isinstance(error, FactsUnavailable):
         return error
-    if _NO_ROLE in error.detail:
+    if error.cause == "database_not_migrated":
         return DatabaseNotMigrated(f"the database was never migrated: {_MIGRATE}")
-    return FactsUnavailable(error.detail)
+    return FactsUnavailable(error.detail, cause=error.cause)
 
 
 def _rows_in(answer: bytes | None) -> list[Any]:

@@ -182,7 +182,8 @@ class ReplicatedFacts:
         return self._primary.silent
 
     def meaning(self, error: Exception) -> Exception:
-        return error
+        """As PostgresFacts: whatever fails, the primary has said so."""
+        return self._primary.meaning(error)
 
     def _observe_watch(self, fault: str | None) -> None:
         """One line when the primary cannot be asked what it has written, and one when it can again."""

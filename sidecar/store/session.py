@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from psycopg import Error
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
-from sidecar.errors import BadQuestion
+from sidecar.errors import BadQuestion, FactsUnavailable
+from sidecar.store.outage import SHUTTING_DOWN, cause_by_state
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGcancel, PGconn, PGresult
 
+    from sidecar.errors import DatabaseCause
     from sidecar.store.asked import Asked
 
 LONGEST_WAIT_S = 3600.0
@@ -31,7 +33,6 @@ _OFF = (b"off", None)  # None: a pooler tells nothing of it
 # Of a question that had no effect: read_only_sql_transaction, too_many_connections, and, where a pooler mixes
 # up prepared statements, invalid_sql_statement_name and duplicate_prepared_statement.
 _HAD_NO_EFFECT = frozenset({"25006", "53300", "26000", "42P05"})
-_SHUTTING_DOWN = frozenset({"57P01", "57P02", "57P03"})
 _FATAL = (b"FATAL", b"PANIC")
 
 
@@ -47,6 +48,11 @@ class Refused(Exception):
         """The server is well, and cannot hold a value that it was given: trying again would not help."""
         return self.sqlstate in _OF_A_VALUE
 
+    def outage(self) -> FactsUnavailable:
+        """Where no other error stands for it."""
+        cause = cause_by_state(self.sqlstate)
+        return FactsUnavailable(f"PostgreSQL refused ({self.sqlstate}): {self}", cause=cause)
+
 
 def not_storable() -> BadQuestion:
     """The request has a value that PostgreSQL does not take. The edge should have said where it stands."""
@@ -55,7 +61,15 @@ def not_storable() -> BadQuestion:
     )
 
 
-class Lost(Exception):
+class NoAnswer(Exception):
+    """*cause* is as in FactsUnavailable."""
+
+    def __init__(self, said: str, *, cause: DatabaseCause = "database_unreachable") -> None:
+        super().__init__(said)
+        self.cause = cause
+
+
+class Lost(NoAnswer):
     """The connection broke or was refused: nothing was answered."""
 
 
@@ -65,12 +79,14 @@ class Unfit(Lost):
     *had_no_effect*: the question may be asked again, whatever it does.
     """
 
-    def __init__(self, said: str, *, had_no_effect: bool = False) -> None:
-        super().__init__(said)
+    def __init__(
+        self, said: str, *, cause: DatabaseCause = "database_unreachable", had_no_effect: bool = False
+    ) -> None:
+        super().__init__(said, cause=cause)
         self.had_no_effect = had_no_effect
 
 
-class Late(Exception):
+class Late(NoAnswer):
     """A timeout; the caller must close the connection, because its answer may still come."""
 
 
@@ -224,11 +240,13 @@ class Session:
         for name in self._must_be_off:
             # A change is reported with the answer to the first question after it.
             if self._pg.parameter_status(name) not in _OFF:
-                raise Unfit(f"the server takes no writes any more: {name.decode()} is on")
+                raise Unfit(
+                    f"the server takes no writes any more: {name.decode()} is on", cause="database_read_only"
+                )
         if not self._asks or found.nfields == 1:  # what begins with no SELECT is refused by such a server
             return found.get_value(0, 0)
         if found.get_value(0, 0) == b"t":
-            raise Unfit("the server takes no writes any more")
+            raise Unfit("the server takes no writes any more", cause="database_read_only")
         return found.get_value(0, 1)
 
     def _flush(self) -> None:
@@ -255,8 +273,9 @@ def _refusal(found: PGresult) -> Refused:
     sqlstate = (found.error_field(DiagnosticField.SQLSTATE) or b"").decode()
     said = one_line((found.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     if sqlstate in _HAD_NO_EFFECT:
-        raise Unfit(f"{said} ({sqlstate})", had_no_effect=True)
-    if sqlstate in _SHUTTING_DOWN:
+        cause = cause_by_state(sqlstate)
+        raise Unfit(f"{said} ({sqlstate})", cause=cause, had_no_effect=True)
+    if sqlstate in SHUTTING_DOWN:
         raise Unfit(f"{said} ({sqlstate})")
     if found.error_field(DiagnosticField.SEVERITY) in _FATAL:
         raise Lost(f"{said} ({sqlstate})")

@@ -33,7 +33,8 @@ class WrongSession(Lost):
     """Whoever is connected to let us in, and the session is not as it has to be."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("the session is not as it has to be: " + "; ".join(map(str, faults)))
+        says = "the session is not as it has to be: " + "; ".join(map(str, faults))
+        super().__init__(says, cause="wrong_session")
         self.faults = faults
 
 
@@ -88,7 +89,7 @@ class SessionSetup:
         """Lost, with every fault in words, if *answer* to `first_statements` is not what has to be."""
         found = json.loads(answer or b"{}")
         if takes_writes and (found["in_recovery"] or found["read_only"] != "off"):
-            raise Lost("the server takes no writes: " + _why_read_only(found))
+            raise Lost("the server takes no writes: " + _why_read_only(found), cause="database_read_only")
         if faults := self.faults(found):
             raise WrongSession(faults)
 

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from sidecar.errors import FactsUnavailable, SidecarError, UsageContended
+from sidecar.errors import SidecarError, UsageContended
 from sidecar.store.charges import (
     CONSUME,
     CONSUME_MANY,
@@ -24,7 +24,7 @@ from sidecar.store.charges import (
 )
 from sidecar.store.clock import SKEWED, UNTRUSTED
 from sidecar.store.connections import Query, Refused
-from sidecar.store.loop import closed
+from sidecar.store.loop import closed, late
 from sidecar.store.names import in_our_names
 from sidecar.store.queues import Queues
 from sidecar.store.session import not_storable
@@ -221,7 +221,7 @@ class Takes:
 
     def _refused(self, call: _Call, waiting: list[Take], refused: Refused) -> None:
         """Nothing was done."""
-        error: SidecarError = FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
+        error: SidecarError = refused.outage()
         if refused.is_of_a_value and refused.sqlstate != _OVERFLOW:
             error = not_storable()
         if refused.sqlstate in _CONTENDED:
@@ -257,10 +257,10 @@ class Takes:
         """At each tick: who is late."""
         now = monotonic()
         for call in self._calls:
-            _fail([take for take in call.takes if take.deadline <= now], _late("still waiting"))
+            _fail([take for take in call.takes if take.deadline <= now], late("still waiting"))
         if any(take.deadline <= now for take in self._gathering):
             _fail(
-                [take for take in self._gathering if take.deadline <= now], _late("all connections were busy")
+                [take for take in self._gathering if take.deadline <= now], late("all connections were busy")
             )
             self._gathering = deque(take for take in self._gathering if take.waits)
         self._queues.expire(now)
@@ -271,7 +271,3 @@ class Takes:
 def _fail(takes: Iterable[Take], error: Exception) -> None:
     for take in takes:
         take.fail(error)
-
-
-def _late(doing: str) -> FactsUnavailable:
-    return FactsUnavailable(f"PostgreSQL did not answer in time: {doing}")

@@ -255,7 +255,7 @@ def _meaning(refused: Refused) -> Exception:
         case _ if refused.is_of_a_value:
             return not_storable()
         case _:
-            return FactsUnavailable(f"PostgreSQL refused ({refused.sqlstate}): {refused}")
+            return refused.outage()
 
 
 def _moment(moment: datetime | None) -> str | None:

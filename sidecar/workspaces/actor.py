@@ -9,7 +9,7 @@ from sidecar.decisions.model import Question
 from sidecar.decisions.room import amounts_of
 from sidecar.decisions.steps import run
 from sidecar.decisions.timings import Timings
-from sidecar.errors import EngineMisbehaved, WorkspaceContended
+from sidecar.errors import WorkspaceContended
 from sidecar.text.ids import fresh_id
 from sidecar.workspaces.membership import Provenance
 
@@ -80,10 +80,8 @@ class AuthorizedActions:
             completing = self._authorizer.completing(question, decision, amounts, deadline=actor.deadline)
             decision = run(completing)
         actor.record(question, decision)
-        if not decision.allowed:
+        if facts is None or not decision.allowed:
             raise Denied(decision)
-        if facts is None:
-            raise EngineMisbehaved("the policy grants something to who is no member")
         return facts, decision
 
     def _check_reach(self, actor: Actor, workspace: str, facts: Facts, role: str) -> None:

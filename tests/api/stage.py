@@ -208,18 +208,20 @@ def a_stage(members=None, *, tokens=TOKENS, **more):
     members = members if members is not None else {("adam", "acme"): some_facts(role="admin")}
     metrics = Metrics(engine="embedded", revision=REVISION)
     engine, facts, workspaces, lines = (
-        PolicyInPython(catalog),
+        more.get("engine") or PolicyInPython(catalog),
         FactsInMemory(members),
         WorkspacesOf(),
         Lines(),
     )
     ledger = LedgerInMemory(facts, catalog=catalog)
     measured = MeasuredEngine(engine, metrics=metrics)
+    memo = MemoisedEngine(measured, cells=more.get("cells", ()), observe=metrics.observe_memo)
     authorizer = Authorizer(
         catalog=catalog,
         context_fields=frozenset(),
-        policy=MemoisedEngine(measured, cells=(), observe=metrics.observe_memo),
+        policy=memo,
         facts=MeasuredFacts(facts, metrics=metrics),
+        recall=memo.recall,
     )
     spending = Spending(authorizer, ledger=MeasuredLedger(ledger, metrics=metrics))
     service = Service(

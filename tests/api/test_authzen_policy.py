@@ -274,6 +274,53 @@ def test_the_revision_that_is_served_is_told_whichever_it_is():
         Rules(POLICY, Says(decision=7)).served_revision(deadline=1.0)
 
 
+class HasTwo:
+    """An OPA during a release: *plainly* is what it answers by the newest, *ours* by the name of p1."""
+
+    name = "opa"
+
+    def __init__(self, plainly, ours):
+        self._answers = {"decision": plainly, "data.authz.revisions.p1.decision": ours}
+        self.asked = []
+
+    def document(self, rule, given, /, *, deadline):
+        self.asked.append(rule)
+        answer = self._answers[rule]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+UNDEFINED = EngineMisbehaved("undefined")
+OF_P0, OF_P1 = ({"revision": revision, "answer": revision == "p1"} for revision in ("p0", "p1"))
+
+
+@pytest.mark.parametrize(
+    ("plainly", "ours", "answer", "questions"),
+    [
+        (OF_P1, UNDEFINED, True, 1),
+        (OF_P0, OF_P1, True, 2),
+        (UNDEFINED, OF_P1, True, 2),
+        (OF_P0, UNDEFINED, RevisionMismatch, 2),
+        (UNDEFINED, UNDEFINED, EngineMisbehaved, 2),
+        (EngineUnavailable("slow"), OF_P1, EngineUnavailable, 1),
+        (OF_P0, EngineUnavailable("slow"), EngineUnavailable, 2),
+    ],
+)
+def test_while_an_opa_has_two_revisions_ours_is_asked_by_its_name(plainly, ours, answer, questions):
+    opa = HasTwo(plainly, ours)
+    rules = Rules(POLICY, opa)
+
+    if answer is True:
+        assert rules.answer("decision", b"{}", deadline=1.0) is True
+        assert rules.served_revision(deadline=1.0) == "p1"
+        questions *= 2
+    else:
+        with pytest.raises(answer):
+            rules.answer("decision", b"{}", deadline=1.0)
+    assert len(opa.asked) == questions
+
+
 @pytest.mark.parametrize(
     "document",
     [

@@ -539,7 +539,7 @@ def test_a_cold_sidecar_answers_no_question_but_tells_that_it_lives():
     assert stage.client.get("/bundles/authz.tar.gz", headers=bearer(AUDITOR)).status_code == 200
 
 
-OUTAGES = [
+OUTAGES: list[type[DependencyError]] = [
     EngineUnavailable,
     EngineMisbehaved,
     RevisionMismatch,
@@ -688,6 +688,27 @@ def test_without_a_tokens_file_loopback_may_ask_and_no_more():
     assert stage.client.put("/v1/workspaces/acme/plan", json={"plan": "pro"}).status_code == 403
     assert stage.client.get("/metrics").status_code == 403
     assert stage.client.post("/v1/authorize", json=QUESTION, headers=bearer("any.jwt.x")).status_code == 401
+
+
+def by_loopback(stage, endpoint, host):
+    path = endpoint.path.replace("{workspace}", "acme").replace("{user}", "adam")
+    return stage.client.open(path, method=endpoint.method, json={}, headers={"Host": host}).status_code
+
+
+@pytest.mark.parametrize("host", ["evil.example:8080", "127.0.0.1.evil.example", "10.1.2.3", "0.0.0.0:8080"])
+def test_without_a_tokens_file_a_page_elsewhere_may_not_ask_by_a_name_that_means_this_machine(host):
+    stage = a_stage(MEMBERS, tokens=None)
+    asked = [each for each in ENDPOINTS if "authorize" in each.audience.scopes]
+
+    assert {by_loopback(stage, each, host) for each in asked} == {401}
+    assert 401 not in {by_loopback(stage, each, "127.0.0.1:8080") for each in asked}
+    assert (
+        a_stage(MEMBERS)
+        .client.post("/v1/authorize", json=QUESTION, headers=bearer(BACKEND) | {"Host": host})
+        .status_code
+        == 200
+    ), "who shows a token is no page"
+    assert stage.client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/statusz", "/openapi.json"])
@@ -991,7 +1012,7 @@ def test_every_error_that_can_reach_a_caller_has_a_status():
 
     assert codes - set(PROBLEMS) == set()
     others = (IdentityUnavailable, WorkspaceContended, OutcomeUnknown, LogUnavailable)
-    outages = {each.code for each in (*OUTAGES, *others)}
+    outages = {each.code for each in OUTAGES} | {each.code for each in others}
     assert {code for code in codes if PROBLEMS[code][0] == 503} == outages
 
 

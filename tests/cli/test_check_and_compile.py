@@ -12,6 +12,8 @@ import pytest
 from sidecar.catalog.schema import schema_file
 from sidecar.cli import main
 from sidecar.decisions.cells import cells
+from sidecar.rego.authzen import authzen_policy_at
+from sidecar.rego.beside import authzen_beside
 from sidecar.rego.bundle import served_bundle
 from sidecar.rego.compile import data_file
 from sidecar.rego.load import compiled_at
@@ -200,6 +202,19 @@ def test_compile_writes_a_bundle(sidecar, folder):
     assert (folder / "out/bundle.tar.gz").read_bytes() == served_bundle(
         compiled_at(folder / "plans.yaml", folder / "policies")
     )
+
+
+def test_a_bundle_keeps_what_it_answered_by_before_for_another_domain_too(sidecar, folder):
+    domain, bundle = folder / "domain", folder / "bundle.tar.gz"
+    domain.mkdir()
+    policies = []
+    for rule in ("true", "false", "false"):
+        (domain / "policy.rego").write_text(f"package authzen\n\ndecision := {rule}\n")
+        policies.append(authzen_policy_at(domain))
+        assert sidecar("compile", "-o", bundle.name, "--authzen-policy", "domain", cwd=folder)[0] == 0
+    compiled = compiled_at(folder / "plans.yaml", folder / "policies")
+
+    assert bundle.read_bytes() == served_bundle(compiled, policies[-1], before=[authzen_beside(policies[0])])
 
 
 def test_where_there_is_nothing_the_shipped_files_become_a_bundle_and_stay_as_they_are(

@@ -52,7 +52,7 @@ def told_by(engines, compiled):
 
 def test_an_opa_that_has_the_revision_before_explains_by_it_and_by_its_own(revisions):
     before, now = revisions
-    with opa_server(served_bundle(now, before=beside(before))) as url:
+    with opa_server(served_bundle(now, before=[beside(before)])) as url:
         engines = Engines("opa", opa_url=url, revision=now.revision)
 
         assert told_by(engines, before) == (True, [])

@@ -167,9 +167,13 @@ def test_a_plan_that_is_not_sold_is_never_offered():
         )
 
 
+def of_members(situation):
+    return a_verdict("not_a_member", 403) if b'"role":null' in situation else a_verdict()
+
+
 def test_a_batch_reads_facts_once_and_keeps_its_order():
     store = Knows({("adam", "acme"): some_facts()})
-    authorizer = an_authorizer(Answers(a_verdict()), store)
+    authorizer = an_authorizer(Answers(of_members), store)
 
     questions = [
         a_question(),

@@ -15,6 +15,7 @@ from sidecar.identity.callers import (
     Caller,
     append_line,
     callers_in,
+    is_of_elsewhere,
     new_token,
     token_line,
 )
@@ -67,6 +68,29 @@ def test_without_a_file_nobody_has_a_token():
     assert callers.caller(None, by_socket=False) == BY_LOOPBACK
     with pytest.raises(UnknownCaller):
         callers.caller("Bearer x", by_socket=False)
+
+
+NEAR = "localhost LOCALHOST:8080 localhost. app.localhost:1 127.0.0.1 127.0.0.2:8080 [::1] [::1]:80 x:80 x"
+FAR = (
+    "evil.example EVIL.example:8080 evil.example. evil.example: 127.0.0.1.evil.example localhost.evil.example"
+    " evil.localhost.com 10.1.2.3 0.0.0.0:8080 [fe80::1]:80 127.1 a.b:port"
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_believed"),
+    [*((host, True) for host in (None, "", *NEAR.split())), *((host, False) for host in FAR.split())],
+)
+def test_loopback_counts_where_the_host_is_no_name_that_others_give_out(host, is_believed):
+    callers = callers_in(None)
+
+    assert is_of_elsewhere(host or "") is not is_believed
+    if is_believed:
+        assert callers.caller(None, by_socket=False, host=host) == BY_LOOPBACK
+    else:
+        with pytest.raises(UnknownCaller):
+            callers.caller(None, by_socket=False, host=host)
+    assert callers.caller(None, by_socket=True, host=host) == BY_SOCKET
 
 
 def test_every_problem_of_the_file_is_told_with_its_line_and_no_secret(tmp_path):

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 EVA = bearer(sub="eva", email="eva@example.com")
 JSON = "application/json"
+REBOUND = "rebound.example"  # a name for which whoever wrote its page lets the DNS say 127.0.0.1
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def sidecar(database, opa, pages, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium():
-    with a_chromium() as chromium:
+    with a_chromium(f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1") as chromium:
         yield chromium
 
 
@@ -87,3 +88,15 @@ def test_no_page_reads_what_is_for_callers_and_no_other_page_reads_anything(side
     ]
 
     assert [answer.get("error") for answer in answers] == ["TypeError: Failed to fetch"] * 6
+
+
+def test_a_page_whose_name_was_made_to_mean_this_machine_may_not_ask(sidecar, chromium):
+    """DNS rebinding: for the browser the sidecar is the page's own server, so it reads every answer."""
+    rebound, own = (chromium(f"http://{host}:{sidecar.port}") for host in (REBOUND, "localhost"))
+
+    def asked(page):
+        posted = page.fetch("/v1/authorize", method="POST", body=json.dumps(QUESTION), Content_Type=JSON)
+        return posted["status"], page.fetch("/v1/workspaces/acme/entitlements?user=adam")["status"]
+
+    assert (asked(rebound), asked(own)) == ((401, 401), (200, 200))
+    assert rebound.fetch("/healthz")["status"] == 200

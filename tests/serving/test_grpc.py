@@ -17,6 +17,7 @@ from sidecar.decisions.steps import Wait
 from sidecar.errors import FactsUnavailable
 from tests.api.stage import AUDITOR, BACKEND, a_stage
 from tests.api.test_gateways import LIMITED, MEMBERS, ROUTES, Everybody, with_service
+from tests.api.test_strangers import a_generous_stage
 from tests.servers import free_port
 from tests.values import some_facts
 
@@ -173,6 +174,12 @@ def test_trouble_is_denied_too_and_not_left_to_failure_mode_allow(stage):
             response = check(channel)
 
         assert (response.status.code, response.denied_response.status.code) == (14, 503)
+
+
+def test_a_policy_that_grants_a_stranger_something_is_trouble():
+    with a_channel(a_generous_stage().service) as channel:
+        assert reason_of(check(channel, user="zoe")) == "policy_engine_misbehaved"
+        assert check(channel, user="adam").status.code == 0
 
 
 def test_no_response_is_ever_empty(channel, stage):

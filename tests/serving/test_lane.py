@@ -225,6 +225,7 @@ REQUESTS = {
     ),
     "the last": ASK.replace(b"Host:", b"Connection: close\r\nHost:"),
     "a query": ASK.replace(b"/v1/authorize", b"/v1/authorize?a=b"),
+    "a name that a page elsewhere has": ASK.replace(b"Host: x", b"Host: evil.example:8080"),
     "a wrong token": ASK.replace(b"Host:", b"Authorization: Bearer wrong\r\nHost:"),
     "a batch": request(
         "POST",

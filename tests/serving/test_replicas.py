@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Thread
 from time import monotonic, sleep
@@ -113,6 +114,20 @@ def test_an_answer_of_the_primary_says_nothing_of_a_lag(sidecar):
     assert [set(each["facts"]) for each in answers] == [{"at", "cached"}] * 2
 
 
+def test_members_and_strangers_that_ask_together_each_get_their_own_answer(sidecar):
+    check(sidecar), check(sidecar, user="nobody")  # so that there are texts to fill in
+    users = ["mia", "nobody", "adam", "sam"] * 15
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda user: check(sidecar, user=user), users))
+
+    for user, answer in zip(users, answers, strict=True):
+        is_member = user in {"mia", "adam"}
+        assert answer["allow"] is is_member
+        assert answer.get("role") == {"mia": "member", "adam": "admin"}.get(user)
+        assert not is_member or ("lag_ms" in answer["facts"])
+        assert is_member or set(answer["facts"]) == {"at", "cached"}
+
+
 def test_a_removal_by_sql_counts_as_soon_as_it_is_committed(pair, sidecar):
     with waiting_for_the_standby(pair):
         for _ in range(20):
@@ -146,12 +161,14 @@ def test_while_a_named_standby_is_away_the_outcome_of_a_change_is_unknown_and_ch
 
     suspend = ("PUT", "/v1/workspaces/piano/status", {"status": "suspended"})
     remove = ("DELETE", "/workspaces/acme/members/mia")
+    consume = {"user": "zoe", "workspace": "zoe", "action": "recording.start", "mode": "consume"}
     olivia = {"headers": {"X-Act-As": "olivia"}}
     assert sidecar.request("GET", "/workspaces", **olivia)[0] == 200  # they are known from now on
     with a_named_standby_is_away(pair):
         changes = [
             Thread(target=change, args=("suspend", *suspend)),
             Thread(target=change, args=("remove", *remove), kwargs=olivia),
+            Thread(target=change, args=("consume", "POST", "/v1/authorize", consume)),
         ]
         for each in changes:
             each.start()
@@ -167,6 +184,7 @@ def test_while_a_named_standby_is_away_the_outcome_of_a_change_is_unknown_and_ch
         assert check(sidecar)["reason"] == "not_a_member"
     run(pair.primary, ADD, "UPDATE authz.workspaces SET status = 'active' WHERE slug = 'piano'")
 
+    assert answers.pop("consume")[:2] == (503, "facts_unavailable")
     assert set(answers) == {"suspend", "remove"}
     for status, code, detail, took_s in answers.values():
         assert (status, code) == (503, "outcome_unknown")

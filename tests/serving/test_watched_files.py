@@ -76,3 +76,14 @@ def test_a_folder_that_cannot_be_read_is_no_change_and_no_end(place):
         watched.take()
 
     assert looks(watched) == [False] * 3
+
+
+def test_a_file_that_is_gone_is_a_change_and_so_is_one_that_keeps_its_time_and_size(place):
+    file = place / "plans.yaml"
+    watched, times = WatchedFiles([file]), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_text("b")
+    os.utime(file, ns=times)
+    assert looks(watched) == [False, True, False]
+    file.unlink()
+
+    assert looks(watched) == [False, True, False]

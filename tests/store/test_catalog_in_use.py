@@ -149,7 +149,7 @@ def test_an_empty_database_is_not_migrated(empty_database_url):
 def test_a_server_without_the_role_was_never_migrated(database_url, monkeypatch):
     nobody = "authz_of_nobody"
     monkeypatch.setattr("sidecar.store.session_setup.ROLE", nobody)
-    monkeypatch.setattr("sidecar.store.postgres._NO_ROLE", f'role "{nobody}" does not exist')
+    monkeypatch.setattr("sidecar.store.outage.NO_ROLE", f'role "{nobody}" does not exist')
 
     with pytest.raises(DatabaseNotMigrated, match="was never migrated: run sidecar migrate"):
         missing(database_url, the_catalog())

@@ -10,6 +10,7 @@ from time import monotonic
 import pytest
 
 from sidecar.errors import FactsUnavailable
+from sidecar.serving.causes import cause_of
 from sidecar.store.condition import condition_of
 from sidecar.store.connecting import session_faults
 from sidecar.store.connection_options import ConnectionOptions
@@ -95,6 +96,15 @@ def test_without_the_setting_pgbouncer_is_refused_in_words(url):
     assert "statement_timeout is 0 ms" in said
 
 
+@pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}])
+def test_without_the_setting_the_cause_is_the_session_whatever_pgbouncer_does_with_it(url, settings):
+    with a_pgbouncer(url, mode="transaction", **settings) as through:
+        error = refused(f"postgresql://bare{through}", pooler="off")
+
+    assert error.cause == "wrong_session"
+    assert "SIDECAR_DATABASE_POOLER" in cause_of(error).do
+
+
 def test_a_login_without_defaults_is_refused_and_each_default_is_named(url):
     with a_pgbouncer(url, mode="transaction") as through:
         login = f"postgresql://bare{through}"
@@ -140,14 +150,18 @@ def test_a_login_with_a_wrong_default_is_refused(url, setting, value, fault):
 
 
 def refusal(url, *, pooler):
+    return str(refused(url, pooler=pooler))
+
+
+def refused(url, *, pooler):
     store = PostgresFacts(url, catalog=the_catalog(), pool_size=2, options=options_for(pooler))
     store.open()
     try:
-        with pytest.raises(FactsUnavailable) as refused:
+        with pytest.raises(FactsUnavailable) as raised:
             store.revision(deadline=monotonic() + 5)
     finally:
         store.close()
-    return str(refused.value)
+    return raised.value
 
 
 @pytest.mark.parametrize("pooler", ["transaction", "session"])

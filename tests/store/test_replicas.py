@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sidecar.errors import FactsUnavailable
+from sidecar.errors import DatabaseNotMigrated, FactsUnavailable
 from sidecar.store.migrate import migrate
 from tests.postgres_server import rows, run, url_of
 from tests.store.asking import until
@@ -153,6 +153,14 @@ def test_whoever_is_a_stranger_to_the_replica_is_asked_about_at_the_primary(pair
 
     assert (mia.role, adam.role, nobody) == ("member", "admin", None)
     assert asked.by["primary"] >= 1
+
+
+def test_what_the_primary_says_means_the_same_with_replicas(pair):
+    said = FactsUnavailable('PostgreSQL cannot be reached: FATAL: role "authz_sidecar" does not exist')
+    with reading(pair.primary, pair.standby) as asked:
+        found = [store.meaning(said) for store in (asked.facts, asked.primary)]
+
+    assert [type(each) for each in found] == [DatabaseNotMigrated] * 2
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sidecar.decisions.steps import Wait
 from sidecar.decisions.timings import Timings
 from sidecar.errors import EngineMisbehaved, RevisionMismatch
 from sidecar.rego.authzen import CANDIDATES, DECISION
+from sidecar.rego.beside import own_name
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
@@ -32,17 +33,18 @@ class Rules:
     def __init__(self, policy: AuthzenPolicy, engine: RuleEngine) -> None:
         self._rules = policy.rules
         self._engine = engine
+        self._may_have_others = engine.name == "opa"
         self.revision = policy.revision
         self.searches = tuple(kind for kind in KINDS if CANDIDATES[kind] in policy.rules)
 
     def served_revision(self, *, deadline: float) -> str:
         """By which the engine answers now. EngineMisbehaved if it does not decide even about nothing."""
-        revision, answer = self._ask(DECISION, b"{}", deadline=deadline)
+        revision, answer = self._found(DECISION, b"{}", deadline=deadline)
         _decision_in(answer)
         return revision
 
     def answer(self, rule: str, given: bytes, *, deadline: float) -> object:
-        revision, answer = self._ask(rule, given, deadline=deadline)
+        revision, answer = self._found(rule, given, deadline=deadline)
         if revision != self.revision:
             raise RevisionMismatch(
                 f"data.authzen is of revision {revision}, and this process of {self.revision}:"
@@ -50,12 +52,36 @@ class Rules:
             )
         return answer
 
+    def _found(self, rule: str, given: bytes, *, deadline: float) -> tuple[str, object]:
+        """By the plain name, which is the newest revision's; where that is another, by the name of ours.
+
+        So it is one question but for a release. The newest may lack a rule that ours has.
+        """
+        plain = self._rules[rule]
+        try:
+            found = self._ask(plain, given, deadline=deadline)
+        except EngineMisbehaved:
+            if (own := self._own(plain, given, deadline=deadline)) is None:
+                raise
+            return own
+        if found[0] == self.revision:
+            return found
+        return self._own(plain, given, deadline=deadline) or found
+
+    def _own(self, plain: str, given: bytes, *, deadline: float) -> tuple[str, object] | None:
+        if not self._may_have_others:
+            return None
+        try:
+            return self._ask(own_name(plain, self.revision), given, deadline=deadline)
+        except EngineMisbehaved:
+            return None
+
     def _ask(self, rule: str, given: bytes, *, deadline: float) -> tuple[str, object]:
-        match self._engine.document(self._rules[rule], given, deadline=deadline):
+        match self._engine.document(rule, given, deadline=deadline):
             case {"revision": str(revision), "answer": answer, **rest} if not rest:
                 return revision, answer
             case _:
-                raise EngineMisbehaved(f"data.authzen.{rule} came without its revision")
+                raise EngineMisbehaved(f"{rule} came without its revision")
 
 
 class PolicyDomain:
