@@ -34,7 +34,7 @@ soak: .venv/test.stamp
 
 chaos: .venv/test.stamp
 	TEST_EFFORT=thorough CHAOS_S=$(or $(SECONDS),20) CHAOS_TABLE=$(or $(TABLE),docs/operations/faults.md) \
-		$(BIN)/python -m pytest -s tests/chaos
+		$(BIN)/python -m pytest -s -rs $(or $(CHAOS),tests/chaos)
 
 venv: .venv/test.stamp
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.decisions.model import Json
+    from sidecar.errors import ClockSkew
     from sidecar.settings import Settings
 
 # What a key can be used for follows from what it is: never a public key as the secret of an HMAC.
@@ -71,6 +72,15 @@ class KeySource(Protocol):
     def current(self, *, deadline: float) -> KeySet: ...
 
     def newest(self, *, deadline: float) -> KeySet: ...
+
+
+class OtherClock(Protocol):
+    """*skew_s* is how far it is ahead of this machine's, in seconds; None while nobody knows."""
+
+    @property
+    def skew_s(self) -> float | None: ...
+
+    def skewed(self, said: str) -> ClockSkew: ...
 
 
 class FixedKeys:
@@ -120,10 +130,15 @@ class Identities:
         # To verify a token costs as much as the rest of a question: who was known a moment ago still is.
         self._known: dict[bytes, tuple[float, KeySet, EndUser]] = {}
         self._lock = Lock()
+        self._other_clock: OtherClock | None = None
 
     def start(self) -> None:
         """In the worker: threads do not survive a fork."""
         self._keys.start()
+
+    def compare_with(self, clock: OtherClock) -> None:
+        """From now on a token's dates have to be right by *clock* as by this machine's own, or by neither."""
+        self._other_clock = clock
 
     def recall(self, authorization: str | None, /) -> EndUser | None:
         """Who showed this header a moment ago; None where `user` has to find out."""
@@ -136,7 +151,7 @@ class Identities:
         """Who shows this header. *deadline* is on the monotonic clock.
 
         UnknownUser, with what an operator may know of why; IdentityUnavailable when the provider's keys
-        cannot be had.
+        cannot be had; ClockSkew where it is good by one of two clocks alone.
         """
         bearer = _BEARER.fullmatch(authorization or "")
         if bearer is None:
@@ -222,12 +237,25 @@ class Identities:
         except jwt.InvalidSignatureError:
             return None
         except jwt.PyJWTError as error:
+            if isinstance(error, jwt.ExpiredSignatureError | jwt.ImmatureSignatureError):
+                self._require_agreement(stated, are_right=False)
             why = why_not_valid(error, stated, audience=self._audience, issuer=self._issuer)
             raise UnknownUser(why) from None
+        self._require_agreement(claims, are_right=True)
         since = int(claims["iat"]) if "iat" in claims else int(time.time())
         if int(claims["exp"]) - since > _LONGEST_LIFE_S:
             raise UnknownUser("it is good for more than 30 days")
         return claims
+
+    def _require_agreement(self, claims: Mapping[str, Any], *, are_right: bool) -> None:
+        """ClockSkew if the dates *are_right* by this machine's clock and not by the other, or the reverse."""
+        off_s = self._other_clock.skew_s if self._other_clock is not None else None
+        if self._other_clock is None or off_s is None or abs(off_s) <= _SKEW_S:
+            return
+        if _dates_are_right(claims, at=time.time() + off_s) != are_right:
+            raise self._other_clock.skewed(
+                f"the database's clock is {off_s:+.0f} s from ours, and the token is good by one alone"
+            )
 
     def _user_of(self, claims: dict[str, Any]) -> EndUser:
         if fault := fault_in_text(claims["sub"]):
@@ -257,6 +285,12 @@ class Identities:
                 del self._known[next(iter(self._known))]  # the one that was verified first
             self._known.pop(digest, None)
             self._known[digest] = time.monotonic() + for_s, keys, user
+
+
+def _dates_are_right(claims: Mapping[str, Any], *, at: float) -> bool:
+    """As the library says it, with the same leeway."""
+    begins = max((int(claims[name]) for name in ("iat", "nbf") if name in claims), default=0)
+    return begins <= at + _SKEW_S and int(claims["exp"]) > at - _SKEW_S
 
 
 def shows_a_jwt(authorization: str | None) -> bool:

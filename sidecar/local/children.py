@@ -36,7 +36,7 @@ def start(
         stderr=subprocess.STDOUT if output is not None else None,
         env=None if environ is None else dict(environ),
         start_new_session=True,
-        preexec_fn=_bound_to_us(dies_by),  # noqa: PLW1509 - one system call, and no other threads yet
+        preexec_fn=bound_to_us(dies_by),  # noqa: PLW1509 - one system call, and no other threads yet
         user=as_user[0] if as_user else None,
         group=as_user[1] if as_user else None,
         extra_groups=[] if as_user else None,
@@ -58,9 +58,13 @@ def end(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float]
         process.wait()
 
 
-def _bound_to_us(number: signal.Signals) -> Callable[[], None] | None:
+def bound_to_us(number: signal.Signals) -> Callable[[], None]:
+    """What a child calls right after the fork, so that the kernel sends it *number* when this thread is gone.
+
+    It does nothing on other systems than Linux.
+    """
     if sys.platform != "linux":
-        return None
+        return lambda: None
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork: the child may not take locks
     parent = os.getpid()
 

@@ -319,6 +319,7 @@ class Parts:
     def start(self) -> None:
         self._credentials.start()
         if self._loaded.identities is not None:
+            self._loaded.identities.compare_with(self._clock)
             self._loaded.identities.start()
         Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         self._probe.start()

@@ -15,12 +15,10 @@ import re
 import resource
 import secrets
 import select
-import shutil
 import signal
 import socket
 import struct
 import sys
-import tempfile
 from asyncio import run_coroutine_threadsafe
 from contextlib import ExitStack, contextmanager, suppress
 from math import inf
@@ -37,6 +35,7 @@ from gunicorn.errors import HaltServer  # type: ignore[import-untyped] # ditto
 from sidecar.errors import ConfigError, DatabaseNotMigrated
 from sidecar.serving.addresses import kept as kept_address
 from sidecar.serving.addresses import require_free
+from sidecar.serving.run_folder import run_folder
 from sidecar.serving.wanted import want
 from sidecar.serving.watched_files import WatchedFiles, files_of
 from sidecar.telemetry.stderr import log_to_stderr, logging_config
@@ -80,18 +79,12 @@ def serve(settings: Settings, *, kept: Path | None = None, once: Path | None = N
     if _INHERITED.isdisjoint(os.environ):
         require_free(settings.http_bind)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="sidecar-"))
-        stack.callback(_remove, folder, ours=os.getpid())
+        folder = stack.enter_context(run_folder())
         for address in settings.grpc_bind:
             stack.enter_context(kept_address(address))
         # prometheus_client decides when it is imported whether workers count together.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
         _Server(settings, folder, kept, once).run()
-
-
-def _remove(folder: Path, *, ours: int) -> None:
-    if os.getpid() == ours:  # a worker that ends comes by here too, and the others still need it
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -291,8 +284,13 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         super().stop(graceful)
 
     def spawn_workers(self) -> None:
+        """Without gunicorn's pause after each, which the last of many would wait for."""
+        self._spawn(self.num_workers - len(self.WORKERS))
+
+    def _spawn(self, count: int) -> None:
         try:
-            super().spawn_workers()
+            for _ in range(count):
+                self.spawn_worker()
         except OSError as error:  # no memory, no descriptor: the others go on, and the next round tries again
             self.log.error("cannot start a worker: %s", error.strerror)  # noqa: TRY400 - of the machine
 
@@ -389,8 +387,9 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         for pid in pids:
             self.kill_worker(pid, how)
         ending = monotonic() + within_s
-        while monotonic() < ending and not set(self.WORKERS).isdisjoint(pids):
+        while monotonic() < ending and (ends := set(self.WORKERS).intersection(pids)):
             self.reap_workers()
+            self._spawn(self.num_workers - len(set(self.WORKERS) - ends))  # nobody else looks meanwhile
             sleep(_TICK_S)
 
     def _connections_that_fit(self) -> int:

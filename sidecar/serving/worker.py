@@ -10,8 +10,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import uvloop  # noqa: F401 - gunicorn imports it after the fork: so whoever replaces a dead worker has it
 from gunicorn.workers.gasgi import ASGIWorker  # type: ignore[import-untyped] # it ships none
 
+from sidecar.local.children import bound_to_us
 from sidecar.serving.connections import Connections
 from sidecar.serving.heads import Heads
 from sidecar.serving.http1 import Http1, refusal
@@ -41,6 +43,16 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     born: float  # on the monotonic clock, of the master
     application: Application
     threads: Threads
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
+        """In the master, before the fork."""
+        super().__init__(*args, **kwargs)
+        # A master that is killed tells nobody, and whoever starts it again needs the port at once.
+        self._bind_to_master = bound_to_us(signal.SIGTERM)
+
+    def init_process(self) -> None:
+        self._bind_to_master()
+        super().init_process()
 
     def load_wsgi(self) -> None:
         self.asgi = None
@@ -78,13 +90,14 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             self.loop.add_reader(listener, self._accept, listener)
         while self.alive:
             self.notify()
-            if self.ppid != os.getppid():
-                self.log.info("the master is gone: stopping")
+            if self.ppid != os.getppid():  # where the kernel does not tell
                 break
             self._connections.sweep()
             self._show()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _SWEEP_S)
+        if self.ppid != os.getppid():
+            self.log.info("the master is gone: stopping")
         self.alive = False
         await self._stop()
 

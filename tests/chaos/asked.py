@@ -15,9 +15,12 @@ from threading import Event, Lock, Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from tests.postgres_server import rows, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -52,31 +55,40 @@ _clients = count(1)
 
 @dataclass
 class Told:
-    """*wrong*: untrue answers, in words. *heard* counts what came; *failed*: when an outage was told last."""
+    """*wrong*: untrue answers, in words. *heard* counts what came; *failed*: when an outage was told last.
+
+    *sql* counts what our own statements met.
+    """
 
     heard: Counter[str] = field(default_factory=Counter)
+    sql: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     failed: float = 0.0
 
 
 class Clients:
-    """They ask until the context is left. *limit* is how many minutes there are to take."""
+    """They ask until the context is left, each *pause_s* after an answer.
 
-    def __init__(self, port: int, database_url: str, *, limit: int) -> None:
+    *minutes* is how many there are for them to take.
+    """
+
+    def __init__(self, port: int, database: Callable[[], str], *, minutes: int, pause_s: float = 0.0) -> None:
         self.told = Told()
         self._port = port
-        self._url = database_url
-        self._limit = limit
+        self._database = database
+        self._pause_s = pause_s
         self._ends = Event()
         self._lock = Lock()
         self._keys = (f"key-{next(_clients)}-{number}" for number in count())
         self._unanswered: set[str] = set()
         self._granted: set[str] = set()
+        self._was_full = False  # by what a client was told
         self._gone = 0  # odd while who comes and goes is gone
-        run(database_url, "DELETE FROM authz.workspace_features")
-        rows(database_url, QUOTA, limit)
-        rows(database_url, MAY, COMES_AND_GOES)
-        [(self._used, self._entries, _)] = rows(database_url, TAKEN)  # by those before
+        run(database(), "DELETE FROM authz.workspace_features")
+        [(self._used, self._entries, _)] = rows(database(), TAKEN)  # by those before
+        self._limit = int(self._used) + minutes
+        rows(database(), QUOTA, self._limit)
+        rows(database(), MAY, COMES_AND_GOES)
         work = [self._ask_what_is_known] * (CLIENTS - 3) + [self._take] * 2 + [self._ask_who_comes_and_goes]
         self._threads = [Thread(target=each) for each in work]
 
@@ -95,14 +107,15 @@ class Clients:
     def remove_and_put_back(self) -> None:
         """Who comes and goes: gone once the database has said so. It may be down."""
         try:
-            rows(self._url, MAY_NOT, COMES_AND_GOES)
+            rows(self._database(), MAY_NOT, COMES_AND_GOES)
             self._gone += 1
             sleep(0.2)
             self._gone += 1
-            rows(self._url, MAY, COMES_AND_GOES)
-        except Exception as error:  # noqa: BLE001 - the database is what is broken
+            rows(self._database(), MAY, COMES_AND_GOES)
+        except psycopg.Error as error:  # the database is what is broken
             self._gone += self._gone % 2
-            self.told.heard[f"SQL: {type(error).__name__}"] += 1
+            self.told.sql[type(error).__name__] += 1
+            sleep(0.05)
 
     def recovery_s(self, *, since: float, within_s: float, quiet_s: float = 0.5) -> float:
         """Seconds from *since* to the last outage, once there has been none for *quiet_s*."""
@@ -113,6 +126,15 @@ class Clients:
             sleep(0.05)
         return float("inf")
 
+    @property
+    def granted(self) -> int:
+        """How many minutes have been granted so far."""
+        return len(self._granted)
+
+    @property
+    def outages(self) -> int:
+        return sum(self.told.heard.values()) - self.told.heard["answered"]
+
     def settle(self) -> None:
         """After the end: every key without an answer is asked for until it has one, then all is counted."""
         deadline = monotonic() + 30
@@ -121,7 +143,7 @@ class Clients:
                 self._take_with(key)
         if self._unanswered:
             self.told.wrong.append(f"keys without an answer: {len(self._unanswered)}")
-        [(used, entries, miscounts)] = rows(self._url, TAKEN)
+        [(used, entries, miscounts)] = rows(self._database(), TAKEN)
         used, entries = used - self._used, entries - self._entries
         if used != len(self._granted) or entries != used:
             self.told.wrong.append(
@@ -129,6 +151,8 @@ class Clients:
             )
         if self._used + used > self._limit:
             self.told.wrong.append(f"oversold: {self._used + used} of {self._limit}")
+        if self._was_full and self._used + used < self._limit:
+            self.told.wrong.append(f"denied, and there was room: {self._used + used} of {self._limit}")
         if miscounts:
             self.told.wrong.append(f"{miscounts} miscounts")
 
@@ -176,6 +200,7 @@ class Clients:
             with self._lock:
                 self._granted.add(key)
         else:
+            self._was_full = True
             self._compare(answer, key, "quota_exceeded")
 
     def _compare(self, answer: dict[str, Any], what: str, reason: str | None) -> None:
@@ -199,6 +224,7 @@ class Clients:
             status = response.status
         except (OSError, http.client.HTTPException, ValueError) as error:
             status, answer = SERVER_ERRORS, {"code": type(error).__name__}
+            sleep(0.005)  # else all that they do is to be refused
         finally:
             connection.close()
         with self._lock:
@@ -207,4 +233,5 @@ class Clients:
                 self.told.failed = monotonic()
                 return None
             self.told.heard["answered"] += 1
+        sleep(self._pause_s)
         return dict(answer)

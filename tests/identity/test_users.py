@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from sidecar.errors import ConfigError, UnknownUser
+from sidecar.errors import ClockSkew, ConfigError, UnknownUser
 from sidecar.identity.users import FixedKeys, Identities, identities_of, key_set_in, key_set_of_secret
 from sidecar.settings import Settings
 from tests.identity.provider import AUDIENCE, ISSUER, PRIVATE, SECRET, a_jwk, a_set, a_token, bearer, signed
@@ -515,3 +515,40 @@ def test_a_file_that_is_not_there(tmp_path):
         identities_of(settings(tmp_path, b"", jwt_keys="/nowhere/keys"))
 
     assert caught.value.problems[0].detail == "/nowhere/keys cannot be read: No such file or directory"
+
+
+class TheOtherClock:
+    def __init__(self, skew_s):
+        self.skew_s = skew_s
+
+    def skewed(self, said):
+        return ClockSkew(said)
+
+
+@pytest.mark.parametrize("skew_s", [None, -9.0, 9.0, -600.0, 600.0, -7_200.0, 7_200.0])
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iat": NOW, "exp": NOW + 300},
+        {"iat": NOW, "nbf": NOW + 300, "exp": NOW + 30_000},
+        {"iat": NOW - 20_000, "exp": NOW - 300},
+        {"iat": NOW - 20_000, "exp": NOW + 20_000},
+        {"iat": NOW - 30_000, "exp": NOW - 20_000},
+        {"exp": NOW + 300},
+    ],
+)
+def test_a_token_that_is_good_by_one_of_two_clocks_alone_is_neither_taken_nor_refused(claims, skew_s):
+    def is_good(at):
+        return max(claims.get("iat", 0), claims.get("nbf", 0)) <= at < claims["exp"]
+
+    known = by_secret()
+    known.compare_with(TheOtherClock(skew_s))
+    header = bearer(**{"iat": None} | claims)
+    here, there = is_good(NOW), is_good(NOW + (skew_s or 0.0))
+    if abs(skew_s or 0.0) > 10 and here != there:
+        with pytest.raises(ClockSkew):
+            user(header, known)
+    elif here:
+        assert user(header, known).id == "adam"
+    else:
+        assert refused(header, known)

@@ -7,6 +7,7 @@ import resource
 import signal
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,21 @@ def children_of(pid: int) -> set[int]:
             if int(fields[_PPID_FIELD]) == pid and fields[0] != "Z":
                 found.add(int(stat.parent.name))
     return found
+
+
+def descendants_of(pid: int) -> set[int]:
+    found = children_of(pid)
+    return found.union(*map(descendants_of, found))
+
+
+def until_gone(pids: set[int], *, within_s: float) -> bool:
+    """Whether none of them runs any more, in time."""
+    ending = monotonic() + within_s
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if monotonic() > ending:
+            return False
+        sleep(0.02)
+    return True
 
 
 def descriptors_of(pid: int) -> int:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from contextlib import contextmanager
 from time import sleep
 from urllib.parse import urlsplit
@@ -20,7 +17,7 @@ from sidecar.store.resolver import EVERY_S
 from tests.postgres_server import process_of
 from tests.servers import opa_process
 from tests.serving.meanwhile import ASK, Clients, Others, Seen, request
-from tests.serving.names import NameServer, asking_it
+from tests.serving.names import a_name_server, asking_it
 from tests.serving.processes import children_of, stopped
 from tests.serving.serving import QUESTION, serving
 from tests.serving.stand import WELL, in_time, seen_by
@@ -178,12 +175,6 @@ def test_an_opa_that_is_stopped_holds_up_only_who_needs_it(
     assert askers[-1].worst_s < 1.0
 
 
-def may_have_a_name_server():
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        return False
-    return subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode == 0
-
-
 @contextmanager
 def no_names(server, proxy):
     """Who was connected must connect again, and for that ask for the name."""
@@ -197,12 +188,10 @@ def no_names(server, proxy):
 
 
 def test_a_name_server_that_is_silent_holds_up_nobody(database, opa, tmp_path):
-    if not may_have_a_name_server():
-        pytest.skip("needs root and unshare(1): a resolv.conf of the sidecar's own, and port 53")
-    with NameServer() as names, Proxy(database) as proxy:
+    with a_name_server() as names, Proxy(database) as proxy:
         parts = urlsplit(proxy.url)
         url = parts._replace(netloc=parts.netloc.replace("127.0.0.1", "database.example")).geturl()
-        with ready(tmp_path, before=asking_it(tmp_path), database_url=url, opa_url=opa.url) as sidecar:
+        with ready(tmp_path, before=asking_it(tmp_path, names), database_url=url, opa_url=opa.url) as sidecar:
             others = watched(sidecar, lambda: no_names(names, proxy))
 
     assert names.asked > 0

@@ -12,7 +12,7 @@ from sidecar.rego.authzen import authzen_policy_at
 from sidecar.rego.bundle import served_bundle
 from tests.api.authzen_server import SCENARIOS
 from tests.servers import opa_process
-from tests.serving.processes import children_of
+from tests.serving.processes import children_of, stopped
 from tests.serving.scripted_opa import scripted_opa
 from tests.serving.serving import serving
 
@@ -48,6 +48,24 @@ def test_a_successor_serves_without_opa(tmp_path, database, compiled, learnt):
             assert took_s < BUSY_S
             assert opa.asked - asked < 100  # only whether it is back
             assert sidecar.request("GET", "/readyz")[0] == 200
+
+
+def test_a_worker_that_dies_while_those_before_a_reload_end_has_a_successor_too(tmp_path, database, compiled):
+    with (
+        scripted_opa(compiled.revision) as opa,
+        serving(tmp_path, database_url=database, opa_url=opa.url, workers=1, grace_s=10) as sidecar,
+    ):
+        assert sidecar.until(sidecar.is_ready)
+        [before] = children_of(sidecar.process.pid)
+        with stopped(before):  # so that its end takes all of the grace
+            sidecar.signal(signal.SIGHUP)
+            assert sidecar.until(lambda: sidecar.said.count("ready: revision") == 2), sidecar.said
+            assert sidecar.until(lambda: sidecar.ask()[0] == 200)
+            [worker] = children_of(sidecar.process.pid) - {before}
+            os.kill(worker, signal.SIGKILL)
+            began = monotonic()
+            assert sidecar.until(lambda: sidecar.ask()[0] == 200), sidecar.said
+            assert monotonic() - began < BUSY_S
 
 
 @pytest.mark.opa

@@ -26,13 +26,15 @@ WITHIN_S = 10.0
 
 
 @contextmanager
-def a_pgbouncer(url: str, *, mode: str, size: int = 2, **settings: str) -> Iterator[str]:
+def a_pgbouncer(
+    url: str, *, mode: str, size: int = 2, port: int | None = None, **settings: str
+) -> Iterator[str]:
     """In front of the server of *url*, for any login without a password; its URL, without a login."""
     command = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if command is None:
         pytest.skip("needs PgBouncer: apt-get install pgbouncer")
     server = conninfo_to_dict(url)
-    port = free_port()
+    port = port or free_port()
     folder = Path(tempfile.mkdtemp(prefix="sidecar-pgbouncer-"))
     try:
         lines = {

@@ -116,10 +116,12 @@ class Proxy:
         self, pump: Callable[[socket.socket, bytes], None], source: socket.socket, sink: socket.socket
     ) -> None:
         with suppress(OSError):
-            while chunk := source.recv(65_536):
-                if not self.silent and source not in self._silenced:
-                    pump(sink, chunk)
-            sink.shutdown(socket.SHUT_RDWR)
+            try:
+                while chunk := source.recv(65_536):
+                    if not self.silent and source not in self._silenced:
+                        pump(sink, chunk)
+            finally:  # also of one that was reset
+                sink.shutdown(socket.SHUT_RDWR)
 
     def _ask(self, server: socket.socket, chunk: bytes) -> None:
         sleep(self.slow_s)
