@@ -62,16 +62,6 @@ class Driver:
         else:
             self._wait_for(wait, steps, finished)
 
-    def start(
-        self,
-        call: Callable[..., Any],
-        *args: object,
-        deadline: float,
-        done: Callable[[Any, BaseException | None], None],
-    ) -> None:
-        """Make one of the calls that need no thread."""
-        self._starts[call](*args, deadline=deadline, done=done)
-
     def soon(self, call: Callable[[], None]) -> None:
         """Call it in the loop's next round."""
         self._loop.call_soon(call)

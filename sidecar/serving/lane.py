@@ -210,20 +210,19 @@ class Lane:
         if not self._since:
             self._since = began
         alike, asked = head.alike, None
+        self._body = body
         if alike is not None and self._plain.is_open():
-            self._body = body
             try:
                 asked = alike.asked(body, remote=self._remote, request=self._own_request)
             except Exception:  # noqa: BLE001 - the endpoint meets this defect too, and answers
                 asked = None
         if alike is None or asked is None:
             self._metrics.count_request("lane")
-            steps = self._application.answering(self._request_of(head, body), head.endpoint)
+            steps = self._application.answering(self._own_request(), head.endpoint)
             self._driver.drive(steps, self._reply)
             return
         until = began + self._application.service.deadline_s
         self._question = Question(alike, asked, head.sent_id or fresh_id(), began, until, self)
-        self._body = body
         self._plain.put(self._question)
 
     def take(self, question: Question, reply: Plainly, now: float) -> None:
@@ -255,7 +254,7 @@ class Lane:
         self._question = None
         head = self._head
         assert head is not None  # noqa: S101 - for the type checker
-        request = self._request_of(head, self._body)
+        request = self._own_request()
         request.id, request.began = question.request_id, question.began
         steps = self._application.answering(request, head.endpoint)
         if found is None and error is None:
@@ -264,10 +263,8 @@ class Lane:
             self._driver.drive_from(steps, self._reply, self._read_facts, found, error)
 
     def _own_request(self) -> Request:
-        assert self._head is not None  # noqa: S101 - for the type checker
-        return self._request_of(self._head, self._body)
-
-    def _request_of(self, head: Head, body: bytes) -> Request:
+        head, body = self._head, self._body
+        assert head is not None  # noqa: S101 - for the type checker
         self._request = request = head.addressed.request(
             head.method,
             header=head.header,
@@ -293,6 +290,7 @@ class Lane:
         head, since = self._head, self._since
         assert head is not None  # noqa: S101 - for the type checker
         self._head = self._request = None
+        self._body = b""
         self._since = 0.0
         connection = self._connection
         is_there = connection.state == "answering"  # else they have gone, or the worker has ended them

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.errors import DatabaseNotMigrated, FactsUnavailable
+from sidecar.store.loop import late
 from sidecar.text.encoding import Record
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Question(Record):
     began: float
     deadline: float
     asker: Asker
+    is_late: bool = False  # and told so
 
 
 class PlainStore(Protocol):
@@ -118,13 +120,16 @@ class PlainQuestions:
             del self._waiting[:MOST_TOGETHER]
             self._out.append(group)
             self._metrics.count_requests_of_lane(len(group))
-            self._store.ask_plainly(
-                [question.asked.user for question in group],
-                [question.asked.workspace for question in group],
-                deadline=max([question.deadline for question in group]),
-                since=group[0].began,
-                done=partial(self._came, group),
-            )
+            try:
+                self._store.ask_plainly(
+                    [question.asked.user for question in group],
+                    [question.asked.workspace for question in group],
+                    deadline=max([question.deadline for question in group]),
+                    since=group[0].began,
+                    done=partial(self._came, group),
+                )
+            except Exception as defect:  # noqa: BLE001 - the usual way meets it too, and whoever waits is answered
+                self._loop.call_soon(self._came, group, None, defect)
         if self._timer is None and self._out:
             self._timer = self._loop.call_later(TICK_S, self._look)
 
@@ -145,6 +150,11 @@ class PlainQuestions:
                 self._tell(question.asker.take_failure, question, why)
             return
         rows, at = found
+        if group[0].deadline <= now:  # no other is before: some may have been told that they are late
+            there = [
+                (question, row) for question, row in zip(group, rows, strict=True) if not question.is_late
+            ]
+            group, rows = [question for question, _ in there], [row for _, row in there]
         replies: Sequence[Plainly | None]
         try:
             replies = self._plain.answers(group, rows, at)
@@ -177,10 +187,9 @@ class PlainQuestions:
         now = monotonic()
         for group in (*self._out, self._waiting):
             for question in group:
-                if question.deadline <= now:
-                    question.asker.take_failure(
-                        question, FactsUnavailable("PostgreSQL did not answer in time: still waiting")
-                    )
+                if question.deadline <= now and not question.is_late:
+                    question.is_late = True
+                    self._tell(question.asker.take_failure, question, late("still waiting"))
         self._waiting = [question for question in self._waiting if question.deadline > now]
         if self._out:
             self._timer = self._loop.call_later(TICK_S, self._look)

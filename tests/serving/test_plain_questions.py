@@ -230,6 +230,30 @@ def test_each_question_keeps_its_own_deadline():
         1: FactsUnavailable,
         8: FactsUnavailable,
     }
+    noted: list[Any] = []
+
+    def answers(questions, rows, at):
+        noted.extend(questions)
+        return stage.answers(questions, rows, at)
+
+    stage.questions._plain = SimpleNamespace(answers=answers)  # type: ignore[assignment] # noqa: SLF001 - what notes them
     stage.come(0)
     assert stage.told[0] == 0
     assert stage.out[-1][0] == [9]
+    stage.loop.tick()
+    stage.come(0)
+    assert [question.asked.user for question in noted] == ["0"]  # who was told an outage has no decision
+
+
+def test_a_query_that_cannot_be_sent_leaves_its_questions_to_the_usual_way():
+    stage = Stage()
+    stage.ask_plainly = lambda *_, **__: 1 / 0  # type: ignore[method-assign] # a defect
+    stage.put(1)
+    stage.loop.turn()
+    stage.loop.turn()
+    assert stage.told == {1: None}
+    del stage.ask_plainly
+    stage.put(2)
+    stage.loop.turn()
+    stage.come()
+    assert stage.told[2] == 2
