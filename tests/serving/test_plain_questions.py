@@ -236,7 +236,7 @@ def test_each_question_keeps_its_own_deadline():
         noted.extend(questions)
         return stage.answers(questions, rows, at)
 
-    stage.questions._plain = SimpleNamespace(answers=answers)  # type: ignore[assignment] # noqa: SLF001 - what notes them
+    stage.questions._plain = SimpleNamespace(answers=answers)  # noqa: SLF001 - what notes them
     stage.come(0)
     assert stage.told[0] == 0
     assert stage.out[-1][0] == [9]
