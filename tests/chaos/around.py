@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from sidecar.store.resolver import EVERY_S
 from tests.chaos.parts import Fault, World
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tests.serving.names import NameServer
     from tests.store.proxy import Proxy
 
+BACK_WITHIN_S = 10.0
 MINUTES, HOURS = 10 * 60, 2 * 60 * 60
 
 
@@ -48,17 +51,25 @@ def _the_disk_of_the_database_full(world: Surrounded) -> Iterator[None]:
 def _no_room_for_wal(world: Surrounded) -> Iterator[None]:
     """No new segment can be made: PostgreSQL ends by itself, and somebody has to start it again."""
     with world.around.full(world.disk):
-        rows(world.database(), "SELECT pg_switch_wal()")
+        with suppress(psycopg.OperationalError):  # the server may end before it has answered
+            rows(world.database(), "SELECT pg_switch_wal()")
         yield
     _start_again(world)
 
 
 def _start_again(world: Surrounded) -> None:
-    """As whoever looks after a PostgreSQL that has ended by itself."""
-    if not world.postgres.it.running:
-        world.postgres.again()
-        for each in (world.first, world.second):
-            each.lead_to(world.postgres.it.url)
+    """As whoever looks after a PostgreSQL that has ended by itself, or is just ending."""
+    ending = monotonic() + BACK_WITHIN_S
+    while monotonic() < ending:
+        if not world.postgres.it.running:
+            world.postgres.again()
+            for each in (world.first, world.second):
+                each.lead_to(world.postgres.it.url)
+            return
+        with suppress(psycopg.OperationalError):
+            rows(world.database(), "SELECT")
+            return
+        sleep(0.05)
 
 
 @contextmanager
