@@ -187,9 +187,9 @@ def broken_rows(sidecar, database, user):
     run(database, *BROKEN)
     try:
         with (
-            Clients(sidecar.port, question("check", user=user), kept=3) as checks,
-            Clients(sidecar.port, question("consume", user=user), kept=3) as consumes,
-            Clients(sidecar.port, question("plain", user=user), kept=3) as plain,
+            Clients(sidecar.port, question("check", user=user), kept=2) as checks,
+            Clients(sidecar.port, question("consume", user=user), kept=2) as consumes,
+            Clients(sidecar.port, question("plain", user=user), kept=2) as plain,
         ):
             yield
     finally:
