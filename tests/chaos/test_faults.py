@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.postgres, pytest.mark.opa, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.opa, pytest.mark.slow, pytest.mark.long]
 
 WORKERS = 2
 

@@ -13,7 +13,7 @@ from tests.servers import free_port
 from tests.serving.serving import serving
 from tests.serving.test_release import TOKEN, opa_that_polls
 
-pytestmark = [pytest.mark.postgres, pytest.mark.opa, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.opa, pytest.mark.slow, pytest.mark.long]
 
 POLICY = """package authzen
 

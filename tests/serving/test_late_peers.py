@@ -29,7 +29,7 @@ from tests.serving.peers import (
 from tests.serving.processes import children_of
 from tests.serving.stand import WELL, Stand, seen_by
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 WATCHED_S = 14.0
 HEAD_S, BODY_S = (4.5, 8.0), (9.0, 13.0)

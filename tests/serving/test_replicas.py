@@ -25,7 +25,7 @@ from tests.store.replicating import (
     waiting_for_the_standby,
 )
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 CHECK = {"user": "mia", "workspace": "acme", "action": "platform.use"}
 EVALUATION = {

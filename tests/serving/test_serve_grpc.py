@@ -23,7 +23,7 @@ grpc = pytest.importorskip("grpc", reason="needs the extra `grpc`")
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc  # noqa: E402 - once it is there
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402 - ditto
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 HTTP = {"method": "GET", "path": "/workspaces/acme/analytics", "host": "app.example"}
 

@@ -16,7 +16,7 @@ from tests.serving.processes import children_of, stopped
 from tests.serving.scripted_opa import scripted_opa
 from tests.serving.serving import serving
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 BUSY_S = 2.0  # on a machine with other tests; alone 0.3 s are kept
 

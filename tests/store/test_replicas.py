@@ -32,7 +32,7 @@ from tests.store.replicating import (
 from tests.store.standby import another_standby
 from tests.store.test_renames import WORLD
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 ADAM, NOBODY = ("adam", "acme"), ("nobody", "acme")
 OVERRIDE = (
