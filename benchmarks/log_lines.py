@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from time import process_time
 from typing import TYPE_CHECKING
 
 from benchmarks.bars import Bar
-from sidecar.api.log_lines import head_of, note_plainly, took_of
+from sidecar.api.log_lines import PlainLines, facts_of, took_of
 from sidecar.audit.chain import Chain
 from sidecar.decisions.timings import Timings
 from sidecar.identity.callers import Caller
+from sidecar.text.encoding import encoded
 from tests.api.stage import a_stage
 from tests.values import some_facts
 
@@ -48,15 +50,18 @@ def costs(_: Arena) -> Iterator[tuple[str, float, Bar]]:
     service = replace(a_stage().service, log=log, catalog=b"5d41c0de9a7b2f31")
     facts = replace(some_facts(role="admin"), version=17)
 
+    lines = PlainLines.of(service, _CALLER, "authorize")
+
     def fill() -> None:
-        note_plainly(
-            service,
-            head_of(service, "decision", "0123456789abcdef0123456789abcdef", _CALLER, "authorize"),
-            _QUESTION,
-            _OUTCOME,
-            facts=facts,
-            allows=True,
-            took=took_of(Timings(facts_s=0.001), 0.001),
+        log.note(
+            lines.line(
+                encoded(datetime.now(UTC)),
+                "0123456789abcdef0123456789abcdef",
+                _QUESTION,
+                facts_of(facts),
+                _OUTCOME,
+                took_of(Timings(facts_s=0.001), 0.001),
+            )
         )
 
     fill()

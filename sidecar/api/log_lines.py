@@ -1,6 +1,6 @@
 """The lines of the decision log: who asked, what, what came of it, and where the time went.
 
-All of them are made here, by `line_of`. A line stays open at its end: the log adds its number and its seal.
+All are made here, of the same pieces. A line stays open at its end: the log adds its number and its seal.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
+    from sidecar.decisions.authorizer import Known
     from sidecar.decisions.model import Decision, Facts, Question
     from sidecar.decisions.ports import PlainFacts
     from sidecar.decisions.steps import Steps
@@ -130,7 +131,7 @@ def note_outcome(
     if question is not None:
         said = _asked(service, question, (decision.amounts if decision else None) or question.amounts)
     if decision is not None:
-        said += facts_of(service, decision.facts, decision.amounts)
+        said += _facts_and_limits(service, decision)
     if also:
         said += also_of(service, also)
     took = took_of(timings, monotonic() - request.began)
@@ -159,47 +160,54 @@ def _note(
     if service.masks is not None:
         outcome = service.masks.document(outcome)
     request.is_noted = True
-    head = head_of(service, kind, request.id, request.caller, endpoint)
-    service.log.note(line_of(service, head, said, outcome, took))
+    caller = request.caller
+    head = _HEAD % (
+        kind.encode(),
+        encoded(datetime.now(UTC)),
+        encoded(request.id),
+        _text(service, "caller", caller.name) if caller else b"null",
+        endpoint.encode(),
+    )
+    service.log.note(_LINE % (head, said, outcome[1:-1], service.catalog, took))
 
 
 def _asked(service: Service, question: Question, amounts: Mapping[str, int] | None) -> bytes:
-    return asked_of(
-        service,
-        question.user,
-        question.workspace,
-        question.action,
-        mode=question.mode,
-        amounts=amounts,
-        resource=question.resource,
+    """What was asked."""
+    resource = question.resource
+    return _ASKED % (
+        _text(service, "user", question.user),
+        _text(service, "workspace", question.workspace),
+        encoded(question.action),
+        question.mode.encode(),
+        b"null" if amounts is None else encoded(amounts),
+        b"null" if resource is None else _text(service, "resource", resource),
     )
 
 
 def note_plainly(
     service: Service,
-    head: bytes,
+    lines: PlainLines,
     question: tuple[str, str, str],
+    known: Known,
     outcome: bytes,
     *,
-    facts: Facts | None,
-    allows: bool,
+    at: bytes,
+    request_id: str,
     took: bytes,
-    also: bytes = b"",
 ) -> bool:
-    """As `note_decision`, of a check that takes nothing: user, workspace, action. *head* is by `head_of`.
+    """As `note_decision`, of a check that takes nothing: user, workspace, action.
 
-    *took* is by `took_of`. False if the line is left out.
+    *at* is the time in JSON, *took* is by `took_of`. False if the line is left out.
     """
-    if allows and service.skips_grants:
+    if known.cell.verdict.allow and service.skips_grants:
         service.log.skip()
         return False
-    said = asked_of(service, *question) + facts_of(service, facts, {}) + also
-    service.log.note(line_of(service, head, said, outcome, took))
+    service.log.note(lines.line(at, request_id, question, facts_of(known.member), outcome, took))
     return True
 
 
 class PlainLines(NamedTuple):
-    """The lines of checks that take nothing, by one caller at one endpoint: as `note_plainly` writes them."""
+    """The lines of checks that take nothing, by one caller at one endpoint: what they share is put in."""
 
     form: bytes
     caller: str | None
@@ -211,7 +219,7 @@ class PlainLines(NamedTuple):
         head = _HEAD % (b"decision", b"%b", b"%b", b"%b", endpoint.encode())
         said = _ASKED % (b"%b", b"%b", b"%b", b"check", b"null", b"null")
         said += b"%b" + also.replace(b"%", b"%%")
-        form = _LINE % (head, said, b"%b", service.catalog, _TOOK_FACTS)
+        form = _LINE % (head, said, b"%b", service.catalog, b"%b")
         return cls(form, None if caller is None else caller.name, service.masks)
 
     def line(
@@ -221,9 +229,9 @@ class PlainLines(NamedTuple):
         question: tuple[str, str, str],
         facts: bytes,
         outcome: bytes,
-        took_ms: bytes,
+        took: bytes,
     ) -> bytes:
-        """*at* and *took_ms* as they stand there; *facts* are by `facts_of`, *outcome* is a JSON object."""
+        """*at* and *outcome*, an object, are JSON; *facts* are by `facts_of`, *took* by `took_of`."""
         user, workspace, action = question
         form, caller, masks = self
         return form % (
@@ -235,71 +243,35 @@ class PlainLines(NamedTuple):
             encoded(action),
             facts,
             outcome[1:-1],
-            took_ms,
-            took_ms,
+            took,
         )
 
 
-def head_of(service: Service, kind: Kind, request_id: str, caller: Caller | None, endpoint: str) -> bytes:
-    """How a line begins, with the time of now."""
-    return _HEAD % (
-        kind.encode(),
-        encoded(datetime.now(UTC)),
-        encoded(request_id),
-        _text(service, "caller", caller.name) if caller else b"null",
-        endpoint.encode(),
-    )
-
-
-def line_of(service: Service, head: bytes, said: bytes, outcome: bytes, took: bytes) -> bytes:
-    """*said* is empty, or fields that each follow a comma; *outcome* a JSON object with a field."""
-    return _LINE % (head, said, outcome[1:-1], service.catalog, took)
-
-
-def asked_of(
-    service: Service,
-    user: str,
-    workspace: str,
-    action: str,
-    *,
-    mode: str = "check",
-    amounts: Mapping[str, int] | None = None,
-    resource: str | None = None,
-) -> bytes:
-    """What was asked."""
-    return _ASKED % (
-        _text(service, "user", user),
-        _text(service, "workspace", workspace),
-        encoded(action),
-        mode.encode(),
-        b"null" if amounts is None else encoded(amounts),
-        b"null" if resource is None else _text(service, "resource", resource),
-    )
-
-
-def plain_facts_of(facts: PlainFacts | None) -> bytes:
-    """As `facts_of`, where nothing is taken."""
+def facts_of(facts: Facts | PlainFacts | None, limits: bytes = b"{}") -> bytes:
+    """What was decided on: of a member, as it was before anything was taken. *limits* are JSON."""
     if facts is None:
         return _NO_FACTS
     version = b"null" if facts.version is None else b"%d" % facts.version
-    return _FACTS % (encoded(facts.workspace_id), version, b"{}")
+    return _FACTS % (encoded(facts.workspace_id), version, limits)
 
 
-def facts_of(service: Service, facts: Facts | None, amounts: Mapping[str, int]) -> bytes:
-    """What was decided on: of a member, as it was before anything was taken."""
-    if facts is None:
-        return _NO_FACTS
-    return _FACTS % (
-        encoded(facts.workspace_id),
-        b"null" if facts.version is None else b"%d" % facts.version,
-        encoded(rendered.limits_of(facts, amounts, service.authorizer.catalog)) if amounts else b"{}",
-    )
+def _facts_and_limits(service: Service, decision: Decision) -> bytes:
+    facts, amounts = decision.facts, decision.amounts
+    if facts is None or not amounts:
+        return facts_of(facts)
+    return facts_of(facts, encoded(rendered.limits_of(facts, amounts, service.authorizer.catalog)))
 
 
 def also_of(service: Service, also: Mapping[str, Any]) -> bytes:
     """What else a line says; *also* is not empty."""
     text = encoded(also)
     return b",%b" % (text if service.masks is None else service.masks.document(text))[1:-1]
+
+
+def took_reading(total_s: float) -> bytes:
+    """As `took_of`, where all of the time was spent on facts."""
+    ms = b"%.3f" % (total_s * _MS)
+    return _TOOK_FACTS % (ms, ms)
 
 
 def took_of(timings: Timings, total_s: float) -> bytes:

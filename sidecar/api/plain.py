@@ -18,7 +18,7 @@ from sidecar.api.authzen import workspaces
 from sidecar.api.authzen.endpoints import EVALUATION
 from sidecar.api.gateways.by_header import DIALECTS, TOKEN_HEADER
 from sidecar.api.gateways.decision import identity_of, question_at_once
-from sidecar.api.log_lines import PlainLines, also_of, plain_facts_of
+from sidecar.api.log_lines import PlainLines, also_of, facts_of, took_reading
 from sidecar.api.v1.questions import AUTHORIZE
 from sidecar.text.encoding import encoded
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from sidecar.decisions.ports import PlainFacts
     from sidecar.identity.callers import Caller
 
-_MS = 1_000
-NO_MEMBER = "not_a_member"
 _JSON = b"Content-Type: application/json\r\n"
 # Of the endpoints whose question is the body: how it is read, and which text of its cell the answer is.
 _IN_BODIES = {
@@ -141,7 +139,7 @@ class PlainChecks:
                 replies.append(None)
                 continue
             verdict = cell.verdict
-            member = None if verdict.reason == NO_MEMBER else row
+            member = cell.member(row)
             if member is None:
                 fills = rendered.fills_in(at)
             elif member.at is None:
@@ -161,9 +159,9 @@ class PlainChecks:
                     at,
                     question.request_id,
                     asked[:3],
-                    plain_facts_of(member),
+                    facts_of(member),
                     outcome % fills,
-                    b"%.3f" % ((now - question.began) * _MS),
+                    took_reading(now - question.began),
                 )
             )
         service.metrics.count_known_verdicts(verdicts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sidecar.decisions.foresight import Foresight
 from sidecar.decisions.messages import message_about
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sidecar.decisions.ports import FactStore, PlainFacts, PolicyEngine
     from sidecar.decisions.steps import Steps
 
+Read = TypeVar("Read")
 MAX_ROWS_SCANNED = 1_000
 AT_ONCE = 64  # decisions of one request before others have their turn: less than a millisecond
 
@@ -89,6 +90,10 @@ class Cell:
     message: str | None
     texts: dict[str, bytes] = field(default_factory=dict)
 
+    def member(self, facts: Read | None) -> Read | None:
+        """The *facts* of a member; None of anybody else."""
+        return None if self.verdict.reason == "not_a_member" else facts
+
 
 class Known(NamedTuple):
     """All of a decision but its id, about a question that takes and says nothing beyond what is required.
@@ -102,7 +107,7 @@ class Known(NamedTuple):
     @property
     def member(self) -> Facts | None:
         """The facts of a member; None of anybody else."""
-        return None if self.cell.verdict.reason == "not_a_member" else self.facts
+        return self.cell.member(self.facts)
 
 
 class Authorizer:
@@ -613,7 +618,7 @@ class Authorizer:
         timings: Timings,
     ) -> Decision:
         verdict = cell.verdict
-        member = facts if verdict.reason != "not_a_member" else None
+        member = cell.member(facts)
         quotas = quotas_of(amounts, member, catalog=self.catalog) if member and amounts else {}
         lacking = meters_without_room(amounts, quotas) if verdict.reason == "quota_exceeded" else []
         at = member.at if member else datetime.now(UTC)

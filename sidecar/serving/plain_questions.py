@@ -160,6 +160,7 @@ class PlainQuestions:
             replies = self._plain.answers(group, rows, at)
         except Exception:  # noqa: BLE001 - the endpoints meet this defect too, and answer
             replies = [None] * len(group)
+        now = monotonic()  # the replies are made, which takes a moment too
         for question, reply, row in zip(group, replies, rows, strict=True):
             if reply is not None:
                 self._tell(question.asker.take, question, reply, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from itertools import takewhile
@@ -16,7 +17,7 @@ from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
 from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
 from sidecar.api.log_lines import (
-    head_of,
+    PlainLines,
     leave_out,
     note,
     note_listing,
@@ -161,11 +162,12 @@ def _note(service: Service, request: Request, name: str, answer: Answer) -> None
     if isinstance(made, Known) and question is not None:
         request.is_noted |= note_plainly(
             service,
-            head_of(service, "decision", request.id, request.caller, name),
+            PlainLines.of(service, request.caller, name),
             (question.user, question.workspace, question.action),
+            made,
             answer.outcome,
-            facts=made.member,
-            allows=answer.decision,
+            at=encoded(datetime.now(UTC)),
+            request_id=request.id,
             took=took_of(answer.timings, monotonic() - request.began),
         )
         return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, rendered, wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
-from sidecar.api.log_lines import head_of, note, note_decision, note_listing, note_plainly, took_of
+from sidecar.api.log_lines import PlainLines, note, note_decision, note_listing, note_plainly, took_of
 from sidecar.api.reply import json_reply, text_reply
 from sidecar.api.request import parsed, part_of
 from sidecar.api.service import deadline_of
@@ -58,12 +59,13 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
             )
         )
     answers: list[bytes] = []
-    head = took = b""
+    lines = PlainLines.of(service, request.caller, AUTHORIZE_BATCH.name)
+    at = took = b""
     for place, item in enumerate(items):
         if place % AT_ONCE == 0:
             if place:
                 yield Pause()
-            head = head_of(service, "decision", request.id, request.caller, AUTHORIZE_BATCH.name)
+            at = encoded(datetime.now(UTC))
             took = took_of(request.timings, monotonic() - request.began)
         if isinstance(item, BadQuestion):
             answers.append(_problem(service, request, None, item))
@@ -76,11 +78,12 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
                 service.metrics.count_verdict(answer.cell.verdict)
                 request.is_noted |= note_plainly(
                     service,
-                    head,
+                    lines,
                     (item.user, item.workspace, item.action),
+                    answer,
                     texts[1],
-                    facts=answer.member,
-                    allows=answer.cell.verdict.allow,
+                    at=at,
+                    request_id=request.id,
                     took=took,
                 )
                 continue
