@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecar.decisions.model import Roster
+from sidecar.store.replicated import PlainOf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from sidecar.decisions.model import Facts, ToCome
+    from sidecar.decisions.ports import PlainFound
     from sidecar.errors import DependencyError
 
 
@@ -36,6 +38,10 @@ class FactsInMemory:
         if meters is None:
             return found
         return [facts and _of_meters(facts, asked) for facts, asked in zip(found, meters, strict=True)]
+
+    def plain_facts(self, members: Sequence[tuple[str, str]], /, *, deadline: float) -> list[PlainFound]:
+        found = self.facts(members, [()] * len(members), deadline=deadline)
+        return [None if facts is None else (PlainOf(facts), facts.at) for facts in found]
 
     def to_come(
         self, meters: Mapping[UUID, Sequence[str]], /, *, deadline: float

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
-    from sidecar.decisions.authorizer import Known
     from sidecar.decisions.model import Decision, Facts, Question
     from sidecar.decisions.ports import PlainFacts
     from sidecar.decisions.steps import Steps
@@ -184,28 +183,6 @@ def _asked(service: Service, question: Question, amounts: Mapping[str, int] | No
     )
 
 
-def note_plainly(
-    service: Service,
-    lines: PlainLines,
-    question: tuple[str, str, str],
-    known: Known,
-    outcome: bytes,
-    *,
-    at: bytes,
-    request_id: str,
-    took: bytes,
-) -> bool:
-    """As `note_decision`, of a check that takes nothing: user, workspace, action.
-
-    *at* is the time in JSON, *took* is by `took_of`. False if the line is left out.
-    """
-    if known.cell.verdict.allow and service.skips_grants:
-        service.log.skip()
-        return False
-    service.log.note(lines.line(at, request_id, question, facts_of(known.member), outcome, took))
-    return True
-
-
 class PlainLines(NamedTuple):
     """The lines of checks that take nothing, by one caller at one endpoint: what they share is put in."""
 
@@ -244,6 +221,36 @@ class PlainLines(NamedTuple):
             facts,
             outcome[1:-1],
             took,
+        )
+
+
+class LinesOfOne(NamedTuple):
+    """As `PlainLines`, of one request, at one time."""
+
+    form: bytes
+    masks: Masks | None
+
+    @classmethod
+    def of(cls, service: Service, request: Request, endpoint: str, *, at: bytes) -> Self:
+        """*at* is that time in JSON. What each of them took is what all have waited for."""
+        caller = request.caller
+        by = _text(service, "caller", caller.name) if caller else b"null"
+        head = _HEAD % (b"decision", at, encoded(request.id), by, endpoint.encode())
+        said = _ASKED % (b"%b", b"%b", b"%b", b"check", b"null", b"null")
+        took = took_of(request.timings, monotonic() - request.began)
+        form = _LINE % (head.replace(b"%", b"%%"), said + b"%b", b"%b", service.catalog, took)
+        return cls(form, service.masks)
+
+    def line(self, question: tuple[str, str, str], facts: bytes, outcome: bytes) -> bytes:
+        """As of `PlainLines`."""
+        user, workspace, action = question
+        form, masks = self
+        return form % (
+            encoded(user) if masks is None else masks.text("user", user),
+            encoded(workspace) if masks is None else masks.text("workspace", workspace),
+            encoded(action),
+            facts,
+            outcome[1:-1],
         )
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.catalog.catalog import Catalog
-    from sidecar.decisions.authorizer import Known
     from sidecar.decisions.model import Decision, Facts
     from sidecar.decisions.ports import PlainFacts
 
@@ -90,35 +89,19 @@ def outcome_of(decision: Decision) -> dict[str, Any]:
     return document
 
 
-def filled(known: Known, form: str) -> tuple[bytes, bytes] | None:
-    """A new decision in this *form*, the name of a function above, and its `outcome`.
-
-    None as long as no decision of the cell has been rendered so.
-    """
-    texts, facts = known.cell.texts, known.facts
-    text, outcome_text = texts.get(name_of(form, facts)), texts.get(name_of("outcome", facts))
-    if text is None or outcome_text is None:
-        return None
-    fills = fills_of(known)
-    return text % fills, outcome_text % fills
-
-
 def name_of(form: str, facts: Facts | PlainFacts | None) -> str:
     """Under which name a text of this *form* is kept: one that says how old *facts* are has a place more."""
     return form if facts is None or facts.lag_ms is None else f"{form} of a replica"
 
 
-def fills_of(known: Known) -> Fills:
-    """What varies of a decision without figures: the id, a new one, the time, and a member's workspace."""
-    member = known.member
-    if member is None:
-        return fills_in(encoded(datetime.now(UTC)))
-    return fills_in(encoded(member.at), member)
-
-
 def fills_in(at: bytes, member: Facts | PlainFacts | None = None) -> Fills:
-    """As `fills_of`; *at* is the time as it stands in the text."""
-    fills = {b"id": fresh_id().encode(), b"at": at}
+    """What varies of a decision without figures: a new id, the time *at* in JSON, and a *member*'s names."""
+    return {b"id": fresh_id().encode(), **fills_of(at, member)}
+
+
+def fills_of(at: bytes, member: Facts | PlainFacts | None) -> Fills:
+    """As `fills_in`, without an id."""
+    fills = {b"at": at}
     if member is not None:
         fills[b"workspace"] = encoded(_Workspace(member.workspace_id, member.slug))
         if member.lag_ms is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sidecar.decisions.foresight import Foresight
 from sidecar.decisions.messages import message_about
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import Facts, Json, Quota, Room, Verdict
-    from sidecar.decisions.ports import FactStore, PlainFacts, PolicyEngine
+    from sidecar.decisions.ports import FactStore, PlainFacts, PlainFound, PolicyEngine
     from sidecar.decisions.steps import Steps
 
 Read = TypeVar("Read")
@@ -95,25 +95,11 @@ class Cell:
         return None if self.verdict.reason == "not_a_member" else facts
 
 
-class Known(NamedTuple):
-    """All of a decision but its id, about a question that takes and says nothing beyond what is required.
-
-    *facts* are those that were read.
-    """
-
-    cell: Cell
-    facts: Facts | None
-
-    @property
-    def member(self) -> Facts | None:
-        """The facts of a member; None of anybody else."""
-        return self.cell.member(self.facts)
-
-
 class Authorizer:
     """*recall* gives a verdict that is known for good, None for any other.
 
-    *checked_by* is where the facts of a check are read, which may be a little older than *facts*.
+    *checked_by* is where the facts of a check are read, which may be a little older than *facts*;
+    *plainly_by* reads what plain questions need, for many of them at once. None: nothing is read so.
     What `decide_at_once` keeps is bounded by the verdicts that *recall* knows.
     """
 
@@ -126,6 +112,7 @@ class Authorizer:
         facts: FactStore,
         recall: Callable[[bytes], Verdict | None] = lambda _: None,
         checked_by: Callable[..., list[Facts | None]] | None = None,
+        plainly_by: Callable[..., list[PlainFound]] | None = None,
     ) -> None:
         self.catalog = catalog
         self.policy = policy
@@ -136,6 +123,8 @@ class Authorizer:
         self._facts = facts
         self._read = facts.facts
         self._read_for_check = checked_by or facts.facts
+        self._read_plainly = plainly_by
+        self.takes_nothing = frozenset(name for name, action in catalog.actions.items() if not action.takes)
         self._foresight = Foresight(catalog, facts)
         self._upgrades = {
             plan.name: Upgrade(plan=plan.name, title=plan.title, price=plan.price)
@@ -214,13 +203,25 @@ class Authorizer:
         )
         return facts
 
+    def reading_plainly(
+        self, members: Sequence[tuple[str, str]], *, deadline: float, timings: Timings
+    ) -> Steps[list[PlainFound] | None]:
+        """What questions need that take nothing, of each (user, workspace); None where nothing is read so."""
+        if self._read_plainly is None:
+            return None
+        began = monotonic()
+        try:
+            found: list[PlainFound] = yield Wait(self._read_plainly, members, deadline=deadline)
+        finally:
+            timings.facts_s += monotonic() - began
+        return found
+
     def deciding_many(
         self, questions: Sequence[Question], *, deadline: float, timings: Timings | None = None
-    ) -> Steps[list[Decision | Known | BadQuestion]]:
+    ) -> Steps[list[Decision | BadQuestion]]:
         """In order, with one read of facts for all; a bad question is its own answer.
 
         *timings* are of all of them together; each decision has its own, with the read that all waited for.
-        What is Known becomes a decision by `decision`, if whoever renders it needs one.
         """
         timings = timings or Timings()
         meters: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -241,32 +242,24 @@ class Authorizer:
             self._read_for_check, list(meters), list(meters.values()), deadline=deadline, timings=timings
         )
         facts_of = dict(zip(meters, found, strict=True))
-        answers: list[Decision | Known | BadQuestion] = []
+        answers: list[Decision | BadQuestion] = []
         for place, (question, takes) in enumerate(zip(questions, wanted, strict=True)):
             if place % AT_ONCE == AT_ONCE - 1:
                 yield Pause()
             if isinstance(takes, BadQuestion):
                 answers.append(takes)
                 continue
-            facts = facts_of[question.user, question.workspace]
-            if (
-                not takes
-                and question.amounts is None
-                and question.resource is None
-                and not question.context
-                and (cell := self.known_cell(question.action, facts))
-            ):
-                answers.append(Known(cell, facts))
-                continue
             own = Timings(facts_s=timings.facts_s)
-            decision = self.decide_at_once(question, takes, facts, timings=own)
-            if decision is None:
-                try:
-                    decision = yield from self.deciding_from(
-                        question, takes, facts, deadline=deadline, timings=own
-                    )
-                finally:
-                    timings.policy_s += own.policy_s
+            try:
+                decision = yield from self.deciding_from(
+                    question,
+                    takes,
+                    facts_of[question.user, question.workspace],
+                    deadline=deadline,
+                    timings=own,
+                )
+            finally:
+                timings.policy_s += own.policy_s
             answers.append(decision)
         answers = yield from self._completing_many(questions, answers, wanted, deadline=deadline)
         return answers
@@ -274,11 +267,11 @@ class Authorizer:
     def _completing_many(
         self,
         questions: Sequence[Question],
-        answers: list[Decision | Known | BadQuestion],
+        answers: list[Decision | BadQuestion],
         wanted: Sequence[Mapping[str, int] | BadQuestion],
         *,
         deadline: float,
-    ) -> Steps[list[Decision | Known | BadQuestion]]:
+    ) -> Steps[list[Decision | BadQuestion]]:
         denied = {
             place: (question, answer, takes)
             for place, (question, answer, takes) in enumerate(zip(questions, answers, wanted, strict=True))
@@ -502,15 +495,8 @@ class Authorizer:
             decision = yield Wait(decide, question, amounts, facts, deadline=deadline)
         return decision
 
-    def known_cell(self, action: str, facts: Facts | None) -> Cell | None:
-        """The cell of a question that takes nothing and has no context; None where it is not kept."""
-        cell = self._cells.get(self._key_of(action, facts, takes=False))
-        if cell is None or self._recall(cell.situation) is not cell.verdict:
-            return None
-        return cell
-
     def kept_cell(self, action: str, facts: PlainFacts | None) -> Cell | None:
-        """As `known_cell`, of a declared action.
+        """The cell of a declared action that takes nothing, without a context; None where it is not kept.
 
         Who calls it counts by themselves that a verdict was recalled: one that is kept was.
         """
@@ -519,10 +505,6 @@ class Authorizer:
         overrides = facts.overrides
         override = overrides.get(self._features[action]) if overrides else None
         return self._cells.get((action, facts.role, facts.plan, facts.status, override, False))
-
-    def decision(self, question: Question, known: Known, *, timings: Timings) -> Decision:
-        """The decision about *question* that is *known*."""
-        return self._decision(known.cell, question, {}, known.facts, timings)
 
     def decide_at_once(
         self,

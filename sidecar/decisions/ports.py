@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +74,10 @@ class PlainFacts(Protocol):
     def facts(self, at: datetime) -> Facts:
         """All of it, true *at* that time, and no usage. ValueError if *workspace_id* is no id."""
         ...
+
+
+# Of one (user, workspace), with the time that it is true of; None for whoever is no member.
+PlainFound: TypeAlias = "tuple[PlainFacts, datetime] | None"
 
 
 class FactStore(Protocol):

@@ -194,11 +194,9 @@ class Parts:
         self._grpc: EnvoyServer | None = None
         self._grpc_ended: Task[None] | None = None
         facts = MeasuredFacts(self._store, metrics=self._metrics)
-        # What the loop reads for a check: of a replica, where there are any.
-        self.read_facts, start_read = facts.facts, self._store.ask
-        if self._replicated is not None:
-            self.read_facts = timing(self._replicated.facts, self._metrics.observe_facts)
-            start_read = self._replicated.ask
+        for_checks = self._replicated or self._store
+        self.read_facts = timing(for_checks.facts, self._metrics.observe_facts)
+        read_plainly = timing(for_checks.plain_facts, self._metrics.observe_facts)
         authorizer = Authorizer(
             catalog=compiled.catalog,
             context_fields=compiled.context_fields,
@@ -206,6 +204,7 @@ class Parts:
             facts=facts,
             recall=self._memo.recall,
             checked_by=self.read_facts,
+            plainly_by=read_plainly,
         )
         self._ledger = PostgresLedger(self._for_ledger, catalog=compiled.catalog, names=names, clock=clock)
         ledger = MeasuredLedger(self._ledger, metrics=self._metrics)
@@ -213,7 +212,8 @@ class Parts:
         # What the loop can call without a thread, each with how.
         self._starts: dict[Callable[..., object], Callable[..., None]] = {
             facts.facts: timed(self._store.ask, self._metrics.observe_facts),
-            self.read_facts: timed(start_read, self._metrics.observe_facts),
+            self.read_facts: timed(for_checks.ask, self._metrics.observe_facts),
+            read_plainly: timed(for_checks.ask_plain_facts, self._metrics.observe_facts),
             facts.to_come: timed(self._store.ask_to_come, self._metrics.observe_facts),
             ledger.charge: ledger.timed(self._ledger.ask),
             ledger.find_replay: ledger.timed(self._ledger.ask_replay),

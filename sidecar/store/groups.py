@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sidecar.decisions.model import Facts
 
 Members: TypeAlias = Sequence[tuple[str, str]]
 Meters: TypeAlias = Sequence[tuple[str, ...]]
 Found: TypeAlias = Callable[[list[Facts | None] | None, Exception | None], None]
+FoundAny: TypeAlias = Callable[[list[Any] | None, Exception | None], None]  # rows of whatever kind is read
 
 
 class Read:
@@ -18,7 +19,7 @@ class Read:
 
     __slots__ = ("deadline", "done", "ended", "found", "members", "meters", "missing", "since")
 
-    def __init__(self, members: Members, meters: Meters, deadline: float, done: Found) -> None:
+    def __init__(self, members: Members, meters: Meters, deadline: float, done: FoundAny) -> None:
         self.members = members
         self.meters = meters
         self.deadline = deadline
@@ -26,7 +27,7 @@ class Read:
         self.since = monotonic()
         self.ended = False
         self.missing = len(members)
-        self.found: list[Facts | None] = []  # filled only where the facts come in parts
+        self.found: list[Any] = []  # filled only where the facts come in parts
 
 
 Part: TypeAlias = tuple[Read, int, int]  # the pairs of a question from start to stop: mostly all

@@ -15,7 +15,7 @@ from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Names, Spoken, in_our_names
 from sidecar.store.outage import READ_ONLY
 from sidecar.store.reads import Reads
-from sidecar.store.rows import plain_rows_in, rows_in, to_come_in
+from sidecar.store.rows import PlainRow, each_plain_row_in, plain_rows_in, rows_in, to_come_in
 from sidecar.store.session import not_storable
 from sidecar.text.encoding import decoded
 
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from sidecar.catalog.catalog import Catalog
     from sidecar.decisions.model import ToCome
-    from sidecar.decisions.ports import PlainFacts
+    from sidecar.decisions.ports import PlainFacts, PlainFound
     from sidecar.store.connection_options import ConnectionOptions
     from sidecar.store.groups import Found, Members, Meters
 
+    FoundPlainly = Callable[[list[PlainFound] | None, Exception | None], None]
     PlainlyDone = Callable[[tuple[Sequence[PlainFacts | None], datetime] | None, Exception | None], None]
 
 TO_COME = Query(name=b"to_come", sql=b"SELECT authz.to_come($1, $2) WHERE authz.read_as($3)")
@@ -84,16 +85,19 @@ class PostgresFacts:
             observe=observe,
         )
         self._reads = Reads(self.connections, FactsReading(self._clock), names=self._names)
+        self._plain_reads = Reads(self.connections, PlainReading(self._clock), names=self._names)
 
     def open(self, loop: AbstractEventLoop | None = None) -> AbstractEventLoop:
         """*loop* does all the work; without one there is one on a thread of its own. It is returned."""
         opened = self.connections.open(loop)
         self._reads.open(opened)
+        self._plain_reads.open(opened)
         return opened
 
     def close(self) -> None:
         """From any thread; whoever waits is told."""
         self.connections.loop.run(self._reads.end)
+        self.connections.loop.run(self._plain_reads.end)
         self.connections.close()
 
     def ask(self, members: Members, meters: Meters | None, /, *, deadline: float, done: Found) -> None:
@@ -114,6 +118,18 @@ class PostgresFacts:
             self.ask(members, meters, deadline=deadline, done=done)
 
         return self.connections.loop.answer(ask, deadline=deadline)
+
+    def plain_facts(self, members: Members, /, *, deadline: float) -> list[PlainFound]:
+        """As `facts`, no more than questions need that take nothing, with the time that it is true of."""
+
+        def ask(done: FoundPlainly) -> None:
+            self.ask_plain_facts(members, deadline=deadline, done=done)
+
+        return self.connections.loop.answer(ask, deadline=deadline)
+
+    def ask_plain_facts(self, members: Members, /, *, deadline: float, done: FoundPlainly) -> None:
+        """As `plain_facts`, on the loop: *done* is called once, later, with the facts or the error."""
+        self._plain_reads.ask(members, [()] * len(members), deadline=deadline, done=done)
 
     def ask_plainly(
         self,
@@ -279,6 +295,28 @@ class FactsReading:
 
     def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | SidecarError | None]:
         return self._clock.guard(rows_in(answer or b"", meters=meters, spoken=spoken))
+
+    def meaning(self, error: Exception) -> Exception:
+        return meaning_of(error)
+
+
+class PlainReading:
+    """What authz.plain_facts is asked and answers."""
+
+    query = PLAIN_FACTS
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def params(self, members: Members, _: Meters, __: Spoken) -> Sequence[bytes]:
+        return array([user for user, _ in members]), array([workspace for _, workspace in members])
+
+    def rows(
+        self, answer: bytes | None, meters: Meters, spoken: Spoken
+    ) -> list[tuple[PlainFacts, datetime] | SidecarError | None]:
+        rows, at = each_plain_row_in(answer or b"", questions=len(meters), spoken=spoken)
+        self._clock.notice(at)
+        return [(row, at) if isinstance(row, PlainRow) else row for row in rows]
 
     def meaning(self, error: Exception) -> Exception:
         return meaning_of(error)

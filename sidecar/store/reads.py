@@ -6,7 +6,7 @@ from collections import deque
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from sidecar.errors import FactsMisread, FactsUnavailable, SidecarError
 from sidecar.store.groups import Group, Read
@@ -16,21 +16,22 @@ from sidecar.store.ticks import Ticks
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from sidecar.decisions.model import Facts
     from sidecar.store.asked import Query
     from sidecar.store.connections import Connections
-    from sidecar.store.groups import Found, Members, Meters, Part
+    from sidecar.store.groups import Members, Meters, Part
     from sidecar.store.names import Names, Spoken
 
+Row = TypeVar("Row")  # what is read about one pair
+Row_co = TypeVar("Row_co", covariant=True)
 MOST_PAIRS = 256  # in one query
 MOST_WAITING = 4096  # pairs
 MOST_AT_ONCE = 2  # queries: one whose connection is silent leaves the other
 MOST_SUSPECTS = 64
 
 
-class Reading(Protocol):
+class Reading(Protocol[Row_co]):
     """How facts are asked for, and read from what comes."""
 
     @property
@@ -38,7 +39,9 @@ class Reading(Protocol):
 
     def params(self, members: Members, meters: Meters, spoken: Spoken) -> Sequence[bytes | None]: ...
 
-    def rows(self, answer: bytes | None, meters: Meters, spoken: Spoken) -> list[Facts | SidecarError | None]:
+    def rows(
+        self, answer: bytes | None, meters: Meters, spoken: Spoken
+    ) -> Sequence[Row_co | SidecarError | None]:
         """A row for each of *meters*, with those, in our names; or why there is none.
 
         FactsMisread is raised if they cannot be told apart.
@@ -50,7 +53,7 @@ class Reading(Protocol):
         ...
 
 
-class Reads:
+class Reads(Generic[Row]):
     """A question goes out at the end of the loop's turn if a query is free, else with all others once one is.
 
     So nobody waits for company, and no answer is from a query that was sent before its question came. A row
@@ -58,7 +61,7 @@ class Reads:
     refused is asked once more in halves, and who was found to be the reason goes alone from then on.
     """
 
-    def __init__(self, connections: Connections, reading: Reading, *, names: Names) -> None:
+    def __init__(self, connections: Connections, reading: Reading[Row], *, names: Names) -> None:
         self._connections = connections
         self._names = names
         self._reading = reading
@@ -89,7 +92,14 @@ class Reads:
         for read, _, _ in waiting:
             self._tell(read, None, closed())
 
-    def ask(self, members: Members, meters: Meters, *, deadline: float, done: Found) -> None:
+    def ask(
+        self,
+        members: Members,
+        meters: Meters,
+        *,
+        deadline: float,
+        done: Callable[[list[Row | None] | None, Exception | None], None],
+    ) -> None:
         """On the loop: *done* gets the facts of each, or the error; once, and never from here."""
         read = Read(members, meters, deadline, done)
         pairs = len(members)
@@ -196,14 +206,14 @@ class Reads:
         elif error is None and self._suspects:
             self._suspects.discard(member)
 
-    def _hand_out(self, group: Group, rows: list[Facts | SidecarError | None]) -> None:
+    def _hand_out(self, group: Group, rows: Sequence[Row | SidecarError | None]) -> None:
         at = 0
         for read, start, stop in group.parts:
             if len(read.members) == 1 and not isinstance(row := rows[at], SidecarError):  # as mostly
                 self._tell(read, [row], None)
                 at += 1
                 continue
-            facts: list[Facts | None] = []
+            facts: list[Row | None] = []
             for row in rows[at : at + stop - start]:
                 if isinstance(row, SidecarError):
                     self._tell(read, None, row)
@@ -213,7 +223,7 @@ class Reads:
                 self._take(read, start, facts)
             at += stop - start
 
-    def _take(self, read: Read, start: int, facts: list[Facts | None]) -> None:
+    def _take(self, read: Read, start: int, facts: list[Row | None]) -> None:
         read.missing -= len(facts)
         if len(facts) < len(read.members):
             read.found = read.found or [None] * len(read.members)
@@ -222,7 +232,7 @@ class Reads:
         if not read.missing:
             self._tell(read, facts, None)
 
-    def _tell(self, read: Read, facts: list[Facts | None] | None, error: Exception | None) -> None:
+    def _tell(self, read: Read, facts: list[Row | None] | None, error: Exception | None) -> None:
         if read.ended:
             return
         read.ended = True

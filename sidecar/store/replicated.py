@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.decisions.model import Facts
-    from sidecar.decisions.ports import PlainFacts
+    from sidecar.decisions.ports import PlainFacts, PlainFound
     from sidecar.store.clock import Clock
     from sidecar.store.connection_options import ConnectionOptions
     from sidecar.store.groups import Found, Members, Meters
-    from sidecar.store.postgres import PlainlyDone, PostgresFacts
+    from sidecar.store.postgres import FoundPlainly, PlainlyDone, PostgresFacts
 
 By = Literal["replica", "primary"]
 
@@ -148,6 +148,28 @@ class ReplicatedFacts:
             deadline=deadline,
             done=partial(_put, found, strangers, done),
         )
+
+    def plain_facts(self, members: Members, /, *, deadline: float) -> list[PlainFound]:
+        def ask(done: FoundPlainly) -> None:
+            self.ask_plain_facts(members, deadline=deadline, done=done)
+
+        return self._primary.connections.loop.answer(ask, deadline=deadline)
+
+    def ask_plain_facts(self, members: Members, /, *, deadline: float, done: FoundPlainly) -> None:
+        """As PostgresFacts; each of what a replica says has its own time."""
+        replica = self._next(monotonic())
+        if replica is None:
+            self._observe("primary")
+            self._primary.ask_plain_facts(members, deadline=deadline, done=done)
+            return
+
+        def came(found: list[Facts | None] | None, error: Exception | None) -> None:
+            if found is None:
+                done(None, error)
+            else:
+                done([None if facts is None else (PlainOf(facts), facts.at) for facts in found], None)
+
+        self._ask(replica, members, [()] * len(members), deadline=deadline, done=came)
 
     def ask_plainly(
         self,

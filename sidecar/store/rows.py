@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sidecar.store.names import Spoken
 
+T = TypeVar("T")
 _Count = Annotated[int, Meta(ge=0)]
 
 
@@ -87,6 +88,11 @@ class _Plain(Struct):
     rows: list[PlainRow | None]
 
 
+class _EachPlain(Struct):
+    at: str
+    rows: list[msgspec.Raw]
+
+
 class _ToEnd(Struct, array_like=True, forbid_unknown_fields=True):
     limit: _Count | None
     ends_in_s: int | None
@@ -102,6 +108,8 @@ class _ToCome(Struct, array_like=True):
 _COMING = msgspec.json.Decoder(list[dict[str, _ToCome] | None])
 _ALL = msgspec.json.Decoder(list[_Row | None])
 _PLAIN = msgspec.json.Decoder(_Plain)
+_EACH_PLAIN = msgspec.json.Decoder(_EachPlain)
+_ONE_PLAIN = msgspec.json.Decoder(PlainRow | None)
 _EACH = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE = msgspec.json.Decoder(_Row | None)
 _NO_SEATS: Mapping[str, int] = MappingProxyType({})
@@ -119,7 +127,7 @@ def rows_in(
     try:
         rows: list[_Row | FactsMisread | None] = list(_ALL.decode(raw))
     except _NOT_TYPED:
-        rows = list(_one_by_one(raw))
+        rows = list(_one_by_one(_raw_rows(raw), _ONE))
     if len(rows) != len(meters):
         raise FactsMisread(f"{len(rows)} rows of facts came for {len(meters)} questions")
     if spoken is not None and not spoken.same:
@@ -148,6 +156,27 @@ def plain_rows_in(raw: bytes, *, questions: int, spoken: Spoken) -> tuple[list[P
     return rows, at
 
 
+def each_plain_row_in(
+    raw: bytes, *, questions: int, spoken: Spoken
+) -> tuple[list[PlainRow | FactsMisread | None], datetime]:
+    """As `plain_rows_in`; a row outside the contract is a FactsMisread in its place."""
+    try:
+        rows, at = plain_rows_in(raw, questions=questions, spoken=spoken)
+    except FactsMisread:
+        pass  # mostly of one row alone
+    else:
+        return [*rows], at
+    try:
+        found = _EACH_PLAIN.decode(raw)
+        at = _moment(found.at)
+    except (*_NOT_TYPED, ValueError) as error:
+        raise FactsMisread(f"facts outside their contract: {error}") from error
+    if len(found.rows) != questions:
+        raise FactsMisread(f"{len(found.rows)} rows of facts came for {questions} questions")
+    each = _one_by_one(found.rows, _ONE_PLAIN)
+    return [_plainly_in_our_names(row, spoken) if isinstance(row, PlainRow) else row for row in each], at
+
+
 def to_come_in(raw: bytes, *, workspaces: Iterable[UUID]) -> dict[UUID, Mapping[str, ToCome]]:
     """What authz.to_come answers about *workspaces*, without those that are gone. FactsMisread."""
     try:
@@ -168,14 +197,17 @@ def _to_come(of: _ToCome) -> ToCome:
     return ToCome(used=of.used, resets_in_s=of.resets_in_s, held=of.held, override=override)
 
 
-def _one_by_one(raw: bytes) -> Iterator[_Row | FactsMisread | None]:
+def _raw_rows(raw: bytes) -> list[msgspec.Raw]:
     try:
-        rows = _EACH.decode(raw)
+        return _EACH.decode(raw)
     except _NOT_TYPED as error:
         raise FactsMisread(f"a list of facts was expected: {error}") from error
+
+
+def _one_by_one(rows: Iterable[msgspec.Raw], one: msgspec.json.Decoder[T]) -> Iterator[T | FactsMisread]:
     for row in rows:
         try:
-            yield _ONE.decode(row)
+            yield one.decode(row)
         except _NOT_TYPED as error:
             yield FactsMisread(
                 f"facts outside their contract: {error} in {bytes(row).decode(errors='replace')}"

@@ -25,6 +25,12 @@ def fresh_id() -> str:
             _fresh.extend(digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS))
 
 
+def fresh_ids(count: int) -> list[bytes]:
+    """As many of them, together."""
+    digits = secrets.token_hex(count * _DIGITS // 2).encode()
+    return [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
+
+
 def is_uuid(text: str) -> bool:
     """Whether it is a UUID as it is usually written: with hyphens, in either case."""
     return len(text) == _LENGTH_OF_UUID and _UUID.fullmatch(text) is not None

@@ -46,6 +46,7 @@ def an_authorizer():
         policy=memo,
         facts=FACTS,
         recall=memo.recall,
+        plainly_by=FACTS.plain_facts,
     )
 
 

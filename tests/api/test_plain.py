@@ -28,6 +28,7 @@ from sidecar.identity.callers import Callers
 from sidecar.identity.users import FixedKeys, Identities, key_set_of_secret
 from sidecar.quota.decider import Decider
 from sidecar.serving.application import Application
+from sidecar.store.replicated import PlainOf
 from sidecar.store.rows import PlainRow
 from sidecar.text.encoding import encoded
 from tests.api.known import AUTHORIZER, CATALOG, FACTS, facts_of
@@ -199,6 +200,9 @@ class Asking:
 
 
 def row_of(facts):
+    """As it is read: of a replica, or of the primary."""
+    if facts.lag_ms is not None:
+        return PlainOf(facts)
     return PlainRow(
         str(facts.workspace_id),
         facts.slug,

@@ -82,6 +82,10 @@ class Reading:
         found = self.facts.facts(members, [()] * len(members), deadline=deadline)
         return found[0] if len(found) == 1 else found
 
+    def ask_plainly(self, *members: tuple[str, str], within_s: float = 2.0):
+        """As questions that take nothing are read: a row for each, and its time."""
+        return self.facts.plain_facts(members, deadline=monotonic() + within_s)
+
     def uses(self, number: int = 1) -> bool:
         """Whether checks can be answered by that replica now."""
         return self.facts.replicas[number - 1].is_used and self.facts._watch.allows_reads(monotonic())  # noqa: SLF001 - what a question would find

@@ -20,6 +20,7 @@ from tests.store.proxy import Proxy
 from tests.values import the_catalog
 
 pytestmark = pytest.mark.postgres
+either_way = pytest.mark.parametrize("plainly", [False, True], ids=["facts", "plain facts"])
 
 SIZE = 4
 WITHIN_S = 5.0
@@ -36,8 +37,9 @@ class Told:
 class Asking:
     """A store on the loop that runs, and how many queries it has sent."""
 
-    def __init__(self, url, **settings):
+    def __init__(self, url, *, plainly=False, **settings):
         self.queries = 0
+        self.plainly = plainly
         self.told = 0
         settings = {"pool_size": SIZE, "statement_timeout_s": 30} | settings
         self.store = PostgresFacts(url, catalog=the_catalog(), observe=self._count, **settings)
@@ -56,9 +58,12 @@ class Asking:
         def done(found, error):
             assert not asking
             self.told += 1
-            future.set_result(Told(error or [each and each.role for each in found], monotonic() - began))
+            future.set_result(Told(error or [each and role_in(each) for each in found], monotonic() - began))
 
-        self.store.ask(members, None, deadline=began + within_s, done=done)
+        if self.plainly:
+            self.store.ask_plain_facts(members, deadline=began + within_s, done=done)
+        else:
+            self.store.ask(members, None, deadline=began + within_s, done=done)
         asking = False
         return future
 
@@ -76,6 +81,10 @@ class Asking:
         for each in asked:
             assert (await each).outcome == ["admin"]
         self.queries = self.told = 0
+
+
+def role_in(found):
+    return found[0].role if isinstance(found, tuple) else found.role
 
 
 def on_a_loop(asks, url, *, factory=uvloop.new_event_loop, **settings):
@@ -109,14 +118,15 @@ def test_questions_of_one_turn_of_the_loop_are_one_query(database_url, factory):
     assert on_a_loop(asks, database_url, factory=factory) == ([["admin"], ["member"], [None]] * 20, 1)
 
 
-def test_a_query_has_at_most_256_pairs_and_a_large_question_is_told_once_all_have_come(database_url):
+@either_way
+def test_a_query_has_at_most_256_pairs_and_a_large_question_is_told_once_all_have_come(database_url, plainly):
     async def asks(asking):
         await asking.connect()
         large = asking.ask(*(ADAM, STRANGER, MIA) * 350)
         small = [asking.ask(ADAM) for _ in range(10)]
         return (await large).outcome, [(await each).outcome for each in small], asking.queries
 
-    large, small, queries = on_a_loop(asks, database_url)
+    large, small, queries = on_a_loop(asks, database_url, plainly=plainly)
 
     assert large == ["admin", None, "member"] * 350
     assert small == [["admin"]] * 10
@@ -153,8 +163,9 @@ def test_those_who_ask_while_both_queries_are_out_go_together_as_soon_as_one_is_
     assert max(gathered) < 0.4 + AT_ONCE_S
 
 
+@either_way
 @pytest.mark.parametrize("busy", [1, 2])
-def test_no_answer_is_from_a_query_that_was_sent_before_its_question(fresh_database_url, busy):
+def test_no_answer_is_from_a_query_that_was_sent_before_its_question(fresh_database_url, busy, plainly):
     """Who was removed before the question is a stranger, though an answer is on its way that knows them."""
 
     async def asks(asking):
@@ -170,13 +181,14 @@ def test_no_answer_is_from_a_query_that_was_sent_before_its_question(fresh_datab
         return [(await each).outcome for each in before], [(await each).outcome for each in after]
 
     with Proxy(fresh_database_url) as held_back:
-        before, after = on_a_loop(asks, held_back.url)
+        before, after = on_a_loop(asks, held_back.url, plainly=plainly)
 
     assert before == [["member"]] * busy
     assert after == [[None]] * 3
 
 
-def test_each_question_of_a_query_keeps_its_own_deadline(proxy):
+@either_way
+def test_each_question_of_a_query_keeps_its_own_deadline(proxy, plainly):
     async def asks(asking):
         await asking.connect()
         accepted = proxy.accepted
@@ -185,7 +197,7 @@ def test_each_question_of_a_query_keeps_its_own_deadline(proxy):
         told = await short, await long
         return *told, asking.queries, proxy.accepted - accepted
 
-    short, long, queries, connected = on_a_loop(asks, proxy.url)
+    short, long, queries, connected = on_a_loop(asks, proxy.url, plainly=plainly)
 
     assert (queries, connected) == (1, 0)
     assert str(short.outcome) == "PostgreSQL did not answer in time: still waiting"
@@ -266,28 +278,36 @@ def test_of_many_who_ask_a_silent_server_one_waits_and_the_others_do_not(proxy):
 
 @contextmanager
 def facts_where(url, condition, outcome):
-    """authz.facts_for says *outcome* of each user that fulfils *condition*, and else what it says."""
+    """Both reads say *outcome* of each user that fulfils *condition*, and else what they say."""
+    row = f"CASE WHEN {condition} THEN {outcome} ELSE found -> (i - 1) END"
     run(
         url,
         "ALTER FUNCTION authz.facts_for(text[], text[], text[]) RENAME TO real_facts",
         f"""CREATE FUNCTION authz.facts_for(users text[], workspaces text[], meters text[]) RETURNS json
         LANGUAGE plpgsql SECURITY DEFINER AS $$
+        DECLARE found json := authz.real_facts(users, workspaces, meters);
         BEGIN
-            RETURN (
-                SELECT json_agg(
-                    CASE WHEN {condition} THEN {outcome}
-                    ELSE authz.real_facts(users, workspaces, meters) -> (i - 1) END
-                    ORDER BY i
-                )
-                FROM generate_subscripts(users, 1) AS i
-            );
+            RETURN (SELECT json_agg({row} ORDER BY i) FROM generate_subscripts(users, 1) AS i);
         END $$""",
         "GRANT EXECUTE ON FUNCTION authz.facts_for(text[], text[], text[]) TO authz_sidecar",
+        "ALTER FUNCTION authz.plain_facts(text[], text[]) RENAME TO real_plain_facts",
+        f"""CREATE FUNCTION authz.plain_facts(users text[], workspaces text[]) RETURNS json
+        LANGUAGE plpgsql SECURITY DEFINER AS $$
+        DECLARE
+            whole json := authz.real_plain_facts(users, workspaces);
+            found json := whole -> 'rows';
+        BEGIN
+            RETURN json_build_object('at', whole -> 'at', 'rows', (
+                SELECT json_agg({row} ORDER BY i) FROM generate_subscripts(users, 1) AS i
+            ));
+        END $$""",
+        "GRANT EXECUTE ON FUNCTION authz.plain_facts(text[], text[]) TO authz_sidecar",
     )
     yield
 
 
-def test_a_row_that_cannot_be_read_fails_one_question(fresh_database_url):
+@either_way
+def test_a_row_that_cannot_be_read_fails_one_question(fresh_database_url, plainly):
     async def asks(asking):
         await asking.connect()
         asked = (
@@ -299,7 +319,7 @@ def test_a_row_that_cannot_be_read_fails_one_question(fresh_database_url):
         return [(await each).outcome for each in asked], asking.queries
 
     with facts_where(fresh_database_url, "users[i] = 'bad'", """'{"role": 7}'::json"""):
-        (adam, bad, also_bad, mia), queries = on_a_loop(asks, fresh_database_url)
+        (adam, bad, also_bad, mia), queries = on_a_loop(asks, fresh_database_url, plainly=plainly)
 
     assert queries == 1
     assert (adam, mia) == (["admin"], ["member"])
@@ -307,8 +327,9 @@ def test_a_row_that_cannot_be_read_fails_one_question(fresh_database_url):
     assert isinstance(also_bad, FactsMisread)
 
 
+@either_way
 def test_a_question_that_postgresql_refuses_fails_alone_and_the_others_are_asked_once_more(
-    fresh_database_url,
+    fresh_database_url, plainly
 ):
     async def asks(asking):
         await asking.connect()
@@ -316,7 +337,7 @@ def test_a_question_that_postgresql_refuses_fails_alone_and_the_others_are_asked
         return [(await each).outcome for each in asked], asking.queries
 
     with facts_where(fresh_database_url, "users[i] = 'zero'", "to_json(1 / (i - i))"):
-        (adam, zero, mia, stranger), queries = on_a_loop(asks, fresh_database_url)
+        (adam, zero, mia, stranger), queries = on_a_loop(asks, fresh_database_url, plainly=plainly)
 
     assert (adam, mia, stranger) == (["admin"], ["member"], [None])
     assert isinstance(zero, FactsUnavailable)
@@ -420,7 +441,8 @@ def test_no_more_than_4096_pairs_wait(proxy):
     assert all("too many" not in str(each.outcome) for each in told)
 
 
-def test_a_store_that_is_closed_meanwhile_tells_everybody(proxy):
+@either_way
+def test_a_store_that_is_closed_meanwhile_tells_everybody(proxy, plainly):
     async def asks(asking):
         await asking.connect()
         proxy.lag_s = 1.0
@@ -433,7 +455,7 @@ def test_a_store_that_is_closed_meanwhile_tells_everybody(proxy):
         afterwards = await asking.ask(ADAM)
         return [*told, afterwards], asking.told
 
-    told, times = on_a_loop(asks, proxy.url)
+    told, times = on_a_loop(asks, proxy.url, plainly=plainly)
 
     assert times == 7  # each once
     assert all("closed" in str(each.outcome) and each.took_s < 1.0 for each in told)

@@ -150,8 +150,15 @@ def test_whoever_is_a_stranger_to_the_replica_is_asked_about_at_the_primary(pair
         with replay_paused(pair):
             run(pair.primary, ADD)
             mia, adam, nobody = asked.ask(MIA, ADAM, NOBODY)
+            plainly = asked.ask_plainly(MIA, ADAM, NOBODY)
 
     assert (mia.role, adam.role, nobody) == ("member", "admin", None)
+    assert [found and (found[0].role, found[0].lag_ms is None) for found in plainly] == [
+        ("member", True),
+        ("admin", False),
+        None,
+    ]
+    assert all(found[1] == found[0].at for found in plainly[:2])
     assert asked.by["primary"] >= 1
 
 

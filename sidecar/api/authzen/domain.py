@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.api.authzen.wire import Evaluation, Kind, Search
-    from sidecar.decisions.authorizer import Known
     from sidecar.decisions.model import Decision, Question
     from sidecar.decisions.steps import Steps
     from sidecar.decisions.timings import Timings
@@ -32,7 +31,7 @@ class Answer:
     question: Question | None
     outcome: bytes
     timings: Timings
-    made: Decision | Known | None = None
+    made: Decision | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from itertools import takewhile
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,31 +12,25 @@ from sidecar.api.audience import Audience
 from sidecar.api.authzen import wire as authzen_wire
 from sidecar.api.authzen.page import start_of, token_of
 from sidecar.api.authzen.wire import MOST_ON_A_PAGE, USUAL_PAGE, Batch
+from sidecar.api.authzen.workspaces import Workspaces, plain_question_of
 from sidecar.api.endpoint import BODY_CODES, OUTAGES, Endpoint
-from sidecar.api.log_lines import (
-    PlainLines,
-    leave_out,
-    note,
-    note_listing,
-    note_outcome,
-    note_plainly,
-    took_of,
-)
+from sidecar.api.log_lines import leave_out, note, note_listing, note_outcome
+from sidecar.api.many import Many
 from sidecar.api.problems import moved
 from sidecar.api.reply import JSON, json_reply, text_reply
 from sidecar.api.request import parsed
 from sidecar.api.service import deadline_of
-from sidecar.decisions.authorizer import Known
 from sidecar.errors import BadQuestion, NotServed, Problem
 from sidecar.settings import is_loopback
 from sidecar.text import shapes
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sidecar.api.authzen.domain import Answer
     from sidecar.api.authzen.wire import Evaluation, Kind, Semantic
+    from sidecar.api.many import Plain
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
@@ -66,35 +57,71 @@ def evaluations(service: Service, request: Request) -> Steps[Reply]:
         return (yield from _one(service, request, asked, EVALUATIONS.name))
     service.metrics.observe_batch(EVALUATIONS.name, len(asked.items))
     ends_with = _ENDS_WITH.get(asked.semantic)
-    good = [item for item in asked.items if not isinstance(item, BadQuestion)]
+    items = asked.items
+    deadline = deadline_of(service, request, questions=len(items))
     if ends_with is False:  # an item that is no question is a denial
-        good = list(takewhile(lambda item: not isinstance(item, BadQuestion), asked.items))  # type: ignore[arg-type] # what is left are evaluations
-    deadline = deadline_of(service, request, questions=len(asked.items))
-    answers = iter(
-        (
-            yield from service.authzen.domain.answering(
-                good,
-                deadline=deadline,
-                timings=request.timings,
-                last=lambda answer: _decision_of(answer) == ends_with,
+        marks = [isinstance(item, BadQuestion) for item in items]
+        items = items[: marks.index(True) + 1] if True in marks else items
+    plain: list[Plain | None] = [None] * len(items)
+    if isinstance(service.authzen.domain, Workspaces):
+        plain = [None if isinstance(item, BadQuestion) else plain_question_of(item) for item in items]
+    many = Many(service, request, endpoint=EVALUATIONS.name, form="authzen", deadline=deadline)
+    texts = yield from many.answering(
+        items,
+        plain,
+        deciding=partial(_deciding, service, request, deadline=deadline, ends_with=ends_with),
+        text_of=partial(_text_of, service, request),
+        ends_with=ends_with,
+    )
+    return text_reply(b'{"evaluations":[%b]}' % b",".join(texts))
+
+
+def _deciding(
+    service: Service,
+    request: Request,
+    items: Sequence[Evaluation | BadQuestion],
+    *,
+    deadline: float,
+    ends_with: bool | None,
+) -> Steps[list[Answer | BadQuestion]]:
+    """The answers to *items*, up to the first of their evaluations that is the last that is wanted."""
+    good = [item for item in items if not isinstance(item, BadQuestion)]
+    answers: Iterator[Answer | BadQuestion] = iter(())
+    if good:
+        answers = iter(
+            (
+                yield from service.authzen.domain.answering(
+                    good,
+                    deadline=deadline,
+                    timings=request.timings,
+                    last=lambda answer: _decision_of(answer) == ends_with,
+                )
             )
         )
-    )
-    texts: list[bytes] = []
-    for place, item in enumerate(asked.items):
-        answer = item if isinstance(item, BadQuestion) else next(answers)
-        if isinstance(answer, BadQuestion):
-            error = answer if answer is item else moved(answer, f"/evaluations/{place}")
-            texts.append(encoded(authzen_wire.error_document(error)))
-            service.metrics.count_problem(answer.code)
-            outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
-            note(service, request, EVALUATIONS.name, None, outcome, kind="problem")
-        else:
-            texts.append(answer.text)
-            _note(service, request, EVALUATIONS.name, answer)
-        if _decision_of(answer) == ends_with:
+    found: list[Answer | BadQuestion] = []
+    for item in items:
+        answer = item if isinstance(item, BadQuestion) else next(answers, None)
+        if answer is None:
             break
-    return text_reply(b'{"evaluations":[%b]}' % b",".join(texts))
+        found.append(answer)
+    return found
+
+
+def _text_of(
+    service: Service,
+    request: Request,
+    place: int,
+    item: Evaluation | BadQuestion,
+    answer: Answer | BadQuestion,
+) -> tuple[bytes, bool]:
+    if isinstance(answer, BadQuestion):
+        error = answer if answer is item else moved(answer, f"/evaluations/{place}")
+        service.metrics.count_problem(answer.code)
+        outcome = {"code": answer.code, "status": HTTPStatus.BAD_REQUEST}
+        note(service, request, EVALUATIONS.name, None, outcome, kind="problem")
+        return encoded(authzen_wire.error_document(error)), False
+    _note(service, request, EVALUATIONS.name, answer)
+    return answer.text, answer.decision
 
 
 def search(service: Service, request: Request, *, kind: Kind) -> Reply:
@@ -158,29 +185,16 @@ def _one(service: Service, request: Request, asked: Evaluation, name: str) -> St
 
 
 def _note(service: Service, request: Request, name: str, answer: Answer) -> None:
-    question, made = answer.question, answer.made
-    if isinstance(made, Known) and question is not None:
-        request.is_noted |= note_plainly(
-            service,
-            PlainLines.of(service, request.caller, name),
-            (question.user, question.workspace, question.action),
-            made,
-            answer.outcome,
-            at=encoded(datetime.now(UTC)),
-            request_id=request.id,
-            took=took_of(answer.timings, monotonic() - request.began),
-        )
-        return
     if leave_out(service, request, is_granted_check=answer.decision):
         return
     note_outcome(
         service,
         request,
         name,
-        question,
+        answer.question,
         answer.outcome,
         timings=answer.timings,
-        decision=None if isinstance(made, Known) else made,
+        decision=answer.made,
     )
 
 

@@ -12,7 +12,7 @@ from sidecar.api import rendered, wire
 from sidecar.api.authzen.domain import Answer, Found
 from sidecar.api.authzen.wire import KINDS, plain_evaluation_in
 from sidecar.api.problems import moved
-from sidecar.decisions.authorizer import AT_ONCE, Known
+from sidecar.decisions.authorizer import AT_ONCE
 from sidecar.decisions.model import Question
 from sidecar.decisions.steps import Pause
 from sidecar.decisions.timings import Timings
@@ -52,7 +52,7 @@ class Workspaces:
         timings = timings or Timings()
         questions = [_question(evaluation) for evaluation in asked]
         good = [question for question in questions if isinstance(question, Question)]
-        decided: Iterator[Decision | Known | BadQuestion] = iter(())
+        decided: Iterator[Decision | BadQuestion] = iter(())
         if good:
             decided = iter(
                 (yield from self._authorizer.deciding_many(good, deadline=deadline, timings=timings))
@@ -67,28 +67,12 @@ class Workspaces:
             elif isinstance(decision, BadQuestion):
                 answers.append(moved(decision, _amounts_in(evaluation)[1]))
             else:
-                answers.append(self._answer(question, decision, timings))
+                answers.append(self._answer(question, decision))
             if last(answers[-1]):
                 break
         return answers
 
-    def _answer(self, question: Question, decision: Decision | Known, timings: Timings) -> Answer:
-        """*timings* are those that all have waited for."""
-        if isinstance(decision, Known):
-            own = Timings(facts_s=timings.facts_s)
-            texts = rendered.filled(decision, "authzen")
-            if texts is not None:
-                verdict = decision.cell.verdict
-                self._metrics.count_verdict(verdict)
-                return Answer(
-                    decision=verdict.allow,
-                    text=texts[0],
-                    question=question,
-                    outcome=texts[1],
-                    timings=own,
-                    made=decision,
-                )
-            decision = self._authorizer.decision(question, decision, timings=own)
+    def _answer(self, question: Question, decision: Decision) -> Answer:
         self._metrics.count_decision(decision, catalog=self._authorizer.catalog)
         return Answer(
             decision=decision.allowed,
@@ -137,9 +121,20 @@ class Workspaces:
 def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
     """As `wire.plain_question_in`, of an evaluation about a user and a workspace."""
     plain = plain_evaluation_in(raw)
-    if plain is None or plain.subject.type != _USER or plain.resource.type != _WORKSPACE:
+    return None if plain is None else plain_question_of(plain)
+
+
+def plain_question_of(evaluation: Evaluation) -> tuple[str, str, str] | None:
+    """User, workspace and action of an evaluation that says nothing else that counts."""
+    subject, resource = evaluation.subject, evaluation.resource
+    if (
+        subject.type != _USER
+        or resource.type != _WORKSPACE
+        or evaluation.context
+        or evaluation.action.properties is not None
+    ):
         return None
-    return plain.subject.id, wire.workspace_from(plain.resource.id), plain.action.name
+    return subject.id, wire.workspace_from(resource.id), evaluation.action.name
 
 
 def _question(evaluation: Evaluation) -> Question | BadQuestion:

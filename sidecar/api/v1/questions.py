@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from time import monotonic
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sidecar.api import problems, rendered, wire
 from sidecar.api.audience import Audience
 from sidecar.api.endpoint import OUTAGES, Endpoint, parameters_of
-from sidecar.api.log_lines import PlainLines, note, note_decision, note_listing, note_plainly, took_of
+from sidecar.api.log_lines import note, note_decision, note_listing
+from sidecar.api.many import Many, Plain
 from sidecar.api.reply import json_reply, text_reply
 from sidecar.api.request import parsed, part_of
 from sidecar.api.service import deadline_of
-from sidecar.decisions.authorizer import AT_ONCE, MAX_ROWS_SCANNED, Known
-from sidecar.decisions.steps import Pause
-from sidecar.decisions.timings import Timings
+from sidecar.decisions.authorizer import MAX_ROWS_SCANNED
+from sidecar.decisions.model import Question
 from sidecar.errors import BadQuestion
 from sidecar.text.encoding import encoded
 from sidecar.text.shapes import Text, Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sidecar.api.reply import Reply
     from sidecar.api.request import Request
     from sidecar.api.service import Service
     from sidecar.decisions.authorizer import Entitlements
-    from sidecar.decisions.model import Decision, Facts, Question
+    from sidecar.decisions.model import Decision, Facts
     from sidecar.decisions.steps import Steps
 
+Asked = Plain | Question | BadQuestion  # of a batch
 MOST_ON_A_PAGE = 1_000
 USUAL_PAGE = 100
 
@@ -45,11 +45,28 @@ def authorize(service: Service, request: Request) -> Steps[Reply]:
 
 
 def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
-    items = yield from parsed(wire.questions_from, request.body(), deadline=deadline_of(service, request))
-    service.metrics.observe_batch("authorize_batch", len(items))
-    questions = [item for item in items if not isinstance(item, BadQuestion)]
+    raw = request.body()
+    items: Sequence[Asked] | None = wire.plain_questions_in(raw)
+    if items is None:
+        items = yield from parsed(wire.questions_from, raw, deadline=deadline_of(service, request))
+    service.metrics.observe_batch(AUTHORIZE_BATCH.name, len(items))
     deadline = deadline_of(service, request, questions=len(items))
-    decided: Iterator[Decision | Known | BadQuestion] = iter(())
+    many = Many(service, request, endpoint=AUTHORIZE_BATCH.name, form="native", deadline=deadline)
+    answers = yield from many.answering(
+        items,
+        [*map(_plain_in, items)],
+        deciding=partial(_deciding, service, request, deadline=deadline),
+        text_of=partial(_text_of, service, request),
+    )
+    return text_reply(b'{"answers":[%b]}' % b",".join(answers))
+
+
+def _deciding(
+    service: Service, request: Request, items: Sequence[Asked], *, deadline: float
+) -> Steps[list[tuple[Question | None, Decision | BadQuestion]]]:
+    """The answers to *items* of a batch, each with its question; None where it could not be read."""
+    questions = [_question_of(item) for item in items if not isinstance(item, BadQuestion)]
+    decided: Iterator[Decision | BadQuestion] = iter(())
     if questions:
         decided = iter(
             (
@@ -58,43 +75,38 @@ def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
                 )
             )
         )
-    answers: list[bytes] = []
-    lines = PlainLines.of(service, request.caller, AUTHORIZE_BATCH.name)
-    at = took = b""
-    for place, item in enumerate(items):
-        if place % AT_ONCE == 0:
-            if place:
-                yield Pause()
-            at = encoded(datetime.now(UTC))
-            took = took_of(request.timings, monotonic() - request.began)
-        if isinstance(item, BadQuestion):
-            answers.append(_problem(service, request, None, item))
-            continue
-        answer = next(decided)
-        if isinstance(answer, Known):
-            texts = rendered.filled(answer, "native")
-            if texts is not None:
-                answers.append(texts[0])
-                service.metrics.count_verdict(answer.cell.verdict)
-                request.is_noted |= note_plainly(
-                    service,
-                    lines,
-                    (item.user, item.workspace, item.action),
-                    answer,
-                    texts[1],
-                    at=at,
-                    request_id=request.id,
-                    took=took,
-                )
-                continue
-            own = Timings(facts_s=request.timings.facts_s)
-            answer = service.authorizer.decision(item, answer, timings=own)
-        if isinstance(answer, BadQuestion):
-            answers.append(_problem(service, request, item, problems.moved(answer, f"/questions/{place}")))
-        else:
-            answers.append(rendered.native(answer))
-            note_decision(service, request, AUTHORIZE_BATCH.name, item, answer)
-    return text_reply(b'{"answers":[%b]}' % b",".join(answers))
+    asked = iter(questions)
+    return [(None, item) if isinstance(item, BadQuestion) else (next(asked), next(decided)) for item in items]
+
+
+def _text_of(
+    service: Service,
+    request: Request,
+    place: int,
+    item: Asked,
+    answer: tuple[Question | None, Decision | BadQuestion],
+) -> tuple[bytes, bool]:
+    question, decision = answer
+    if isinstance(decision, BadQuestion):
+        bad = decision if decision is item else problems.moved(decision, f"/questions/{place}")
+        return _problem(service, request, question, bad), False
+    note_decision(service, request, AUTHORIZE_BATCH.name, question, decision)
+    return rendered.native(decision), decision.allowed
+
+
+def _plain_in(item: Asked) -> Plain | None:
+    if isinstance(item, tuple):
+        return item
+    if isinstance(item, BadQuestion) or item.amounts is not None or item.resource is not None or item.context:
+        return None
+    return item.user, item.workspace, item.action
+
+
+def _question_of(item: Plain | Question) -> Question:
+    if isinstance(item, tuple):
+        user, workspace, action = item
+        return Question(user=user, workspace=workspace, action=action)
+    return item
 
 
 def _problem(service: Service, request: Request, question: Question | None, bad: BadQuestion) -> bytes:
