@@ -194,6 +194,11 @@ def plain_question_in(raw: bytes) -> tuple[str, str, str] | None:
     return user, workspace_from(workspace), action
 
 
+def batch_from(raw: bytes) -> list[tuple[str, str, str]] | list[Question | BadQuestion]:
+    """As `plain_questions_in`, or else as `questions_from`."""
+    return plain_questions_in(raw) or questions_from(raw)
+
+
 def questions_from(raw: bytes) -> list[Question | BadQuestion]:
     """In order; a bad item is its own answer, a bad body or bad defaults are raised."""
     try:
@@ -210,8 +215,8 @@ def questions_from(raw: bytes) -> list[Question | BadQuestion]:
     return [_item(fields, defaults, place) for place, fields in enumerate(batch.questions)]
 
 
-def plain_questions_in(raw: bytes) -> list[tuple[str, str, str]] | None:
-    """As `plain_question_in`, of a batch; within a millisecond, whatever there is in *raw*."""
+def plain_questions_in(raw: bytes, *, quickly: bool = False) -> list[tuple[str, str, str]] | None:
+    """As `plain_question_in`, of a batch. *quickly*: within a millisecond; None where it takes longer."""
     try:
         batch = _PLAIN_BATCH.decode(raw)
     except NOT_TYPED:
@@ -226,6 +231,8 @@ def plain_questions_in(raw: bytes) -> list[tuple[str, str, str]] | None:
         if not (user and workspace and action):
             return None
         questions.append((user, workspace_from(workspace), action))
+    if quickly and raw.count(b":") != names:  # it takes a look at every text
+        return None
     return questions if plain(raw, names=names) else None
 
 

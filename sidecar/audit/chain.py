@@ -9,10 +9,15 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import b2a_base64
 from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FIRST = b"policy-sidecar decision log 1\n"
 SEAL = b',"h":'
 _LENGTH, _BYTES, _PAD = 43, 32, "="
+_APART = 44  # characters of 33 bytes
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -62,11 +67,26 @@ class Chain:
 
     def seal(self, line: bytes) -> bytes:
         """The whole line with its newline. *line* is a JSON object with a field, without its last brace."""
-        self.n += 1
-        line = self._form % (line, self.n)
-        self.head = head = sha256(self.head + line).digest()
-        # As `shown`, in half the time.
-        return b'%b,"h":"%b"}\n' % (line, b2a_base64(head, newline=False).translate(_URL_SAFE)[:_LENGTH])
+        return self.seal_all([line])
+
+    def seal_all(self, lines: Iterable[bytes]) -> bytes:
+        """As `seal`, of several in one text."""
+        n, head, form = self.n, self.head, self._form
+        numbered, heads = [], []
+        for line in lines:
+            n += 1
+            text = form % (line, n)
+            head = sha256(head + text).digest()
+            numbered.append(text)
+            heads.append(head)
+        self.n, self.head = n, head
+        # As `shown`, of all in one go: a byte more makes the bytes of each a multiple of three.
+        seals = b2a_base64(b"\0".join([*heads, b""]), newline=False).translate(_URL_SAFE)
+        sealed: list[bytes] = []
+        for place, text in enumerate(numbered):
+            at = place * _APART
+            sealed += text, b',"h":"', seals[at : at + _LENGTH], b'"}\n'
+        return b"".join(sealed)
 
     @property
     def longest_seal(self) -> int:

@@ -204,26 +204,20 @@ class DecisionLog:
     def _block(self) -> Block | None:
         """The next lines, sealed, and who waits for them; None if there is nothing."""
         chain, day = self._chain, today()
-        before, size = (chain.n, chain.head), 0
+        before = chain.n, chain.head
         own = self._missing.lines(at_the_end=self._stopping)
         if self._day not in {"", day} and (own or self._unsealed or self._turns_day):
             own.insert(0, own_line("day", {"previous": shown(chain.head)}))
-        lines = [chain.seal(line) for line in own]
-        waiters: list[Waiter] = []
-        while size < _LARGEST_BLOCK and (item := self._unsealed.take()) is not None:
-            if isinstance(item, Waiter):
-                waiters.append(item)
-            else:
-                lines.append(chain.seal(item))
-                size += len(item)
+        lines, waiters = self._unsealed.take_up_to(_LARGEST_BLOCK)
         self._unsealed.set_right()
         self._hurried = self._turns_day = False
-        if not lines:
+        if not own and not lines:
             self._tell(waiters)  # what they wait for is out
             return None
         self._day = day
+        text = chain.seal_all([*own, *lines])
         self._last = block = Block(
-            text=b"".join(lines), day=day, n=chain.n, head=chain.head, before=before, waiters=waiters
+            text=text, day=day, n=chain.n, head=chain.head, before=before, waiters=waiters
         )
         return block
 
@@ -265,7 +259,7 @@ class DecisionLog:
         if lines is not None:
             self._drop(self._unsealed.drop_all())
             lines += [*self._missing.lines(at_the_end=self._stopping), own_line("end", {})]
-            text = b"".join(map(self._chain.seal, lines))
+            text = self._chain.seal_all(lines)
             if writing.sink.write_last(text, self._day or today()) == len(text):
                 self.written = self._chain.n, self._chain.head
         writing.sink.close()

@@ -1,4 +1,4 @@
-"""Histograms of seconds, to which many durations are added at once."""
+"""Histograms, mostly of seconds, to which many figures are added at once."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections import Counter as Tally
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
 
 from sidecar.telemetry.durations import SECONDS, Durations, RequestDurations
 from sidecar.telemetry.figures import Figures
@@ -53,6 +53,7 @@ class Metrics:
         self._ledger_took: list[float] = []
         self._engine_took: list[float] = []
         self._pool_waited: list[float] = []
+        self._batch_sizes: dict[str, list[float]] = {}
         self.registry = registry = CollectorRegistry()
         self.figures = Figures(registry, revision=revision, engine=engine)
         self._request_durations = RequestDurations(registry)
@@ -140,7 +141,7 @@ class Metrics:
             registry=registry,
         )
         self._ledger_changes = _Counters(lambda which: ledger_changes.labels(*which))
-        self._batches = Histogram(
+        self._batches = Durations(
             "sidecar_batch_size",
             "How many questions a request with several has.",
             ("endpoint",),
@@ -216,7 +217,7 @@ class Metrics:
             self._publish_unless_busy()
 
     def observe_batch(self, endpoint: str, questions: int) -> None:
-        self._batches.labels(endpoint).observe(questions)
+        self._took(questions, self._batch_sizes.setdefault(endpoint, []))
 
     def count_ledger_change(self, change: str, result: str) -> None:
         self._count(self._ledger_changes[change, result])
@@ -291,6 +292,9 @@ class Metrics:
         self._request_durations.publish()
         for counter, times in Tally(taken_from(self._counted)).items():
             counter.inc(times)
+        for endpoint, sizes in list(self._batch_sizes.items()):
+            if sizes:
+                self._batches.labels(endpoint).observe_all(taken_from(sizes))
         for durations, took in (
             (self._facts, self._facts_took),
             (self._ledger, self._ledger_took),

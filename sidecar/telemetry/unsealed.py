@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sidecar.telemetry.waiters import Waiter
@@ -47,6 +48,22 @@ class Unsealed:
         if not isinstance(item, Waiter):
             self.size -= len(item)
         return item
+
+    def take_up_to(self, size: int) -> tuple[list[bytes], list[Waiter]]:
+        """The oldest lines until they have that *size* together, and who waits for them or before them."""
+        lines: list[bytes] = []
+        waiters: list[Waiter] = []
+        items, taken = self._items, 0
+        with suppress(IndexError):  # there are no more
+            while taken < size:
+                item = items.popleft()
+                if isinstance(item, Waiter):
+                    waiters.append(item)
+                else:
+                    lines.append(item)
+                    taken += len(item)
+        self.size -= taken
+        return lines, waiters
 
     def set_right(self) -> None:
         """Now and then: an error of the size must not grow."""

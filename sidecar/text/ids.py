@@ -20,15 +20,25 @@ def fresh_id() -> str:
         try:
             return _fresh.pop()
         except IndexError:
-            # Asked of the system for many at a time, which costs as much as for one.
-            digits = secrets.token_hex(_AT_ONCE * _DIGITS // 2)
-            _fresh.extend(digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS))
+            _make_more()
 
 
 def fresh_ids(count: int) -> list[bytes]:
-    """As many of them, together."""
-    digits = secrets.token_hex(count * _DIGITS // 2).encode()
-    return [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
+    """As many of them."""
+    taken: list[str] = []
+    while len(taken) < count:
+        try:
+            while len(taken) < count:
+                taken.append(_fresh.pop())
+        except IndexError:
+            _make_more()
+    return [each.encode() for each in taken]
+
+
+def _make_more() -> None:
+    # Asked of the system for many at a time, which costs as much as for one.
+    digits = secrets.token_hex(_AT_ONCE * _DIGITS // 2)
+    _fresh.extend(digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS))
 
 
 def is_uuid(text: str) -> bool:

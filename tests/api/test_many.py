@@ -40,12 +40,12 @@ def said(read, raw):
     return semantic, [(each.code, each.problems) if isinstance(each, BadQuestion) else each for each in items]
 
 
-def as_an_endpoint(raw):
+def batch(raw):
     """What a batch asks, whether it was read as plain or not."""
-    plain = wire.plain_questions_in(raw)
-    if plain is None:
-        return wire.questions_from(raw)
-    return [Question(user=user, workspace=workspace, action=action) for user, workspace, action in plain]
+    return [
+        Question(user=each[0], workspace=each[1], action=each[2]) if isinstance(each, tuple) else each
+        for each in wire.batch_from(raw)
+    ]
 
 
 def changed(chance, fields):
@@ -92,7 +92,7 @@ def bodies(ones, many, *, defaults, count=4_000):
     ("read", "module", "plain", "raws"),
     [
         (
-            as_an_endpoint,
+            batch,
             wire,
             "plain_questions_in",
             bodies({**ONES, "workspace": UUID}, "questions", defaults=lambda each: {"defaults": each}),
@@ -116,6 +116,13 @@ def test_what_is_read_as_plain_is_what_the_shapes_read(read, module, plain, raws
             patch.setattr(module, plain, lambda _: None)
             assert found == said(read, raw), raw
     assert 1_000 < were_plain < 3_500
+
+
+def test_what_takes_long_to_read_is_not_read_on_the_loop():
+    plain, colon = ({"questions": [{**ONES, "user": user}]} for user in ("u", "u:"))
+    assert wire.plain_questions_in(encoded(plain), quickly=True) == [("u", "w", "platform.use")]
+    assert wire.plain_questions_in(encoded(colon), quickly=True) is None
+    assert wire.batch_from(encoded(colon)) == [("u:", "w", "platform.use")]
 
 
 def without_times(line):

@@ -178,9 +178,11 @@ def _plain_batch_in(raw: bytes) -> Batch | None:
     items = []
     names = 1 + _names_in(batch) + (2 if batch.options else 0)
     for item in batch.evaluations:
-        names += _names_in(item)
-        subject, action = item.subject or batch.subject, item.action or batch.action
-        resource = item.resource or batch.resource
+        subject, action, resource = item.subject, item.action, item.resource
+        if subject or action or resource:
+            names += _names_in(item)
+        subject, action = subject or batch.subject, action or batch.action
+        resource = resource or batch.resource
         if subject is None or action is None or resource is None:
             return None
         items.append(Evaluation(subject, action, resource))

@@ -46,9 +46,9 @@ def authorize(service: Service, request: Request) -> Steps[Reply]:
 
 def authorize_batch(service: Service, request: Request) -> Steps[Reply]:
     raw = request.body()
-    items: Sequence[Asked] | None = wire.plain_questions_in(raw)
+    items: Sequence[Asked] | None = wire.plain_questions_in(raw, quickly=True)
     if items is None:
-        items = yield from parsed(wire.questions_from, raw, deadline=deadline_of(service, request))
+        items = yield from parsed(wire.batch_from, raw, deadline=deadline_of(service, request))
     service.metrics.observe_batch(AUTHORIZE_BATCH.name, len(items))
     deadline = deadline_of(service, request, questions=len(items))
     many = Many(service, request, endpoint=AUTHORIZE_BATCH.name, form="native", deadline=deadline)
