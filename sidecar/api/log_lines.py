@@ -37,6 +37,7 @@ _TOOK_FACTS = b'{"facts":%b,"policy":0.000,"ledger":0.000,"total":%b}'  # where 
 _HEAD = b'{"v":1,"kind":"%b","at":%b,"request_id":%b,"caller":%b,"endpoint":"%b"'
 _LINE = b'%b%b,%b,"catalog":"%b","ms":%b'
 _ASKED = b',"user":%b,"workspace":%b,"action":%b,"mode":"%b","amounts":%b,"resource":%b'
+_PLAINLY = _ASKED % (b"%b", b"%b", b"%b", b"check", b"null", b"null") + b"%b"  # with facts to come
 _FACTS = b',"workspace_id":%b,"facts_version":%b,"limits":%b'
 _NO_FACTS = b',"workspace_id":null,"facts_version":null,"limits":{}'
 
@@ -194,9 +195,7 @@ class PlainLines(NamedTuple):
     def of(cls, service: Service, caller: Caller | None, endpoint: str, *, also: bytes = b"") -> Self:
         """*also* is what else each of them says, by `also_of`."""
         head = _HEAD % (b"decision", b"%b", b"%b", b"%b", endpoint.encode())
-        said = _ASKED % (b"%b", b"%b", b"%b", b"check", b"null", b"null")
-        said += b"%b" + also.replace(b"%", b"%%")
-        form = _LINE % (head, said, b"%b", service.catalog, b"%b")
+        form = _LINE % (head, _PLAINLY + also.replace(b"%", b"%%"), b"%b", service.catalog, b"%b")
         return cls(form, None if caller is None else caller.name, service.masks)
 
     def line(
@@ -236,9 +235,8 @@ class LinesOfOne(NamedTuple):
         caller = request.caller
         by = _text(service, "caller", caller.name) if caller else b"null"
         head = _HEAD % (b"decision", at, encoded(request.id), by, endpoint.encode())
-        said = _ASKED % (b"%b", b"%b", b"%b", b"check", b"null", b"null")
         took = took_of(request.timings, monotonic() - request.began)
-        form = _LINE % (head.replace(b"%", b"%%"), said + b"%b", b"%b", service.catalog, took)
+        form = _LINE % (head.replace(b"%", b"%%"), _PLAINLY, b"%b", service.catalog, took)
         return cls(form, service.masks)
 
     def line(self, question: tuple[str, str, str], facts: bytes, outcome: bytes) -> bytes:

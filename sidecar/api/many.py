@@ -143,13 +143,15 @@ class Many:
 
     def _noted(self, told: Sequence[Told | None]) -> list[bytes]:
         """The texts of what was *told*, each counted and noted."""
+        if not told:
+            return []
         service = self._service
-        there = [each for each in told if each is not None]
-        service.metrics.count_known_verdicts([verdict for _, _, verdict in there])
-        lines = [line for _, line, _ in there if line is not None]
-        for _ in range(len(there) - len(lines)):
+        texts, lines, verdicts = zip(*filter(None, told), strict=True)
+        service.metrics.count_known_verdicts(verdicts)
+        written = [line for line in lines if line is not None]
+        for _ in range(len(lines) - len(written)):
             service.log.skip()
-        if lines:
+        if written:
             self._request.is_noted = True
-            service.log.note_all(lines)
-        return [text for text, _, _ in there]
+            service.log.note_all(written)
+        return [*texts]
