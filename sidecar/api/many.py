@@ -85,6 +85,9 @@ class Many:
     def _answering_plainly(self, asked: Sequence[Plain | None]) -> Steps[list[Told | None]]:
         """Nothing of it is counted or noted yet. None: it has to be decided in the usual way."""
         request, authorizer = self._request, self._service.authorizer
+        are_many = len(asked) > AT_ONCE  # then others have their turn after each step
+        if are_many:
+            yield Pause()
         takes_nothing = authorizer.takes_nothing
         asked = [each if each is not None and each[2] in takes_nothing else None for each in asked]
         members = dict.fromkeys([each[:2] for each in asked if each is not None])
@@ -98,9 +101,9 @@ class Many:
         facts = dict(zip(members, found, strict=True))
         told: list[Told | None] = []
         for start in range(0, len(asked), AT_ONCE):
-            if start:
-                yield Pause()
             told += self._told(asked[start : start + AT_ONCE], facts)
+            if are_many:
+                yield Pause()
         return told
 
     def _told(

@@ -80,15 +80,21 @@ def _batch(at: Place) -> bytes:
     return _post("/v1/authorize/batch", {"questions": [*others, _question(at)]})
 
 
+def _about(at: Place, user: str) -> dict[str, object]:
+    return {
+        "subject": {"type": "user", "id": user},
+        "action": {"name": at.kind.action},
+        "resource": {"type": "workspace", "id": at.name},
+    }
+
+
 def _evaluation(at: Place) -> bytes:
-    return _post(
-        "/access/v1/evaluation",
-        {
-            "subject": {"type": "user", "id": at.user},
-            "action": {"name": at.kind.action},
-            "resource": {"type": "workspace", "id": at.name},
-        },
-    )
+    return _post("/access/v1/evaluation", _about(at, at.user))
+
+
+def _evaluations(at: Place) -> bytes:
+    items = [{"subject": {"type": "user", "id": user}} for user in ("nobody", at.user)]
+    return _post("/access/v1/evaluations", {**_about(at, at.user), "evaluations": items})
 
 
 def _nginx(at: Place) -> bytes:
@@ -118,6 +124,9 @@ FORMS = {
     "keyed": Form(request=_keyed, granted=lambda body: json.loads(body)["allow"]),
     "batch": Form(request=_batch, granted=lambda body: json.loads(body)["answers"][-1]["allow"]),
     "evaluation": Form(request=_evaluation, granted=lambda body: json.loads(body)["decision"]),
+    "evaluations": Form(
+        request=_evaluations, granted=lambda body: json.loads(body)["evaluations"][-1]["decision"]
+    ),
     "nginx": Form(request=_nginx, action="analytics.view"),
     "envoy": Form(request=_envoy, action="analytics.view"),
 }
