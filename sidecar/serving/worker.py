@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -34,6 +35,7 @@ _CUT_OFF_WITHIN_S = 0.2
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 0.1
 _SILENCE_S = 10.0
+_GARBAGE_AFTER = 10_000  # objects more than before: a turn of the loop that answers hundreds makes no garbage
 
 
 class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
@@ -80,6 +82,8 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     async def _serve(self) -> None:
         super().init_signals()
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_AFTER)
         self.threads = self.app.worker.threads
         self._connections = Connections(self.app.most_connections, reader=self._reader())
         self._opening: set[asyncio.Task[Any]] = set()
