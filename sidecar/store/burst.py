@@ -1,4 +1,4 @@
-"""What comes together goes together: a burst ends with the first turn of the loop that brings nothing more."""
+"""What comes together goes together: a burst ends with a turn of the loop that brings nothing more."""
 
 from __future__ import annotations
 
