@@ -88,9 +88,7 @@ class PlainChecks:
         self._service = service
         self._authorizer = service.authorizer
         self._is_ours = isinstance(service.authzen.domain, workspaces.Workspaces)
-        self._nothing_taken = frozenset(
-            name for name, action in service.authorizer.catalog.actions.items() if not action.takes
-        )
+        self._nothing_taken = service.authorizer.takes_nothing
         self._gateways = {
             name: _Gateway(service, name, dialect, self._nothing_taken) for name, dialect in DIALECTS.items()
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID, uuid4
 
 import psycopg
@@ -17,7 +18,7 @@ from sidecar.errors import FactsMisread
 from sidecar.store.facts_token import FactsToken
 from sidecar.store.names import Spoken
 from sidecar.store.postgres import facts_in
-from sidecar.store.rows import plain_rows_in, rows_in
+from sidecar.store.rows import PlainRow, each_plain_row_in, plain_rows_in, rows_in
 from sidecar.store.session import array
 from tests.postgres_server import rows, run
 
@@ -411,3 +412,21 @@ def test_what_is_no_row_is_misread_in_its_place(bad):
 def test_an_answer_that_is_no_list_of_a_row_for_each_question_is_misread(raw):
     with pytest.raises(FactsMisread):
         rows_in(raw, meters=[()])
+
+
+def test_of_plain_rows_one_that_cannot_be_read_is_told_in_its_place():
+    spoken = Spoken(stored={"role": {"member": "colleague"}, "feature": {"chat": "talk"}})
+    row = [str(uuid4()), "acme", "Acme", "colleague", "pro", "active", {"talk": True}, 3]
+    found = {"at": "2026-11-29T06:14:40+00:00", "rows": [row, [*row[:-1], "three"], None]}
+
+    read = partial(each_plain_row_in, spoken=spoken)
+    rows, at = read(json.dumps(found).encode(), questions=3)
+
+    assert at.isoformat() == found["at"]
+    [good, bad, nobody] = rows
+    assert isinstance(good, PlainRow)
+    assert isinstance(bad, FactsMisread)
+    assert (good.role, good.overrides, nobody) == ("member", {"chat": True}, None)
+    for raw, questions in ((found, 2), (found | {"at": "now"}, 3), ([], 0)):
+        with pytest.raises(FactsMisread):
+            read(json.dumps(raw).encode(), questions=questions)
