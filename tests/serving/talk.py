@@ -26,6 +26,7 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
+    line: str  # the first one
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -85,20 +86,20 @@ class Talk:
     def _rest(self, line: bytes, method: str) -> Answer:
         assert line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), line
         assert line.endswith(b"\r\n"), line
-        status, headers = int(line[9:12]), []
+        first, status, headers = line.decode().strip(), int(line[9:12]), []
         while (line := self.stream.readline()) != b"\r\n":
             assert line.endswith(b"\r\n"), line
             name, colon, value = line.decode("latin-1").partition(":")
             assert colon, line
             headers.append((name.lower(), value.strip()))
-        answer = Answer(status=status, headers=tuple(headers), body=b"")
+        answer = Answer(line=first, status=status, headers=tuple(headers), body=b"")
         if status < 200 or status in _WITHOUT_BODY or method == "HEAD":
             return answer
         length = answer.header("content-length")
         assert length is not None, headers
         body = self.stream.read(int(length))
         assert len(body) == int(length)
-        return Answer(status=status, headers=tuple(headers), body=body)
+        return Answer(line=first, status=status, headers=tuple(headers), body=body)
 
     def is_quiet(self) -> bool:
         """Whether nothing more comes by itself; the end of the connection is nothing too."""
