@@ -253,6 +253,7 @@ class Lane:
         assert head is not None  # noqa: S101 - for the type checker
         request = self._own_request()
         request.id, request.began = question.request_id, question.began
+        request.timings.facts_s = monotonic() - question.began  # that is all it has waited for
         steps = self._application.answering(request, head.endpoint)
         if found is None and error is None:
             self._driver.drive(steps, self._reply)

@@ -379,6 +379,7 @@ REQUESTS = {
     "health, HEAD": gateway(b"/healthz", method=b"HEAD"),
     "nothing there": gateway(b"/nothing"),
 }
+SHORTEST_READ_MS = 0.03
 _VARIES = re.compile(
     rb'("(?:decision_id|request_id)": ?"|"at": ?"|[Xx]-(?:Authz-Decision-Id|Request-ID): |Date: )[^"\r\n]*'
 )
@@ -482,3 +483,20 @@ def test_half_a_head_that_is_none_is_refused_at_once(both, begun):
             talk.send(begun)
             assert (talk.answer().code, talk.has_ended()) == ("malformed_request", True)
             assert monotonic() - began < HEAD_S / 2
+
+
+@pytest.mark.parametrize("name", ["a stranger by Envoy", "a check", "an evaluation of a stranger"])
+def test_the_line_says_how_long_the_facts_were_waited_for(both, name):
+    """Also of a denial that is made of the facts of a plain question."""
+    for sidecar in both:
+        request_id = f"waited-{name.replace(' ', '-')}"
+        for _ in range(3):
+            answered(
+                sidecar, REQUESTS[name].replace(b"Host:", b"X-Request-ID: %b\r\nHost:" % request_id.encode())
+            )
+
+        def lines(sidecar=sidecar, request_id=request_id):
+            return [line["ms"] for line in sidecar.lines if line["request_id"] == request_id]
+
+        assert sidecar.until(lambda: len(lines()) == 3, within_s=5)
+        assert all(SHORTEST_READ_MS < ms["facts"] <= ms["total"] for ms in lines()), lines()
