@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tests.serving.meanwhile import QUESTION, request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.serving.serving import Sidecar
@@ -123,10 +123,10 @@ def talking(sidecar: Sidecar) -> Iterator[Talk]:
             yield talk
 
 
-def read_by(place: Path) -> dict[str, int]:
-    """How many requests the lane and gunicorn's protocol have read: of one worker, by its Unix socket.
+def counted_at(place: Path, names: Sequence[str]) -> dict[str, int]:
+    """The counters of one worker with these *names*, by its Unix socket: by name and labels.
 
-    This one is included, and goes to gunicorn.
+    This request is one of those that it counts.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_WITHIN_S)
@@ -134,8 +134,14 @@ def read_by(place: Path) -> dict[str, int]:
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         with connection.makefile("rb") as stream:
             text = stream.read().decode()
-    found = re.findall(r'^sidecar_requests_total{read_by="([a-z]+)"} ([0-9]+)', text, re.MULTILINE)
-    return {reader: int(count) for reader, count in found}
+    found = re.findall(rf"^((?:{'|'.join(names)})(?:{{[^}}]*}})?) ([0-9]+)", text, re.MULTILINE)
+    return {name: int(count) for name, count in found}
+
+
+def read_by(place: Path) -> dict[str, int]:
+    """How many requests the lane and gunicorn's protocol have read; this one, by gunicorn, included."""
+    found = counted_at(place, ["sidecar_requests_total"])
+    return {name.split('"')[1]: count for name, count in found.items()}
 
 
 def a_question(*lines: str, body: bytes = QUESTION, **more: str) -> tuple[str, bytes]:

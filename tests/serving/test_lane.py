@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import random
 import re
-from contextlib import ExitStack
 from itertools import pairwise
 from threading import Thread
-from time import monotonic, sleep, time
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import pytest
 from gunicorn.asgi.parser import CallbackRequest, ParseError  # type: ignore[import-untyped] # it ships none
 
@@ -20,13 +18,11 @@ from sidecar.serving.connections import HEAD_S
 from sidecar.serving.heads import END, MOST_FIELDS, Heads
 from sidecar.serving.http1 import Parser, _fields_of
 from tests.api.stage import a_stage
+from tests.identity.provider import a_token
 from tests.serving.meanwhile import ASK, HEALTH, request
-from tests.serving.serving import serving
 from tests.serving.talk import read_by, talking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.serving.serving import Sidecar
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -185,33 +181,6 @@ def test_a_gateways_head_with_a_field_that_is_repeated_is_never_plain():
         assert (head.alike is not None) is is_plain
 
 
-@pytest.fixture(scope="module")
-def both(database, opa, tmp_path_factory) -> Iterator[tuple[Sidecar, Sidecar]]:
-    """The same product twice, with the lane and without."""
-    with ExitStack() as stack:
-        made = []
-        for lane in ("on", "off"):
-            folder = tmp_path_factory.mktemp(f"lane-{lane}")
-            (folder / "secret").write_text(SECRET)
-            sidecar = stack.enter_context(
-                serving(
-                    folder,
-                    also_at=folder / "socket",
-                    database_url=database,
-                    opa_url=opa.url,
-                    deadline_ms=5_000,
-                    workers=1,
-                    lane=lane,
-                    jwt_keys=f"hs256:{folder / 'secret'}",
-                    jwt_issuer=ISSUER,
-                    jwt_audience=AUDIENCE,
-                )
-            )
-            assert sidecar.until(sidecar.is_ready, within_s=30), sidecar.said
-            made.append(sidecar)
-        yield made[0], made[1]
-
-
 def body_of(**fields: object) -> bytes:
     return json.dumps({"user": "adam", "workspace": "acme", "action": "recording.start", **fields}).encode()
 
@@ -220,12 +189,8 @@ def gateway(path: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
     return b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"Host: x", *lines]) + END
 
 
-SECRET = "a-secret-of-this-test-of-32-characters"  # noqa: S105 - of this test alone
-ISSUER, AUDIENCE = "https://idp.example.com", "app"
-CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "exp": int(time()) + 3_600}
 ADAM, SAM, STRANGER = (
-    b"Authorization: Bearer " + jwt.encode(CLAIMS | {"sub": user}, SECRET, "HS256").encode()
-    for user in ("adam", "sam", "nobody")
+    b"Authorization: Bearer " + a_token(sub=user).encode() for user in ("adam", "sam", "nobody")
 )
 ROLEPLAYS = b"/workspaces/acme/roleplays"
 TO_ROLEPLAYS = (b"X-Original-Method: POST", b"X-Original-URI: " + ROLEPLAYS)
