@@ -73,7 +73,7 @@ LINES = (
 )  # fmt: skip
 VERSIONS = ("HTTP/1.0", "HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "HTTP/1.1 ", "HTTP/1.01", "")
 METHODS = ("GET", "POST", "PUT", "HEAD", "OPTIONS", "M-SEARCH", "CONNECT", "get", "G@T", "")
-LENGTHS = ("+{}", "-{}", "00{}", "{} ", "{0}, {0}", "{};", "0x{}", "{}.0", "", "9999999999", "{}\xb2")
+LENGTHS = ("+{}", "-{}", "00{}", "{} ", "{0}, {0}", "{};", "0x{}", "{}.0", "", "{}\xb2")
 
 
 def question(chance: Random) -> dict[str, Any]:
@@ -252,12 +252,13 @@ def _make_odd(chance: Random, lines: list[str], length: int) -> None:
 
 
 def _odd_octets(chance: Random, raw: bytes) -> bytes:
-    at = chance.randrange(len(raw))
+    """In the head: for half a body see tests/serving/test_odd_bodies.py."""
+    at = chance.randrange(raw.index(b"\r\n\r\n") + 4)
     return chance.choice(
         (
             raw[:at],
             raw[:at] + bytes([chance.randrange(256)]) + raw[at + chance.choice((0, 1)) :],
-            raw.replace(b"\r\n", b"\n", chance.choice((1, 99))),
+            raw.replace(b"\r\n", b"\n", chance.choice((1, 2, 99))),
             chance.choice((b"\r\n", b"\n", b"\r\n\r\n", b" ", b"\0")) + raw,
         )
     )
