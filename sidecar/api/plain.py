@@ -17,9 +17,10 @@ from sidecar.api import rendered, wire
 from sidecar.api.authzen import workspaces
 from sidecar.api.authzen.endpoints import EVALUATION
 from sidecar.api.gateways.by_header import DIALECTS, TOKEN_HEADER
-from sidecar.api.gateways.decision import identity_of, question_at_once
+from sidecar.api.gateways.decision import identity_lines, question_at_once
 from sidecar.api.log_lines import PlainLines, also_of, facts_of, took_reading
 from sidecar.api.v1.questions import AUTHORIZE
+from sidecar.api.varying import LOWER
 from sidecar.text.encoding import encoded
 
 if TYPE_CHECKING:
@@ -58,11 +59,13 @@ class Asked(NamedTuple):
 
 
 class Alike(Protocol):
-    """Requests with the same head, for an endpoint of this *name*."""
+    """Requests with the same head, but for the lines that vary, for an endpoint of this *name*."""
 
     name: str
 
-    def asked(self, body: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:
+    def asked(
+        self, body: bytes, *, header: Header, remote: str, request: Callable[[], Request]
+    ) -> Asked | None:
         """What one of them asks; None if that is not plain. *remote* is the peer's address."""
         ...
 
@@ -110,14 +113,14 @@ class PlainChecks:
         return _AlikeInBodies(endpoint.name, read, form, self._nothing_taken, lines)
 
     def alike_from_gateway(
-        self, endpoint: Endpoint, *, method: str, target: str, by_socket: bool, header: Header
+        self, endpoint: Endpoint, *, method: str, target: str, by_socket: bool
     ) -> Alike | None:
         """As `alike_in_bodies`, for a head in which no field is repeated."""
         gateway = self._gateways.get(endpoint.name)
         if gateway is None:
             return None
         place = method, target, str(by_socket)
-        return _AlikeFromGateway(endpoint.name, gateway, header, place)
+        return _AlikeFromGateway(endpoint.name, gateway, place)
 
     def answers(
         self, questions: Sequence[PlainQuestion], rows: Sequence[PlainFacts | None], moment: datetime
@@ -189,7 +192,14 @@ class _AlikeInBodies:
         self._form = form
         self._nothing_taken = nothing_taken
 
-    def asked(self, body: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:  # noqa: ARG002 - as Alike
+    def asked(
+        self,
+        body: bytes,
+        *,
+        header: Header,  # noqa: ARG002 - as Alike
+        remote: str,  # noqa: ARG002 - ditto
+        request: Callable[[], Request],  # noqa: ARG002 - ditto
+    ) -> Asked | None:
         found = self._read(body)
         if found is None or found[2] not in self._nothing_taken:
             return None
@@ -213,21 +223,33 @@ class _Gateway:
         self.service = service
         self._endpoint = endpoint
         self.dialect = dialect
+        self.lines_on_pass = "".join(f"{name}: {value}\r\n" for name, value in dialect.on_pass)
         self.names: frozenset[str] = frozenset()
+        self.reads_what_varies = False
         self.found: dict[tuple[str | None, ...], tuple[Asked, str | None]] = {}
         self._nothing_taken = nothing_taken
-        self._of = self._credentials()
+        self._notice_credentials()
 
-    def kept(self, place: tuple[str, ...], header: Header) -> tuple[Asked, str | None] | None:
-        """What was found before of a request that is alike, and the token that has proved who the user is."""
-        if self._of != (now := self._credentials()):  # a gateway's token may be nobody's any more
-            self._of = now
-            self.found.clear()
-        return self.found.get((*place, *map(header, self.names)))
+    def known(self) -> dict[tuple[str | None, ...], tuple[Asked, str | None]]:
+        """What was found before, by `key`, and the token that has proved who the user is.
 
-    def _credentials(self) -> tuple[object, object]:
+        Another dict as soon as any of it may not hold any more.
+        """
         masks = self.service.masks
-        return self.service.callers.generation, masks and masks.generation
+        if self.service.callers.generation is not self._callers or (
+            masks is not None and masks.generation != self._masks
+        ):  # a gateway's token may be nobody's now
+            self._notice_credentials()
+            self.found = {}
+        return self.found
+
+    def _notice_credentials(self) -> None:
+        masks = self.service.masks
+        self._callers = self.service.callers.generation
+        self._masks = None if masks is None else masks.generation
+
+    def key(self, place: tuple[str, ...], header: Header) -> tuple[str | None, ...]:
+        return (*place, *map(header, self.names))
 
     def find(self, request: Request, place: tuple[str, ...]) -> Asked | None:
         """What is asked, by the code of the endpoint; *place* is all that counts beside the header fields."""
@@ -254,11 +276,12 @@ class _Gateway:
         asked = Asked(question.user, question.workspace, question.action, lines)
         if not read <= self.names:
             self.names |= read
-            self.found.clear()
-        key = (*place, *map(header, self.names))
+            self.reads_what_varies = not LOWER.isdisjoint(map(str.lower, self.names))
+            self.found = {}
+        key = self.key(place, header)
         if sum(len(part) for part in key if part) <= _LONGEST_KEPT:
             if len(self.found) >= _MOST_KEPT:
-                self.found.clear()
+                self.found = {}
             self.found[key] = asked, proof
         return asked
 
@@ -271,26 +294,31 @@ class _Gateway:
 class _AlikeFromGateway:
     """The question is in the head. Only a request that may pass is answered."""
 
-    __slots__ = ("_gateway", "_header", "_place", "name")
+    __slots__ = ("_found", "_gateway", "_known", "_place", "_remote", "name")
 
-    def __init__(self, name: str, gateway: _Gateway, header: Header, place: tuple[str, ...]) -> None:
+    def __init__(self, name: str, gateway: _Gateway, place: tuple[str, ...]) -> None:
         self.name = name
         self._gateway = gateway
-        self._header = header
         self._place = place
+        # What the last of these requests asked, from where it came, and among which known ones it was.
+        self._found: tuple[Asked, str | None] | None = None
+        self._remote = ""
+        self._known: object = None
 
-    def asked(self, _: bytes, *, remote: str, request: Callable[[], Request]) -> Asked | None:
+    def asked(self, _: bytes, *, header: Header, remote: str, request: Callable[[], Request]) -> Asked | None:
         gateway = self._gateway
-        place = remote, *self._place
-        found = gateway.kept(place, self._header)
-        if found is None:
-            return gateway.find(request(), place)
-        asked, proof = found
+        known = gateway.known()
+        if self._known is not known or self._remote != remote or gateway.reads_what_varies:
+            self._known, self._remote = known, remote
+            self._found = known.get(gateway.key((remote, *self._place), header))
+        if self._found is None:
+            self._known = None
+            return gateway.find(request(), (remote, *self._place))
+        asked, proof = self._found
         return asked if gateway.counts(proof) else None
 
     def reply(self, asked: Asked, cell: Cell, facts: PlainFacts | None, fills: Fills) -> Plainly | None:
         if facts is None or not cell.verdict.allow:
             return None
-        identity = identity_of(asked.user, facts.workspace_id, facts.role, facts.plan, fills[b"id"].decode())
-        fields = (*identity.items(), *self._gateway.dialect.on_pass)
-        return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode(), b""
+        lines = identity_lines(asked.user, facts.workspace_id, facts.role, facts.plan, fills[b"id"].decode())
+        return (lines + self._gateway.lines_on_pass).encode(), b""

@@ -43,12 +43,23 @@ class Reader(Protocol):
 
 
 class Connections:
-    """All of a worker, at most *most* of them. *reader* makes the protocol that a new one begins with."""
+    """All of a worker, at most *most* of them. *reader* makes the protocol that a new one begins with.
 
-    def __init__(self, most: int, *, reader: Callable[[Connection], Reader]) -> None:
+    *changed* is called whenever their number is another one.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        reader: Callable[[Connection], Reader],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.most = most
         self.stopping = False
+        self.coming = 0
         self._reader = reader
+        self._changed = changed
         self._all: dict[Connection, None] = {}
         # Those whose request is not being answered, with the one that has waited longest first.
         self._waiting: dict[Connection, None] = {}
@@ -77,9 +88,17 @@ class Connections:
         return bool(longest)
 
     def new(self) -> Connection:
+        """One that has been accepted, and is coming until it is made, or given up."""
         connection = Connection(self)
         connection.reader = self._reader(connection)
+        self.coming += 1
+        self._changed()
         return connection
+
+    def give_up(self, connection: Connection) -> None:
+        """It was never made."""
+        self.coming -= 1
+        self.forget(connection)
 
     def sweep(self) -> None:
         """Call it once a second: whoever has taken too long is dealt with."""
@@ -102,10 +121,13 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         self._all[connection] = None
+        self.coming -= 1
+        self._changed()
 
     def forget(self, connection: Connection) -> None:
         self._all.pop(connection, None)
         self._waiting.pop(connection, None)
+        self._changed()
 
     def add_waiting(self, connection: Connection) -> None:
         """It goes to the end of the line, unless it stands in it already."""
@@ -145,6 +167,10 @@ class Connection(asyncio.Protocol):
         self._ended = False  # the peer sends no more
         self.state: State = "idle"
         self.until = 0.0
+
+    @property
+    def is_made(self) -> bool:
+        return hasattr(self, "transport")
 
     # What the protocol tells.
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.api.audience import Audience
+from sidecar.api.varying import apart
 from sidecar.serving.application import is_json
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from sidecar.api.endpoint import Endpoint
     from sidecar.api.plain import Alike
+    from sidecar.api.varying import Varying
     from sidecar.serving.application import Addressed, Application
 
 END = b"\r\n\r\n"
@@ -24,7 +26,7 @@ MOST_FIELDS = 1_000
 LARGEST = 64 * 1024  # bytes; a longer head is gunicorn's to read
 _LONGEST_LINE = 8_192
 _MOST_KEPT, _MOST_SEEN = 2_048, 8_192
-_LARGEST_KEPT = 1_024
+_LARGEST_KEPT, _MOST_KEPT_BYTES = 4_096, 2 * 1_024 * 1_024
 _FIRST_LINE = re.compile(r"([A-Z-]{3,20}) (/[!-~]*) HTTP/1\.([01])", re.ASCII)
 _NAMES = re.compile(r"(?:[!#$%&'*+.^`|~A-Za-z0-9-]+\n)*", re.ASCII)  # tokens, but for those with _
 _LINES = re.compile(rb"(?:[!#$%&'*+.^`|~A-Za-z0-9-]+:[\t -~\x80-\xff]*\r\n)*")  # of fields, whole ones
@@ -91,17 +93,36 @@ class Head:
     def header(self, name: str) -> str | None:
         return self.fields.by_name.get(name.lower())
 
+    def with_lines(self, varying: Varying) -> Head | None:
+        """The same with these lines more; None if it has one of them already."""
+        fields = self.fields.by_name
+        if not varying.keys().isdisjoint(fields):
+            return None
+        head = Head(
+            method=self.method,
+            fields=Fields({**fields, **varying}, self.fields.repeated),
+            endpoint=self.endpoint,
+            length=self.length,
+            keeps=self.keeps,
+            is_1_0=self.is_1_0,
+            is_json=self.is_json,
+            addressed=self.addressed,
+        )
+        head.alike = self.alike
+        return head
+
 
 class Heads:
     """Those of one worker's connections of one kind: *by_socket*, or not.
 
-    Most clients send the same head again and again: some are kept.
+    Most clients send the same head again and again, but for the lines that vary: some are kept.
     """
 
     def __init__(self, application: Application, *, by_socket: bool) -> None:
         self._application = application
         self._by_socket = by_socket
         self._kept: dict[bytes, Head] = {}
+        self._kept_bytes = 0  # of their texts; what was made of them is some times as much
         self._seen: set[int] = set()
         self._callers = application.service.callers
         self._of = self._callers.generation  # which callers the kept heads tell of
@@ -112,28 +133,45 @@ class Heads:
         if kept is not None:
             return kept
         head = self._recognized(raw)
-        if head is not None and len(raw) <= _LARGEST_KEPT:
-            self._keep_if_it_comes_again(raw, head)
+        if head is not None:
+            again, _ = apart(raw)
+            if len(again) <= _LARGEST_KEPT and self._comes_again(again):
+                self._keep(again, head if again is raw else self._recognized(again))
         return head
 
     def kept(self, raw: bytes) -> Head | None:
-        """As `head`, of one that came before and is kept; None of any other."""
+        """As `head`, of one that came before, but for lines that vary, and is kept; None of any other."""
         if self._of is not self._callers.generation:
             self._of = self._callers.generation
-            self._kept.clear()
-        return self._kept.get(raw)
+            self._drop_kept()
+        head = self._kept.get(raw)
+        if head is None and self._kept:
+            again, varying = apart(raw)
+            if varying and (like := self._kept.get(again)) is not None:
+                return like.with_lines(varying)
+        return head
 
-    def _keep_if_it_comes_again(self, raw: bytes, head: Head) -> None:
-        """One that comes once only, since it has an id or a path of its own, is not worth the memory."""
+    def _comes_again(self, raw: bytes) -> bool:
+        """What comes once only, since it has an id or a path of its own, is not worth the memory."""
         mark = hash(raw)
         if mark in self._seen:
-            if len(self._kept) >= _MOST_KEPT:
-                self._kept.clear()
-            self._kept[raw] = head
-        else:
-            if len(self._seen) >= _MOST_SEEN:
-                self._seen.clear()
-            self._seen.add(mark)
+            return True
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen.add(mark)
+        return False
+
+    def _keep(self, raw: bytes, head: Head | None) -> None:
+        if head is None:
+            return
+        if len(self._kept) >= _MOST_KEPT or self._kept_bytes + len(raw) > _MOST_KEPT_BYTES:
+            self._drop_kept()
+        self._kept[raw] = head
+        self._kept_bytes += len(raw)
+
+    def _drop_kept(self) -> None:
+        self._kept.clear()
+        self._kept_bytes = 0
 
     def may_become_one(self, begun: bytes, *, seen: int) -> bool:
         """Whether more may make a head for the lane of *begun*, in which its end is not yet.
@@ -220,7 +258,7 @@ class Heads:
         if head.fields.repeated:
             return None
         return plain.alike_from_gateway(
-            head.endpoint, method=head.method, target=target, by_socket=self._by_socket, header=head.header
+            head.endpoint, method=head.method, target=target, by_socket=self._by_socket
         )
 
 

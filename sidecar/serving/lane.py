@@ -211,7 +211,7 @@ class Lane:
         self._body = body
         if alike is not None and self._plain.is_open():
             try:
-                asked = alike.asked(body, remote=self._remote, request=self._own_request)
+                asked = alike.asked(body, header=head.header, remote=self._remote, request=self._own_request)
             except Exception:  # noqa: BLE001 - the endpoint meets this defect too, and answers
                 asked = None
         if alike is None or asked is None:

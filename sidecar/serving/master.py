@@ -36,6 +36,7 @@ from sidecar.errors import ConfigError, DatabaseNotMigrated
 from sidecar.serving.addresses import kept as kept_address
 from sidecar.serving.addresses import require_free
 from sidecar.serving.run_folder import run_folder
+from sidecar.serving.shares import Shares
 from sidecar.serving.wanted import want
 from sidecar.serving.watched_files import WatchedFiles, files_of
 from sidecar.telemetry.stderr import log_to_stderr, logging_config
@@ -205,6 +206,7 @@ class _Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         from sidecar.telemetry.worker_files import DeadWorkers  # noqa: PLC0415 - ditto
 
         self.counts = ServerCounts()
+        self.shares = Shares()
         self.dead = DeadWorkers(self.app.folder / "metrics")
         self.app.most_connections = self._connections_that_fit()
         self._files = WatchedFiles(files_of(self.app.settings))
@@ -442,6 +444,7 @@ def _let_nobody_in(listener: socket.socket) -> None:
 def _prepare(master: _Master, worker: Worker) -> None:
     """Before a worker is forked: it finds its files, and shares the memory of what lives for good."""
     worker.born = monotonic()
+    worker.share = master.shares.new(each.share for each in master.WORKERS.values())
     master.app.publish()
     gc.freeze()
 
@@ -489,4 +492,5 @@ def _end(_: _Master, worker: Worker) -> None:
 
 def _count_out(master: _Master, worker: Worker) -> None:
     master.counts.count_exit()
+    worker.share.take_no_more()  # they could not, if they were killed
     master.dead.bury(worker.pid)

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.errors import DatabaseNotMigrated, FactsUnavailable
+from sidecar.store.burst import Burst
 from sidecar.store.loop import late
 from sidecar.text.encoding import Record
 
@@ -79,8 +80,8 @@ class PlainStore(Protocol):
 class PlainQuestions:
     """Of one worker; all on its loop. Each connection puts one at a time, so there are no more than those.
 
-    A question goes out at the end of the loop's turn if fewer than MOST_AT_ONCE queries are out, else with
-    all others once one is back. It is never answered from a query that was sent before it came.
+    A question goes out at the end of its burst if fewer than MOST_AT_ONCE queries are out, else with all
+    others once one is back. It is never answered from a query that was sent before it came.
     """
 
     def __init__(
@@ -93,8 +94,8 @@ class PlainQuestions:
         self._log_waits = service.log.waits
         self._loop = loop
         self._waiting: list[Question] = []
+        self._burst = Burst(lambda: len(self._waiting), self._send, enough=MOST_TOGETHER)
         self._out: list[list[Question]] = []
-        self._is_due = False
         self._shut_until = 0.0
         self._timer: TimerHandle | None = None
 
@@ -104,12 +105,10 @@ class PlainQuestions:
 
     def put(self, question: Question) -> None:
         self._waiting.append(question)
-        if not self._is_due and len(self._out) < MOST_AT_ONCE:
-            self._is_due = True
-            self._loop.call_soon(self._send)
+        if len(self._out) < MOST_AT_ONCE:
+            self._burst.begin(self._loop)
 
     def _send(self) -> None:
-        self._is_due = False
         if self._store.silent:  # one question tries it, and the usual way sees to that
             waiting, self._waiting = self._waiting, []
             self._metrics.count_requests_of_lane(len(waiting))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import uvloop  # noqa: F401 - gunicorn imports it after the fork: so whoever replaces a dead worker has it
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from sidecar.serving.application import Application
     from sidecar.serving.connections import Connection, Reader
+    from sidecar.serving.shares import Share
     from sidecar.serving.threads import Threads
 
 _SWEEP_S = 1.0
@@ -33,7 +36,10 @@ _RESERVE_S = 0.5  # of the grace, for what is closed at its end
 _CUT_OFF_WITHIN_S = 0.2
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 0.1
+_OTHERS_TURN_S = 0.004  # to take a connection, of which they have fewer
+_HELD_UP_S = 0.05
 _SILENCE_S = 10.0
+_GARBAGE_AFTER = 10_000  # objects more than before: a turn of the loop that answers hundreds makes no garbage
 
 
 class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
@@ -43,6 +49,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     born: float  # on the monotonic clock, of the master
     application: Application
     threads: Threads
+    share: Share  # of the connections of all workers
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's
         """In the master, before the fork."""
@@ -80,14 +87,21 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     async def _serve(self) -> None:
         super().init_signals()
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_AFTER)
         self.threads = self.app.worker.threads
-        self._connections = Connections(self.app.most_connections, reader=self._reader())
+        self._connections = Connections(
+            self.app.most_connections, reader=self._reader(), changed=self._show_share
+        )
         self._opening: set[asyncio.Task[Any]] = set()
+        self._others: list[int] = []
+        self._others_until = 0.0
         self._silent_until = 0.0
         self._listeners = [listener.sock for listener in self.sockets]
+        self._show_share()
         for listener in self._listeners:
             listener.settimeout(0)
-            self.loop.add_reader(listener, self._accept, listener)
+            self.loop.add_reader(listener, self._accept_if_it_is_our_turn, listener)
         while self.alive:
             self.notify()
             if self.ppid != os.getppid():  # where the kernel does not tell
@@ -130,6 +144,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     async def _stop(self) -> None:
         """Answer what has come and end what is silent; whoever is left when the grace is over is cut off."""
         self.app.worker.listen_no_more()
+        self.share.take_no_more()
         for listener in self._listeners:
             self.loop.remove_reader(listener)
             # Who has connected has been promised an answer: closing the socket would reset them.
@@ -153,8 +168,27 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             await asyncio.wait_for(parts.cut_off(), _CUT_OFF_WITHIN_S)
         await parts.end_log()
 
+    def _show_share(self) -> None:
+        if self.alive:
+            self.share.show(len(self._connections) + self._connections.coming)
+
+    def _accept_if_it_is_our_turn(self, listener: socket.socket) -> None:
+        """One connection, unless a worker that has fewer may take it.
+
+        It is looked for at each turn of the loop, as the socket stays readable. If none of the others has
+        taken any for OTHERS_TURN_S, they are held up, and are not waited for again for a while.
+        """
+        if others := self.share.others_if_one_has_fewer():
+            now = monotonic()
+            if others != self._others or now > self._others_until + _HELD_UP_S:
+                self._others, self._others_until = others, now + _OTHERS_TURN_S
+            if now < self._others_until:
+                os.sched_yield()
+                return
+        self._accept(listener)
+
     def _accept(self, listener: socket.socket) -> bool:
-        """One connection, so that workers share them evenly; False where there was none."""
+        """One connection; False where there was none."""
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -171,13 +205,16 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             accepted.close()
             return True
         accepted.settimeout(0)
-        opening = self.loop.create_task(self.loop.connect_accepted_socket(self._connections.new, accepted))
+        connection = self._connections.new()
+        opening = self.loop.create_task(self.loop.connect_accepted_socket(lambda: connection, accepted))
         self._opening.add(opening)
-        opening.add_done_callback(self._opened)
+        opening.add_done_callback(partial(self._opened, connection))
         return True
 
-    def _opened(self, opening: asyncio.Task[Any]) -> None:
+    def _opened(self, connection: Connection, opening: asyncio.Task[Any]) -> None:
         self._opening.discard(opening)
+        if not connection.is_made:
+            self._connections.give_up(connection)
         if not opening.cancelled() and (error := opening.exception()) is not None:
             self.log.debug("a connection ended while it was opened: %s", error)
 
@@ -193,4 +230,4 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _accept_again(self, listener: socket.socket) -> None:
         if self.alive:
-            self.loop.add_reader(listener, self._accept, listener)
+            self.loop.add_reader(listener, self._accept_if_it_is_our_turn, listener)

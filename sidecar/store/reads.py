@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.errors import FactsMisread, FactsUnavailable, SidecarError
+from sidecar.store.burst import Burst
 from sidecar.store.groups import Group, Read
 from sidecar.store.loop import closed, late
 from sidecar.store.session import Refused
@@ -51,7 +52,7 @@ class Reading(Protocol):
 
 
 class Reads:
-    """A question goes out at the end of the loop's turn if a query is free, else with all others once one is.
+    """A question goes out at the end of its burst if a query is free, else with all others once one is.
 
     So nobody waits for company, and no answer is from a query that was sent before its question came. A row
     that cannot be read, or a question that PostgreSQL refuses, fails that question alone: a group that is
@@ -71,7 +72,7 @@ class Reads:
         self._last_alone: Group | None = None
         self._asked: set[Group] = set()
         self._earliest = inf  # no deadline of a question is before
-        self._is_due = False
+        self._burst = Burst(lambda: self._pairs, self._send, enough=MOST_PAIRS)
         self._others_turn = False
 
     def open(self, loop: AbstractEventLoop) -> None:
@@ -110,12 +111,10 @@ class Reads:
         if deadline < self._earliest:
             self._earliest = deadline
             self._ticks.go_on()
-        if not self._is_due and len(self._asked) < self._most_at_once:
-            self._is_due = True
-            self._loop.call_soon(self._send)
+        if len(self._asked) < self._most_at_once:
+            self._burst.begin(self._loop)
 
     def _send(self) -> None:
-        self._is_due = False
         while len(self._asked) < self._most_at_once and (group := self._next_group()):
             self._asked.add(group)
             self._names.ask(

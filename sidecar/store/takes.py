@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SidecarError, UsageContended
+from sidecar.store.burst import Burst
 from sidecar.store.charges import (
     CONSUME,
     CONSUME_MANY,
@@ -70,7 +71,7 @@ class _Call:
 class Takes:
     """Sends each `Take` that it gets, on the loop of *connections*.
 
-    Plain consumes that arrive while no group is on its way go together at the end of the loop's round; the
+    Plain consumes that arrive while no group is on its way go together at the end of their burst; the
     others gather for the next group. A group passes over what is locked; that goes on in the queue of its
     workspace. Whatever is not plain begins there. A queue has one call on its way, which may wait for a lock,
     and queues never take the last connection: so a workspace that is locked holds up nobody else.
@@ -83,8 +84,8 @@ class Takes:
         self._most_queues = max(1, connections.size - 1)
         self._lock_timeout_s = connections.lock_timeout_s or inf
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._scheduled = False
         self._gathering: deque[Take] = deque()
+        self._burst = Burst(lambda: len(self._gathering), self._go_on, enough=MOST_IN_GROUP)
         self._group: _Call | None = None  # the last one
         self._queues = Queues(lock_timeout_s=self._lock_timeout_s)
         self._calls: set[_Call] = set()
@@ -111,12 +112,10 @@ class Takes:
 
     def _go_on_soon(self) -> None:
         self._ticks.go_on()
-        if not self._scheduled and self._loop is not None:
-            self._scheduled = True
-            self._loop.call_soon(self._go_on)
+        if self._loop is not None:
+            self._burst.begin(self._loop)
 
     def _go_on(self) -> None:
-        self._scheduled = False
         in_queues = sum(call.queue is not None for call in self._calls)
         while in_queues < self._most_queues and self._may_send() and (takes := self._queues.send()):
             self._send(takes, queue=takes[0].where)

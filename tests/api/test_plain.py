@@ -110,6 +110,9 @@ ROUTES = Routes(
         a_route("/by-header", "platform.use", user=("header", "X-User"), workspace=("header", "X-Workspace")),
         a_route("/consumes", "platform.use", workspace=("claim", "team"), mode="consume"),
         a_route("/once", "platform.use", workspace=("claim", "team"), once_per="X-Request-Key"),
+        a_route(
+            "/by-key", "platform.use", user=("header", "X-Request-Key"), workspace=("header", "X-Workspace")
+        ),
         a_route("/hosted", "platform.use", workspace=("claim", "team"), host="x"),
     ]
 )
@@ -161,7 +164,7 @@ class Asking:
         plain = self.application.plain
         if asked.target.startswith("/gw/"):
             return plain.alike_from_gateway(
-                endpoint, method=asked.method, target=asked.target, by_socket=False, header=asked.header
+                endpoint, method=asked.method, target=asked.target, by_socket=False
             )
         return plain.alike_in_bodies(
             endpoint,
@@ -172,7 +175,11 @@ class Asking:
 
     def question(self, alike, asked, *, remote="127.0.0.1"):
         request = partial(self.request, asked, remote=remote)
-        return None if alike is None else alike.asked(asked.body, remote=remote, request=request)
+        return (
+            None
+            if alike is None
+            else alike.asked(asked.body, header=asked.header, remote=remote, request=request)
+        )
 
     def plainly(self, asked, facts, *, alike=None):
         alike = alike or self.alike(asked)
@@ -479,6 +486,26 @@ def test_what_is_remembered_of_other_requests_changes_no_question():
     assert sum(question is not None for question in found) > 100
 
 
+def test_a_line_that_varies_counts_where_a_route_reads_it():
+    """Requests of one kept head differ in such lines alone: whoever reads one must read each of them."""
+    asking = Asking()
+    asking.verify()
+    by_key = sent(
+        "nginx", "", **{"X-Original-URI": "/by-key", "X-Sidecar-Token": BACKEND, "X-Workspace": "w"}
+    )
+    alike = asking.alike(by_key)
+    for user in ("u", "v", "u", "v"):
+        asked = asking.question(alike, by_key._replace(headers=by_key.headers | {"X-Request-Key": user}))
+        assert asked is not None
+        assert asked.user == user
+    once = sent("nginx", "", **{"X-Original-URI": "/once"})
+    alike = asking.alike(once)
+    assert asking.question(alike, once) is not None
+    repeated = once._replace(headers=once.headers | {"X-Request-Key": "k-1"})
+    assert asking.question(alike, repeated) is None
+    assert asking.question(alike, once) is not None
+
+
 def test_a_field_that_nobody_reads_may_be_new_each_time_and_little_is_remembered():
     asking, made = Asking(), []
     asking.verify()
@@ -489,7 +516,10 @@ def test_a_field_that_nobody_reads_may_be_new_each_time_and_little_is_remembered
             made.append(asked)
             return asking.request(asked)
 
-        assert asking.alike(asked).asked(b"", remote="127.0.0.1", request=request) is not None
+        assert (
+            asking.alike(asked).asked(b"", header=asked.header, remote="127.0.0.1", request=request)
+            is not None
+        )
     assert len(made) == 1
     for number in range(5_000):
         asked = sent("nginx", "platform.use")

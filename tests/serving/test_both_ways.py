@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+VARYING = (
+    b"X-Request-ID: of-%d", b"traceparent: 00-%d", b"x-request-key: %d ", b"X-Request-ID: a b%d", b"X-A: %d",
+)  # fmt: skip
 TRIES = 3  # where a body comes too late for an answer, its connection ends; and not if it is just in time
 AT_ONCE = 16
 TWICE = 2
@@ -42,6 +45,17 @@ def whole(chance: Random) -> list[bytes]:
 def followed_by_others(chance: Random) -> list[bytes]:
     others = [a_request(chance, is_odd=chance.random() < 0.3) for _ in range(chance.choice((1, 2)))]
     return [b"".join([a_request(chance, is_odd=chance.random() < 0.3), *others, LAST])]
+
+
+def again_but_for_what_varies(chance: Random) -> list[bytes]:
+    """As gateways and services ask: the same head, with another id or trace each time."""
+    content = a_request(chance, is_odd=chance.random() < 0.5)
+    lines = chance.choices(VARYING, (5, 2, 1, 1, 1), k=chance.choice((1, 1, 2)))
+    often = []
+    for number in range(5):
+        more = b"".join(b"\r\n" + line % number for line in lines)
+        often.append(content.replace(b"\r\n", more + b"\r\n", 1))
+    return [b"".join([*often, LAST])]
 
 
 def in_pieces(chance: Random) -> list[bytes]:
@@ -91,7 +105,10 @@ def _plain(head: bytes, content: bytes) -> tuple[bytes, object, bytes]:
     return first, sorted(kept), _IDS.sub(b"", content)
 
 
-@pytest.mark.parametrize(("shape", "times"), [(whole, 1_500), (followed_by_others, 700), (in_pieces, 500)])
+@pytest.mark.parametrize(
+    ("shape", "times"),
+    [(whole, 1_500), (followed_by_others, 700), (in_pieces, 500), (again_but_for_what_varies, 250)],
+)
 def test_whatever_is_sent_has_the_same_answers(both, shape, times):
     chance = random.Random(shape.__name__)  # noqa: S311 - no secret
     sent = [shape(chance) for _ in range(times)]

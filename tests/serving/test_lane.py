@@ -132,6 +132,41 @@ def test_the_lane_waits_for_no_more_of_a_head_than_gunicorn():
     assert refused > 300
 
 
+VARYING = [
+    b"X-Request-ID: r-%d", b"x-request-id:%d", b"X-Request-Key: %d", b"traceparent: 00-%d-01",
+    b"X-B3-SpanId: %d", b"X-Request-ID:  two-spaces-%d", b"X-Request-ID: a blank %d", b"X-Request-Key: %d ",
+    b"tracestate: %d,\xe9", b"X-Request_ID: %d", b" X-Request-ID: %d", b"X-Request-ID : %d",
+    b"traceparent: " + b"a" * 300 + b"%d",
+]  # fmt: skip
+
+
+def test_a_head_that_came_before_but_for_lines_that_vary_is_read_as_if_it_were_the_first():
+    application = Application(a_stage().service)
+    chance, heads = random.Random(11), Heads(application, by_socket=False)  # noqa: S311 - no secret
+    taken = made = 0
+    for _ in range(6_000):
+        first, *lines = a_head(chance).partition(END)[0].split(b"\r\n")
+        likely = VARYING[:5] if chance.random() < 0.8 else VARYING
+        for line in chance.choices(likely, k=chance.choice((0, 1, 1, 2))):
+            lines.insert(chance.randrange(len(lines) + 1), line.replace(b"%d", b"@NUMBER@"))
+        for number in range(4):
+            raw = b"\r\n".join([first, *lines]).replace(b"@NUMBER@", b"%d" % number) + END
+            expected = Heads(application, by_socket=False).head(raw)
+            made += raw not in heads._kept and heads.kept(raw) is not None  # noqa: SLF001 - that this is tested
+            found = heads.head(raw)
+            assert (found is None) == (expected is None), raw
+            if found is None or expected is None:
+                break
+            taken += 1
+            for name in ("method", "fields", "length", "keeps", "is_1_0", "is_json", "sent_id"):
+                assert getattr(found, name) == getattr(expected, name), (name, raw)
+            assert found.endpoint is expected.endpoint
+            assert str(found.addressed) == str(expected.addressed)
+            assert (found.alike is None) == (expected.alike is None)
+    assert taken > 3_000
+    assert made > 1_000
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -169,6 +204,9 @@ def test_a_head_that_is_kept_is_the_head_of_those_very_bytes_and_few_are_kept():
         assert head is not None
         assert head.header("X-A") == str(number)
     assert len(heads._kept) <= 2_048  # noqa: SLF001 - its bound
+    for number in [each // 2 for each in range(4_000)]:
+        assert heads.head(b"\r\n".join([*PLAIN, b"X-A: " + b"%d" % number * 500]) + END) is not None
+    assert 0 < sum(map(len, heads._kept)) <= 2 * 1024 * 1024  # noqa: SLF001 - ditto
 
 
 def test_a_gateways_head_with_a_field_that_is_repeated_is_never_plain():

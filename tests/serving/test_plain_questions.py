@@ -38,9 +38,11 @@ class Loop:
         self.defects.append(context["exception"])
 
     def turn(self):
-        due, self.soon = self.soon, []
-        for call, what in due:
-            call(*what)
+        """Until nothing is due: a burst ends with a turn that brings nothing more."""
+        while self.soon:
+            due, self.soon = self.soon, []
+            for call, what in due:
+                call(*what)
 
     def tick(self):
         due, self.later = self.later, []

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sidecar.identity.users import EndUser
 
 IDENTITY = ("X-Authz-User", "X-Authz-Workspace", "X-Authz-Role", "X-Authz-Plan", "X-Authz-Decision-Id")
+_IDENTITY_LINES = "".join(f"{name}: %s\r\n" for name in IDENTITY)
 # What a client may not send on to the backend through a gateway that removes what we name.
 REMOVED = ("X-Sidecar-Token", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 LONGEST_REQUEST_KEY = 128
@@ -319,9 +320,19 @@ def identity_of(
     user: str, workspace_id: UUID | str | None, role: str | None, plan: str | None, decision_id: str
 ) -> dict[str, str]:
     """The headers that tell a backend who has passed, and as what."""
+    return dict(zip(IDENTITY, _identity(user, workspace_id, role, plan, decision_id), strict=True))
+
+
+def identity_lines(user: str, workspace_id: str, role: str, plan: str, decision_id: str) -> str:
+    """As `identity_of`, as lines of a head."""
+    return _IDENTITY_LINES % _identity(user, workspace_id, role, plan, decision_id)
+
+
+def _identity(
+    user: str, workspace_id: UUID | str | None, role: str | None, plan: str | None, decision_id: str
+) -> tuple[str, ...]:
     safe = _header_safe
-    values = safe(user), str(workspace_id), safe(str(role)), safe(str(plan)), decision_id
-    return dict(zip(IDENTITY, values, strict=True))
+    return safe(user), str(workspace_id), safe(str(role)), safe(str(plan)), decision_id
 
 
 @lru_cache(maxsize=1_024)
