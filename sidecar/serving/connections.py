@@ -144,7 +144,17 @@ class Connection(asyncio.Protocol):
     resume for each request would cost two system calls.
     """
 
-    __slots__ = ("_connections", "_ended", "_reading", "_whole", "reader", "state", "transport", "until")
+    __slots__ = (
+        "_connections",
+        "_ended",
+        "_more",
+        "_reading",
+        "_whole",
+        "reader",
+        "state",
+        "transport",
+        "until",
+    )
 
     reader: Reader
     transport: asyncio.Transport
@@ -153,6 +163,7 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._reading = True
         self._whole = False  # the request that has come last
+        self._more = False  # what has been read may hold another whole request
         self._ended = False  # the peer sends no more
         self.state: State = "idle"
         self.until = 0.0
@@ -176,6 +187,7 @@ class Connection(asyncio.Protocol):
         """What has been read is taken."""
         if self._whole:
             return
+        self._more = False
         if self._ended:
             self.transport.close()  # the rest of this request will not come
         elif self.state in {"head", "body"}:
@@ -188,6 +200,7 @@ class Connection(asyncio.Protocol):
         """Its request is on its way to an answer, which has a deadline of its own."""
         if self.state not in {"ending", "gone"}:
             self._whole = True
+            self._more = False
             self.state = "answering"
             self.until = float("inf")
             self._connections.remove_waiting(self)
@@ -201,6 +214,7 @@ class Connection(asyncio.Protocol):
         if self.state not in {"answering", "sending"}:
             return
         self._whole = False
+        self._more = more
         if more:
             self._enter("head", HEAD_S)
             return
@@ -250,9 +264,9 @@ class Connection(asyncio.Protocol):
         self.reader.data_received(data)
 
     def eof_received(self) -> bool:
-        """Who has sent a whole request and no more gets the answer; nothing else can become of the rest."""
+        """Who has sent whole requests and no more gets the answers; nothing else can become of the rest."""
         self._ended = True
-        keeps_open = self._whole and self.state != "ending"
+        keeps_open = (self._whole or self._more) and self.state != "ending"
         if keeps_open:
             self._reading = False  # the transport stops by itself, and would tell the end once more
         return keeps_open

@@ -29,6 +29,7 @@ _MOST_KEPT, _MOST_SEEN = 2_048, 8_192
 _LARGEST_KEPT, _MOST_KEPT_BYTES = 4_096, 2 * 1_024 * 1_024
 _FIRST_LINE = re.compile(r"([A-Z-]{3,20}) (/[!-~]*) HTTP/1\.([01])", re.ASCII)
 _NAMES = re.compile(r"(?:[!#$%&'*+.^`|~A-Za-z0-9-]+\n)*", re.ASCII)  # tokens, but for those with _
+_LINES = re.compile(rb"(?:[!#$%&'*+.^`|~A-Za-z0-9-]+:[\t -~\x80-\xff]*\r\n)*")  # of fields, whole ones
 _CONTROLS = bytes(octet for octet in (*range(32), 127) if octet not in b"\t\r\n")
 _LENGTH = re.compile(r"[0-9]{1,8}", re.ASCII)
 # What changes how a message is read or answered, beyond what is done about it here.
@@ -172,15 +173,26 @@ class Heads:
         self._kept.clear()
         self._kept_bytes = 0
 
-    def may_become_one(self, begun: bytes) -> bool:
-        """Whether more may make a head for the lane of *begun*, in which its end is not yet."""
-        line, ended, _ = begun.partition(b"\r\n")
+    def may_become_one(self, begun: bytes, *, seen: int) -> bool:
+        """Whether more may make a head for the lane of *begun*, in which its end is not yet.
+
+        False for whatever gunicorn's parser refuses without waiting for the end. *seen*: so many bytes of it
+        were there when this was asked before; the fields in these are not looked at again.
+        """
+        first, ended, _ = begun.partition(b"\r\n")
         if not ended:
-            return len(begun) <= _LONGEST_LINE
-        method, _, rest = line.partition(b" ")
-        target, _, _ = rest.partition(b" ")
-        hot = self._application.hot(method.decode("latin-1"), target.decode("latin-1"))
-        return hot is not None and len(begun) <= LARGEST
+            return b"\n" not in first and len(first) <= _LONGEST_LINE
+        found = _FIRST_LINE.fullmatch(first.decode("latin-1"))
+        if found is None or self._application.hot(found[1], found[2]) is None:
+            return False
+        start = max(begun.rfind(b"\r\n", 0, seen), len(first)) + 2
+        stop = begun.rfind(b"\r\n") + 2
+        return (
+            _LINES.fullmatch(begun, start, stop) is not None
+            and begun.find(b"\n", stop) < 0
+            and begun.count(b"\n") <= MOST_FIELDS + 1
+            and len(begun) <= LARGEST
+        )
 
     def _recognized(self, raw: bytes) -> Head | None:
         first, *lines = raw[: -len(END)].decode("latin-1").split("\r\n")

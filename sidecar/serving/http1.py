@@ -1,9 +1,9 @@
 """HTTP/1.1: gunicorn's protocol reads requests, and what stands here answers them.
 
-Of `gunicorn.asgi` it takes the parser with its limits, the loop over the requests of a connection, and how a
-response is written. In place of an ASGI application it calls ours, request by request: the loop collects the
-body, a thread answers, the loop sends the reply. `tests/serving/test_http1.py` compares the names that are
-overridden here with gunicorn's.
+Of `gunicorn.asgi` it takes the parser with its limits, and the loop over the requests of a connection. In
+place of an ASGI application it calls ours, request by request: the loop collects the body, a thread answers,
+the loop sends the reply. `tests/serving/test_http1.py` compares the names that are overridden here with
+gunicorn's.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from gunicorn.asgi.parser import (  # type: ignore[import-untyped] # it ships no
 )
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver  # type: ignore[import-untyped] # ditto
 
-from sidecar.serving.application import announced_length, json_body
+from sidecar.serving.application import STATUS_LINES, announced_length, json_body
 from sidecar.serving.heads import MOST_FIELDS, Fields
+from sidecar.serving.responses import response
 from sidecar.serving.threads import NoThread
 from sidecar.telemetry.metrics import NO_ENDPOINT
 
@@ -267,14 +268,12 @@ class Http1(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
         return reply
 
     async def _send_reply(self, reply: Reply, parsed: Any) -> bool:  # noqa: ANN401 - gunicorn's
-        status, headers, body = reply
         # What is left of a body that nobody reads would be taken for the next request.
         close = self._is_last or self._will_close(parsed, False)  # noqa: FBT003 - gunicorn's
-        if not close and parsed.version < (1, 1):
-            headers = [*headers, ("Connection", "keep-alive")]
         self._connection.begin_sending()
-        self._send_response_start(status, headers, parsed, close=close)
-        self._send_body(b"" if parsed.method == "HEAD" else body)
+        self._safe_write(
+            response(reply, method=parsed.method, is_1_0=parsed.version < (1, 1), keeps=not close)
+        )
         if self._flow_control.write_paused:
             await self._flow_control.drain()
         if not close:
@@ -289,7 +288,7 @@ def refusal(application: Application, code: str, *, target: str = "", origin: st
     """
     status, headers, body = application.unreadable(code, target=target, origin=origin)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}Connection: close\r\n\r\n"
+    head = f"HTTP/1.1 {STATUS_LINES[status]}\r\n{lines}Connection: close\r\n\r\n"
     return head.encode("latin-1") + body
 
 

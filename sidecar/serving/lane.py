@@ -7,15 +7,15 @@ answer it. So SIDECAR_LANE=off changes nothing but speed.
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from functools import partial
 from socket import AF_UNIX
-from time import monotonic, time
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from sidecar.serving.application import STATUS_LINES, json_body
+from sidecar.serving.application import json_body
 from sidecar.serving.heads import END
 from sidecar.serving.plain_questions import Question
+from sidecar.serving.responses import response, standing
 from sidecar.text.ids import fresh_id
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from sidecar.serving.driver import Driver
     from sidecar.serving.heads import Head, Heads
     from sidecar.serving.plain_questions import PlainQuestions
-
-SERVER = "gunicorn/asgi"  # as gunicorn's protocol says: who asks cannot tell who has read it
 
 _PLAINLY = (
     b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\nX-Request-ID: %b\r\nCache-Control: no-store\r\n%b%b\r\n%b"
@@ -156,8 +154,8 @@ class Lane:
         if self._head is None:
             end = begun.find(END, self._searched)
             if end < 0:
-                self._searched = max(0, len(begun) - len(END) + 1)
-                if self._heads.may_become_one(bytes(begun)):
+                seen, self._searched = self._searched, max(0, len(begun) - len(END) + 1)
+                if self._heads.may_become_one(bytes(begun), seen=seen):
                     self._wait_for_more(data)
                 else:
                     self._hand_over(bytes(begun))
@@ -232,8 +230,7 @@ class Lane:
         closes = b"" if not self._is_stopping() else b"Connection: close\r\n"
         lines, text = reply
         self._write(
-            _PLAINLY
-            % (lines, len(text), question.request_id.encode("latin-1"), closes, _standing()[1], text),
+            _PLAINLY % (lines, len(text), question.request_id.encode("latin-1"), closes, standing()[1], text),
             status=200,
             keeps=not closes,
             now=now,
@@ -256,6 +253,7 @@ class Lane:
         assert head is not None  # noqa: S101 - for the type checker
         request = self._own_request()
         request.id, request.began = question.request_id, question.began
+        request.timings.facts_s = monotonic() - question.began  # that is all it has waited for
         steps = self._application.answering(request, head.endpoint)
         if found is None and error is None:
             self._driver.drive(steps, self._reply)
@@ -284,7 +282,8 @@ class Lane:
         if reply is None:
             reply = self._application.overloaded(request, head.endpoint)
         keeps = head.keeps and not self._is_stopping()
-        self._write(_response(reply, head, keeps=keeps), status=reply[0], keeps=keeps, now=monotonic())
+        written = response(reply, method=head.method, is_1_0=head.is_1_0, keeps=keeps)
+        self._write(written, status=reply[0], keeps=keeps, now=monotonic())
 
     def _write(self, response: bytes, *, status: int, keeps: bool, now: float) -> None:
         head, since = self._head, self._since
@@ -327,27 +326,3 @@ class Lane:
     def _read_next(self) -> None:
         if self._connection.state == "head" and self._head is None and self._begun:
             self._read(None)
-
-
-def _response(reply: Reply, head: Head, *, keeps: bool) -> bytes:
-    status, headers, body = reply
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    closes = "" if keeps else "Connection: close\r\n"
-    if keeps and head.is_1_0:
-        closes = "Connection: keep-alive\r\n"
-    version = "HTTP/1.0" if head.is_1_0 else "HTTP/1.1"
-    text = f"{version} {STATUS_LINES[status]}\r\n{lines}{closes}{_standing()[0]}\r\n"
-    return text.encode("latin-1") + (body if head.method != "HEAD" else b"")
-
-
-_moment, _lines = 0, ("", b"")
-
-
-def _standing() -> tuple[str, bytes]:
-    """What every response says, as text and as bytes; its date is of this second."""
-    global _moment, _lines
-    now = int(time())
-    if now != _moment:
-        said = f"Server: {SERVER}\r\nDate: {formatdate(now, usegmt=True)}\r\n"
-        _moment, _lines = now, (said, said.encode())
-    return _lines

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from sidecar.rego.load import compiled_at
 from sidecar.settings import shipped
 from sidecar.store.migrate import migrate
+from tests.identity.provider import AUDIENCE, ISSUER, SECRET
 from tests.serving.scripted_opa import scripted_opa
 from tests.serving.serving import policies_that_read_ip, serving
 
@@ -52,3 +54,32 @@ def sidecar(database: str, opa: ScriptedOpa, tmp_path_factory: pytest.TempPathFa
         if not sidecar.until(sidecar.is_ready, within_s=30):
             raise AssertionError(f"not ready:\n{sidecar.said}")
         yield sidecar
+
+
+@pytest.fixture(scope="module")
+def both(
+    database: str, opa: ScriptedOpa, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Sidecar, Sidecar]]:
+    """The same product twice, with the lane and without."""
+    with ExitStack() as stack:
+        made = []
+        for lane in ("on", "off"):
+            folder = tmp_path_factory.mktemp(f"lane-{lane}")
+            (folder / "secret").write_text(SECRET)
+            sidecar = stack.enter_context(
+                serving(
+                    folder,
+                    also_at=folder / "socket",
+                    database_url=database,
+                    opa_url=opa.url,
+                    deadline_ms=5_000,
+                    workers=1,
+                    lane=lane,
+                    jwt_keys=f"hs256:{folder / 'secret'}",
+                    jwt_issuer=ISSUER,
+                    jwt_audience=AUDIENCE,
+                )
+            )
+            assert sidecar.until(sidecar.is_ready, within_s=30), sidecar.said
+            made.append(sidecar)
+        yield made[0], made[1]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tests.serving.meanwhile import QUESTION, request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.serving.serving import Sidecar
@@ -26,6 +26,7 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
+    line: str  # the first one
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -85,20 +86,20 @@ class Talk:
     def _rest(self, line: bytes, method: str) -> Answer:
         assert line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), line
         assert line.endswith(b"\r\n"), line
-        status, headers = int(line[9:12]), []
+        first, status, headers = line.decode().strip(), int(line[9:12]), []
         while (line := self.stream.readline()) != b"\r\n":
             assert line.endswith(b"\r\n"), line
             name, colon, value = line.decode("latin-1").partition(":")
             assert colon, line
             headers.append((name.lower(), value.strip()))
-        answer = Answer(status=status, headers=tuple(headers), body=b"")
+        answer = Answer(line=first, status=status, headers=tuple(headers), body=b"")
         if status < 200 or status in _WITHOUT_BODY or method == "HEAD":
             return answer
         length = answer.header("content-length")
         assert length is not None, headers
         body = self.stream.read(int(length))
         assert len(body) == int(length)
-        return Answer(status=status, headers=tuple(headers), body=body)
+        return Answer(line=first, status=status, headers=tuple(headers), body=body)
 
     def is_quiet(self) -> bool:
         """Whether nothing more comes by itself; the end of the connection is nothing too."""
@@ -122,10 +123,10 @@ def talking(sidecar: Sidecar) -> Iterator[Talk]:
             yield talk
 
 
-def read_by(place: Path) -> dict[str, int]:
-    """How many requests the lane and gunicorn's protocol have read: of one worker, by its Unix socket.
+def counted_at(place: Path, names: Sequence[str]) -> dict[str, int]:
+    """The counters of one worker with these *names*, by its Unix socket: by name and labels.
 
-    This one is included, and goes to gunicorn.
+    This request is one of those that it counts.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_WITHIN_S)
@@ -133,8 +134,14 @@ def read_by(place: Path) -> dict[str, int]:
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         with connection.makefile("rb") as stream:
             text = stream.read().decode()
-    found = re.findall(r'^sidecar_requests_total{read_by="([a-z]+)"} ([0-9]+)', text, re.MULTILINE)
-    return {reader: int(count) for reader, count in found}
+    found = re.findall(rf"^((?:{'|'.join(names)})(?:{{[^}}]*}})?) ([0-9]+)", text, re.MULTILINE)
+    return {name: int(count) for name, count in found}
+
+
+def read_by(place: Path) -> dict[str, int]:
+    """How many requests the lane and gunicorn's protocol have read; this one, by gunicorn, included."""
+    found = counted_at(place, ["sidecar_requests_total"])
+    return {name.split('"')[1]: count for name, count in found.items()}
 
 
 def a_question(*lines: str, body: bytes = QUESTION, **more: str) -> tuple[str, bytes]:

@@ -65,8 +65,6 @@ def test_every_method_is_ours_alone_or_overrides_one_of_gunicorns_with_its_param
         "_callback_parser",
         "_flow_control",
         "_will_close",
-        "_send_response_start",
-        "_send_body",
         "_safe_write",
     ],
 )

@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 import random
 import re
-from contextlib import ExitStack
+from itertools import pairwise
 from threading import Thread
-from time import sleep, time
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import pytest
-from gunicorn.asgi.parser import CallbackRequest  # type: ignore[import-untyped] # it ships none
+from gunicorn.asgi.parser import CallbackRequest, ParseError  # type: ignore[import-untyped] # it ships none
 
 from sidecar.serving.application import Application
+from sidecar.serving.connections import HEAD_S
 from sidecar.serving.heads import END, MOST_FIELDS, Heads
 from sidecar.serving.http1 import Parser, _fields_of
 from tests.api.stage import a_stage
+from tests.identity.provider import a_token
 from tests.serving.meanwhile import ASK, HEALTH, request
-from tests.serving.serving import serving
 from tests.serving.talk import read_by, talking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.serving.serving import Sidecar
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -102,6 +100,36 @@ def test_every_head_that_the_lane_takes_gunicorn_reads_as_the_same():
         assert (read.version == (1, 0)) == head.is_1_0
     assert taken > 3_000
     assert repeated > 300
+
+
+def test_the_lane_waits_for_no_more_of_a_head_than_gunicorn():
+    """What gunicorn refuses before the end of a head goes there at once, in whatever pieces it comes."""
+    chance, heads = random.Random(8), Heads(Application(a_stage().service), by_socket=False)  # noqa: S311 - no secret
+    waits = refused = 0
+    for _ in range(6_000):
+        raw = a_head(chance)
+        if chance.random() < 0.1:
+            raw = b"\r\n".join([*PLAIN, *[b"a:"] * MOST_FIELDS])
+        parser = Parser(
+            limit_request_line=131_072, limit_request_field_size=131_072, limit_request_fields=MOST_FIELDS
+        )
+        cuts = sorted(chance.sample(range(1, len(raw)), k=3))
+        for seen, (start, stop) in zip((0, *cuts), pairwise((0, *cuts)), strict=False):
+            begun = raw[:stop]
+            if END in begun:
+                break
+            goes_on = heads.may_become_one(begun, seen=max(0, seen - len(END) + 1))
+            try:
+                parser.feed(raw[start:stop])
+            except ParseError:
+                assert not goes_on, begun
+                refused += 1
+                break
+            if not goes_on:
+                break
+            waits += 1
+    assert waits > 3_000
+    assert refused > 300
 
 
 VARYING = [
@@ -191,33 +219,6 @@ def test_a_gateways_head_with_a_field_that_is_repeated_is_never_plain():
         assert (head.alike is not None) is is_plain
 
 
-@pytest.fixture(scope="module")
-def both(database, opa, tmp_path_factory) -> Iterator[tuple[Sidecar, Sidecar]]:
-    """The same product twice, with the lane and without."""
-    with ExitStack() as stack:
-        made = []
-        for lane in ("on", "off"):
-            folder = tmp_path_factory.mktemp(f"lane-{lane}")
-            (folder / "secret").write_text(SECRET)
-            sidecar = stack.enter_context(
-                serving(
-                    folder,
-                    also_at=folder / "socket",
-                    database_url=database,
-                    opa_url=opa.url,
-                    deadline_ms=5_000,
-                    workers=1,
-                    lane=lane,
-                    jwt_keys=f"hs256:{folder / 'secret'}",
-                    jwt_issuer=ISSUER,
-                    jwt_audience=AUDIENCE,
-                )
-            )
-            assert sidecar.until(sidecar.is_ready, within_s=30), sidecar.said
-            made.append(sidecar)
-        yield made[0], made[1]
-
-
 def body_of(**fields: object) -> bytes:
     return json.dumps({"user": "adam", "workspace": "acme", "action": "recording.start", **fields}).encode()
 
@@ -226,12 +227,8 @@ def gateway(path: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
     return b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"Host: x", *lines]) + END
 
 
-SECRET = "a-secret-of-this-test-of-32-characters"  # noqa: S105 - of this test alone
-ISSUER, AUDIENCE = "https://idp.example.com", "app"
-CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "exp": int(time()) + 3_600}
-ADAM, STRANGER = (
-    b"Authorization: Bearer " + jwt.encode(CLAIMS | {"sub": user}, SECRET, "HS256").encode()
-    for user in ("adam", "nobody")
+ADAM, SAM, STRANGER = (
+    b"Authorization: Bearer " + a_token(sub=user).encode() for user in ("adam", "sam", "nobody")
 )
 ROLEPLAYS = b"/workspaces/acme/roleplays"
 TO_ROLEPLAYS = (b"X-Original-Method: POST", b"X-Original-URI: " + ROLEPLAYS)
@@ -336,6 +333,12 @@ REQUESTS = {
         b"/gw/ext-authz" + ROLEPLAYS, ADAM, b"Content-Length: 2", method=b"POST"
     )
     + b"{}",
+    "what the plan lacks, by HAProxy": gateway(
+        b"/gw/haproxy",
+        b"X-Original-Method: POST",
+        b"X-Original-URI: /workspaces/solo/avatar-roleplays",
+        SAM,
+    ),
     "a stranger by Envoy": gateway(b"/gw/ext-authz" + ROLEPLAYS, STRANGER, method=b"POST"),
     "envoy, any method": gateway(b"/gw/ext-authz/a/%2e%2e/b?c=d", method=b"PATCH"),
     "envoy, HEAD": gateway(b"/gw/ext-authz/a", method=b"HEAD"),
@@ -379,6 +382,7 @@ REQUESTS = {
     "health, HEAD": gateway(b"/healthz", method=b"HEAD"),
     "nothing there": gateway(b"/nothing"),
 }
+SHORTEST_READ_MS = 0.03
 _VARIES = re.compile(
     rb'("(?:decision_id|request_id)": ?"|"at": ?"|[Xx]-(?:Authz-Decision-Id|Request-ID): |Date: )[^"\r\n]*'
 )
@@ -390,7 +394,7 @@ def answered(sidecar: Sidecar, content: bytes) -> tuple[str, list[str], Any]:
         talk.send(content)
         answer = talk.answer(content.partition(b" ")[0].decode())
     lines = [f"{name.lower()}: {_plain(value) if _stays(name) else '*'}" for name, value in answer.headers]
-    return str(answer.status), sorted(lines), _VARIES.sub(rb"\1*", answer.body)
+    return answer.line, sorted(lines), _VARIES.sub(rb"\1*", answer.body)
 
 
 def _stays(name: str) -> bool:
@@ -459,3 +463,43 @@ def test_requests_that_come_together_are_answered_in_their_order(both):
                 answer = talk.answer("POST" if number % 7 else "GET")
                 assert (answer.status, answer.header("x-request-id")) == (200, id_)
             sending.join()
+
+
+def test_who_sends_requests_and_no_more_gets_all_answers(both):
+    """Whenever its end is heard of: some are answered at once, and others wait."""
+    chance = random.Random(9)  # noqa: S311 - no secret
+    for number in range(120):
+        contents = [HEALTH if chance.random() < 0.8 else ASK for _ in range(chance.choice((2, 3, 9)))]
+        with talking(both[number % 2]) as talk:
+            talk.send(b"".join(contents))
+            talk.half_close()
+            for content in contents:
+                assert talk.answer(content.partition(b" ")[0].decode()).status == 200
+            assert talk.has_ended()
+
+
+@pytest.mark.parametrize("begun", [b"GET /healthz HTTP/1.1\nHost: x\n\n", ASK[:40] + b"\r\nX A: b\r\n"])
+def test_half_a_head_that_is_none_is_refused_at_once(both, begun):
+    for sidecar in both:
+        with talking(sidecar) as talk:
+            began = monotonic()
+            talk.send(begun)
+            assert (talk.answer().code, talk.has_ended()) == ("malformed_request", True)
+            assert monotonic() - began < HEAD_S / 2
+
+
+@pytest.mark.parametrize("name", ["a stranger by Envoy", "a check", "an evaluation of a stranger"])
+def test_the_line_says_how_long_the_facts_were_waited_for(both, name):
+    """Also of a denial that is made of the facts of a plain question."""
+    for sidecar in both:
+        request_id = f"waited-{name.replace(' ', '-')}"
+        for _ in range(3):
+            answered(
+                sidecar, REQUESTS[name].replace(b"Host:", b"X-Request-ID: %b\r\nHost:" % request_id.encode())
+            )
+
+        def lines(sidecar=sidecar, request_id=request_id):
+            return [line["ms"] for line in sidecar.lines if line["request_id"] == request_id]
+
+        assert sidecar.until(lambda: len(lines()) == 3, within_s=5)
+        assert all(SHORTEST_READ_MS < ms["facts"] <= ms["total"] for ms in lines()), lines()
