@@ -26,6 +26,7 @@ MOST_FIELDS = 1_000
 LARGEST = 64 * 1024  # bytes; a longer head is gunicorn's to read
 _LONGEST_LINE = 8_192
 _MOST_KEPT, _MOST_SEEN = 2_048, 8_192
+_MOST_FIELDS_KEPT = 100  # so that those that vary make it never too many
 _LARGEST_KEPT, _MOST_KEPT_BYTES = 4_096, 2 * 1_024 * 1_024
 _FIRST_LINE = re.compile(r"([A-Z-]{3,20}) (/[!-~]*) HTTP/1\.([01])", re.ASCII)
 _NAMES = re.compile(r"(?:[!#$%&'*+.^`|~A-Za-z0-9-]+\n)*", re.ASCII)  # tokens, but for those with _
@@ -135,7 +136,8 @@ class Heads:
         head = self._recognized(raw)
         if head is not None:
             again, _ = apart(raw)
-            if len(again) <= _LARGEST_KEPT and self._comes_again(again):
+            is_small = len(again) <= _LARGEST_KEPT and len(head.fields.by_name) <= _MOST_FIELDS_KEPT
+            if is_small and not head.fields.repeated and self._comes_again(again):
                 self._keep(again, head if again is raw else self._recognized(again))
         return head
 

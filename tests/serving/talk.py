@@ -134,8 +134,8 @@ def counted_at(place: Path, names: Sequence[str]) -> dict[str, int]:
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         with connection.makefile("rb") as stream:
             text = stream.read().decode()
-    found = re.findall(rf"^((?:{'|'.join(names)})(?:{{[^}}]*}})?) ([0-9]+)", text, re.MULTILINE)
-    return {name: int(count) for name, count in found}
+    found = re.findall(rf"^((?:{'|'.join(names)})(?:{{[^}}]*}})?) (\S+)$", text, re.MULTILINE)
+    return {name: int(float(count)) for name, count in found}  # from a million on it is 1e+06
 
 
 def read_by(place: Path) -> dict[str, int]:

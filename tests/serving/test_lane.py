@@ -209,6 +209,15 @@ def test_a_head_that_is_kept_is_the_head_of_those_very_bytes_and_few_are_kept():
     assert 0 < sum(map(len, heads._kept)) <= 2 * 1024 * 1024  # noqa: SLF001 - ditto
 
 
+def test_lines_that_vary_do_not_take_a_head_past_the_most_fields():
+    heads = Heads(Application(a_stage().service), by_socket=False)
+    fits = [*PLAIN, *[b"%d:" % number for number in range(MOST_FIELDS - len(PLAIN))]]
+    too_many = [*fits, b"X-Request-ID: a", b"traceparent: b"]
+    for lines in (fits, fits, fits):
+        assert heads.head(b"\r\n".join(lines) + END) is not None
+    assert heads.head(b"\r\n".join(too_many) + END) is None
+
+
 def test_a_gateways_head_with_a_field_that_is_repeated_is_never_plain():
     """What a gateway joins by a comma and what a client has written with one would be the same here."""
     heads = Heads(Application(a_stage().service), by_socket=False)
