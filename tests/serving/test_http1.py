@@ -30,9 +30,11 @@ OWN = {  # what is ours alone, and overrides nothing
     Worker: {
         "_stop_before_serving",
         "_show",
+        "_show_share",
         "_reader",
         "_stop",
         "_accept",
+        "_accept_if_it_is_our_turn",
         "_opened",
         "_wait_for_descriptors",
         "_accept_again",
