@@ -170,11 +170,11 @@ def test_no_answer_is_from_a_query_that_was_sent_before_its_question(fresh_datab
 
     async def asks(asking):
         await asking.connect()
-        held_back.lag_s = 0.4
+        held_back.lag_s = 0.9
         before = []
         for _ in range(busy):
             before.append(asking.ask(MIA))
-            await asyncio.sleep(0.1)  # it is read by now, and its answer held back
+            await asyncio.sleep(0.3)  # it is read by now, and its answer held back
         run(fresh_database_url, "DELETE FROM authz.workspace_memberships WHERE user_id = 'mia'")
         assert not any(each.done() for each in before)
         after = [asking.ask(MIA) for _ in range(3)]
