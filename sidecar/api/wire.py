@@ -18,7 +18,7 @@ from sidecar.decisions.model import Question
 from sidecar.errors import BadQuestion, Problem
 from sidecar.text import shapes
 from sidecar.text.encoding import Duplicated, document_from, is_too_deep, without_strings
-from sidecar.text.ids import LENGTH_OF_UUID, is_uuid
+from sidecar.text.ids import is_uuid
 from sidecar.text.shapes import (
     Anything,
     Either,
@@ -242,7 +242,7 @@ def _names_in_plain(fields: _PlainFields) -> int:
 
 def workspace_from(text: str) -> str:
     """A UUID in its canonical form; a slug as it is."""
-    return text.lower() if len(text) == LENGTH_OF_UUID and is_uuid(text) else text
+    return text.lower() if is_uuid(text) else text
 
 
 def _question_by_shape(raw: bytes) -> Question:

@@ -30,7 +30,7 @@ class Shares:
         """For a worker that is forked next, beside the *others* that live."""
         taken = {share.place for share in others}
         place = next(number for number in range(1, _MOST + 1) if number not in taken)
-        self._numbers[0] = max(place, *taken, 0)
+        self._numbers[0] = max({place, *taken})
         share = Share(self._numbers, place)
         share.take_no_more()
         return share

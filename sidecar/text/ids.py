@@ -9,7 +9,7 @@ import secrets
 _AT_ONCE = 256
 _DIGITS = 32
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-LENGTH_OF_UUID = 36
+_LENGTH_OF_UUID = 36
 
 _fresh: list[str] = []  # each is taken once, whatever thread takes it
 os.register_at_fork(after_in_child=_fresh.clear)
@@ -43,4 +43,4 @@ def _make_more() -> None:
 
 def is_uuid(text: str) -> bool:
     """Whether it is a UUID as it is usually written: with hyphens, in either case."""
-    return len(text) == LENGTH_OF_UUID and _UUID.fullmatch(text) is not None
+    return len(text) == _LENGTH_OF_UUID and _UUID.fullmatch(text) is not None
